@@ -1,0 +1,1 @@
+"""A brokerless task mesh: durable tasks, results and code shipping over ZeroMQ."""

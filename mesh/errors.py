@@ -1,0 +1,146 @@
+"""Every error this library raises on purpose.
+
+MeshError
+├── ConfigError                 the settings or the command are wrong: fix and start again
+│   └── NoKey                   no mesh key where one is needed
+├── ProtocolError               a peer sent what the protocol forbids: dropped and counted
+├── Refused                     a router would not have this node (key, version, role)
+├── Unavailable                 nobody answered in time: trying again may help
+│   ├── Overloaded              the mesh is at a limit; nothing was accepted
+│   └── TimeoutError            a wait for a result ran out (also the built-in TimeoutError)
+├── PayloadTooLarge             arguments or result over the limit: nothing was sent
+├── UnknownTask                 nobody knows this task id
+├── StoreError                  the journal or result store failed
+│   ├── StoreLocked             another router holds this store
+│   ├── StoreDamaged            rows are missing or changed since they were written
+│   └── StoreFull               no room left to write
+└── TaskError                   the task itself did not succeed
+    ├── TaskFailed              it raised an exception that could not be rebuilt here
+    ├── TimeLimitExceeded       it ran over its time limit and was killed
+    ├── TaskRevokedError        it was cancelled
+    ├── TaskExpired             its time to start passed
+    ├── WorkerLostError         its worker process died too often
+    ├── NotRegistered           the worker has no such task function
+    ├── MaxRetriesExceededError it asked for one retry too many
+    └── Retry                   raised by ``self.retry`` inside a task: not a failure
+"""
+
+from __future__ import annotations
+
+import builtins
+from typing import Any
+
+
+class MeshError(Exception):
+    """Root of every error this library raises on purpose."""
+
+
+class ConfigError(MeshError):
+    """The settings or the command are wrong; fix them and start again."""
+
+
+class NoKey(ConfigError):
+    """No mesh key on this machine where one is needed."""
+
+
+class ProtocolError(MeshError):
+    """A peer sent what the protocol forbids."""
+
+
+class Refused(MeshError):
+    """A router refused this node; the message says why."""
+
+
+class Unavailable(MeshError):
+    """Nobody answered in time; trying again may help."""
+
+
+class Overloaded(Unavailable):
+    """The mesh is at one of its limits and accepted nothing; try again after ``retry_after_s``."""
+
+    def __init__(self, message: str, retry_after_s: float = 1.0) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (str(self), self.retry_after_s)
+
+
+class TimeoutError(Unavailable, builtins.TimeoutError):
+    """The wait for a result ran out; the task itself goes on."""
+
+
+class PayloadTooLarge(MeshError):
+    """Arguments or a result are larger than ``payload_bytes_max``; nothing was sent."""
+
+
+class UnknownTask(MeshError, LookupError):
+    """No router knows this task id: it was never accepted, or its result was kept no longer."""
+
+
+class StoreError(MeshError):
+    """The journal or the result store failed."""
+
+
+class StoreLocked(StoreError):
+    """Another router holds this store."""
+
+
+class StoreDamaged(StoreError):
+    """Rows of the journal are missing or changed since they were written."""
+
+
+class StoreFull(StoreError):
+    """There is no room left to write; what was written stays."""
+
+
+class TaskError(MeshError):
+    """The task did not succeed. ``remote_traceback`` is the text from where it ran, or empty."""
+
+    remote_traceback: str = ""
+
+
+class TaskFailed(TaskError):
+    """The task raised an exception that could not be rebuilt in this process."""
+
+    def __init__(self, message: str, type_name: str = "", remote_traceback: str = "") -> None:
+        super().__init__(message)
+        self.type_name = type_name
+        self.remote_traceback = remote_traceback
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (str(self), self.type_name, self.remote_traceback)
+
+
+class TimeLimitExceeded(TaskError):
+    """The task ran over its time limit and was killed."""
+
+
+class TaskRevokedError(TaskError):
+    """The task was cancelled."""
+
+
+class TaskExpired(TaskRevokedError):
+    """The task's time to start had passed before a worker was free for it."""
+
+
+class WorkerLostError(TaskError):
+    """The worker process that ran the task died, as often as the mesh allows; see the signals in the message."""
+
+
+class NotRegistered(TaskError):
+    """The worker has no task function of this name."""
+
+
+class MaxRetriesExceededError(TaskError):
+    """The task asked to be retried more often than ``max_retries``."""
+
+
+class Retry(TaskError):
+    """Raised by ``self.retry()`` to leave the task; it will run again at ``eta`` (UTC seconds)."""
+
+    def __init__(self, message: str = "", eta: float = 0.0, args: Any = None, kwargs: Any = None) -> None:
+        super().__init__(message)
+        self.eta = eta
+        self.new_args = args
+        self.new_kwargs = kwargs

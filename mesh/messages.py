@@ -1,0 +1,277 @@
+"""Every verb on the wire, one frozen type each. ``docs/PROTOCOL.md`` says what happens when one is lost,
+doubled, late or reordered; a test checks that it lists exactly the verbs of this file.
+
+An envelope is one message; most hold many tasks. Field order is the wire format: add at the end, with a default.
+"""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from mesh.model import Delivery, FunctionCode, Outcome, Settlement, TaskOptions, TaskSpec
+
+PROTOCOL = 1
+"""The version of the protocol; a HELLO with another one is refused with both numbers."""
+
+
+class Message(Struct, frozen=True, array_like=True, gc=False):
+    """Root of all verbs."""
+
+
+# any node → router
+
+
+class WorkerInfo(Struct, frozen=True, array_like=True, gc=False):
+    """What a worker can run and what it holds. ``held``: (task id, attempt) of all it has not had acknowledged."""
+
+    queues: list[str]
+    tasks: list[str]
+    slots: int
+    window: int
+    held: list[tuple[str, int]] = []
+    labels: dict[str, str] = {}
+
+
+class Hello(Message, frozen=True, array_like=True, gc=False, tag="HELLO"):
+    """Opens a session, or opens it anew after a loss. ``node_id`` is new for each life of a process."""
+
+    role: str
+    node_id: str
+    name: str
+    python: str
+    version: str
+    worker: WorkerInfo | None = None
+    protocol: int = PROTOCOL
+
+
+class Bye(Message, frozen=True, array_like=True, gc=False, tag="BYE"):
+    """The node leaves on purpose; whatever it still held goes elsewhere."""
+
+    reason: str = ""
+
+
+class Heartbeat(Message, frozen=True, array_like=True, gc=False, tag="HEARTBEAT"):
+    """Sent both ways when nothing else was; ``at`` is the sender's wall clock."""
+
+    at: float = 0.0
+    running: int = 0
+
+
+# client → router
+
+
+class Submit(Message, frozen=True, array_like=True, gc=False, tag="SUBMIT"):
+    """Tasks to accept, all or none. ``repeated``: some of their ids may be known already (a resend, a chosen id)."""
+
+    batch: int
+    options: list[TaskOptions]
+    tasks: list[TaskSpec]
+    repeated: bool = False
+
+
+class Watch(Message, frozen=True, array_like=True, gc=False, tag="WATCH"):
+    """Tell me the outcome of these ids when there is one."""
+
+    ids: list[str]
+
+
+class Unwatch(Message, frozen=True, array_like=True, gc=False, tag="UNWATCH"):
+    """I no longer wait for these ids; with ``forget`` their outcomes may be dropped from the store."""
+
+    ids: list[str]
+    forget: bool = False
+
+
+class Cancel(Message, frozen=True, array_like=True, gc=False, tag="CANCEL"):
+    """Do not start these tasks; with ``terminate`` end them also where they run, by ``signal``.
+
+    Sent by a client to a router and by a router to a worker.
+    """
+
+    ids: list[str]
+    terminate: bool = False
+    signal: str = "SIGKILL"
+
+
+class Query(Message, frozen=True, array_like=True, gc=False, tag="QUERY"):
+    """Ask for facts (``status``, ``states``) or for a change (``purge``); answered by one REPLY."""
+
+    request: int
+    what: str
+    arguments: list[str] = []
+
+
+class PutFunction(Message, frozen=True, array_like=True, gc=False, tag="PUT_FUNCTION"):
+    """A shipped function, sent before the first task that needs it."""
+
+    code: FunctionCode
+
+
+# router → any node
+
+
+class Welcome(Message, frozen=True, array_like=True, gc=False, tag="WELCOME"):
+    """The answer to HELLO: the session is open."""
+
+    router_id: str
+    name: str
+    version: str
+    durability: str
+    routers: list[str] = []
+    protocol: int = PROTOCOL
+
+
+class Refuse(Message, frozen=True, array_like=True, gc=False, tag="REFUSE"):
+    """The answer to a HELLO, or to a verb, that this router will not have; ``reason`` is for people."""
+
+    code: str
+    reason: str
+
+
+class SayHello(Message, frozen=True, array_like=True, gc=False, tag="SAY_HELLO"):
+    """This router has no session with you, or lost count of it: open it anew."""
+
+
+# router → client
+
+
+class Accepted(Message, frozen=True, array_like=True, gc=False, tag="ACCEPTED"):
+    """These batches are committed."""
+
+    batches: list[int]
+
+
+class Rejected(Message, frozen=True, array_like=True, gc=False, tag="REJECTED"):
+    """Nothing of this batch was accepted. ``code``: overloaded | invalid."""
+
+    batch: int
+    code: str
+    reason: str
+    retry_after_s: float = 1.0
+
+
+class Outcomes(Message, frozen=True, array_like=True, gc=False, tag="OUTCOMES"):
+    """Final outcomes of tasks the client submitted or watches."""
+
+    outcomes: list[Outcome]
+
+
+class Unknown(Message, frozen=True, array_like=True, gc=False, tag="UNKNOWN"):
+    """This router knows nothing of these ids."""
+
+    ids: list[str]
+
+
+class Reply(Message, frozen=True, array_like=True, gc=False, tag="REPLY"):
+    """The answer to a QUERY: ``body`` is JSON."""
+
+    request: int
+    body: bytes
+
+
+# worker → router
+
+
+class Credit(Message, frozen=True, array_like=True, gc=False, tag="CREDIT"):
+    """The worker will hold up to ``window`` unsettled deliveries of this router at a time (a level, not a sum)."""
+
+    window: int
+
+
+class Settled(Message, frozen=True, array_like=True, gc=False, tag="SETTLED"):
+    """How attempts ended; kept by the worker and sent again until SETTLED_ACK names ``batch``."""
+
+    batch: int
+    settlements: list[Settlement]
+
+
+class Released(Message, frozen=True, array_like=True, gc=False, tag="RELEASED"):
+    """Deliveries given back unstarted: the answer to RECALL (also when there are none), and part of a drain."""
+
+    attempts: list[tuple[str, int]]
+    recall: bool = False
+
+
+class GetFunction(Message, frozen=True, array_like=True, gc=False, tag="GET_FUNCTION"):
+    """Send me the shipped function of this digest."""
+
+    digest: str
+
+
+# router → worker
+
+
+class Deliver(Message, frozen=True, array_like=True, gc=False, tag="DELIVER"):
+    """Attempts to run, with the options they refer to."""
+
+    options: dict[int, TaskOptions]
+    tasks: list[Delivery]
+
+
+class SettledAck(Message, frozen=True, array_like=True, gc=False, tag="SETTLED_ACK"):
+    """These batches of settlements are committed; forget them."""
+
+    batches: list[int]
+
+
+class Recall(Message, frozen=True, array_like=True, gc=False, tag="RECALL"):
+    """Give back up to ``count`` unstarted deliveries: somebody else is idle."""
+
+    count: int
+
+
+class Drop(Message, frozen=True, array_like=True, gc=False, tag="DROP"):
+    """These attempts are no longer yours: do not start them."""
+
+    attempts: list[tuple[str, int]]
+
+
+class Function(Message, frozen=True, array_like=True, gc=False, tag="FUNCTION"):
+    """The answer to GET_FUNCTION; ``code`` is None where this router has no such function."""
+
+    digest: str
+    code: FunctionCode | None = None
+
+
+class Shutdown(Message, frozen=True, array_like=True, gc=False, tag="SHUTDOWN"):
+    """Drain and leave."""
+
+    reason: str = ""
+
+
+FromNode = (
+    Hello
+    | Bye
+    | Heartbeat
+    | Submit
+    | Watch
+    | Unwatch
+    | Cancel
+    | Query
+    | PutFunction
+    | Credit
+    | Settled
+    | Released
+    | GetFunction
+)
+"""What a router receives."""
+
+FromRouter = (
+    Welcome
+    | Refuse
+    | SayHello
+    | Heartbeat
+    | Accepted
+    | Rejected
+    | Outcomes
+    | Unknown
+    | Reply
+    | Deliver
+    | SettledAck
+    | Recall
+    | Drop
+    | Cancel
+    | Function
+    | Shutdown
+)
+"""What a client or a worker receives."""

@@ -1,0 +1,192 @@
+"""What a task is: its description, its states and its outcome. No behaviour beyond validation.
+
+All times are UTC seconds (``_at``), all durations seconds (``_s``). Every struct here crosses the wire as a
+MessagePack array, so fields may only be added at the end, with a default.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import NewType
+
+from msgspec import Struct
+
+Peer = NewType("Peer", bytes)
+"""The address of a node at the other end of a socket: its ZeroMQ routing id, new for each life of a process."""
+
+
+class Role(enum.StrEnum):
+    """What a node is in the mesh, and so which verbs it may use."""
+
+    ROUTER = "router"
+    WORKER = "worker"
+    CLIENT = "client"
+    ADMIN = "admin"
+
+
+class TaskState(enum.StrEnum):
+    """The life of a task; ``mesh.core.states`` has the table of legal transitions."""
+
+    SCHEDULED = "scheduled"
+    READY = "ready"
+    LEASED = "leased"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+    DEAD = "dead"
+
+
+class Ending(enum.StrEnum):
+    """A worker's final word on one attempt."""
+
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    RETRY = "retry"
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+    LOST = "lost"  # the executor process died with it
+
+
+class Blob(Struct, frozen=True, array_like=True, gc=False):
+    """A payload too large for an envelope: ``sizes`` bytes in each of its buffers, sent as frames of their own.
+
+    ``key`` names the same bytes in a store and in a process's memory.
+    """
+
+    key: str
+    sizes: list[int]
+
+    @property
+    def size(self) -> int:
+        return sum(self.sizes)
+
+
+Payload = bytes | Blob
+"""Encoded arguments or an encoded result, opaque to routers (``mesh.wire.payload`` reads and writes them)."""
+
+
+class TaskOptions(Struct, frozen=True, array_like=True, gc=False):
+    """The part of a task's description that many calls share."""
+
+    name: str
+    queue: str = "default"
+    priority: int = 0  # 0..255, higher first
+    function: str | None = None  # digest of the shipped function, where there is one
+    python: str | None = None  # the minor version that can run it ("3.11"); None: any
+    time_limit_s: float | None = None
+    ignore_result: bool = False
+    at_most_once: bool = False
+    result_ttl_s: float | None = None
+
+
+class TaskExtra(Struct, frozen=True, array_like=True, gc=False):
+    """What few calls carry."""
+
+    headers: dict[str, str] | None = None
+    parent_id: str | None = None
+    root_id: str | None = None
+
+
+class TaskSpec(Struct, frozen=True, array_like=True, gc=False):
+    """One requested call. ``option`` is its place in the list of options sent with it."""
+
+    id: str
+    option: int
+    payload: Payload
+    eta: float | None = None
+    expires_at: float | None = None
+    extra: TaskExtra | None = None
+
+
+class Delivery(Struct, frozen=True, array_like=True, gc=False):
+    """One attempt of a task, handed to one worker. ``option`` is a key of the options sent with it."""
+
+    id: str
+    option: int
+    attempt: int
+    payload: Payload
+    retries: int = 0
+    deaths: int = 0
+    expires_at: float | None = None
+    extra: TaskExtra | None = None
+
+
+class ErrorInfo(Struct, frozen=True, array_like=True, gc=False):
+    """An exception as data. ``pickled`` is the exception itself where it could be pickled; routers never open it."""
+
+    type: str
+    message: str
+    traceback: str = ""
+    pickled: bytes | None = None
+    arguments: str = ""
+
+
+class Retrying(Struct, frozen=True, array_like=True, gc=False):
+    """How a task wants to be tried again: not before ``eta``, with new arguments where ``payload`` is given."""
+
+    eta: float
+    payload: Payload | None = None
+
+
+class Settlement(Struct, frozen=True, array_like=True, gc=False):
+    """A worker's final word on ``attempt`` of task ``id``."""
+
+    id: str
+    attempt: int
+    ending: Ending
+    payload: Payload = b""
+    started_at: float = 0.0
+    runtime_s: float = 0.0
+    error: ErrorInfo | None = None
+    retry: Retrying | None = None
+
+
+class Outcome(Struct, frozen=True, array_like=True, gc=False):
+    """The final state of a task with its result or error; it never changes.
+
+    ``batch`` is the journal row the task came in, ``expires_at`` when the outcome may be forgotten.
+    """
+
+    id: str
+    state: TaskState
+    payload: Payload = b""
+    error: ErrorInfo | None = None
+    name: str = ""
+    queue: str = ""
+    worker: str = ""
+    attempts: int = 0
+    retries: int = 0
+    accepted_at: float = 0.0
+    started_at: float = 0.0
+    finished_at: float = 0.0
+    expires_at: float = 0.0
+    batch: int = 0
+
+
+class TaskMark(Struct, frozen=True, array_like=True, gc=False):
+    """What must survive a restart about a task that is not finished."""
+
+    id: str
+    batch: int
+    attempt: int
+    retries: int
+    deaths: int
+    not_before: float | None = None
+    payload: Payload | None = None
+    started: bool = False  # an at-most-once task that was handed out
+
+
+class NodeInfo(Struct, frozen=True, array_like=True, gc=False):
+    """A worker node as a router remembers it across restarts."""
+
+    node_id: str
+    name: str
+
+
+class FunctionCode(Struct, frozen=True, array_like=True, gc=False):
+    """A shipped function: ``digest`` of ``payload``, which needs Python ``python`` ("3.11") to be read."""
+
+    digest: str
+    python: str
+    payload: Payload

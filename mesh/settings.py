@@ -1,0 +1,81 @@
+"""Every number a user may change, with its unit and its reason, in one frozen object.
+
+Precedence: an argument in code or on the command line, then ``MESH_<NAME>`` in the environment, then the default.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from mesh.errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Limits, waits and retries of all roles."""
+
+    mesh: str = "default"  # which mesh a node joins
+
+    # liveness
+    heartbeat_s: float = 2.0  # a node speaks at least this often
+    liveness: int = 3  # heartbeats missed before a node is gone: 6 s for a cable, a process is noticed at once
+    hello_retry_s: float = 1.0  # an unanswered HELLO is sent again
+    grace_s: float = 5.0  # after a restart a router waits this long for workers to say what they still run
+
+    # limits of a router
+    queued_tasks_max: int = 5_000_000  # accepted and unfinished; beyond: Overloaded
+    queued_bytes_max: int = 4 << 30  # of their payloads
+    outbox_bytes_max: int = 64 << 20  # unsent to one peer; beyond: its session is cut and it must say HELLO again
+    free_bytes_min: int = 64 << 20  # of disk; below: submits are Overloaded, completions still fit
+    deaths_max: int = 3  # worker processes a task may take with it before it is dead-lettered
+    result_ttl_s: float = 86_400.0  # outcomes are kept this long
+    watched_ids_max: int = 1_000_000  # ids one client may wait for besides its own
+
+    # workers
+    credit_s: float = 0.020  # work a worker wants at hand
+    credit_max: int = 8_192  # deliveries a worker may hold at the most
+    chunk_s: float = 0.002  # work handed to an executor at once
+    chunk_max: int = 512  # tasks handed to an executor at once
+    unacked_max: int = 200_000  # settlements a worker keeps for a router that is away; beyond: it takes no new tasks
+    drain_s: float = 30.0  # SIGTERM: running tasks may finish this long
+    executor_start_s: float = 60.0  # an executor that is not ready by then is killed and started anew
+
+    # clients
+    submit_tasks_max: int = 20_000  # submitted and not yet accepted; beyond: submit blocks
+    submit_bytes_max: int = 64 << 20  # of their payloads
+    batch_tasks_max: int = 1_000  # tasks in one SUBMIT
+    submit_timeout_s: float = 10.0  # a submit blocked by a limit fails after this with Overloaded or Unavailable
+    connect_timeout_s: float = 5.0  # no router by then: say what was tried
+    exit_flush_s: float = 10.0  # an interpreter that exits waits this long for its submits to be accepted
+    unknown_grace_s: float = 2.0  # an id may be unknown this long: its submitter may be slower than its reader
+
+    # payloads
+    inline_bytes_max: int = 64 << 10  # above this a payload travels in frames of its own
+    payload_bytes_max: int = 256 << 20  # above this: PayloadTooLarge
+
+    def with_overrides(self, **values: Any) -> Settings:
+        """A copy with the values that are not None. Raises ``ConfigError`` for a name it does not know."""
+        known = {f.name for f in fields(self)}
+        for name in values:
+            if name not in known:
+                raise ConfigError(f"there is no setting {name!r}; known: {', '.join(sorted(known))}")
+        return replace(self, **{k: v for k, v in values.items() if v is not None})
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str] = os.environ, **overrides: Any) -> Settings:
+        """Defaults, then ``MESH_<NAME>``, then the overrides that are not None. Raises ``ConfigError``."""
+        found: dict[str, Any] = {}
+        for f in fields(cls):
+            variable = "MESH_NAME" if f.name == "mesh" else "MESH_" + f.name.upper()
+            text = environ.get(variable)
+            if text is None:
+                continue
+            kind = {"str": str, "int": int, "float": float}[str(f.type)]
+            try:
+                found[f.name] = kind(text)
+            except ValueError:
+                raise ConfigError(f"{variable}={text!r}: expected {f.type}") from None
+        return cls(**found).with_overrides(**overrides)

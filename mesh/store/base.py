@@ -1,0 +1,88 @@
+"""The contract of a store: the journal of what a router accepted, and the outcomes it owes.
+
+Only one router uses a store at a time, from one thread. ``commit`` is atomic and, when it returns, durable at the
+store's level:
+
+    disk     survives a power cut (the default)
+    process  survives ``kill -9`` of the router
+    memory   survives nothing, and says so
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from mesh.core.commands import Record
+from mesh.model import Blob, FunctionCode, NodeInfo, Outcome, TaskMark
+
+
+@dataclass(slots=True)
+class StoredBatch:
+    """A batch with unfinished tasks: ``raw`` as journalled, and the ids in it that are already finished."""
+
+    seq: int
+    raw: bytes
+    accepted_at: float
+    settled: set[str] = field(default_factory=set)
+
+
+@dataclass(slots=True)
+class Recovered:
+    """What a router finds when it starts. ``boot`` grows by one with each start on this store."""
+
+    boot: int
+    next_seq: int
+    batches: list[StoredBatch]
+    marks: list[TaskMark]
+    nodes: list[NodeInfo]
+
+
+@dataclass(slots=True, frozen=True)
+class StoreUsage:
+    """How full a store is; ``free_bytes`` None where there is no disk."""
+
+    free_bytes: int | None
+    outcomes: int
+    batches: int
+
+
+class Store(Protocol):
+    """What a router needs of a store. Every method may raise ``StoreError``."""
+
+    level: str
+    url: str
+
+    def recover(self) -> Recovered:
+        """Read what is unfinished, in order of ``seq``. Raises ``StoreDamaged`` when rows are missing or changed."""
+
+    def commit(self, records: Sequence[Record]) -> None:
+        """Make all records durable, in order, or none. Raises ``StoreFull`` (try again later), ``StoreError``."""
+
+    def outcomes(self, ids: Sequence[str]) -> list[Outcome]:
+        """The outcomes there are of these ids, in no order. Reads what was committed."""
+
+    def function(self, digest: str) -> FunctionCode | None:
+        """A shipped function, or None."""
+
+    def put_blob(self, blob: Blob, parts: Iterable[bytes]) -> None:
+        """Write a large payload; durable with the next ``commit``. Doing it twice is harmless."""
+
+    def read_blob(self, blob: Blob) -> list[bytes] | None:
+        """A large payload, as parts of at most 1 MiB, none across a buffer's end; None when it is gone.
+
+        Raises ``StoreDamaged`` when it is not what was written.
+        """
+
+    def prune(self, now: float, limit: int) -> int:
+        """Forget up to ``limit`` outcomes that expired before ``now`` (UTC seconds); how many they were.
+
+        An outcome stays as long as the batch its task came in: without it the task would run again after a restart.
+        """
+
+    def usage(self) -> StoreUsage:
+        """How full the store is."""
+
+    def close(self) -> None:
+        """Let go of the store; nothing more is written."""
