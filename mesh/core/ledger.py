@@ -1,0 +1,93 @@
+"""Collects what one wake-up of a router must make durable, and what it may tell only then.
+
+Grouped here once per wake-up, so that a thousand finished tasks cost one record and a message per client.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+from mesh.core.commands import (
+    AppendBatch,
+    Command,
+    DropBatches,
+    DropBlobs,
+    DropNode,
+    DropOutcomes,
+    RecordOutcomes,
+    SaveFunction,
+    SaveMarks,
+    SaveNode,
+    Send,
+)
+from mesh.core.packing import pack, payload_bytes
+from mesh.messages import Accepted, Message, Outcomes, SettledAck
+from mesh.model import Blob, FunctionCode, NodeInfo, Outcome, Peer, TaskMark
+
+
+def outcome_bytes(outcome: Outcome) -> int:
+    """What an outcome takes in an envelope besides its fixed fields."""
+    error = outcome.error
+    if error is None:
+        return payload_bytes(outcome.payload)
+    return len(error.traceback) + len(error.message) + len(error.arguments) + len(error.pickled or b"")
+
+
+class Ledger:
+    """The records and the messages of one wake-up."""
+
+    def __init__(self) -> None:
+        self._now: list[Command] = []
+        self._later: list[Command] = []
+        self.batches: list[AppendBatch] = []
+        self.done_batches: list[int] = []
+        self.marks: dict[str, TaskMark] = {}
+        self.outcomes: list[Outcome] = []
+        self.unmarked: list[str] = []
+        self.forgotten: list[str] = []
+        self.blobs: list[Blob] = []
+        self.functions: list[FunctionCode] = []
+        self.nodes: dict[str, NodeInfo | None] = {}
+        self.accepted: defaultdict[Peer, list[int]] = defaultdict(list)
+        self.acks: defaultdict[Peer, list[int]] = defaultdict(list)
+        self.news: defaultdict[Peer, list[Outcome]] = defaultdict(list)
+
+    def send(self, peer: Peer, message: Message) -> None:
+        """Send without waiting for the commit."""
+        self._now.append(Send(peer, message))
+
+    def send_after_commit(self, peer: Peer, message: Message) -> None:
+        self._later.append(Send(peer, message, after_commit=True))
+
+    def add(self, command: Command) -> None:
+        """Any other effect."""
+        self._now.append(command)
+
+    def close(self) -> list[Command]:
+        """All commands of this wake-up; the ledger is empty again."""
+        commands: list[Command] = self._now
+        commands += self.batches
+        if self.functions:
+            commands += [SaveFunction(code) for code in self.functions]
+        if self.outcomes:
+            commands.append(RecordOutcomes(self.outcomes, self.unmarked))
+        if self.marks:
+            commands.append(SaveMarks(list(self.marks.values())))
+        if self.done_batches:
+            commands.append(DropBatches(self.done_batches))
+        if self.forgotten:
+            commands.append(DropOutcomes(self.forgotten))
+        if self.blobs:
+            commands.append(DropBlobs(self.blobs))
+        for node_id, node in self.nodes.items():
+            commands.append(DropNode(node_id) if node is None else SaveNode(node))
+        for peer, numbers in self.accepted.items():
+            commands.append(Send(peer, Accepted(numbers), after_commit=True))
+        for peer, numbers in self.acks.items():
+            commands.append(Send(peer, SettledAck(numbers), after_commit=True))
+        for peer, outcomes in self.news.items():
+            for part in pack(outcomes, outcome_bytes):
+                commands.append(Send(peer, Outcomes(list(part)), after_commit=True))
+        commands += self._later
+        self.__init__()  # type: ignore[misc]
+        return commands

@@ -1,0 +1,72 @@
+"""Which worker gets how many of a lane's ready tasks: least loaded first, never beyond credit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol, TypeVar
+
+T = TypeVar("T")
+
+
+class Holder(Protocol):
+    """A worker as far as placing is concerned."""
+
+    @property
+    def slots(self) -> int: ...
+    @property
+    def credit(self) -> int: ...
+    @property
+    def held(self) -> int: ...
+
+
+def shares(count: int, holders: Sequence[Holder]) -> list[int]:
+    """How many of ``count`` tasks each holder gets; sums to ``count`` or to all the credit there is.
+
+    Water-filling: each is raised towards the same number of held tasks per slot, those at the limit of their
+    credit stay there, and the rest is shared again among the others.
+    """
+    given = [0] * len(holders)
+    left = min(count, sum(holder.credit for holder in holders))
+    open_ = [i for i, holder in enumerate(holders) if holder.credit > 0]
+    while left > 0 and open_:
+        slots = sum(holders[i].slots for i in open_)
+        level = (left + sum(holders[i].held + given[i] for i in open_)) / slots
+        progress = 0
+        still_open = []
+        for i in open_:
+            holder = holders[i]
+            room = holder.credit - given[i]
+            wanted = min(int(level * holder.slots) - holder.held - given[i], room, left - progress)
+            if wanted > 0:
+                given[i] += wanted
+                progress += wanted
+            if given[i] < holder.credit:
+                still_open.append(i)
+        left -= progress
+        open_ = still_open
+        if progress == 0:  # less than one each is left: the least loaded first
+            open_.sort(key=lambda i: ((holders[i].held + given[i]) / holders[i].slots, i))
+            for i in open_[:left]:
+                given[i] += 1
+            left -= min(left, len(open_))
+            open_ = [i for i in open_ if given[i] < holders[i].credit]
+    return given
+
+
+def deal(tasks: Sequence[T], counts: Sequence[int]) -> list[list[T]]:
+    """Split ``tasks`` (in order) so that hand ``i`` gets ``counts[i]`` of them, dealt in turn.
+
+    Dealt and not cut, so that what was accepted first starts first on every worker.
+    """
+    hands: list[list[T]] = [[] for _ in counts]
+    start = 0
+    open_ = [i for i, count in enumerate(counts) if count]
+    while open_:
+        rounds = min(counts[i] - len(hands[i]) for i in open_)
+        width = len(open_)
+        part = tasks[start : start + rounds * width]
+        for place, i in enumerate(open_):
+            hands[i].extend(part[place::width])
+        start += rounds * width
+        open_ = [i for i in open_ if len(hands[i]) < counts[i]]
+    return hands

@@ -1,0 +1,414 @@
+"""The table of unfinished tasks: every change of a task's state in a router happens in this file.
+
+Peers and their sessions are not known here; what must be written or told goes into the ledger.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Collection, Iterable, Iterator
+
+from mesh.clock import Now
+from mesh.core.commands import AppendBatch
+from mesh.core.ledger import Ledger
+from mesh.core.queues import ReadyQueues
+from mesh.core.record import Batch, Kind, Rare, TaskRecord
+from mesh.core.states import CANCELLED, DEAD, EXPIRED, FAILED, LEASED, READY, SCHEDULED, SUCCEEDED
+from mesh.messages import Submit
+from mesh.model import (
+    Blob,
+    Delivery,
+    Ending,
+    ErrorInfo,
+    Outcome,
+    Payload,
+    Peer,
+    Settlement,
+    TaskMark,
+    TaskOptions,
+    TaskSpec,
+    TaskState,
+)
+from mesh.settings import Settings
+
+KINDS_MAX = 4_096  # interned options; beyond, those without tasks are dropped
+NODE_LOSSES_MAX = 10  # worker nodes lost with a task before it is taken for poison
+
+
+class TaskTable:
+    """Unfinished tasks by id, the lanes they wait in and the times they wait for."""
+
+    def __init__(self, settings: Settings, ledger: Ledger, next_seq: int) -> None:
+        self._settings = settings
+        self._ledger = ledger
+        self.tasks: dict[str, TaskRecord] = {}
+        self.batches: dict[int, Batch] = {}
+        self.ready = ReadyQueues(lanes_max=KINDS_MAX)
+        self.limbo: dict[str, TaskRecord] = {}
+        self.bytes = 0
+        self.accepted = 0
+        self.finished: dict[TaskState, int] = dict.fromkeys((SUCCEEDED, FAILED, CANCELLED, EXPIRED, DEAD), 0)
+        self.watchers: dict[str, list[Peer]] = {}
+        self._kinds: dict[TaskOptions, Kind] = {}
+        self._etas: list[tuple[float, int, str]] = []
+        self._expiries: list[tuple[float, int, str]] = []
+        self._next_seq = next_seq
+        self._next_order = 0
+        self._next_kind = 0
+        self.lanes_changed = True
+
+    # coming in
+
+    def kind(self, options: TaskOptions) -> Kind:
+        """The interned form of ``options``."""
+        kind = self._kinds.get(options)
+        if kind is None:
+            if len(self._kinds) >= KINDS_MAX:
+                self._drop_unused_kinds()
+            lane, new = self.ready.lane(options)
+            self.lanes_changed |= new
+            self._next_kind += 1
+            kind = self._kinds[options] = Kind(self._next_kind, options, lane)
+        return kind
+
+    def _drop_unused_kinds(self) -> None:
+        used = {id(task.kind) for task in self.tasks.values()}
+        self._kinds = {options: kind for options, kind in self._kinds.items() if id(kind) in used}
+        if self.ready.crowded():
+            self.ready.drop_unused({task.kind.lane.number for task in self.tasks.values()})
+            self._kinds = {o: k for o, k in self._kinds.items() if id(k) in used}
+        self.lanes_changed = True
+
+    def accept(self, owner: Peer, submit: Submit, raw: bytes | None, known: Collection[str], now: Now) -> None:
+        """Take in the tasks of a batch that are neither unfinished here nor ``known`` to be finished."""
+        tasks = self.tasks
+        kinds = [self.kind(options) for options in submit.options]
+        batch = Batch(self._next_seq, now.wall, owner)
+        specs = submit.tasks
+        fresh = (
+            [spec for spec in specs if spec.id not in tasks and spec.id not in known]
+            if known
+            else [spec for spec in specs if spec.id not in tasks]
+        )
+        if len(fresh) != len(specs):
+            for spec in specs:
+                if spec.id in tasks:
+                    self.watch(owner, spec.id)
+            if not fresh:
+                return
+            submit, raw = Submit(submit.batch, submit.options, fresh, submit.repeated), None
+        order = self._next_order
+        for spec in fresh:
+            if spec.id in tasks:  # the same id twice in one batch
+                continue
+            kind = kinds[spec.option]
+            order += 1
+            payload = spec.payload
+            self.bytes += len(payload) if type(payload) is bytes else payload.size  # type: ignore[union-attr]
+            task = tasks[spec.id] = TaskRecord(spec.id, kind, payload, batch, order, READY)
+            batch.open += 1
+            if spec.eta is None and spec.expires_at is None and spec.extra is None:
+                kind.lane.tasks.append(task)
+            else:
+                self._accept_rare(task, spec, now)
+        self._next_order = order
+        self.accepted += batch.open
+        self.batches[batch.seq] = batch
+        self._next_seq += 1
+        self._ledger.batches.append(AppendBatch(batch.seq, submit, raw, now.wall))
+
+    def _accept_rare(self, task: TaskRecord, spec: TaskSpec, now: Now) -> None:
+        task.rare = Rare(eta=spec.eta, expires_at=spec.expires_at, extra=spec.extra)
+        if spec.expires_at is not None:
+            heapq.heappush(self._expiries, (spec.expires_at, task.order, task.id))
+        if spec.eta is not None and spec.eta > now.wall:
+            task.state = SCHEDULED
+            heapq.heappush(self._etas, (spec.eta, task.order, task.id))
+        else:
+            task.kind.lane.tasks.append(task)
+
+    def watch(self, peer: Peer, task_id: str) -> bool:
+        """Have ``peer`` told of this task's outcome; False when it is told anyway."""
+        if self.tasks[task_id].batch.owner == peer:
+            return False
+        watchers = self.watchers.setdefault(task_id, [])
+        if peer in watchers:
+            return False
+        watchers.append(peer)
+        return True
+
+    # going out
+
+    def lease(self, task: TaskRecord, worker: Peer) -> Delivery:
+        """Make ``worker`` the holder of the task's next attempt."""
+        task.move(LEASED)
+        task.worker = worker
+        task.attempt += 1
+        rare = task.rare
+        if rare is None:
+            return Delivery(task.id, task.kind.number, task.attempt, task.payload)
+        return Delivery(
+            task.id,
+            task.kind.number,
+            task.attempt,
+            task.payload,
+            rare.retries,
+            rare.deaths,
+            rare.expires_at,
+            rare.extra,
+        )
+
+    def mark_started(self, task: TaskRecord) -> None:
+        """Write down, before it is delivered, that an at-most-once task was handed out."""
+        task.rarely().started = True
+        self._mark(task)
+
+    def adopt(self, task: TaskRecord, worker: Peer, attempt: int) -> None:
+        """``worker`` says that it holds this attempt of a task that nobody else holds."""
+        self.limbo.pop(task.id, None)
+        was_ready = task.state is READY
+        task.move(LEASED)
+        if was_ready:
+            task.kind.lane.remove_one()
+        task.worker = worker
+        task.attempt = attempt
+
+    # coming back
+
+    def requeue(self, returned: Iterable[TaskRecord], now: Now) -> None:
+        """Leased tasks that were not run go back to the head of their lanes."""
+        by_lane: dict[int, list[TaskRecord]] = {}
+        for task in returned:
+            rare = task.rare
+            if rare is not None and self._ends_instead(task, rare, now):
+                continue
+            task.move(READY)
+            task.worker = None
+            by_lane.setdefault(task.kind.lane.number, []).append(task)
+        for tasks in by_lane.values():
+            tasks[0].kind.lane.put_back(tasks)
+
+    def _ends_instead(self, task: TaskRecord, rare: Rare, now: Now) -> bool:
+        """Whether a task that came back is not to run again, for it was cancelled or its time is over."""
+        if rare.cancelled:
+            self.end(task, CANCELLED, now)
+            return True
+        if rare.expires_at is not None and rare.expires_at <= now.wall:
+            self.end(task, EXPIRED, now)
+            return True
+        return False
+
+    def settle_lost(self, task: TaskRecord, cause: str, now: Now, *, node: bool) -> bool:
+        """The process that ran the task is gone: ``node`` for a whole worker node, else its executor only.
+
+        True where the task is to run again: the caller requeues it, with all others it lost, in one go.
+        """
+        rare = task.rarely()
+        rare.causes = (*rare.causes[-9:], cause)
+        if node:
+            rare.losses += 1
+        else:
+            rare.deaths += 1
+        if rare.started or task.kind.options.at_most_once:
+            why = f"its worker was lost ({cause}) and it is delivered at most once: whether it ran is unknown"
+            self.end(task, FAILED, now, ErrorInfo("mesh.errors.WorkerLostError", why))
+        elif rare.deaths >= self._settings.deaths_max or rare.losses >= NODE_LOSSES_MAX:
+            why = (
+                f"dead-lettered: {rare.deaths} worker processes died and {rare.losses} worker nodes were lost "
+                f"with it ({', '.join(rare.causes)})"
+            )
+            self.end(task, DEAD, now, ErrorInfo("mesh.errors.WorkerLostError", why))
+        else:
+            self._mark(task)
+            return True
+        return False
+
+    def settle_retry(self, task: TaskRecord, settlement: Settlement, now: Now) -> None:
+        """The task asked to be tried again later."""
+        rare = task.rarely()
+        if rare.cancelled:
+            self.end(task, CANCELLED, now)
+            return
+        retry = settlement.retry
+        rare.retries += 1
+        rare.eta = retry.eta if retry is not None else now.wall
+        if retry is not None and retry.payload is not None:
+            self._replace_payload(task, retry.payload)
+        task.move(SCHEDULED)
+        task.worker = None
+        heapq.heappush(self._etas, (rare.eta, task.order, task.id))
+        self._mark(task)
+
+    def _replace_payload(self, task: TaskRecord, payload: Payload) -> None:
+        self.bytes -= task.size
+        if isinstance(task.payload, Blob):
+            self._ledger.blobs.append(task.payload)
+        task.payload = payload
+        self.bytes += task.size
+
+    def _mark(self, task: TaskRecord) -> None:
+        rare = task.rarely()
+        rare.marked = True
+        self._ledger.marks[task.id] = TaskMark(
+            task.id, task.batch.seq, task.attempt, rare.retries, rare.deaths, rare.eta, task.payload, rare.started
+        )
+
+    # the end
+
+    def end(
+        self, task: TaskRecord, state: TaskState, now: Now, error: ErrorInfo | None = None, worker: str = ""
+    ) -> None:
+        """Finish a task without a result of its own."""
+        if error is None and state is CANCELLED:
+            error = ErrorInfo("mesh.errors.TaskRevokedError", "cancelled before it finished")
+        elif error is None and state is EXPIRED:
+            error = ErrorInfo("mesh.errors.TaskExpired", "its time to start passed before a worker was free for it")
+        self.finish(task, Settlement(task.id, task.attempt, Ending.FAILED, error=error), state, now, worker)
+
+    def finish(self, task: TaskRecord, settlement: Settlement, state: TaskState, now: Now, worker: str) -> Outcome:
+        """Give a task its one outcome, for the store and for whoever waits; the task is gone."""
+        was = task.state
+        task.move(state)
+        if was is READY:
+            task.kind.lane.remove_one()
+        elif was is SCHEDULED:
+            self.limbo.pop(task.id, None)
+        options, batch, rare, ledger = task.kind.options, task.batch, task.rare, self._ledger
+        outcome = Outcome(
+            task.id,
+            state,
+            b"" if options.ignore_result else settlement.payload,
+            settlement.error,
+            options.name,
+            options.queue,
+            worker,
+            task.attempt,
+            rare.retries if rare is not None else 0,
+            batch.accepted_at,
+            settlement.started_at,
+            now.wall,
+            now.wall + (self._settings.result_ttl_s if options.result_ttl_s is None else options.result_ttl_s),
+            batch.seq,
+        )
+        ledger.outcomes.append(outcome)
+        self.finished[state] += 1
+        del self.tasks[task.id]
+        if rare is not None and rare.marked:
+            ledger.marks.pop(task.id, None)
+            ledger.unmarked.append(task.id)
+        payload = task.payload
+        if type(payload) is bytes:
+            self.bytes -= len(payload)
+        else:
+            self.bytes -= task.size
+            ledger.blobs.append(payload)  # type: ignore[arg-type]
+        batch.open -= 1
+        if batch.open == 0:
+            ledger.done_batches.append(batch.seq)
+            del self.batches[batch.seq]
+        if batch.owner is not None and not options.ignore_result:
+            ledger.news[batch.owner].append(outcome)
+        if self.watchers and (watchers := self.watchers.pop(task.id, None)):
+            for peer in watchers:
+                ledger.news[peer].append(outcome)
+        return outcome
+
+    # time
+
+    def advance(self, now: Now) -> None:
+        """Start what is due and end what is too late."""
+        etas, expiries = self._etas, self._expiries
+        while etas and etas[0][0] <= now.wall:
+            eta, order, task_id = heapq.heappop(etas)
+            task = self.tasks.get(task_id)
+            if task is None or task.state is not SCHEDULED or task.order != order or task_id in self.limbo:
+                continue
+            if task.rare is not None and task.rare.eta == eta:
+                task.move(READY)
+                task.kind.lane.tasks.append(task)
+        while expiries and expiries[0][0] <= now.wall:
+            _, order, task_id = heapq.heappop(expiries)
+            task = self.tasks.get(task_id)
+            if task is None or task.order != order or task.state is LEASED:
+                continue  # who holds it looks at the time before it starts
+            self.end(task, EXPIRED, now)
+
+    def scheduled(self) -> Iterator[TaskRecord]:
+        """The tasks that wait for their time."""
+        for _, order, task_id in self._etas:
+            task = self.tasks.get(task_id)
+            if task is not None and task.order == order and task.state is SCHEDULED:
+                yield task
+
+    def next_due(self) -> float | None:
+        """The next UTC second at which ``advance`` has something to do."""
+        heads = [heap[0][0] for heap in (self._etas, self._expiries) if heap]
+        return min(heads) if heads else None
+
+    # after a restart
+
+    def restore(
+        self, seq: int, accepted_at: float, submit: Submit, settled: Collection[str], marks: dict[str, TaskMark]
+    ) -> None:
+        """Take in a journalled batch; its unfinished tasks wait in limbo until the workers have spoken."""
+        batch = Batch(seq, accepted_at, None)
+        kinds = [self.kind(options) for options in submit.options]
+        for spec in submit.tasks:
+            if spec.id in settled or spec.id in self.tasks:
+                continue
+            self._next_order += 1
+            task = TaskRecord(spec.id, kinds[spec.option], spec.payload, batch, self._next_order, SCHEDULED)
+            if spec.eta is not None or spec.expires_at is not None or spec.extra is not None:
+                task.rare = Rare(eta=spec.eta, expires_at=spec.expires_at, extra=spec.extra)
+            mark = marks.get(spec.id)
+            if mark is not None and mark.batch == seq:
+                self._restore_mark(task, mark)
+            if task.rare is not None and task.rare.expires_at is not None:
+                heapq.heappush(self._expiries, (task.rare.expires_at, task.order, task.id))
+            self.tasks[spec.id] = self.limbo[spec.id] = task
+            self.bytes += task.size
+            batch.open += 1
+        if batch.open:
+            self.batches[seq] = batch
+        else:
+            self._ledger.done_batches.append(seq)
+
+    def _restore_mark(self, task: TaskRecord, mark: TaskMark) -> None:
+        rare = task.rarely()
+        rare.retries, rare.deaths, rare.eta = mark.retries, mark.deaths, mark.not_before
+        rare.marked, rare.started = True, mark.started
+        task.attempt = mark.attempt
+        if mark.payload is not None:
+            task.payload = mark.payload
+
+    def leave_limbo(self, now: Now) -> None:
+        """Nobody holds what is left in limbo: it waits for its time or is ready."""
+        waiting, self.limbo = self.limbo, {}
+        for task in waiting.values():
+            rare = task.rare
+            if rare is not None and rare.cancelled:
+                self.end(task, CANCELLED, now)
+            elif rare is not None and rare.started:
+                why = "the router was restarted while it was out, and it is delivered at most once"
+                self.end(task, FAILED, now, ErrorInfo("mesh.errors.WorkerLostError", why))
+            elif rare is not None and rare.eta is not None and rare.eta > now.wall:
+                heapq.heappush(self._etas, (rare.eta, task.order, task.id))
+            else:
+                task.move(READY)
+                task.kind.lane.tasks.append(task)
+
+    # invariants
+
+    def check(self) -> None:
+        """Raise ``AssertionError`` if the books do not balance."""
+        open_: dict[int, int] = {}
+        for task in self.tasks.values():
+            open_[task.batch.seq] = open_.get(task.batch.seq, 0) + 1
+            assert (task.worker is not None) == (task.state is LEASED), task.story()
+            assert self.batches.get(task.batch.seq) is task.batch, task.story()
+        assert open_ == {seq: batch.open for seq, batch in self.batches.items()}, "open tasks of a batch miscounted"
+        assert self.bytes == sum(task.size for task in self.tasks.values()), "payload bytes miscounted"
+        queued = [task.id for lane in self.ready for task in lane]
+        assert len(queued) == len(set(queued)) == len(self.ready), "a task is queued twice, or a lane miscounts"
+        assert set(queued) == {t.id for t in self.tasks.values() if t.state is READY}, "ready and queued differ"
+        assert set(self.watchers) <= set(self.tasks), "somebody watches a task that is not there"
