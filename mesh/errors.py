@@ -9,6 +9,8 @@ MeshError
 │   ├── Overloaded              the mesh is at a limit; nothing was accepted
 │   └── TimeoutError            a wait for a result ran out (also the built-in TimeoutError)
 ├── PayloadTooLarge             arguments or result over the limit: nothing was sent
+├── Unpicklable                 arguments or result cannot be turned into bytes: nothing was sent
+├── Unreadable                  a payload needs code or data that this process does not have
 ├── UnknownTask                 nobody knows this task id
 ├── StoreError                  the journal or result store failed
 │   ├── StoreLocked             another router holds this store
@@ -72,6 +74,14 @@ class TimeoutError(Unavailable, builtins.TimeoutError):
 
 class PayloadTooLarge(MeshError):
     """Arguments or a result are larger than ``payload_bytes_max``; nothing was sent."""
+
+
+class Unpicklable(MeshError, TypeError):
+    """Arguments, a result or a function cannot be turned into bytes; nothing was sent."""
+
+
+class Unreadable(MeshError):
+    """A payload needs a module, a class or other data that this process does not have."""
 
 
 class UnknownTask(MeshError, LookupError):

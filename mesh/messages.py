@@ -8,7 +8,18 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from mesh.model import Delivery, FunctionCode, Outcome, Settlement, TaskOptions, TaskSpec
+from mesh.model import (
+    Count,
+    Delivery,
+    FunctionCode,
+    Id,
+    Instant,
+    Outcome,
+    Seconds,
+    Settlement,
+    TaskOptions,
+    TaskSpec,
+)
 
 PROTOCOL = 1
 """The version of the protocol; a HELLO with another one is refused with both numbers."""
@@ -26,9 +37,9 @@ class WorkerInfo(Struct, frozen=True, array_like=True, gc=False):
 
     queues: list[str]
     tasks: list[str]
-    slots: int
-    window: int
-    held: list[tuple[str, int]] = []
+    slots: Count
+    window: Count
+    held: list[tuple[Id, Count]] = []
     labels: dict[str, str] = {}
 
 
@@ -36,7 +47,7 @@ class Hello(Message, frozen=True, array_like=True, gc=False, tag="HELLO"):
     """Opens a session, or opens it anew after a loss. ``node_id`` is new for each life of a process."""
 
     role: str
-    node_id: str
+    node_id: Id
     name: str
     python: str
     version: str
@@ -53,8 +64,8 @@ class Bye(Message, frozen=True, array_like=True, gc=False, tag="BYE"):
 class Heartbeat(Message, frozen=True, array_like=True, gc=False, tag="HEARTBEAT"):
     """Sent both ways when nothing else was; ``at`` is the sender's wall clock."""
 
-    at: float = 0.0
-    running: int = 0
+    at: Instant = 0.0
+    running: Count = 0
 
 
 # client → router
@@ -63,7 +74,7 @@ class Heartbeat(Message, frozen=True, array_like=True, gc=False, tag="HEARTBEAT"
 class Submit(Message, frozen=True, array_like=True, gc=False, tag="SUBMIT"):
     """Tasks to accept, all or none. ``repeated``: some of their ids may be known already (a resend, a chosen id)."""
 
-    batch: int
+    batch: Count
     options: list[TaskOptions]
     tasks: list[TaskSpec]
     repeated: bool = False
@@ -72,13 +83,13 @@ class Submit(Message, frozen=True, array_like=True, gc=False, tag="SUBMIT"):
 class Watch(Message, frozen=True, array_like=True, gc=False, tag="WATCH"):
     """Tell me the outcome of these ids when there is one."""
 
-    ids: list[str]
+    ids: list[Id]
 
 
 class Unwatch(Message, frozen=True, array_like=True, gc=False, tag="UNWATCH"):
     """I no longer wait for these ids; with ``forget`` their outcomes may be dropped from the store."""
 
-    ids: list[str]
+    ids: list[Id]
     forget: bool = False
 
 
@@ -88,7 +99,7 @@ class Cancel(Message, frozen=True, array_like=True, gc=False, tag="CANCEL"):
     Sent by a client to a router and by a router to a worker.
     """
 
-    ids: list[str]
+    ids: list[Id]
     terminate: bool = False
     signal: str = "SIGKILL"
 
@@ -96,7 +107,7 @@ class Cancel(Message, frozen=True, array_like=True, gc=False, tag="CANCEL"):
 class Query(Message, frozen=True, array_like=True, gc=False, tag="QUERY"):
     """Ask for facts (``status``, ``states``) or for a change (``purge``); answered by one REPLY."""
 
-    request: int
+    request: Count
     what: str
     arguments: list[str] = []
 
@@ -113,7 +124,7 @@ class PutFunction(Message, frozen=True, array_like=True, gc=False, tag="PUT_FUNC
 class Welcome(Message, frozen=True, array_like=True, gc=False, tag="WELCOME"):
     """The answer to HELLO: the session is open."""
 
-    router_id: str
+    router_id: Id
     name: str
     version: str
     durability: str
@@ -138,16 +149,16 @@ class SayHello(Message, frozen=True, array_like=True, gc=False, tag="SAY_HELLO")
 class Accepted(Message, frozen=True, array_like=True, gc=False, tag="ACCEPTED"):
     """These batches are committed."""
 
-    batches: list[int]
+    batches: list[Count]
 
 
 class Rejected(Message, frozen=True, array_like=True, gc=False, tag="REJECTED"):
     """Nothing of this batch was accepted. ``code``: overloaded | invalid."""
 
-    batch: int
+    batch: Count
     code: str
     reason: str
-    retry_after_s: float = 1.0
+    retry_after_s: Seconds = 1.0
 
 
 class Outcomes(Message, frozen=True, array_like=True, gc=False, tag="OUTCOMES"):
@@ -159,13 +170,13 @@ class Outcomes(Message, frozen=True, array_like=True, gc=False, tag="OUTCOMES"):
 class Unknown(Message, frozen=True, array_like=True, gc=False, tag="UNKNOWN"):
     """This router knows nothing of these ids."""
 
-    ids: list[str]
+    ids: list[Id]
 
 
 class Reply(Message, frozen=True, array_like=True, gc=False, tag="REPLY"):
     """The answer to a QUERY: ``body`` is JSON."""
 
-    request: int
+    request: Count
     body: bytes
 
 
@@ -175,27 +186,27 @@ class Reply(Message, frozen=True, array_like=True, gc=False, tag="REPLY"):
 class Credit(Message, frozen=True, array_like=True, gc=False, tag="CREDIT"):
     """The worker will hold up to ``window`` unsettled deliveries of this router at a time (a level, not a sum)."""
 
-    window: int
+    window: Count
 
 
 class Settled(Message, frozen=True, array_like=True, gc=False, tag="SETTLED"):
     """How attempts ended; kept by the worker and sent again until SETTLED_ACK names ``batch``."""
 
-    batch: int
+    batch: Count
     settlements: list[Settlement]
 
 
 class Released(Message, frozen=True, array_like=True, gc=False, tag="RELEASED"):
     """Deliveries given back unstarted: the answer to RECALL (also when there are none), and part of a drain."""
 
-    attempts: list[tuple[str, int]]
+    attempts: list[tuple[Id, Count]]
     recall: bool = False
 
 
 class GetFunction(Message, frozen=True, array_like=True, gc=False, tag="GET_FUNCTION"):
     """Send me the shipped function of this digest."""
 
-    digest: str
+    digest: Id
 
 
 # router → worker
@@ -204,32 +215,32 @@ class GetFunction(Message, frozen=True, array_like=True, gc=False, tag="GET_FUNC
 class Deliver(Message, frozen=True, array_like=True, gc=False, tag="DELIVER"):
     """Attempts to run, with the options they refer to."""
 
-    options: dict[int, TaskOptions]
+    options: dict[Count, TaskOptions]
     tasks: list[Delivery]
 
 
 class SettledAck(Message, frozen=True, array_like=True, gc=False, tag="SETTLED_ACK"):
     """These batches of settlements are committed; forget them."""
 
-    batches: list[int]
+    batches: list[Count]
 
 
 class Recall(Message, frozen=True, array_like=True, gc=False, tag="RECALL"):
     """Give back up to ``count`` unstarted deliveries: somebody else is idle."""
 
-    count: int
+    count: Count
 
 
 class Drop(Message, frozen=True, array_like=True, gc=False, tag="DROP"):
     """These attempts are no longer yours: do not start them."""
 
-    attempts: list[tuple[str, int]]
+    attempts: list[tuple[Id, Count]]
 
 
 class Function(Message, frozen=True, array_like=True, gc=False, tag="FUNCTION"):
     """The answer to GET_FUNCTION; ``code`` is None where this router has no such function."""
 
-    digest: str
+    digest: Id
     code: FunctionCode | None = None
 
 

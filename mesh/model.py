@@ -7,12 +7,25 @@ MessagePack array, so fields may only be added at the end, with a default.
 from __future__ import annotations
 
 import enum
-from typing import NewType
+from typing import Annotated, NewType
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 Peer = NewType("Peer", bytes)
 """The address of a node at the other end of a socket: its ZeroMQ routing id, new for each life of a process."""
+
+
+Id = Annotated[str, Meta(min_length=1, max_length=255)]
+"""Names one task, payload, function or node. Checked where a message is decoded: who makes one keeps to it."""
+
+Instant = Annotated[float, Meta(ge=0.0, le=1e12)]
+"""UTC seconds; the bounds keep NaN and infinity off the wire."""
+
+Seconds = Annotated[float, Meta(ge=-1e12, le=1e12)]
+"""A duration; a clock that is set back can make a measured one negative, and that must not cost a session."""
+
+Count = Annotated[int, Meta(ge=0, le=2**62)]
+Priority = Annotated[int, Meta(ge=0, le=255)]
 
 
 class Role(enum.StrEnum):
@@ -54,8 +67,8 @@ class Blob(Struct, frozen=True, array_like=True, gc=False):
     ``key`` names the same bytes in a store and in a process's memory.
     """
 
-    key: str
-    sizes: list[int]
+    key: Id
+    sizes: Annotated[list[Annotated[int, Meta(ge=1, le=2**48)]], Meta(min_length=1, max_length=1024)]
 
     @property
     def size(self) -> int:
@@ -71,13 +84,13 @@ class TaskOptions(Struct, frozen=True, array_like=True, gc=False):
 
     name: str
     queue: str = "default"
-    priority: int = 0  # 0..255, higher first
-    function: str | None = None  # digest of the shipped function, where there is one
+    priority: Priority = 0  # higher first
+    function: Id | None = None  # digest of the shipped function, where there is one
     python: str | None = None  # the minor version that can run it ("3.11"); None: any
-    time_limit_s: float | None = None
+    time_limit_s: Seconds | None = None
     ignore_result: bool = False
     at_most_once: bool = False
-    result_ttl_s: float | None = None
+    result_ttl_s: Seconds | None = None
 
 
 class TaskExtra(Struct, frozen=True, array_like=True, gc=False):
@@ -91,24 +104,24 @@ class TaskExtra(Struct, frozen=True, array_like=True, gc=False):
 class TaskSpec(Struct, frozen=True, array_like=True, gc=False):
     """One requested call. ``option`` is its place in the list of options sent with it."""
 
-    id: str
-    option: int
+    id: Id
+    option: Count
     payload: Payload
-    eta: float | None = None
-    expires_at: float | None = None
+    eta: Instant | None = None
+    expires_at: Instant | None = None
     extra: TaskExtra | None = None
 
 
 class Delivery(Struct, frozen=True, array_like=True, gc=False):
     """One attempt of a task, handed to one worker. ``option`` is a key of the options sent with it."""
 
-    id: str
-    option: int
-    attempt: int
+    id: Id
+    option: Count
+    attempt: Count
     payload: Payload
-    retries: int = 0
-    deaths: int = 0
-    expires_at: float | None = None
+    retries: Count = 0
+    deaths: Count = 0
+    expires_at: Instant | None = None
     extra: TaskExtra | None = None
 
 
@@ -125,19 +138,19 @@ class ErrorInfo(Struct, frozen=True, array_like=True, gc=False):
 class Retrying(Struct, frozen=True, array_like=True, gc=False):
     """How a task wants to be tried again: not before ``eta``, with new arguments where ``payload`` is given."""
 
-    eta: float
+    eta: Instant
     payload: Payload | None = None
 
 
 class Settlement(Struct, frozen=True, array_like=True, gc=False):
     """A worker's final word on ``attempt`` of task ``id``."""
 
-    id: str
-    attempt: int
+    id: Id
+    attempt: Count
     ending: Ending
     payload: Payload = b""
-    started_at: float = 0.0
-    runtime_s: float = 0.0
+    started_at: Instant = 0.0
+    runtime_s: Seconds = 0.0
     error: ErrorInfo | None = None
     retry: Retrying | None = None
 
@@ -148,20 +161,20 @@ class Outcome(Struct, frozen=True, array_like=True, gc=False):
     ``batch`` is the journal row the task came in, ``expires_at`` when the outcome may be forgotten.
     """
 
-    id: str
+    id: Id
     state: TaskState
     payload: Payload = b""
     error: ErrorInfo | None = None
     name: str = ""
     queue: str = ""
     worker: str = ""
-    attempts: int = 0
-    retries: int = 0
-    accepted_at: float = 0.0
-    started_at: float = 0.0
-    finished_at: float = 0.0
-    expires_at: float = 0.0
-    batch: int = 0
+    attempts: Count = 0
+    retries: Count = 0
+    accepted_at: Instant = 0.0
+    started_at: Instant = 0.0
+    finished_at: Instant = 0.0
+    expires_at: Instant = 0.0
+    batch: Count = 0
 
 
 class TaskMark(Struct, frozen=True, array_like=True, gc=False):
@@ -187,6 +200,6 @@ class NodeInfo(Struct, frozen=True, array_like=True, gc=False):
 class FunctionCode(Struct, frozen=True, array_like=True, gc=False):
     """A shipped function: ``digest`` of ``payload``, which needs Python ``python`` ("3.11") to be read."""
 
-    digest: str
+    digest: Id
     python: str
     payload: Payload

@@ -1,0 +1,108 @@
+"""Exceptions ↔ data. Whatever an exception's class does, packing gives an ErrorInfo and rebuilding an exception.
+
+Pickle rebuilds an exception by calling its class with ``args``, which fails for a class whose ``__init__`` takes
+other arguments than it hands to ``super().__init__``. Such an exception travels as (class, args, attributes) and is
+rebuilt without its ``__init__``. Which of the two works is tried here, where the exception was raised.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mesh.errors import MeshError, TaskFailed
+from mesh.model import ErrorInfo
+from mesh.wire import pickled
+
+PICKLED_BYTES_MAX = 64 << 10
+MESSAGE_CHARACTERS_MAX = 4 << 10
+TRACEBACK_CHARACTERS_MAX = 64 << 10
+ARGUMENTS_CHARACTERS_MAX = 1 << 10
+
+
+class RemoteTraceback(Exception):
+    """The cause of an exception that was raised in another process; its text is the traceback there."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.text = text
+
+    def __str__(self) -> str:
+        return f'\n"""\n{self.text.rstrip()}\n"""'
+
+
+def pack_exception(exc: BaseException, traceback_text: str, arguments: str = "") -> ErrorInfo:
+    """Describe ``exc``; never raises for what its class does. Texts that are too long lose their middle."""
+    return ErrorInfo(
+        type=_clean(_type_name(type(exc)), MESSAGE_CHARACTERS_MAX),
+        message=_clean(_message(exc), MESSAGE_CHARACTERS_MAX),
+        traceback=_clean(traceback_text, TRACEBACK_CHARACTERS_MAX),
+        pickled=_pickled(exc),
+        arguments=_clean(arguments, ARGUMENTS_CHARACTERS_MAX),
+    )
+
+
+def rebuild_exception(error: ErrorInfo) -> BaseException:
+    """The exception that was raised, its ``__cause__`` the remote traceback, also in ``remote_traceback``.
+
+    It is a ``TaskFailed`` where that one cannot be rebuilt here, or would end this process or its event loop
+    (``SystemExit``, ``KeyboardInterrupt``, ``CancelledError``).
+    """
+    exc = _unpickled(error.pickled) if error.pickled is not None else None
+    if not isinstance(exc, Exception):
+        exc = TaskFailed(f"{error.type}: {error.message}" if error.message else error.type, type_name=error.type)
+    try:
+        # Not by assignment: a class may forbid that, as frozen dataclasses do.
+        BaseException.__setattr__(exc, "remote_traceback", error.traceback)
+    except AttributeError:  # it has a property of this name
+        pass
+    if error.traceback:
+        BaseException.__setattr__(exc, "__cause__", RemoteTraceback(error.traceback))
+    return exc
+
+
+def _pickled(exc: BaseException) -> bytes | None:
+    for form in (exc, (type(exc), exc.args, dict(vars(exc)))):
+        try:
+            data, _ = pickled.pack(form, "the exception", outside_min=PICKLED_BYTES_MAX)
+        except MeshError:
+            continue
+        if len(data) > PICKLED_BYTES_MAX:
+            return None
+        again = _unpickled(data)
+        if type(again).__qualname__ == type(exc).__qualname__ and _message(again) == _message(exc):
+            return data
+    return None
+
+
+def _unpickled(data: bytes) -> BaseException | None:
+    """The exception, or None where this process cannot have it."""
+    try:
+        form: Any = pickled.unpack(data)
+        if isinstance(form, BaseException):
+            return form
+        kind, args, attributes = form
+        exc: BaseException = kind.__new__(kind)
+        exc.args = args
+        vars(exc).update(attributes)
+    except Exception:  # the class's own code, or no such class any more
+        return None
+    return exc if isinstance(exc, BaseException) else None
+
+
+def _type_name(kind: type) -> str:
+    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+
+
+def _message(exc: BaseException | None) -> str:
+    try:
+        return str(exc)
+    except Exception as error:  # a __str__ that fails must not hide the exception
+        return f"<its __str__ raised {type(error).__name__}>"
+
+
+def _clean(text: str, length_max: int) -> str:
+    """``text`` as UTF-8 can carry it, without its middle where it is too long."""
+    if len(text) > length_max:
+        half = length_max // 2
+        text = f"{text[:half]}\n… {len(text) - 2 * half} characters left out …\n{text[-half:]}"
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")

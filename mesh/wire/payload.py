@@ -1,0 +1,148 @@
+"""Arguments and results ↔ bytes. The first byte names the format.
+
+Plain data (``mesh.wire.plain``) is MessagePack and needs no code to be read; everything else is pickled
+(``mesh.wire.pickled``). Both come back exactly: same value, same types.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+
+from mesh.errors import PayloadTooLarge, ProtocolError, Unpicklable
+from mesh.model import Blob, Payload
+from mesh.wire import pickled, plain
+from mesh.wire.parts import Buffer, cut, group, join, join_writable
+
+
+class Encoded(NamedTuple):
+    """``payload`` as it goes into a message, and the ``parts`` of its bytes where it is a Blob.
+
+    Parts of arrays are views of the arrays' own memory: who keeps them keeps the arrays, and sees them change.
+    """
+
+    payload: Payload
+    parts: list[Buffer]
+
+
+_all_scalars = plain.SCALARS.issuperset
+_all_strings = frozenset({str}).issuperset
+
+
+def encode(value: Any, *, key: str, inline_max: int, total_max: int) -> Encoded:
+    """Encode a result. Raises ``PayloadTooLarge`` over ``total_max`` bytes, ``Unpicklable``.
+
+    ``key`` names the bytes if they are more than ``inline_max``.
+    """
+    if type(value) in plain.SCALARS:
+        try:
+            data = plain.PLAIN + plain.pack_scalars(value)
+        except (OverflowError, UnicodeEncodeError):
+            pass
+        else:
+            return Encoded(data, []) if len(data) <= inline_max else _placed(data, [], key, inline_max, total_max)
+    packed = plain.pack(value)
+    if packed is not None:
+        return _placed(packed, [], key, inline_max, total_max)
+    outside_min = max(pickled.OUTSIDE_BYTES_MIN, inline_max)
+    data, outside = pickled.pack(value, f"the result, a {type(value).__qualname__},", outside_min)
+    return _placed(data, outside, key, inline_max, total_max)
+
+
+def encode_call(args: tuple[Any, ...], kwargs: dict[str, Any], *, key: str, inline_max: int, total_max: int) -> Encoded:
+    """Encode the arguments of a call; see ``encode``. ``Unpicklable`` names the argument."""
+    if _all_scalars(map(type, args)) and (not kwargs or _named_scalars(kwargs)):
+        try:
+            if kwargs:
+                data = plain.PLAIN + plain.pack_scalars((args, kwargs))
+            else:
+                data = plain.ARGUMENTS + plain.pack_scalars(args)
+        except (OverflowError, UnicodeEncodeError):
+            pass
+        else:
+            return Encoded(data, []) if len(data) <= inline_max else _placed(data, [], key, inline_max, total_max)
+    packed = plain.pack([list(args), kwargs])
+    if packed is not None:
+        return _placed(packed, [], key, inline_max, total_max)
+    data, outside = _pickle_call(args, kwargs, max(pickled.OUTSIDE_BYTES_MIN, inline_max))
+    return _placed(data, outside, key, inline_max, total_max)
+
+
+def decode(payload: Payload, parts: Sequence[Buffer] = ()) -> Any:
+    """Decode a result; ``parts`` are the bytes of a Blob.
+
+    Raises ``ProtocolError`` when they are damaged, ``Unreadable`` when this process lacks the code to read them.
+    """
+    data, outside = _gathered(payload, parts)
+    form = data[:1]
+    if form in (plain.PLAIN, plain.MARKED):
+        return plain.unpack(bytes(data) if type(data) is not bytes else data)
+    if form == pickled.PICKLED:
+        return pickled.unpack(data, outside)
+    raise ProtocolError(f"damaged payload: no result has format {bytes(form).hex() or 'nothing'}")
+
+
+def decode_call(payload: Payload, parts: Sequence[Buffer] = ()) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Decode the arguments of a call; see ``decode``."""
+    if type(payload) is bytes:
+        if payload[:1] == plain.ARGUMENTS:
+            return _unpack_arguments(payload), {}
+    elif parts and bytes(memoryview(parts[0])[:1]) == plain.ARGUMENTS:
+        return _unpack_arguments(bytes(_gathered(payload, parts)[0])), {}
+    call = decode(payload, parts)
+    if type(call) in (list, tuple) and len(call) == 2:
+        args, kwargs = call
+        if type(args) in (list, tuple) and type(kwargs) is dict and all(isinstance(name, str) for name in kwargs):
+            return tuple(args), kwargs
+    raise ProtocolError("damaged payload: not the arguments of a call")
+
+
+def _named_scalars(kwargs: dict[str, Any]) -> bool:
+    return _all_scalars(map(type, kwargs.values())) and _all_strings(map(type, kwargs))
+
+
+def _unpack_arguments(data: bytes) -> tuple[Any, ...]:
+    try:
+        return plain.unpack_arguments(data[1:])
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        raise ProtocolError(f"damaged payload: {error}") from error
+
+
+def _pickle_call(args: tuple[Any, ...], kwargs: dict[str, Any], outside_min: int) -> tuple[bytes, list[memoryview]]:
+    try:
+        return pickled.pack((args, kwargs), "the call", outside_min)
+    except Unpicklable:
+        for position, value in enumerate(args, start=1):
+            pickled.pack(value, f"argument {position}, a {type(value).__qualname__},", outside_min)
+        for name, value in kwargs.items():
+            pickled.pack(value, f"argument {name!r}, a {type(value).__qualname__},", outside_min)
+        raise  # each alone can be pickled, together they cannot
+
+
+def _placed(data: bytes, outside: list[memoryview], key: str, inline_max: int, total_max: int) -> Encoded:
+    """``data`` inside the message where it is small and whole, else in parts."""
+    sizes = [len(data), *(view.nbytes for view in outside)]
+    total = sum(sizes)
+    if total > total_max:
+        raise PayloadTooLarge(
+            f"the payload of {key} has {total} bytes, the limit payload_bytes_max is {total_max}: nothing was sent. "
+            "Pass a path or a reference to the data, or raise payload_bytes_max on this node"
+        )
+    if not outside and total <= inline_max:
+        return Encoded(data, [])
+    buffers: list[Buffer] = [data, *outside]
+    return Encoded(Blob(key, sizes), [part for buffer in buffers for part in cut(buffer)])
+
+
+def _gathered(payload: Payload, parts: Sequence[Buffer]) -> tuple[Buffer, list[Buffer]]:
+    """The payload's first buffer and the others; the others may be written to."""
+    if not isinstance(payload, Blob):
+        if parts:
+            raise ProtocolError("parts came with a payload that has none")
+        return payload, []
+    groups = group(payload.sizes, parts)
+    if not groups:
+        raise ProtocolError(f"payload {payload.key} has no buffers")
+    return join(groups[0]) if groups[0] else b"", [join_writable(mine) for mine in groups[1:]]

@@ -1,0 +1,61 @@
+"""Objects ↔ pickle protocol 5, by cloudpickle, with large buffers left outside of it and uncopied."""
+
+from __future__ import annotations
+
+import pickle
+import sys
+from collections.abc import Iterable
+from typing import Any
+
+import cloudpickle
+
+from mesh.errors import ProtocolError, Unpicklable, Unreadable
+from mesh.wire.parts import Buffer
+
+PICKLED = b"\x03"
+
+OUTSIDE_BYTES_MIN = 64 << 10
+"""Smaller buffers are copied into the pickle: a frame of their own would cost more."""
+
+OUTSIDE_MAX = 512
+"""Buffers of one payload that stay outside; each needs a frame at least."""
+
+
+def pack(value: Any, what: str, outside_min: int = OUTSIDE_BYTES_MIN) -> tuple[bytes, list[memoryview]]:
+    """The pickle with its format byte, and the buffers outside of it: views of the objects' own memory.
+
+    Raises ``Unpicklable``, saying ``what`` could not be pickled and why.
+    """
+    outside: list[memoryview] = []
+
+    def keep_inside(buffer: pickle.PickleBuffer) -> bool:
+        try:
+            view = buffer.raw()
+        except BufferError:  # not contiguous
+            return True
+        if view.nbytes <= outside_min or len(outside) >= OUTSIDE_MAX:
+            return True
+        outside.append(view)
+        return False
+
+    try:
+        return PICKLED + cloudpickle.dumps(value, protocol=5, buffer_callback=keep_inside), outside
+    except Exception as error:  # whatever the objects' own __reduce__ raises
+        raise Unpicklable(f"{what} cannot be pickled: {type(error).__name__}: {error}") from error
+
+
+def unpack(data: Buffer, outside: Iterable[Buffer] = ()) -> Any:
+    """The value of PICKLED ``data``. Raises ``ProtocolError`` for damage, ``Unreadable`` where code is missing."""
+    try:
+        return pickle.loads(memoryview(data)[1:], buffers=outside)
+    except (pickle.UnpicklingError, EOFError) as error:
+        raise ProtocolError(f"damaged payload: {error}") from error
+    except ModuleNotFoundError as error:
+        raise Unreadable(
+            f"the payload needs the module {error.name!r}, which this process (Python "
+            f"{sys.version_info[0]}.{sys.version_info[1]}) cannot import: install it here, or send plain data"
+        ) from error
+    except (ImportError, AttributeError) as error:
+        raise Unreadable(f"the payload needs code this process does not have, or another version: {error}") from error
+    except Exception as error:  # whatever the classes' own code raises
+        raise Unreadable(f"the payload cannot be unpickled here: {type(error).__name__}: {error}") from error
