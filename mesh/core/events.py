@@ -100,6 +100,14 @@ class ExecutorEnded:
 
 
 @dataclass(slots=True, frozen=True)
+class ExecutorFailed:
+    """An executor cannot serve the app at all (it cannot be imported); ``reason`` is one line for people."""
+
+    executor: int
+    reason: str
+
+
+@dataclass(slots=True, frozen=True)
 class RouterFound:
     """The transport has a connection that may lead to a router."""
 
@@ -170,6 +178,7 @@ Event = (
     | ExecutorSettled
     | ExecutorReclaimed
     | ExecutorEnded
+    | ExecutorFailed
     | RouterFound
     | StopRequested
     | TasksSubmitted

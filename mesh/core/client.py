@@ -1,0 +1,348 @@
+"""A client's decisions: what to submit where, what to send again, what it still waits for.
+
+No I/O, no clock, no randomness. A batch is kept until a router says that it is committed; after that the router
+answers for it, and only the ids somebody waits for are remembered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mesh.clock import Now
+from mesh.core.commands import (
+    Command,
+    PublishOutcomes,
+    PublishRefused,
+    PublishRejected,
+    PublishReply,
+    PublishUnknown,
+    Send,
+)
+from mesh.core.events import (
+    Event,
+    MessageReceived,
+    PeerLost,
+    QueryAsked,
+    ResultsForgotten,
+    ResultsWatched,
+    RouterFound,
+    StopRequested,
+    TasksCancelled,
+    TasksSubmitted,
+)
+from mesh.core.packing import pack, payload_bytes
+from mesh.core.sessions import Due, RouterSession
+from mesh.messages import (
+    Accepted,
+    Bye,
+    Cancel,
+    Heartbeat,
+    Hello,
+    Message,
+    Outcomes,
+    PutFunction,
+    Query,
+    Refuse,
+    Rejected,
+    Reply,
+    SayHello,
+    Submit,
+    Unknown,
+    Unwatch,
+    Watch,
+    Welcome,
+)
+from mesh.model import Blob, FunctionCode, Peer, Role, TaskOptions, TaskSpec
+from mesh.settings import Settings
+
+WISHES_MAX = 10_000  # cancels and queries kept while there is no router
+
+
+@dataclass(slots=True)
+class OutBatch:
+    """A submitted batch that no router has accepted yet."""
+
+    number: int
+    options: list[TaskOptions]
+    tasks: list[TaskSpec]
+    size: int
+    give_up_at: float  # monotonic: after this an overloaded mesh makes it fail
+    repeated: bool
+    retry_at: float | None = None  # it was refused for load; to be sent again then
+    refusal: Rejected | None = None
+
+
+class ClientMachine:
+    """One client. ``waiting`` holds each id whose outcome somebody here wants, True where another submitted it."""
+
+    def __init__(
+        self,
+        node_id: str,
+        name: str,
+        settings: Settings,
+        *,
+        python: str = "",
+        version: str = "0",
+        role: Role = Role.CLIENT,
+    ) -> None:
+        self.node_id = node_id
+        self.name = name
+        self.settings = settings
+        self.python = python
+        self.version = version
+        self.role = role
+        self.routers: dict[Peer, RouterSession] = {}
+        self.home: Peer | None = None  # the router we submit to
+        self.waiting: dict[str, bool] = {}
+        self.batches: dict[int, OutBatch] = {}
+        self.unaccepted = 0
+        self.unaccepted_bytes = 0
+        self._functions: dict[str, FunctionCode] = {}
+        self._sent_functions: set[str] = set()
+        self._wishes: list[Message] = []
+        self._next_batch = 0
+        self._out: list[Command] = []
+        self._now = Now(0.0, 0.0)
+        self._handlers: dict[type, Callable[[Any, Now], None]] = {
+            MessageReceived: self._on_message,
+            RouterFound: self._on_router_found,
+            PeerLost: self._on_peer_lost,
+            TasksSubmitted: self._on_tasks_submitted,
+            ResultsWatched: self._on_results_watched,
+            ResultsForgotten: self._on_results_forgotten,
+            TasksCancelled: self._on_tasks_cancelled,
+            QueryAsked: self._on_query_asked,
+            StopRequested: self._on_stop_requested,
+        }
+        self._verbs: dict[type, Callable[[RouterSession, Any, Now], None]] = {
+            Welcome: self._on_welcome,
+            Refuse: self._on_refuse,
+            SayHello: lambda session, message, now: self._lose(session, now.mono),
+            Heartbeat: lambda session, message, now: None,
+            Accepted: self._on_accepted,
+            Rejected: self._on_rejected,
+            Outcomes: self._on_outcomes,
+            Unknown: self._on_unknown,
+            Reply: lambda session, message, now: self._out.append(PublishReply(message.request, message.body)),
+        }
+
+    # the machine
+
+    def handle(self, events: Sequence[Event], now: Now) -> list[Command]:
+        """Take in what happened and the time; return what is to be done about it, in order."""
+        self._now = now
+        for event in events:
+            self._handlers[type(event)](event, now)
+        for peer, session in self.routers.items():
+            due = session.due(now.mono)
+            if self.home == peer and not session.open:
+                self._lose(session, session.deadline())
+            if due is Due.HELLO:
+                self._send(peer, Hello(self.role, self.node_id, self.name, self.python, self.version))
+            elif due is Due.HEARTBEAT:
+                self._send(peer, Heartbeat(now.wall))
+        self._try_again(now)
+        out, self._out = self._out, []
+        return out
+
+    def next_deadline(self) -> float | None:
+        """The monotonic second at which ``handle`` must be called even if nothing happens."""
+        deadlines = [session.deadline() for session in self.routers.values()]
+        for batch in self.batches.values():
+            if batch.retry_at is not None:
+                deadlines.append(min(batch.retry_at, batch.give_up_at))
+        return min(deadlines, default=None)
+
+    def _send(self, peer: Peer, message: Message) -> None:
+        self._out.append(Send(peer, message))
+
+    # routers
+
+    def _on_router_found(self, event: RouterFound, now: Now) -> None:
+        session = self.routers.get(event.peer)
+        if session is None:
+            self.routers[event.peer] = RouterSession(event.peer, self.settings, now.mono)
+        else:
+            self._lose(session, now.mono)
+
+    def _on_peer_lost(self, event: PeerLost, now: Now) -> None:
+        session = self.routers.get(event.peer)
+        if session is not None:
+            self._lose(session, now.mono + self.settings.hello_retry_s)
+
+    def _lose(self, session: RouterSession, hello_at: float) -> None:
+        session.lose(hello_at)
+        if self.home == session.peer:
+            self.home = next((peer for peer, other in self.routers.items() if other.open), None)
+            if self.home is not None:
+                self._come_home(self.home)
+
+    def _on_message(self, event: MessageReceived, now: Now) -> None:
+        session = self.routers.get(event.peer)
+        handler = self._verbs.get(type(event.message))
+        if session is not None and handler is not None:
+            session.heard = now.mono
+            handler(session, event.message, now)
+
+    def _on_welcome(self, session: RouterSession, message: Welcome, now: Now) -> None:
+        session.welcome(now.mono)
+        if self.home is None or self.home == session.peer:
+            self.home = session.peer
+            self._come_home(session.peer)
+
+    def _come_home(self, peer: Peer) -> None:
+        """Tell a router what no router has confirmed, and what we wait for."""
+        self._sent_functions.clear()
+        in_batches = set()
+        for batch in self.batches.values():
+            in_batches.update(task.id for task in batch.tasks)
+            if batch.retry_at is None:
+                self._submit(peer, batch)
+            batch.repeated = True
+        ids = [task_id for task_id in self.waiting if task_id not in in_batches]
+        for part in pack(ids, len):
+            self._send(peer, Watch(list(part)))
+        wishes, self._wishes = self._wishes, []
+        for wish in wishes:
+            self._send(peer, wish)
+
+    def _on_refuse(self, session: RouterSession, message: Refuse, now: Now) -> None:
+        self._out.append(PublishRefused(message.code, message.reason))
+        if not session.open:
+            session.refuse(message.reason, now.mono)
+
+    # submitting
+
+    def _on_tasks_submitted(self, event: TasksSubmitted, now: Now) -> None:
+        for code in event.functions:
+            self._functions[code.digest] = code
+        for spec in event.tasks:
+            if not event.options[spec.option].ignore_result:
+                self.waiting[spec.id] = False
+        give_up_at = now.mono + self.settings.submit_timeout_s
+        most = self.settings.batch_tasks_max
+        for part in pack(event.tasks, _spec_bytes):
+            for start in range(0, len(part), most):
+                self._new_batch(event, list(part[start : start + most]), give_up_at)
+
+    def _new_batch(self, event: TasksSubmitted, tasks: list[TaskSpec], give_up_at: float) -> None:
+        self._next_batch += 1
+        size = sum(map(_spec_size, tasks))
+        batch = OutBatch(self._next_batch, event.options, tasks, size, give_up_at, event.chosen)
+        self.batches[batch.number] = batch
+        self.unaccepted += len(tasks)
+        self.unaccepted_bytes += size
+        if self.home is not None:
+            self._submit(self.home, batch)
+            batch.repeated = True
+
+    def _submit(self, peer: Peer, batch: OutBatch) -> None:
+        for options in batch.options:
+            digest = options.function
+            if digest is not None and digest not in self._sent_functions and digest in self._functions:
+                self._sent_functions.add(digest)
+                self._send(peer, PutFunction(self._functions[digest]))
+        self._send(peer, Submit(batch.number, batch.options, batch.tasks, batch.repeated))
+
+    def _settle_batch(self, number: int) -> OutBatch | None:
+        batch = self.batches.pop(number, None)
+        if batch is not None:
+            self.unaccepted -= len(batch.tasks)
+            self.unaccepted_bytes -= batch.size
+        return batch
+
+    def _on_accepted(self, session: RouterSession, message: Accepted, now: Now) -> None:
+        for number in message.batches:
+            self._settle_batch(number)
+
+    def _on_rejected(self, session: RouterSession, message: Rejected, now: Now) -> None:
+        batch = self.batches.get(message.batch)
+        if batch is None:
+            return
+        if message.code == "overloaded" and now.mono < batch.give_up_at:
+            batch.retry_at = now.mono + message.retry_after_s
+            batch.refusal = message
+        else:
+            self._give_up(batch, message)
+
+    def _give_up(self, batch: OutBatch, why: Rejected) -> None:
+        self._settle_batch(batch.number)
+        ids = [task.id for task in batch.tasks]
+        for task_id in ids:
+            self.waiting.pop(task_id, None)
+        self._out.append(PublishRejected(ids, why.code, why.reason, why.retry_after_s))
+
+    def _try_again(self, now: Now) -> None:
+        for batch in [b for b in self.batches.values() if b.retry_at is not None]:
+            assert batch.retry_at is not None
+            if now.mono >= batch.give_up_at:
+                assert batch.refusal is not None
+                self._give_up(batch, batch.refusal)
+            elif now.mono >= batch.retry_at and self.home is not None:
+                batch.retry_at = None
+                self._submit(self.home, batch)
+
+    # outcomes
+
+    def _on_outcomes(self, session: RouterSession, message: Outcomes, now: Now) -> None:
+        waiting = self.waiting
+        wanted = [outcome for outcome in message.outcomes if waiting.pop(outcome.id, None) is not None]
+        if wanted:
+            self._out.append(PublishOutcomes(wanted))
+
+    def _on_unknown(self, session: RouterSession, message: Unknown, now: Now) -> None:
+        unaccepted = {task.id for batch in self.batches.values() for task in batch.tasks}
+        ids = [i for i in message.ids if i not in unaccepted and self.waiting.pop(i, None) is not None]
+        if ids:
+            self._out.append(PublishUnknown(ids))
+
+    def _on_results_watched(self, event: ResultsWatched, now: Now) -> None:
+        for task_id in event.ids:
+            self.waiting.setdefault(task_id, True)
+        if self.home is not None:
+            for part in pack(event.ids, len):
+                self._send(self.home, Watch(list(part)))
+
+    def _on_results_forgotten(self, event: ResultsForgotten, now: Now) -> None:
+        told = [task_id for task_id in event.ids if self.waiting.pop(task_id, None) or event.drop]
+        if told and self.home is not None:
+            for part in pack(told, len):
+                self._send(self.home, Unwatch(list(part), event.drop))
+
+    # wishes
+
+    def _on_tasks_cancelled(self, event: TasksCancelled, now: Now) -> None:
+        self._wish(Cancel(event.ids, event.terminate, event.signal))
+
+    def _on_query_asked(self, event: QueryAsked, now: Now) -> None:
+        self._wish(Query(event.request, event.what, list(event.arguments)))
+
+    def _wish(self, message: Message) -> None:
+        if self.home is not None:
+            self._send(self.home, message)
+        else:
+            self._wishes = [*self._wishes[-WISHES_MAX + 1 :], message]
+
+    def _on_stop_requested(self, event: StopRequested, now: Now) -> None:
+        for session in self.routers.values():
+            if session.open:
+                self._send(session.peer, Bye("closed"))
+
+    # invariants
+
+    def check(self) -> None:
+        """Raise ``AssertionError`` if an invariant is broken. Called after every step of a test."""
+        assert self.unaccepted == sum(len(batch.tasks) for batch in self.batches.values()), "unaccepted miscounted"
+        assert self.unaccepted_bytes == sum(batch.size for batch in self.batches.values())
+        assert self.home is None or self.routers[self.home].open, "home is a router without a session"
+
+
+def _spec_bytes(spec: TaskSpec) -> int:
+    return payload_bytes(spec.payload)
+
+
+def _spec_size(spec: TaskSpec) -> int:
+    payload = spec.payload
+    return payload.size if isinstance(payload, Blob) else len(payload)

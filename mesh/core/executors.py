@@ -1,0 +1,55 @@
+"""What a worker node knows of one of its executor processes."""
+
+from __future__ import annotations
+
+import enum
+
+from msgspec import Struct
+
+from mesh.model import Delivery, Peer, Settlement, TaskOptions
+
+
+class Held(Struct, gc=False, frozen=True):
+    """A delivery in this node, and the router it is from."""
+
+    router: Peer
+    delivery: Delivery
+    options: TaskOptions
+
+    @property
+    def alone(self) -> bool:
+        """Whether it must have an executor for itself.
+
+        With a time limit, so that the limit is counted from its own start; after a death, so that a further one
+        is pinned on the right task.
+        """
+        return self.options.time_limit_s is not None or self.delivery.deaths > 0
+
+
+class Phase(enum.Enum):
+    """The life of an executor."""
+
+    STARTING = "starting"
+    UP = "up"
+    RETIRING = "retiring"  # takes no more, ends when it is through
+
+
+class Executor:
+    """An executor process: what it was given and has not settled, in order."""
+
+    __slots__ = ("alone", "chunk", "functions", "given", "kill_as", "number", "phase", "progress_at", "reclaiming")
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.phase = Phase.STARTING
+        self.chunk: dict[str, Held] = {}
+        self.alone = False  # what it has must run alone
+        self.given = 0  # tasks given over its whole life
+        self.functions: set[str] = set()
+        self.reclaiming = False
+        self.progress_at = 0.0  # monotonic; when it was last idle, or last settled something
+        self.kill_as: Settlement | None = None  # we killed it, and this is why
+
+    def current(self) -> Held | None:
+        """The oldest it has not settled: the one that runs, unless it has just finished."""
+        return next(iter(self.chunk.values()), None)

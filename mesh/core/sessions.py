@@ -1,0 +1,71 @@
+"""One node's session with one router: when to say HELLO, when to say that we live, when to give it up.
+
+Workers and clients have the same one; what their HELLO says is theirs.
+"""
+
+from __future__ import annotations
+
+import enum
+
+from mesh.model import Peer
+from mesh.settings import Settings
+
+
+class Due(enum.Enum):
+    """What the session wants sent now."""
+
+    HELLO = "hello"
+    HEARTBEAT = "heartbeat"
+
+
+class RouterSession:
+    """All times are monotonic seconds."""
+
+    __slots__ = ("_hello_at", "_settings", "_told", "heard", "open", "peer", "refused")
+
+    def __init__(self, peer: Peer, settings: Settings, now: float) -> None:
+        self._settings = settings
+        self.peer = peer
+        self.open = False
+        self.refused: str | None = None
+        self.heard = now
+        self._hello_at = now  # when the next HELLO is due while the session is not open
+        self._told = now
+
+    def lose(self, now: float) -> None:
+        """The session is over; a new one is wanted at once."""
+        self.open = False
+        self._hello_at = now
+
+    def welcome(self, now: float) -> None:
+        self.open = True
+        self.refused = None
+        self.heard = self._told = now
+
+    def refuse(self, reason: str, now: float) -> None:
+        """The router would not have us; ask again much later, the cause may be mended."""
+        self.open = False
+        self.refused = reason
+        self._hello_at = now + 10 * self._settings.hello_retry_s
+
+    def due(self, now: float) -> Due | None:
+        """What to send now; counts as sent."""
+        settings = self._settings
+        if self.open and now - self.heard >= settings.heartbeat_s * settings.liveness:
+            self.lose(now)
+        if not self.open:
+            if now < self._hello_at:
+                return None
+            self._hello_at = now + settings.hello_retry_s
+            return Due.HELLO
+        if now - self._told >= settings.heartbeat_s * 0.9:
+            self._told = now
+            return Due.HEARTBEAT
+        return None
+
+    def deadline(self) -> float:
+        """When ``due`` must be asked next."""
+        if not self.open:
+            return self._hello_at
+        settings = self._settings
+        return min(self._told + settings.heartbeat_s * 0.9, self.heard + settings.heartbeat_s * settings.liveness)

@@ -1,0 +1,638 @@
+"""A worker node's decisions: how much work to ask for, which executor runs what, and what became of it.
+
+No I/O, no clock, no randomness. The agent process around it owns the sockets and the executor processes; user code
+runs in executors only, so this machine always answers.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from mesh.clock import Now
+from mesh.core.commands import (
+    Command,
+    DropPeer,
+    Exit,
+    GiveFunction,
+    KillExecutor,
+    PublishRefused,
+    ReclaimChunk,
+    RunChunk,
+    Send,
+    StartExecutor,
+    StopExecutor,
+)
+from mesh.core.events import (
+    Event,
+    ExecutorEnded,
+    ExecutorFailed,
+    ExecutorReclaimed,
+    ExecutorSettled,
+    ExecutorStarted,
+    MessageReceived,
+    PeerLost,
+    RouterFound,
+    StopRequested,
+)
+from mesh.core.executors import Executor, Held, Phase
+from mesh.core.pace import Pace
+from mesh.core.packing import pack, payload_bytes
+from mesh.core.sessions import Due, RouterSession
+from mesh.messages import (
+    Bye,
+    Cancel,
+    Credit,
+    Deliver,
+    Drop,
+    Function,
+    GetFunction,
+    Heartbeat,
+    Hello,
+    Message,
+    Recall,
+    Refuse,
+    Released,
+    SayHello,
+    Settled,
+    SettledAck,
+    Shutdown,
+    Welcome,
+    WorkerInfo,
+)
+from mesh.model import Ending, ErrorInfo, FunctionCode, Peer, Role, Settlement
+from mesh.settings import Settings
+
+STUCK_S = 0.010  # an executor silent this long gives back what it has not started
+RESTART_S = 0.2  # first pause before an executor that died while starting is started anew; doubles up to 30 s
+RESTART_MAX_S = 30.0
+FUNCTIONS_MAX = 512  # shipped functions a node keeps
+
+
+class RouterSide:
+    """What the node owes one router: the session, and settlements it has not acknowledged."""
+
+    __slots__ = ("batch", "fresh", "session", "unacked", "window")
+
+    def __init__(self, session: RouterSession) -> None:
+        self.session = session
+        self.unacked: dict[int, list[Settlement]] = {}
+        self.fresh: list[Settlement] = []
+        self.batch = 0
+        self.window = 0  # as it was last told
+
+
+class WorkerMachine:
+    """One worker node with ``slots`` executors. ``max_tasks``: tasks an executor runs before it is replaced."""
+
+    def __init__(
+        self,
+        node_id: str,
+        name: str,
+        settings: Settings,
+        *,
+        slots: int,
+        queues: Sequence[str] = ("default",),
+        python: str = "",
+        version: str = "0",
+        max_tasks: int | None = None,
+        labels: dict[str, str] | None = None,
+    ) -> None:
+        self.node_id = node_id
+        self.name = name
+        self.settings = settings
+        self.slots = slots
+        self.queues = list(queues)
+        self.python = python
+        self.version = version
+        self.max_tasks = max_tasks
+        self.labels = labels or {}
+        self.tasks: list[str] | None = None  # known once an executor has loaded the app
+        self.routers: dict[Peer, RouterSide] = {}
+        self.held: dict[str, Held] = {}  # all we answer for, waiting or in an executor
+        self.waiting: deque[Held] = deque()  # may hold some that are no longer in ``held``
+        self.executors: dict[int, Executor] = {}
+        self.functions: dict[str, FunctionCode] = {}
+        self._wanted: dict[str, list[Held]] = {}  # by digest: waits for a shipped function
+        self._cancelled: dict[str, Cancel] = {}
+        self._pace = Pace(settings)
+        self._next_executor = 0
+        self._restarts: list[float] = []  # when to start executors anew
+        self._failed_starts = 0
+        self._stopping: float | None = None  # when the drain is over
+        self._left = False
+        self._out: list[Command] = []
+        self._now = Now(0.0, 0.0)
+        self._handlers: dict[type, Callable[[Any, Now], None]] = {
+            MessageReceived: self._on_message,
+            RouterFound: self._on_router_found,
+            PeerLost: self._on_peer_lost,
+            ExecutorStarted: self._on_executor_started,
+            ExecutorSettled: self._on_executor_settled,
+            ExecutorReclaimed: self._on_executor_reclaimed,
+            ExecutorEnded: self._on_executor_ended,
+            ExecutorFailed: self._on_executor_failed,
+            StopRequested: self._on_stop_requested,
+        }
+        self._verbs: dict[type, Callable[[RouterSide, Any, Now], None]] = {
+            Welcome: self._on_welcome,
+            Refuse: self._on_refuse,
+            SayHello: self._on_say_hello,
+            Heartbeat: lambda side, message, now: None,
+            Deliver: self._on_deliver,
+            SettledAck: self._on_settled_ack,
+            Recall: self._on_recall,
+            Drop: self._on_drop,
+            Cancel: self._on_cancel,
+            Function: self._on_function,
+            Shutdown: lambda side, message, now: self._on_stop_requested(StopRequested(), now),
+        }
+
+    # the machine
+
+    def start(self) -> list[Command]:
+        """The first commands: the executors."""
+        return [self._new_executor() for _ in range(self.slots)]
+
+    def handle(self, events: Sequence[Event], now: Now) -> list[Command]:
+        """Take in what happened and the time; return what is to be done about it, in order."""
+        self._now = now
+        for event in events:
+            self._handlers[type(event)](event, now)
+        self._tick(now)
+        if self._stopping is None:
+            self._feed(now)
+        else:
+            self._go_on_leaving(now)
+        self._report(now)
+        out, self._out = self._out, []
+        return out
+
+    def next_deadline(self) -> float | None:
+        """The monotonic second at which ``handle`` must be called even if nothing happens."""
+        deadlines = [side.session.deadline() for side in self.routers.values()] if self.tasks is not None else []
+        deadlines += self._restarts
+        if self._stopping is not None:
+            deadlines.append(self._stopping)
+        for executor in self.executors.values():
+            current = executor.current()
+            if current is None or executor.kill_as is not None:
+                continue
+            if current.options.time_limit_s is not None:
+                deadlines.append(executor.progress_at + current.options.time_limit_s)
+            if len(executor.chunk) > 1 and not executor.reclaiming:
+                deadlines.append(executor.progress_at + STUCK_S)
+        return min(deadlines, default=None)
+
+    @property
+    def running(self) -> int:
+        """Executors that have something to run."""
+        return sum(1 for executor in self.executors.values() if executor.chunk)
+
+    @property
+    def unacked(self) -> int:
+        """Settlements that some router has not acknowledged."""
+        return sum(len(part) for side in self.routers.values() for part in side.unacked.values())
+
+    def _tick(self, now: Now) -> None:
+        if self.tasks is not None and not self._left:
+            for peer, side in self.routers.items():
+                due = side.session.due(now.mono)
+                if due is Due.HELLO:
+                    self._send(peer, self._hello(peer))
+                elif due is Due.HEARTBEAT:
+                    self._send(peer, Heartbeat(now.wall, self.running))
+        while self._restarts and self._restarts[0] <= now.mono:
+            self._restarts.pop(0)
+            self._out.append(self._new_executor())
+        for executor in self.executors.values():
+            self._look_after(executor, now)
+
+    def _look_after(self, executor: Executor, now: Now) -> None:
+        """Kill what is over its time limit; take back what waits behind a long task."""
+        current = executor.current()
+        if current is None or executor.kill_as is not None:
+            return
+        limit = current.options.time_limit_s
+        if limit is not None and now.mono >= executor.progress_at + limit:
+            why = f"task {current.delivery.id} ran over its time limit of {limit:g} s and was killed"
+            error = ErrorInfo("mesh.errors.TimeLimitExceeded", why)
+            self._kill(executor, current, Ending.FAILED, error, now)
+        elif len(executor.chunk) > 1 and not executor.reclaiming and now.mono >= executor.progress_at + STUCK_S:
+            executor.reclaiming = True
+            self._out.append(ReclaimChunk(executor.number))
+
+    def _send(self, peer: Peer, message: Message) -> None:
+        self._out.append(Send(peer, message))
+
+    # routers
+
+    def _on_router_found(self, event: RouterFound, now: Now) -> None:
+        side = self.routers.get(event.peer)
+        if side is None:
+            self.routers[event.peer] = RouterSide(RouterSession(event.peer, self.settings, now.mono))
+        else:
+            side.session.lose(now.mono)
+
+    def _on_peer_lost(self, event: PeerLost, now: Now) -> None:
+        side = self.routers.get(event.peer)
+        if side is not None:
+            side.session.lose(now.mono + self.settings.hello_retry_s)
+
+    def _hello(self, peer: Peer) -> Hello:
+        side = self.routers[peer]
+        held = [(h.delivery.id, h.delivery.attempt) for h in self.held.values() if h.router == peer]
+        held += [(s.id, s.attempt) for batch in side.unacked.values() for s in batch]
+        side.window = self._window(side)
+        info = WorkerInfo(self.queues, self.tasks or [], self.slots, side.window, held, self.labels)
+        return Hello(Role.WORKER, self.node_id, self.name, self.python, self.version, info)
+
+    def _on_message(self, event: MessageReceived, now: Now) -> None:
+        side = self.routers.get(event.peer)
+        if side is None:
+            return
+        side.session.heard = now.mono
+        self._verbs[type(event.message)](side, event.message, now)
+
+    def _on_welcome(self, side: RouterSide, message: Welcome, now: Now) -> None:
+        side.session.welcome(now.mono)
+        for batch, settlements in side.unacked.items():
+            self._send_settled(side, batch, settlements)
+        for digest, helds in self._wanted.items():
+            if any(held.router == side.session.peer for held in helds):
+                self._send(side.session.peer, GetFunction(digest))
+
+    def _on_refuse(self, side: RouterSide, message: Refuse, now: Now) -> None:
+        self._out.append(PublishRefused(message.code, message.reason))
+        if not side.session.open:
+            side.session.refuse(message.reason, now.mono)
+
+    def _on_say_hello(self, side: RouterSide, message: SayHello, now: Now) -> None:
+        side.session.lose(now.mono)
+
+    def _on_settled_ack(self, side: RouterSide, message: SettledAck, now: Now) -> None:
+        for batch in message.batches:
+            side.unacked.pop(batch, None)
+
+    # deliveries
+
+    def _on_deliver(self, side: RouterSide, message: Deliver, now: Now) -> None:
+        peer, options, held, waiting = side.session.peer, message.options, self.held, self.waiting
+        for delivery in message.tasks:
+            one = Held(peer, delivery, options[delivery.option])
+            held[delivery.id] = one
+            waiting.append(one)
+
+    def _on_recall(self, side: RouterSide, message: Recall, now: Now) -> None:
+        peer, back = side.session.peer, []
+        kept: list[Held] = []
+        while self.waiting and len(back) < message.count:
+            held = self.waiting.pop()
+            if self.held.get(held.delivery.id) is not held:
+                continue
+            if held.router == peer:
+                back.append(held)
+            else:
+                kept.append(held)
+        self.waiting.extend(reversed(kept))
+        self._release(side, back, recall=True)
+
+    def _release(self, side: RouterSide, helds: Iterable[Held], *, recall: bool) -> None:
+        attempts = []
+        for held in helds:
+            attempts.append((held.delivery.id, held.delivery.attempt))
+            del self.held[held.delivery.id]
+        if side.session.open and (attempts or recall):
+            self._send(side.session.peer, Released(attempts, recall))
+
+    def _on_drop(self, side: RouterSide, message: Drop, now: Now) -> None:
+        for task_id, attempt in message.attempts:
+            held = self.held.get(task_id)
+            if held is not None and held.delivery.attempt == attempt and held.router == side.session.peer:
+                del self.held[task_id]  # where it runs already, it may finish: a success may still be the first
+
+    def _on_cancel(self, side: RouterSide, message: Cancel, now: Now) -> None:
+        for task_id in message.ids:
+            held = self.held.get(task_id)
+            if held is None:
+                continue
+            executor = next((e for e in self.executors.values() if task_id in e.chunk), None)
+            if executor is None:
+                self._settle(held, Settlement(task_id, held.delivery.attempt, Ending.CANCELLED))
+            elif len(executor.chunk) > 1:
+                self._cancelled[task_id] = message
+                self._reclaim(executor)
+            elif message.terminate:
+                self._kill(executor, held, Ending.CANCELLED, None, now, message.signal)
+
+    def _reclaim(self, executor: Executor) -> None:
+        if not executor.reclaiming:
+            executor.reclaiming = True
+            self._out.append(ReclaimChunk(executor.number))
+
+    def _on_function(self, side: RouterSide, message: Function, now: Now) -> None:
+        helds = self._wanted.pop(message.digest, [])
+        if message.code is None:
+            why = f"the router has no shipped function {message.digest}; submit it again"
+            for held in helds:
+                if self.held.get(held.delivery.id) is held:
+                    error = ErrorInfo("mesh.errors.NotRegistered", why)
+                    self._settle(held, Settlement(held.delivery.id, held.delivery.attempt, Ending.FAILED, error=error))
+            return
+        if len(self.functions) >= FUNCTIONS_MAX:
+            del self.functions[next(iter(self.functions))]
+        self.functions[message.digest] = message.code
+        self.waiting.extendleft(reversed(helds))
+
+    # executors
+
+    def _new_executor(self) -> StartExecutor:
+        self._next_executor += 1
+        self.executors[self._next_executor] = Executor(self._next_executor)
+        return StartExecutor(self._next_executor)
+
+    def _on_executor_started(self, event: ExecutorStarted, now: Now) -> None:
+        executor = self.executors.get(event.executor)
+        if executor is None:
+            return
+        executor.phase = Phase.UP
+        self._failed_starts = 0
+        if self.tasks is None:
+            self.tasks = sorted(event.tasks)
+            for side in self.routers.values():
+                side.session.lose(now.mono)
+            self._tick(now)
+
+    def _on_executor_failed(self, event: ExecutorFailed, now: Now) -> None:
+        self._out.append(Exit(1, event.reason))
+        self._left = True
+
+    def _on_executor_settled(self, event: ExecutorSettled, now: Now) -> None:
+        executor = self.executors.get(event.executor)
+        if executor is None:
+            return
+        chunk, all_held, routers = executor.chunk, self.held, self.routers
+        name, total, count = "", 0.0, 0
+        for settlement in event.settlements:
+            held = chunk.pop(settlement.id, None)
+            if held is None:
+                continue
+            if all_held.get(settlement.id) is held:
+                del all_held[settlement.id]
+            routers[held.router].fresh.append(settlement)
+            if held.options.name != name:
+                if count:
+                    self._pace.observe(name, total, count)
+                name, total, count = held.options.name, 0.0, 0
+            total += settlement.runtime_s
+            count += 1
+        if count:
+            self._pace.observe(name, total, count)
+        executor.progress_at = now.mono
+        if not chunk:
+            executor.alone = False
+        if self._cancelled:
+            for settlement in event.settlements:
+                self._cancelled.pop(settlement.id, None)
+
+    def _on_executor_reclaimed(self, event: ExecutorReclaimed, now: Now) -> None:
+        executor = self.executors.get(event.executor)
+        if executor is None:
+            return
+        executor.reclaiming = False
+        executor.progress_at = now.mono
+        back = [held for task_id in event.ids if (held := executor.chunk.pop(task_id, None)) is not None]
+        self.waiting.extendleft(reversed(back))
+        for held in back:
+            if self._cancelled.pop(held.delivery.id, None) is not None:
+                self._settle(held, Settlement(held.delivery.id, held.delivery.attempt, Ending.CANCELLED))
+        for task_id, held in list(executor.chunk.items()):
+            cancel = self._cancelled.pop(task_id, None)
+            if cancel is not None and cancel.terminate:
+                self._kill(executor, held, Ending.CANCELLED, None, now, cancel.signal)
+
+    def _kill(
+        self,
+        executor: Executor,
+        held: Held,
+        ending: Ending,
+        error: ErrorInfo | None,
+        now: Now,
+        signal: str = "SIGKILL",
+    ) -> None:
+        """End an executor because of one task; what else it had runs elsewhere."""
+        if executor.kill_as is not None:
+            return
+        delivery = held.delivery
+        started_at = now.wall - (now.mono - executor.progress_at)
+        executor.kill_as = Settlement(
+            delivery.id, delivery.attempt, ending, b"", started_at, now.mono - executor.progress_at, error
+        )
+        self._out.append(KillExecutor(executor.number, signal))
+
+    def _on_executor_ended(self, event: ExecutorEnded, now: Now) -> None:
+        executor = self.executors.pop(event.executor, None)
+        if executor is None:
+            return
+        back: list[Held] = []
+        for held in executor.chunk.values():
+            delivery = held.delivery
+            self._cancelled.pop(delivery.id, None)
+            if executor.kill_as is None:
+                cause = f"executor of {self.name}: {event.cause}"
+                lost = Settlement(delivery.id, delivery.attempt, Ending.LOST, error=ErrorInfo("WorkerLost", cause))
+                self._settle(held, lost)
+            elif executor.kill_as.id == delivery.id:
+                self._settle(held, executor.kill_as)
+            else:
+                back.append(held)
+        self.waiting.extendleft(reversed(back))
+        if self._stopping is not None:
+            return
+        up = sum(1 for e in self.executors.values() if e.phase is not Phase.RETIRING)
+        if up + len(self._restarts) >= self.slots:
+            return
+        if executor.phase is Phase.STARTING:
+            self._failed_starts += 1
+            pause = min(RESTART_S * 2**self._failed_starts, RESTART_MAX_S)
+            self._restarts = sorted([*self._restarts, now.mono + pause])
+        else:
+            self._out.append(self._new_executor())
+
+    def _settle(self, held: Held, settlement: Settlement) -> None:
+        if self.held.get(held.delivery.id) is held:
+            del self.held[held.delivery.id]
+        self.routers[held.router].fresh.append(settlement)
+
+    # handing out work
+
+    def _feed(self, now: Now) -> None:
+        """Give idle executors chunks of what waits, oldest first."""
+        while self.waiting:
+            executor = self._free_executor()
+            if executor is None:
+                return
+            chunk = self._next_chunk(executor, now)
+            if chunk:
+                self._run(executor, chunk, now)
+
+    def _free_executor(self) -> Executor | None:
+        """The idlest executor that may take a chunk: an idle one, or one that is nearly through."""
+        best: Executor | None = None
+        for executor in self.executors.values():
+            if executor.phase is not Phase.UP or executor.kill_as is not None or executor.reclaiming:
+                continue
+            if not executor.chunk:
+                return executor
+            if not executor.alone and (best is None or len(executor.chunk) < len(best.chunk)):
+                best = executor
+        if best is None or self.waiting[0].alone:
+            return None
+        # A second chunk behind a short one keeps the executor from idling between two.
+        runtime = self._pace.runtime(next(iter(best.chunk.values())).options.name)
+        nearly_through = runtime * len(best.chunk) < self.settings.chunk_s / 2 and runtime < self.settings.chunk_s / 8
+        return best if nearly_through else None
+
+    def _next_chunk(self, executor: Executor, now: Now) -> list[Held]:
+        settings, waiting, all_held, pace = self.settings, self.waiting, self.held, self._pace
+        count_max = min(settings.chunk_max, -(-len(waiting) // self.slots))
+        if self.max_tasks is not None:
+            count_max = min(count_max, self.max_tasks - executor.given)
+        chunk: list[Held] = []
+        left_s = settings.chunk_s
+        while waiting and len(chunk) < count_max:
+            held = waiting[0]
+            delivery, options = held.delivery, held.options
+            if all_held.get(delivery.id) is not held:
+                waiting.popleft()
+                continue
+            if delivery.id in executor.chunk or (held.alone and (chunk or executor.chunk)):
+                break  # an earlier attempt of it, given up by the router, may still run there
+            waiting.popleft()
+            if delivery.expires_at is not None and delivery.expires_at <= now.wall:
+                self._settle(held, Settlement(delivery.id, delivery.attempt, Ending.EXPIRED))
+                continue
+            if options.function is not None and options.function not in self.functions:
+                self._want_function(held)
+                continue
+            chunk.append(held)
+            left_s -= pace.runtime(options.name)
+            if held.alone or left_s <= 0.0:
+                break
+        return chunk
+
+    def _want_function(self, held: Held) -> None:
+        digest = held.options.function
+        assert digest is not None
+        waiting = self._wanted.setdefault(digest, [])
+        waiting.append(held)
+        if len(waiting) == 1:
+            self._send(held.router, GetFunction(digest))
+
+    def _run(self, executor: Executor, chunk: list[Held], now: Now) -> None:
+        for held in chunk:
+            digest = held.options.function
+            if digest is not None and digest not in executor.functions:
+                executor.functions.add(digest)
+                self._out.append(GiveFunction(executor.number, self.functions[digest]))
+        if not executor.chunk:
+            executor.progress_at = now.mono
+        executor.chunk.update((held.delivery.id, held) for held in chunk)
+        executor.alone = chunk[0].alone
+        executor.given += len(chunk)
+        options = {held.delivery.option: held.options for held in chunk}
+        self._out.append(RunChunk(executor.number, options, [held.delivery for held in chunk]))
+        if self.max_tasks is not None and executor.given >= self.max_tasks:
+            executor.phase = Phase.RETIRING
+            self._out.append(StopExecutor(executor.number))
+            self._out.append(self._new_executor())
+
+    # telling the routers
+
+    def _window(self, side: RouterSide) -> int:
+        if self._stopping is not None or self.unacked > self.settings.unacked_max:
+            return 0
+        return self._pace.window(self.slots)
+
+    def _report(self, now: Now) -> None:
+        """Send what was settled in this wake-up, and a new credit where it has changed much."""
+        for side in self.routers.values():
+            if side.fresh:
+                for part in pack(side.fresh, _settlement_bytes):
+                    side.batch += 1
+                    settlements = list(part)
+                    side.unacked[side.batch] = settlements
+                    if side.session.open:
+                        self._send_settled(side, side.batch, settlements)
+                side.fresh = []
+            if side.session.open:
+                window = self._window(side)
+                if window != side.window and not 0.8 * side.window < window < 1.25 * side.window:
+                    side.window = window
+                    self._send(side.session.peer, Credit(window))
+
+    def _send_settled(self, side: RouterSide, batch: int, settlements: list[Settlement]) -> None:
+        self._send(side.session.peer, Settled(batch, settlements))
+
+    # leaving
+
+    def _on_stop_requested(self, event: StopRequested, now: Now) -> None:
+        if event.at_once:
+            self._stopping = now.mono
+        elif self._stopping is None:
+            self._stopping = now.mono + self.settings.drain_s
+            self._restarts.clear()
+            for executor in self.executors.values():
+                if len(executor.chunk) > 1:
+                    self._reclaim(executor)
+
+    def _go_on_leaving(self, now: Now) -> None:
+        """Give back what has not started; when nothing is owed any more, or it takes too long, leave."""
+        assert self._stopping is not None
+        for side in self.routers.values():
+            peer = side.session.peer
+            running = {task_id for executor in self.executors.values() for task_id in executor.chunk}
+            self._release(
+                side, [h for i, h in self.held.items() if h.router == peer and i not in running], recall=False
+            )
+        self.waiting.clear()
+        self._wanted.clear()
+        owed = self.running or self.unacked or any(side.fresh for side in self.routers.values())
+        if self._left or (owed and now.mono < self._stopping):
+            return
+        self._report(now)
+        self._left = True
+        for executor in self.executors.values():
+            self._out.append(KillExecutor(executor.number))
+        for side in self.routers.values():
+            if side.session.open:
+                self._send(side.session.peer, Bye("stopped"))
+                self._out.append(DropPeer(side.session.peer))
+        reason = "stopped" if not owed else f"stopped with {self.running} running and {self.unacked} unacknowledged"
+        self._out.append(Exit(0, reason))
+
+    # invariants
+
+    def check(self) -> None:
+        """Raise ``AssertionError`` if an invariant is broken. Called after every step of a test."""
+        for executor in self.executors.values():
+            assert executor.alone <= (len(executor.chunk) <= 1), "a task that must be alone is not"
+            for task_id, held in executor.chunk.items():
+                assert held.delivery.id == task_id
+        waiting = [h for h in self.waiting if self.held.get(h.delivery.id) is h]
+        assert len(waiting) == len({h.delivery.id for h in waiting}), "a delivery waits twice"
+        if self._stopping is None and self.tasks is not None:
+            idle = [
+                e
+                for e in self.executors.values()
+                if e.phase is Phase.UP and not e.chunk and e.kill_as is None and not e.reclaiming
+            ]
+            assert not (waiting and idle), "work and executors both idle"
+
+
+def _settlement_bytes(settlement: Settlement) -> int:
+    error = settlement.error
+    if error is None:
+        return payload_bytes(settlement.payload)
+    return len(error.traceback) + len(error.message) + len(error.arguments) + len(error.pickled or b"")
