@@ -1,0 +1,77 @@
+"""The records of one commit, gathered by kind so that each kind takes few statements."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+import msgspec
+
+from mesh.core.commands import (
+    AppendBatch,
+    DropBatches,
+    DropBlobs,
+    DropNode,
+    DropOutcomes,
+    Record,
+    RecordOutcomes,
+    SaveFunction,
+    SaveMarks,
+    SaveNode,
+)
+from mesh.model import FunctionCode, NodeInfo, Outcome, TaskMark
+
+_ENCODER = msgspec.msgpack.Encoder()
+
+
+@dataclass(slots=True)
+class Changes:
+    """Records whose order among each other no longer matters. None under a key: it is removed."""
+
+    batches: list[tuple[int, float, bytes]] = field(default_factory=list)
+    dropped_batches: list[int] = field(default_factory=list)
+    marks: dict[str, TaskMark | None] = field(default_factory=dict)
+    outcomes: list[Outcome] = field(default_factory=list)
+    dropped_outcomes: list[str] = field(default_factory=list)
+    dropped_blobs: list[str] = field(default_factory=list)
+    functions: list[FunctionCode] = field(default_factory=list)
+    nodes: dict[str, NodeInfo | None] = field(default_factory=dict)
+
+    def add(self, record: Record) -> None:
+        """Add one more record, in the order of the commit."""
+        match record:
+            case AppendBatch():
+                self.batches.append((record.seq, record.accepted_at, raw_of(record)))
+            case RecordOutcomes():
+                self.outcomes += record.outcomes
+                self.marks.update(dict.fromkeys(record.marked))
+            case DropBatches():
+                self.dropped_batches += record.seqs
+            case SaveMarks():
+                self.marks.update({mark.id: mark for mark in record.marks})
+            case DropOutcomes():
+                self.dropped_outcomes += record.ids
+            case DropBlobs():
+                self.dropped_blobs += [blob.key for blob in record.blobs]
+            case SaveFunction():
+                self.functions.append(record.code)
+            case SaveNode():
+                self.nodes[record.node.node_id] = record.node
+            case DropNode():
+                self.nodes[record.node_id] = None
+
+
+def gather(records: Sequence[Record]) -> Iterable[Changes]:
+    """Gather records; an outcome that follows a drop of outcomes starts anew, for it may be of the same id."""
+    changes = Changes()
+    for record in records:
+        if changes.dropped_outcomes and isinstance(record, RecordOutcomes):
+            yield changes
+            changes = Changes()
+        changes.add(record)
+    yield changes
+
+
+def raw_of(record: AppendBatch) -> bytes:
+    """A batch as it is journalled."""
+    return _ENCODER.encode(record.submit) if record.raw is None else record.raw

@@ -1,0 +1,33 @@
+"""One router per store file: a lock that the kernel gives back when its holder dies."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+from pathlib import Path
+
+from mesh.errors import StoreLocked
+
+
+class FileLock:
+    """Held from construction to ``release``. Raises ``StoreLocked`` naming the process that holds it."""
+
+    def __init__(self, path: Path) -> None:
+        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.pread(self._fd, 200, 0).decode(errors="replace").strip() or "an unknown process"
+            os.close(self._fd)
+            raise StoreLocked(
+                f"{path}: this store is in use by {holder}; one router uses a store at a time: "
+                "stop that one, or give this one another --store"
+            ) from None
+        os.ftruncate(self._fd, 0)
+        os.pwrite(self._fd, f"pid {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
+
+    def release(self) -> None:
+        """Give the lock back. The file stays: removing it would let two processes lock two files of one name."""
+        os.ftruncate(self._fd, 0)
+        os.close(self._fd)

@@ -1,0 +1,155 @@
+"""A store that forgets everything with its process: for tests, simulations and meshes that say so by name.
+
+It keeps the whole contract otherwise. The object stands for the disk: a router that crashed is simulated by
+dropping the router and calling ``recover`` on the same object.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TypeVar
+
+from mesh.core.commands import Record
+from mesh.errors import StoreError, StoreFull
+from mesh.model import Blob, FunctionCode, NodeInfo, Outcome, TaskMark
+from mesh.store.base import Recovered, StoredBatch, StoreUsage
+from mesh.store.blobs import cut_parts
+from mesh.store.changes import Changes, gather
+
+T = TypeVar("T")
+
+
+def always_room() -> bool:
+    """The default of ``MemoryStore.room``."""
+    return True
+
+
+class MemoryStore:
+    """``room`` is asked before each commit; when it says False, the commit raises ``StoreFull``."""
+
+    level = "memory"
+
+    def __init__(self, url: str = "memory://", *, room: Callable[[], bool] = always_room) -> None:
+        self.url = url
+        self.room = room
+        self._boot = 0
+        self._last_seq = 0
+        self._batches: dict[int, tuple[bytes, float]] = {}
+        self._marks: dict[str, TaskMark] = {}
+        self._outcomes: dict[str, Outcome] = {}
+        self._expiries: list[tuple[float, str]] = []
+        self._functions: dict[str, FunctionCode] = {}
+        self._nodes: dict[str, NodeInfo] = {}
+        self._blobs: dict[str, bytes] = {}
+        self._uncommitted_blobs: dict[str, None] = {}
+
+    def recover(self) -> Recovered:
+        """As a start after a crash would: blobs that no commit followed are gone."""
+        for key in self._uncommitted_blobs:
+            self._blobs.pop(key, None)
+        self._uncommitted_blobs.clear()
+        self._boot += 1
+        batches = {seq: StoredBatch(seq, raw, at) for seq, (raw, at) in sorted(self._batches.items())}
+        for outcome in self._outcomes.values():
+            if outcome.batch in batches:
+                batches[outcome.batch].settled.add(outcome.id)
+        return Recovered(
+            self._boot,
+            self._last_seq + 1,
+            list(batches.values()),
+            list(self._marks.values()),
+            list(self._nodes.values()),
+        )
+
+    def commit(self, records: Sequence[Record]) -> None:
+        """Apply all records, or none when there is no room."""
+        if not self.room():
+            raise StoreFull(f"{self.url}: no room")
+        self._uncommitted_blobs.clear()
+        for changes in gather(records):
+            self._apply(changes)
+
+    def _apply(self, changes: Changes) -> None:
+        for seq, accepted_at, raw in changes.batches:
+            self._batches[seq] = (raw, accepted_at)
+            self._last_seq = max(self._last_seq, seq)
+        _update(self._marks, changes.marks)
+        for outcome in changes.outcomes:
+            self._record(outcome)
+        for seq in changes.dropped_batches:
+            self._batches.pop(seq, None)
+        for task_id in changes.dropped_outcomes:
+            self._forget(task_id)
+        for code in changes.functions:
+            self._functions.setdefault(code.digest, code)
+        _update(self._nodes, changes.nodes)
+        for key in changes.dropped_blobs:
+            self._blobs.pop(key, None)
+
+    def _record(self, outcome: Outcome) -> None:
+        known = self._outcomes.setdefault(outcome.id, outcome)
+        if known is outcome:
+            heapq.heappush(self._expiries, (outcome.expires_at, outcome.id))
+        elif isinstance(outcome.payload, Blob) and outcome.payload != known.payload:
+            self._blobs.pop(outcome.payload.key, None)
+
+    def _forget(self, task_id: str) -> None:
+        outcome = self._outcomes.pop(task_id, None)
+        if outcome is not None and isinstance(outcome.payload, Blob):
+            self._blobs.pop(outcome.payload.key, None)
+
+    def outcomes(self, ids: Sequence[str]) -> list[Outcome]:
+        """The outcomes there are of these ids."""
+        return [self._outcomes[i] for i in dict.fromkeys(ids) if i in self._outcomes]
+
+    def function(self, digest: str) -> FunctionCode | None:
+        """A shipped function, or None."""
+        return self._functions.get(digest)
+
+    def put_blob(self, blob: Blob, parts: Iterable[bytes]) -> None:
+        """Keep a large payload. Raises ``StoreError`` when the parts are not of its size."""
+        data = b"".join(parts)
+        if len(data) != blob.size:
+            raise StoreError(f"blob {blob.key}: {len(data)} bytes came where {blob.size} were announced")
+        if blob.key not in self._blobs:
+            self._uncommitted_blobs[blob.key] = None
+        self._blobs[blob.key] = data
+
+    def read_blob(self, blob: Blob) -> list[bytes] | None:
+        """A large payload in parts, or None."""
+        data = self._blobs.get(blob.key)
+        return None if data is None else cut_parts(blob, data)
+
+    def prune(self, now: float, limit: int) -> int:
+        """Forget up to ``limit`` outcomes that expired before ``now`` and whose batch is finished."""
+        kept: list[tuple[float, str]] = []
+        pruned = 0
+        while pruned < limit and self._expiries and self._expiries[0][0] < now:
+            entry = heapq.heappop(self._expiries)
+            outcome = self._outcomes.get(entry[1])
+            if outcome is None or outcome.expires_at != entry[0]:
+                continue  # forgotten before it expired
+            if outcome.batch in self._batches:
+                kept.append(entry)
+                continue
+            self._forget(outcome.id)
+            pruned += 1
+        for entry in kept:
+            heapq.heappush(self._expiries, entry)
+        return pruned
+
+    def usage(self) -> StoreUsage:
+        """How much is held; there is no disk."""
+        return StoreUsage(None, len(self._outcomes), len(self._batches))
+
+    def close(self) -> None:
+        """Nothing to let go of: what was committed stays for the next ``recover``."""
+
+
+def _update(kept: dict[str, T], changed: Mapping[str, T | None]) -> None:
+    for key, value in changed.items():
+        if value is None:
+            kept.pop(key, None)
+        else:
+            kept[key] = value

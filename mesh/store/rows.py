@@ -1,0 +1,184 @@
+"""How journal entries, marks, functions and outcomes become rows, with the checksum each carries."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from typing import Any
+from zlib import crc32
+
+import msgspec
+
+from mesh.errors import StoreDamaged
+from mesh.model import Blob, ErrorInfo, FunctionCode, Outcome, Payload, TaskMark, TaskState
+
+PLAIN_COLUMNS = (
+    "n, id, batch, state, name, queue, worker, attempts, retries, "
+    "accepted_at, started_at, finished_at, expires_at, crc, result"
+)
+FULL_COLUMNS = PLAIN_COLUMNS + ", blob, error_type, error, traceback, exception, arguments"
+
+_BLOB = msgspec.json.Decoder(dict[str, Any])
+_MARK = msgspec.msgpack.Decoder(TaskMark)
+_ENCODER = msgspec.msgpack.Encoder()
+_JOURNAL = struct.Struct("<qd")
+_SEEDS = {str(state): crc32(state.encode()) for state in TaskState}
+
+
+def journal_crc(seq: int, accepted_at: float, raw: bytes) -> int:
+    """The checksum of a journal row."""
+    return crc32(raw, crc32(_JOURNAL.pack(seq, accepted_at)))
+
+
+def journal_is_whole(seq: int, accepted_at: object, raw: object, crc: int) -> bool:
+    """Whether a journal row is what was written."""
+    if type(accepted_at) is not float or type(raw) is not bytes:
+        return False
+    return crc32(raw, crc32(_JOURNAL.pack(seq, accepted_at))) == crc
+
+
+def is_plain(outcome: Outcome) -> bool:
+    """Whether the columns after ``result`` are all empty, as for nearly every task that succeeded."""
+    return outcome.error is None and type(outcome.payload) is bytes
+
+
+def plain_values(outcomes: Sequence[Outcome], first_n: int) -> list[Any]:
+    """The values of ``PLAIN_COLUMNS`` of all these outcomes, one after the other. The hottest lines of the store."""
+    values: list[Any] = []
+    extend = values.extend
+    for n, o in enumerate(outcomes, first_n):
+        payload = o.payload
+        # the plain string: sqlite3 looks up an adapter for anything else, and the hash of an enum is Python code
+        state = o.state._value_
+        extend(
+            (
+                n,
+                o.id,
+                o.batch,
+                state,
+                o.name,
+                o.queue,
+                o.worker,
+                o.attempts,
+                o.retries,
+                o.accepted_at,
+                o.started_at,
+                o.finished_at,
+                o.expires_at,
+                crc32(payload, crc32(o.id.encode(), _SEEDS[state])),  # type: ignore[arg-type]
+                payload,
+            )
+        )
+    return values
+
+
+def full_values(outcomes: Sequence[Outcome], first_n: int) -> list[Any]:
+    """The values of ``FULL_COLUMNS`` of all these outcomes, one after the other."""
+    values: list[Any] = []
+    for n, o in enumerate(outcomes, first_n):
+        payload, blob = payload_columns(o.payload)
+        error: tuple[Any, ...] = (None,) * 5
+        if o.error is not None:
+            error = (o.error.type, o.error.message, o.error.traceback, o.error.pickled, o.error.arguments)
+        values += (n, o.id, o.batch, str(o.state), o.name, o.queue, o.worker, o.attempts, o.retries)
+        values += (o.accepted_at, o.started_at, o.finished_at, o.expires_at)
+        values += (outcome_crc(o.id, o.state, payload, blob, error), payload, blob, *error)
+    return values
+
+
+def outcome_crc(task_id: str, state: str, payload: bytes, blob: str | None, error: Sequence[Any]) -> int:
+    """The checksum of a result row: over what a caller will be told. Equals the one in ``plain_values``."""
+    checksum = crc32(payload, crc32(task_id.encode(), crc32(state.encode())))
+    if blob is not None:
+        checksum = crc32(blob.encode(), checksum)
+    for field in error:
+        if field is not None:
+            checksum = crc32(field if isinstance(field, bytes) else field.encode(), checksum)
+    return checksum
+
+
+def outcome_of(row: Sequence[Any]) -> Outcome:
+    """The outcome in a row of ``FULL_COLUMNS``. Raises ``StoreDamaged`` naming its id."""
+    (_, task_id, batch, state, name, queue, worker, attempts, retries, accepted, started, finished, expires) = row[:13]
+    _, payload, blob, *error = row[13:]
+    if not outcome_is_whole(row):
+        raise StoreDamaged(f"task {task_id}: its result was changed on disk since it was written; it is lost")
+    return Outcome(
+        task_id,
+        TaskState(state),
+        payload_of(payload, blob),
+        None if error[0] is None else ErrorInfo(*error),
+        name,
+        queue,
+        worker,
+        attempts,
+        retries,
+        accepted,
+        started,
+        finished,
+        expires,
+        batch,
+    )
+
+
+def outcome_is_whole(row: Sequence[Any]) -> bool:
+    """Whether a row of ``FULL_COLUMNS`` is what was written."""
+    crc, payload, blob, *error = row[13:]
+    try:
+        return bool(outcome_crc(row[1], row[3], payload, blob, error) == crc)
+    except (TypeError, AttributeError):  # not even the type is right
+        return False
+
+
+def payload_columns(payload: Payload) -> tuple[bytes, str | None]:
+    """A payload as the columns (bytes, blob)."""
+    if isinstance(payload, Blob):
+        return b"", msgspec.json.encode({"key": payload.key, "sizes": payload.sizes}).decode()
+    return payload, None
+
+
+def payload_of(payload: bytes, blob: str | None) -> Payload:
+    """The payload in the columns (bytes, blob)."""
+    if blob is None:
+        return payload
+    found = _BLOB.decode(blob)
+    return Blob(found["key"], found["sizes"])
+
+
+def mark_values(mark: TaskMark) -> tuple[str, bytes, int]:
+    """The row of a mark."""
+    raw = _ENCODER.encode(mark)
+    return mark.id, raw, crc32(raw)
+
+
+def mark_is_whole(raw: object, crc: int) -> bool:
+    """Whether the row of a mark is what was written."""
+    return type(raw) is bytes and crc32(raw) == crc
+
+
+def mark_of(raw: bytes) -> TaskMark:
+    """The mark in a row."""
+    return _MARK.decode(raw)
+
+
+def function_values(code: FunctionCode) -> tuple[str, str, bytes, str | None, int]:
+    """The row of a shipped function."""
+    payload, blob = payload_columns(code.payload)
+    return code.digest, code.python, payload, blob, outcome_crc(code.digest, code.python, payload, blob, ())
+
+
+def function_of(row: Sequence[Any]) -> FunctionCode:
+    """The function in a row. Raises ``StoreDamaged`` naming its digest."""
+    digest, python, payload, blob, _ = row
+    if not function_is_whole(row):
+        raise StoreDamaged(f"function {digest}: its code was changed on disk since it was written; submit it anew")
+    return FunctionCode(digest, python, payload_of(payload, blob))
+
+
+def function_is_whole(row: Sequence[Any]) -> bool:
+    """Whether the row of a function is what was written."""
+    digest, python, payload, blob, crc = row
+    try:
+        return bool(outcome_crc(digest, python, payload, blob, ()) == crc)
+    except (TypeError, AttributeError):
+        return False

@@ -1,0 +1,97 @@
+"""What can still be had from a damaged store file. Only on request: it gives up what it cannot read."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from mesh.store.rows import FULL_COLUMNS, function_is_whole, journal_is_whole, mark_is_whole, outcome_is_whole
+from mesh.store.schema import prepare
+
+_TABLES = ("journal", "results", "expiries", "marks", "functions", "nodes", "blobs", "damaged", "meta")
+
+
+def rebuild(path: Path) -> list[str]:
+    """Move a file that SQLite cannot read aside and copy what is readable into a new one; a line per finding."""
+    aside = path.with_name(f"{path.name}.damaged-{time.strftime('%Y%m%dT%H%M%S')}")
+    for suffix in ("-wal", "-shm", ""):
+        part = Path(f"{path}{suffix}")
+        if part.exists():
+            part.rename(f"{aside}{suffix}")
+    lines = [f"the damaged file was moved to {aside}"]
+    new = sqlite3.connect(path, isolation_level=None)
+    old = sqlite3.connect(aside, isolation_level=None)
+    old.text_factory = lambda text: text.decode(errors="replace")
+    try:
+        new.execute("PRAGMA auto_vacuum = INCREMENTAL")
+        prepare(new, path)
+        new.execute("BEGIN")
+        for table in _TABLES:
+            copied, whole = _copy(old, new, table)
+            lines.append(f"{table}: {copied} rows copied" + ("" if whole else ", others could not be read"))
+        _restore_expiries(new)
+        new.execute("COMMIT")
+    finally:
+        new.close()
+        old.close()
+    path.chmod(0o600)
+    return lines
+
+
+def _copy(old: sqlite3.Connection, new: sqlite3.Connection, table: str) -> tuple[int, bool]:
+    """Copy rows from the front until one cannot be read, then from the back."""
+    columns = new.execute(f"PRAGMA table_info({table})").fetchall()
+    (key,) = (column[1] for column in columns if column[5])
+    insert = f"INSERT OR IGNORE INTO {table} VALUES ({', '.join('?' * len(columns))})"
+    before = new.total_changes
+    for order in ("ASC", "DESC"):
+        try:
+            for row in old.execute(f"SELECT * FROM {table} ORDER BY {key} {order}"):
+                new.execute(insert, row)
+        except sqlite3.DatabaseError:
+            continue
+        return new.total_changes - before, True
+    return new.total_changes - before, False
+
+
+def _restore_expiries(new: sqlite3.Connection) -> None:
+    new.execute("DELETE FROM expiries")
+    new.execute("INSERT INTO expiries SELECT n >> 10, min(expires_at) FROM results GROUP BY n >> 10")
+
+
+def move_damaged_rows(connection: sqlite3.Connection) -> list[str]:
+    """Move each row that is not what was written to the table ``damaged``; a line per row."""
+    lines: list[str] = []
+    checks: tuple[tuple[str, str, str, Callable[..., bool]], ...] = (
+        ("journal", "seq", "seq, accepted_at, raw, crc", journal_is_whole),
+        ("marks", "id", "raw, crc", mark_is_whole),
+        ("functions", "digest", "digest, python, payload, blob, crc", lambda *row: function_is_whole(row)),
+        ("results", "n", FULL_COLUMNS, lambda *row: outcome_is_whole(row)),
+    )
+    connection.execute("BEGIN IMMEDIATE")
+    for table, key, columns, is_whole in checks:
+        for row_key, row in _damaged_rows(connection, table, key, columns, is_whole):
+            content = repr(row).encode(errors="replace")
+            connection.execute(
+                "INSERT INTO damaged (source, key, content, found_at) VALUES (?, ?, ?, ?)",
+                (table, str(row_key), content, time.time()),
+            )
+            connection.execute(f"DELETE FROM {table} WHERE {key} = ?", (row_key,))
+            name = row[1] if table == "results" else row_key
+            lines.append(f"{table}: row {name!r} was changed since it was written; moved to the table damaged")
+    connection.execute("COMMIT")
+    return lines
+
+
+def _damaged_rows(
+    connection: sqlite3.Connection, table: str, key: str, columns: str, is_whole: Callable[..., bool]
+) -> Iterator[tuple[Any, Sequence[Any]]]:
+    found = [
+        (row_key, row)
+        for row_key, *row in connection.execute(f"SELECT {key}, {columns} FROM {table}")
+        if not is_whole(*row)
+    ]
+    yield from found

@@ -1,0 +1,90 @@
+"""The tables of a store file, and how an older file becomes a newer one."""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import Any
+
+from sqlite_utils import Database, Migrations
+
+from mesh.errors import StoreError
+
+APPLICATION_ID = 0x6D657368  # "mesh", in the header of the file
+
+migrations = Migrations("taskmesh")
+
+
+@migrations()
+def create_journal_and_results(db: Any) -> None:
+    """What must not be lost, one table for each kind; ``crc`` is checked before a row is believed."""
+    # results_from: the newest result when the batch came, so that a start need not read older results.
+    db["journal"].create({"seq": int, "accepted_at": float, "results_from": int, "raw": bytes, "crc": int}, pk="seq")
+    # n comes first and grows, so that rows are appended; columns that a start reads come before large ones.
+    db["results"].create(
+        {
+            "n": int,
+            "id": str,
+            "batch": int,
+            "state": str,
+            "name": str,
+            "queue": str,
+            "worker": str,
+            "attempts": int,
+            "retries": int,
+            "accepted_at": float,
+            "started_at": float,
+            "finished_at": float,
+            "expires_at": float,
+            "crc": int,
+            "result": bytes,
+            "blob": str,
+            "error_type": str,
+            "error": str,
+            "traceback": str,
+            "exception": bytes,
+            "arguments": str,
+        },
+        pk="n",
+        not_null={"id", "state"},
+    )
+    db["results"].create_index(["id"], unique=True)
+    # An index on results.expires_at would cost each result as much as its row; one row per 1024 results does not.
+    db["expiries"].create({"block": int, "first_at": float}, pk="block")
+    db.execute("CREATE TABLE marks (id TEXT PRIMARY KEY, raw BLOB, crc INTEGER) WITHOUT ROWID")
+    db["functions"].create({"digest": str, "python": str, "payload": bytes, "blob": str, "crc": int}, pk="digest")
+    db["nodes"].create({"node_id": str, "name": str}, pk="node_id")
+    db["blobs"].create({"key": str, "size": int}, pk="key")
+    db["damaged"].create({"id": int, "source": str, "key": str, "content": bytes, "found_at": float}, pk="id")
+    counters = ("boot", "commits", "last_seq", "last_n", "outcomes", "batches", "crc")
+    db["meta"].create({"id": int, **dict.fromkeys(counters, int)}, pk="id")
+
+
+@migrations()
+def create_view_finished_tasks(db: Any) -> None:
+    """Results as people want to read them: ISO times, durations, no checksums."""
+    iso = "strftime('%Y-%m-%dT%H:%M:%fZ', {0}, 'unixepoch') AS {0}"
+    times = ", ".join(iso.format(name) for name in ("accepted_at", "started_at", "finished_at", "expires_at"))
+    db.create_view(
+        "finished_tasks",
+        "SELECT id, name, queue, state, worker, attempts, retries, "
+        f"{times}, round(finished_at - started_at, 6) AS runtime_s, "
+        "length(result) AS result_bytes, blob, error_type, error, traceback, arguments FROM results",
+    )
+
+
+def prepare(connection: sqlite3.Connection, path: object) -> None:
+    """Create or upgrade the tables. Raises ``StoreError`` for a file that is not ours or newer than we are."""
+    (application_id,) = connection.execute("PRAGMA application_id").fetchone()
+    (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    if application_id != APPLICATION_ID and (application_id or tables):
+        raise StoreError(f"{path}: this is an SQLite file of another program, not a store; give another --store")
+    db = Database(connection)
+    known = {m.name for m in migrations.pending(Database(memory=True))}
+    if newer := sorted({m.name for m in migrations.applied(db)} - known):
+        raise StoreError(
+            f"{path}: this store was written by a newer version (it has {', '.join(newer)}); "
+            "upgrade this router, or give another --store"
+        )
+    if application_id == 0:
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    migrations.apply(db)

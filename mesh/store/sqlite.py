@@ -1,0 +1,196 @@
+"""The store in one SQLite file: the default, with nothing to install.
+
+``<db>`` is the journal and the results, readable with any SQLite tool while the router runs. Beside it:
+``<db>.blobs/`` large payloads, ``<db>.lock`` who uses it, ``<db>.tail`` how far it has come, ``<db>.ballast`` reserve.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from mesh.core.commands import AppendBatch, Record
+from mesh.errors import StoreDamaged, StoreError, StoreFull
+from mesh.model import Blob, FunctionCode, NodeInfo, Outcome, TaskMark
+from mesh.store.ballast import Ballast
+from mesh.store.base import Recovered, StoredBatch, StoreUsage
+from mesh.store.blobs import BlobFiles
+from mesh.store.changes import gather
+from mesh.store.database import Database
+from mesh.store.retention import Retention
+from mesh.store.rows import FULL_COLUMNS, function_of, journal_is_whole, mark_is_whole, mark_of, outcome_of
+from mesh.store.statements import delete, insert, select
+from mesh.store.writes import blob_keys, write
+
+FREE_PAGES_MAX = 256  # unused pages that a prune leaves in the file
+VACUUM_PAGES = 500  # pages given back to the disk in one prune: a few milliseconds
+OUTCOME_BYTES = 400  # what a small outcome takes, for the checkpointer's pace
+
+_DAMAGED_NAMED = 10  # damaged rows named in one message
+
+
+class SqliteStore:
+    """``level`` is ``disk`` or ``process``; ``salvaged`` has a line for each thing given up with ``salvage``.
+
+    Opening raises ``StoreLocked`` while another process has the file, ``StoreDamaged`` when commits are missing.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        level: str = "disk",
+        free_bytes_min: int = 64 << 20,
+        ballast_bytes: int = 16 << 20,
+        salvage: bool = False,
+    ) -> None:
+        self.path = Path(path).absolute()
+        self.level = level
+        self.url = f"sqlite://{self.path}" + ("" if level == "disk" else f"?level={level}")
+        self._free_bytes_min = free_bytes_min
+        try:
+            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._db = Database(self.path, level=level, salvage=salvage)
+            self._blobs = BlobFiles(Path(f"{self.path}.blobs"), sync=level == "disk")
+        except OSError as error:
+            raise StoreError(f"{self.path}: {error}") from error
+        self.salvaged = self._db.salvaged
+        self._new_blobs: dict[str, int] = {}
+        self._retention = Retention()
+        self._ballast = Ballast(Path(f"{self.path}.ballast"), ballast_bytes)
+        self._ballast.restore(self._free_bytes(), free_bytes_min)
+
+    def recover(self) -> Recovered:
+        """Read what is unfinished and count this start. Raises ``StoreDamaged`` naming the rows."""
+        with self._db.reading():
+            batches = self._read_batches()
+            marks = self._read_marks()
+            nodes = [NodeInfo(*row) for row in self._db.connection.execute("SELECT node_id, name FROM nodes")]
+            keys = [key for (key,) in self._db.connection.execute("SELECT key FROM blobs")]
+        with self._db.transaction() as counters:
+            counters.boot += 1
+        self._new_blobs.clear()
+        self._blobs.remove_all_but(keys)
+        return Recovered(counters.boot, counters.last_seq + 1, batches, marks, nodes)
+
+    def _read_batches(self) -> list[StoredBatch]:
+        execute = self._db.connection.execute
+        rows = execute("SELECT seq, accepted_at, raw, crc FROM journal ORDER BY seq").fetchall()
+        self._refuse("journal rows", [row[0] for row in rows if not journal_is_whole(*row)])
+        if len(rows) != self._db.counters.batches:
+            raise StoreDamaged(
+                f"{self.path}: the journal has {len(rows)} batches where {self._db.counters.batches} were written; "
+                "start once with salvage to go on with what is left"
+            )
+        batches = {seq: StoredBatch(seq, raw, accepted_at) for seq, accepted_at, raw, _ in rows}
+        settled = execute(
+            "SELECT batch, id FROM results WHERE n > (SELECT min(results_from) FROM journal) "
+            "AND batch IN (SELECT seq FROM journal)"
+        )
+        for seq, task_id in settled:
+            batches[seq].settled.add(task_id)
+        return list(batches.values())
+
+    def _read_marks(self) -> list[TaskMark]:
+        rows = self._db.connection.execute("SELECT id, raw, crc FROM marks").fetchall()
+        self._refuse("marks of tasks", [task_id for task_id, raw, crc in rows if not mark_is_whole(raw, crc)])
+        return [mark_of(raw) for _, raw, _ in rows]
+
+    def _refuse(self, what: str, damaged: Sequence[object]) -> None:
+        if not damaged:
+            return
+        named = ", ".join(map(str, damaged[:_DAMAGED_NAMED]))
+        raise StoreDamaged(
+            f"{self.path}: {what} changed since they were written: {named}"
+            f"{' ...' if len(damaged) > _DAMAGED_NAMED else ''} ({len(damaged)} in all); "
+            "start once with salvage to go on with what is left"
+        )
+
+    def commit(self, records: Sequence[Record]) -> None:
+        """Write all records in one transaction, or none. Raises ``StoreFull``, ``StoreError``."""
+        if not records and not self._new_blobs:
+            return
+        try:
+            self._commit(records)
+        except StoreFull:
+            released = self._make_room()
+            if not released or any(isinstance(record, AppendBatch) for record in records):
+                raise
+            self._commit(records)  # the reserve is there so that what was accepted can be finished
+
+    def _commit(self, records: Sequence[Record]) -> None:
+        if self._new_blobs:
+            self._blobs.sync_directory()
+        unneeded: list[str] = []
+        size = 0
+        with self._db.transaction() as counters:
+            connection = self._db.connection
+            if self._new_blobs:
+                values = [value for item in self._new_blobs.items() for value in item]
+                insert(connection, "blobs", "key, size", values, "OR REPLACE")
+            for changes in gather(records):
+                unneeded += write(connection, changes, counters)
+                size += sum(len(raw) for _, _, raw in changes.batches) + len(changes.outcomes) * OUTCOME_BYTES
+            self._db.expect(size)
+        self._new_blobs.clear()
+        self._blobs.remove(unneeded)
+
+    def outcomes(self, ids: Sequence[str]) -> list[Outcome]:
+        """The outcomes there are of these ids. Raises ``StoreDamaged`` naming the id."""
+        with self._db.reading() as connection:
+            return [outcome_of(row) for row in select(connection, "results", FULL_COLUMNS, "id", ids)]
+
+    def function(self, digest: str) -> FunctionCode | None:
+        """A shipped function, or None. Raises ``StoreDamaged``."""
+        with self._db.reading() as connection:
+            columns = "digest, python, payload, blob, crc"
+            rows = select(connection, "functions", columns, "digest", [digest])
+        return function_of(rows[0]) if rows else None
+
+    def put_blob(self, blob: Blob, parts: Iterable[bytes]) -> None:
+        """Write a large payload. Raises ``StoreFull``; ``StoreError`` when the parts are not of its size."""
+        try:
+            self._blobs.write(blob, parts)
+        except StoreFull:
+            self._make_room()
+            raise
+        self._new_blobs[blob.key] = blob.size
+
+    def read_blob(self, blob: Blob) -> list[bytes] | None:
+        """A large payload in parts; None when it is gone. Raises ``StoreDamaged``."""
+        return self._blobs.read(blob)
+
+    def prune(self, now: float, limit: int) -> int:
+        """Forget up to ``limit`` expired outcomes with their blobs, and give some of their room back."""
+        with self._db.transaction() as counters:
+            connection = self._db.connection
+            forgotten = self._retention.forget_expired(connection, now, limit)
+            counters.outcomes -= len(forgotten)
+            keys = blob_keys(forgotten)
+            delete(connection, "blobs", "key", keys)
+        self._blobs.remove(keys)
+        with self._db.reading() as connection:
+            (free_pages,) = connection.execute("PRAGMA freelist_count").fetchone()
+        if free_pages > FREE_PAGES_MAX:
+            self._db.vacuum(min(VACUUM_PAGES, free_pages - FREE_PAGES_MAX))
+        return len(forgotten)
+
+    def usage(self) -> StoreUsage:
+        """How full the store is; takes the reserve again when there is room for it."""
+        free_bytes = self._free_bytes()
+        self._ballast.restore(free_bytes, self._free_bytes_min)
+        counters = self._db.counters
+        return StoreUsage(free_bytes, counters.outcomes, counters.batches)
+
+    def close(self) -> None:
+        """Let go of the file and its lock."""
+        self._db.close()
+
+    def _make_room(self) -> bool:
+        self._db.cut_back_log()
+        return self._ballast.release()
+
+    def _free_bytes(self) -> int:
+        stat = os.statvfs(self.path.parent)
+        return stat.f_bavail * stat.f_frsize

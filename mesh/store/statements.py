@@ -1,0 +1,58 @@
+"""Statements over many rows, in a few fixed widths so that each is prepared once.
+
+One statement for many rows and not ``executemany``: that takes the interpreter lock anew for each row.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+_WIDTHS = (256, 32, 4, 1)
+
+
+def insert(connection: sqlite3.Connection, table: str, columns: str, values: Sequence[Any], conflict: str = "") -> int:
+    """Insert rows whose values follow each other in ``values``; how many were new.
+
+    ``conflict`` is what SQLite shall do about a row whose key is there already: an ``OR ...`` of its INSERT.
+    """
+    count = columns.count(",") + 1
+    row = f"({', '.join('?' * count)})"
+    head = f"INSERT {conflict} INTO {table} ({columns}) VALUES "
+    inserted = 0
+    for start, width in _chunks(len(values) // count):
+        part = values[start * count : (start + width) * count]
+        inserted += connection.execute(head + ", ".join([row] * width), part).rowcount
+    return inserted
+
+
+def delete(connection: sqlite3.Connection, table: str, key: str, values: Sequence[Any]) -> int:
+    """Delete the rows with these keys; how many there were."""
+    deleted = 0
+    for start, width in _chunks(len(values)):
+        marks = ", ".join("?" * width)
+        sql = f"DELETE FROM {table} WHERE {key} IN ({marks})"
+        deleted += connection.execute(sql, values[start : start + width]).rowcount
+    return deleted
+
+
+def select(
+    connection: sqlite3.Connection, table: str, columns: str, key: str, values: Sequence[Any]
+) -> list[tuple[Any, ...]]:
+    """The rows with these keys."""
+    rows: list[tuple[Any, ...]] = []
+    for start, width in _chunks(len(values)):
+        marks = ", ".join("?" * width)
+        sql = f"SELECT {columns} FROM {table} WHERE {key} IN ({marks})"
+        rows += connection.execute(sql, values[start : start + width]).fetchall()
+    return rows
+
+
+def _chunks(count: int) -> Iterator[tuple[int, int]]:
+    """Cut ``count`` rows into (start, width), wide ones first."""
+    start = 0
+    for width in _WIDTHS:
+        while count - start >= width:
+            yield start, width
+            start += width

@@ -1,0 +1,110 @@
+"""Writes the changes of one commit to the tables, inside a transaction."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from typing import Any
+
+from mesh.model import Blob, Outcome
+from mesh.store.changes import Changes
+from mesh.store.database import Counters
+from mesh.store.retention import note_expiries
+from mesh.store.rows import (
+    FULL_COLUMNS,
+    PLAIN_COLUMNS,
+    full_values,
+    function_values,
+    is_plain,
+    journal_crc,
+    mark_values,
+    payload_of,
+    plain_values,
+)
+from mesh.store.statements import delete, insert, select
+
+
+def write(connection: sqlite3.Connection, changes: Changes, counters: Counters) -> list[str]:
+    """Write changes and count them; the keys of blobs whose files may go once this is committed."""
+    unneeded = list(changes.dropped_blobs)
+    if changes.batches:
+        _append_batches(connection, changes.batches, counters)
+    if changes.marks:
+        _write_marks(connection, changes)
+    if changes.outcomes:
+        unneeded += _write_outcomes(connection, changes.outcomes, counters)
+    if changes.dropped_batches:
+        counters.batches -= delete(connection, "journal", "seq", changes.dropped_batches)
+    if changes.dropped_outcomes:
+        unneeded += drop_outcomes(connection, changes.dropped_outcomes, counters)
+    for code in changes.functions:
+        insert(connection, "functions", "digest, python, payload, blob, crc", function_values(code), "OR IGNORE")
+    if changes.nodes:
+        _write_nodes(connection, changes)
+    if unneeded:
+        delete(connection, "blobs", "key", unneeded)
+    return unneeded
+
+
+def _append_batches(
+    connection: sqlite3.Connection, batches: Sequence[tuple[int, float, bytes]], counters: Counters
+) -> None:
+    values: list[Any] = []
+    for seq, accepted_at, raw in batches:
+        values += (seq, accepted_at, counters.last_n, raw, journal_crc(seq, accepted_at, raw))
+        counters.last_seq = max(counters.last_seq, seq)
+    counters.batches += insert(connection, "journal", "seq, accepted_at, results_from, raw, crc", values)
+
+
+def _write_marks(connection: sqlite3.Connection, changes: Changes) -> None:
+    values: list[Any] = []
+    removed = []
+    for task_id, mark in changes.marks.items():
+        if mark is None:
+            removed.append(task_id)
+        else:
+            values += mark_values(mark)
+    insert(connection, "marks", "id, raw, crc", values, "OR REPLACE")
+    delete(connection, "marks", "id", removed)
+
+
+def _write_nodes(connection: sqlite3.Connection, changes: Changes) -> None:
+    for node_id, node in changes.nodes.items():
+        if node is None:
+            delete(connection, "nodes", "node_id", [node_id])
+        else:
+            insert(connection, "nodes", "node_id, name", [node.node_id, node.name], "OR REPLACE")
+
+
+def _write_outcomes(connection: sqlite3.Connection, outcomes: Sequence[Outcome], counters: Counters) -> list[str]:
+    """The first outcome of an id stays; returns the blobs of those that came second."""
+    first_n = counters.last_n + 1
+    plain = [outcome for outcome in outcomes if is_plain(outcome)]
+    inserted = insert(connection, "results", PLAIN_COLUMNS, plain_values(plain, first_n), "OR IGNORE")
+    if len(plain) < len(outcomes):
+        full = [outcome for outcome in outcomes if not is_plain(outcome)]
+        values = full_values(full, first_n + len(plain))
+        inserted += insert(connection, "results", FULL_COLUMNS, values, "OR IGNORE")
+    counters.last_n += len(outcomes)
+    counters.outcomes += inserted
+    note_expiries(connection, first_n, counters.last_n, min(outcome.expires_at for outcome in outcomes))
+    return [] if inserted == len(outcomes) else _blobs_of_second_outcomes(connection, outcomes)
+
+
+def _blobs_of_second_outcomes(connection: sqlite3.Connection, outcomes: Sequence[Outcome]) -> list[str]:
+    blobs = {outcome.payload.key: outcome.id for outcome in outcomes if isinstance(outcome.payload, Blob)}
+    kept = set(blob_keys(select(connection, "results", "blob", "id", list(blobs.values()))))
+    return [key for key in blobs if key not in kept]
+
+
+def drop_outcomes(connection: sqlite3.Connection, ids: Sequence[str], counters: Counters) -> list[str]:
+    """Forget outcomes; the keys of the blobs they had."""
+    keys = blob_keys(select(connection, "results", "blob", "id", ids))
+    counters.outcomes -= delete(connection, "results", "id", ids)
+    return keys
+
+
+def blob_keys(rows: Sequence[tuple[str | None]]) -> list[str]:
+    """The keys in rows of the column ``blob``."""
+    payloads = [payload_of(b"", text) for (text,) in rows if text is not None]
+    return [payload.key for payload in payloads if isinstance(payload, Blob)]
