@@ -42,6 +42,7 @@ class Settings:
     unacked_max: int = 200_000  # settlements a worker keeps for a router that is away; beyond: it takes no new tasks
     drain_s: float = 30.0  # SIGTERM: running tasks may finish this long
     executor_start_s: float = 60.0  # an executor that is not ready by then is killed and started anew
+    kill_grace_s: float = 2.0  # an executor that was told to end, by another signal than SIGKILL, gets SIGKILL then
 
     # clients
     submit_tasks_max: int = 20_000  # submitted and not yet accepted; beyond: submit blocks

@@ -1,0 +1,203 @@
+"""Runs one task: find its function, decode, call, encode, say how it ended.
+
+Rule: nothing a task does, raises or returns gets out of ``Runner.run``; everything becomes a settlement. It has the
+``except BaseException`` round the user's code: the function, and what pickling its arguments and result may run.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
+from time import perf_counter, time
+from types import CoroutineType
+from typing import Any
+
+import msgspec
+
+from mesh.errors import NotRegistered, Retry
+from mesh.model import Delivery, Ending, FunctionCode, Payload, Retrying, Settlement, TaskExtra, TaskOptions
+from mesh.runtime.failure import describe
+from mesh.runtime.map_task import MapTask, replace_unsendable
+from mesh.runtime.registry import MAP_TASK, TaskFunction
+from mesh.runtime.request import Request, current_request
+from mesh.wire.functions import unpack_function
+from mesh.wire.parts import Buffer
+from mesh.wire.payload import decode_call, encode, encode_call
+
+NO_EXTRA = TaskExtra()
+
+log = logging.getLogger("mesh.task")
+
+Ended = tuple[Settlement, Sequence[Buffer]]
+"""How an attempt ended, and the buffers of its payload."""
+
+
+class Runner:
+    """Knows the task functions of one executor and runs deliveries with them."""
+
+    def __init__(
+        self,
+        functions: Mapping[str, TaskFunction],
+        *,
+        worker_name: str,
+        inline_bytes_max: int,
+        payload_bytes_max: int,
+    ) -> None:
+        self._functions: dict[str, TaskFunction] = {**functions, MAP_TASK: MapTask(self.find)}
+        self._codes: dict[str, tuple[FunctionCode, Sequence[Buffer]]] = {}
+        self._shipped: dict[str, TaskFunction] = {}
+        self._worker_name = worker_name
+        self._inline_bytes_max = inline_bytes_max
+        self._payload_bytes_max = payload_bytes_max
+
+    @property
+    def names(self) -> list[str]:
+        """The task functions of the user's modules."""
+        return sorted(name for name in self._functions if name != MAP_TASK)
+
+    def add_function(self, code: FunctionCode, parts: Sequence[Buffer]) -> None:
+        """Keep a shipped function; it is unpacked when it is first called, so that an error is that task's."""
+        self._codes[code.digest] = (code, parts)
+
+    def find(self, name: str, digest: str | None) -> TaskFunction:
+        """The function of this name, else the shipped one. Raises ``NotRegistered`` and what unpacking raises."""
+        function = self._functions.get(name)
+        if function is None and digest is not None:
+            function = self._shipped.get(digest) or self._unpack(name, digest)
+        if function is None:
+            raise NotRegistered(
+                f"worker {self._worker_name!r} has no task function {name!r}; start it with -A and the module that "
+                f"defines it (it knows: {', '.join(self.names[:20]) or 'none'})"
+            )
+        return function
+
+    def run(self, delivery: Delivery, options: TaskOptions, parts: Sequence[Buffer] = ()) -> Ended:
+        """Run one attempt; ``parts`` are the buffers of its arguments, those returned are its result's."""
+        started_at = time()
+        began = perf_counter()
+        args: tuple[Any, ...] = ()
+        kwargs: dict[str, Any] = {}
+        doing = "its arguments cannot be read here"
+        try:
+            function = self.find(options.name, options.function)
+            args, kwargs = decode_call(delivery.payload, parts)
+            request = self._request(delivery, options, args, kwargs)
+            current_request.set(request)
+            doing = ""
+            value = function.execute(request, args, kwargs)
+            if options.ignore_result:
+                payload: Payload = b""
+                parts = ()
+            else:
+                doing = "its result cannot be sent"
+                payload, parts = self._encode(value, delivery, options.name)
+        except BaseException as error:
+            if isinstance(error, Retry) and not doing:
+                settlement, parts = self._retried(delivery, options, error, args, kwargs)
+            else:
+                settlement, parts = self._failed(delivery, options, error, args, kwargs, doing)
+            runtime_s = perf_counter() - began
+            return msgspec.structs.replace(settlement, started_at=started_at, runtime_s=runtime_s), parts
+        runtime_s = perf_counter() - began
+        return Settlement(delivery.id, delivery.attempt, Ending.SUCCEEDED, payload, started_at, runtime_s), parts
+
+    def _unpack(self, name: str, digest: str) -> TaskFunction | None:
+        found = self._codes.pop(digest, None)
+        if found is None:
+            return None
+        unpacked = unpack_function(*found)
+        function = unpacked if isinstance(unpacked, TaskFunction) else _Shipped(name, unpacked)
+        self._shipped[digest] = function
+        return function
+
+    def _encode(self, value: Any, delivery: Delivery, name: str) -> tuple[Payload, Sequence[Buffer]]:
+        try:
+            return self._encode_result(value, delivery)
+        except Exception:
+            if name != MAP_TASK:
+                raise
+        return self._encode_result(replace_unsendable(value, lambda v: self._encode_result(v, delivery)), delivery)
+
+    def _encode_result(self, value: Any, delivery: Delivery) -> tuple[Payload, Sequence[Buffer]]:
+        return encode(
+            value,
+            key=f"{delivery.id}.{delivery.attempt}",
+            inline_max=self._inline_bytes_max,
+            total_max=self._payload_bytes_max,
+        )
+
+    def _request(
+        self, delivery: Delivery, options: TaskOptions, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Request:
+        extra = delivery.extra or NO_EXTRA
+        return Request(
+            delivery.id,
+            options.name,
+            args,
+            kwargs,
+            delivery.retries,
+            delivery.attempt,
+            self._worker_name,
+            options.queue,
+            options.priority,
+            delivery.expires_at,
+            options.time_limit_s,
+            extra.headers,
+            extra.parent_id,
+            extra.root_id,
+        )
+
+    def _retried(
+        self,
+        delivery: Delivery,
+        options: TaskOptions,
+        retry: Retry,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> Ended:
+        payload: Payload | None = None
+        parts: Sequence[Buffer] = ()
+        if retry.new_args is not None or retry.new_kwargs is not None:
+            try:
+                payload, parts = encode_call(
+                    args if retry.new_args is None else tuple(retry.new_args),
+                    kwargs if retry.new_kwargs is None else dict(retry.new_kwargs),
+                    key=f"{delivery.id}.{delivery.attempt}",
+                    inline_max=self._inline_bytes_max,
+                    total_max=self._payload_bytes_max,
+                )
+            except Exception as error:
+                return self._failed(delivery, options, error, args, kwargs, "its new arguments cannot be sent")
+        eta = retry.eta or time()
+        log.info("%s[%s] asks to be tried again in %.1f s: %s", options.name, delivery.id, eta - time(), retry)
+        return Settlement(delivery.id, delivery.attempt, Ending.RETRY, retry=Retrying(eta, payload)), parts
+
+    def _failed(
+        self,
+        delivery: Delivery,
+        options: TaskOptions,
+        error: BaseException,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        doing: str,
+    ) -> Ended:
+        info = describe(error, args, kwargs, doing)
+        log.warning("%s[%s] failed: %s: %s", options.name, delivery.id, info.type, info.message)
+        log.debug("%s", info.traceback)
+        return Settlement(delivery.id, delivery.attempt, Ending.FAILED, error=info), ()
+
+
+class _Shipped:
+    """A plain callable that came by its code."""
+
+    def __init__(self, name: str, function: Callable[..., Any]) -> None:
+        self.name = name
+        self._function = function
+
+    def execute(self, request: Request, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        value = self._function(*args, **kwargs)
+        if isinstance(value, CoroutineType):
+            # asyncio takes 30 ms to import: only executors that are sent coroutines pay for it
+            return import_module("asyncio").run(value)
+        return value

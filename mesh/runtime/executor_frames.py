@@ -1,0 +1,258 @@
+"""What an agent and its executors say to each other, over one stream socket pair.
+
+A frame is a header (length of the envelope, length of all parts), an envelope (one struct below, MessagePack) and
+the raw parts of its Blobs in their order of appearance. Both ends are ours and on one host, so there are no
+versions here; a frame that cannot be read is a broken invariant.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+
+import msgspec
+from msgspec import Struct
+
+from mesh.model import Blob, Delivery, FunctionCode, Settlement, TaskOptions
+from mesh.wire.parts import Buffer, cut
+
+HEADER = struct.Struct("<IQ")
+RECEIVE_BYTES = 64 << 10
+READ_BYTES_MAX = 8 << 20
+"""What one ``read`` takes in at the most, so that one executor cannot keep the agent's loop for itself."""
+BUFFERS_PER_CALL = 512
+"""Fewer than any system's IOV_MAX (1024 on Linux)."""
+
+
+class ExecutorSetup(Struct, frozen=True):
+    """What an executor is started with, as JSON on its command line."""
+
+    agent_pid: int
+    worker_name: str
+    app: str | None
+    include: list[str]
+    loglevel: str
+    inline_bytes_max: int
+    payload_bytes_max: int
+
+
+# agent → executor
+
+
+class Chunk(Struct, frozen=True, array_like=True, gc=False, tag="CHUNK"):
+    """Run these, in this order."""
+
+    options: dict[int, TaskOptions]
+    tasks: list[Delivery]
+
+
+class Code(Struct, frozen=True, array_like=True, gc=False, tag="CODE"):
+    """A shipped function that a later chunk needs."""
+
+    code: FunctionCode
+
+
+class Reclaim(Struct, frozen=True, array_like=True, gc=False, tag="RECLAIM"):
+    """Give back what you have not started."""
+
+
+class Stop(Struct, frozen=True, array_like=True, gc=False, tag="STOP"):
+    """Finish what you have, then exit."""
+
+
+# executor → agent
+
+
+class Ready(Struct, frozen=True, array_like=True, gc=False, tag="READY"):
+    """Loaded and waiting, with these task functions; or, with ``error``, unable to."""
+
+    tasks: list[str]
+    error: str | None = None
+
+
+class Done(Struct, frozen=True, array_like=True, gc=False, tag="DONE"):
+    """These are finished."""
+
+    settlements: list[Settlement]
+
+
+class Reclaimed(Struct, frozen=True, array_like=True, gc=False, tag="RECLAIMED"):
+    """These were not started and will not be."""
+
+    ids: list[str]
+
+
+FromAgent = Chunk | Code | Reclaim | Stop
+FromExecutor = Ready | Done | Reclaimed
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode_from_agent = msgspec.msgpack.Decoder(FromAgent).decode
+_decode_from_executor = msgspec.msgpack.Decoder(FromExecutor).decode
+
+
+def decode_from_agent(envelope: Buffer) -> FromAgent:
+    """Read a frame's envelope in the executor."""
+    message: FromAgent = _decode_from_agent(envelope)
+    return message
+
+
+def decode_from_executor(envelope: Buffer) -> FromExecutor:
+    """Read a frame's envelope in the agent."""
+    message: FromExecutor = _decode_from_executor(envelope)
+    return message
+
+
+def encode_frame(message: FromAgent | FromExecutor, parts: Sequence[Buffer] = ()) -> list[Buffer]:
+    """The buffers of one frame. The parts are not copied."""
+    envelope = _encode(message)
+    if not parts:
+        return [HEADER.pack(len(envelope), 0) + envelope]
+    views = [memoryview(part).cast("B") for part in parts]
+    return [HEADER.pack(len(envelope), sum(map(len, views))) + envelope, *views]
+
+
+def blobs_of(settlements: Iterable[Settlement]) -> Iterator[Blob]:
+    """The large payloads of settlements, in their order of appearance."""
+    for settlement in settlements:
+        if type(settlement.payload) is Blob:
+            yield settlement.payload
+        if settlement.retry is not None and type(settlement.retry.payload) is Blob:
+            yield settlement.retry.payload
+
+
+def split_parts(raw: memoryview, blobs: Iterable[Blob]) -> list[list[Buffer]]:
+    """The parts of each blob, as views of ``raw``."""
+    found: list[list[Buffer]] = []
+    at = 0
+    for blob in blobs:
+        parts: list[Buffer] = []
+        for size in blob.sizes:
+            parts += cut(raw[at : at + size])
+            at += size
+        found.append(parts)
+    assert at == len(raw), f"a frame with {len(raw)} bytes of parts whose blobs hold {at}"
+    return found
+
+
+def send_blocking(connection: socket.socket, buffers: list[Buffer]) -> None:
+    """Send all of a frame. Raises ``OSError`` when the other end is gone."""
+    pending: deque[memoryview] = deque(memoryview(buffer) for buffer in buffers)
+    while pending:
+        _drop_sent(pending, connection.sendmsg(_first(pending)))
+
+
+class FrameWriter:
+    """Sends frames without waiting; what the socket does not take stays here.
+
+    The agent gives an executor a chunk only when it has finished the last one, so this holds a chunk at the most.
+    """
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        self._pending: deque[memoryview] = deque()
+
+    @property
+    def pending(self) -> bool:
+        """True while there is something left to send."""
+        return bool(self._pending)
+
+    def send(self, buffers: list[Buffer]) -> None:
+        self._pending.extend(memoryview(buffer) for buffer in buffers)
+        self.flush()
+
+    def flush(self) -> None:
+        """Send what the socket takes now. An end that is gone takes everything: its reader will tell."""
+        try:
+            while self._pending:
+                _drop_sent(self._pending, self._connection.sendmsg(_first(self._pending), (), socket.MSG_DONTWAIT))
+        except BlockingIOError:
+            pass
+        except OSError:
+            self._pending.clear()
+
+
+class FrameReader:
+    """Cuts a stream into frames, without waiting.
+
+    ``ended``: the other end has closed it. ``drained``: the last ``read`` took all there was.
+    """
+
+    def __init__(self, connection: socket.socket) -> None:
+        self.ended = False
+        self.drained = False
+        self._connection = connection
+        self._buffer = bytearray()  # the beginning of a frame
+        self._body: bytearray | None = None  # a large frame being filled in place
+        self._filled = 0
+        self._envelope_bytes = 0
+
+    def read(self) -> list[tuple[memoryview, memoryview]]:
+        """The (envelope, parts) of the frames that are complete by now; takes in no more than a bound."""
+        frames: list[tuple[memoryview, memoryview]] = []
+        self.drained = False
+        taken = 0
+        while taken < READ_BYTES_MAX and not self.drained:
+            wanted = RECEIVE_BYTES if self._body is None else len(self._body) - self._filled
+            try:
+                received = self._receive(frames)
+                self.ended = received == 0
+            except BlockingIOError:
+                received = 0
+            except OSError:
+                received = 0
+                self.ended = True
+            taken += received
+            self.drained = received < wanted
+        return frames
+
+    def _receive(self, frames: list[tuple[memoryview, memoryview]]) -> int:
+        if self._body is None:
+            data = self._connection.recv(RECEIVE_BYTES, socket.MSG_DONTWAIT)
+            self._buffer += data
+            self._cut(frames)
+            return len(data)
+        count = self._connection.recv_into(memoryview(self._body)[self._filled :], 0, socket.MSG_DONTWAIT)
+        self._filled += count
+        if self._filled == len(self._body):
+            view = memoryview(self._body)
+            frames.append((view[: self._envelope_bytes], view[self._envelope_bytes :]))
+            self._body = None
+        return count
+
+    def _cut(self, frames: list[tuple[memoryview, memoryview]]) -> None:
+        buffer, at = self._buffer, 0
+        while len(buffer) - at >= HEADER.size:
+            envelope_bytes, parts_bytes = HEADER.unpack_from(buffer, at)
+            start = at + HEADER.size
+            total = envelope_bytes + parts_bytes
+            at = start + total
+            if at > len(buffer):
+                self._body = bytearray(total)
+                self._filled = len(buffer) - start
+                self._body[: self._filled] = memoryview(buffer)[start:]
+                self._envelope_bytes = envelope_bytes
+                break
+            view = memoryview(buffer)[start:at]
+            frames.append((view[:envelope_bytes], view[envelope_bytes:]))
+        if frames and not (len(buffer) - at):
+            self._buffer = bytearray()
+        elif at:
+            self._buffer = buffer[at:]
+
+
+def _first(pending: deque[memoryview]) -> list[memoryview]:
+    if len(pending) <= BUFFERS_PER_CALL:
+        return list(pending)
+    return [pending[i] for i in range(BUFFERS_PER_CALL)]
+
+
+def _drop_sent(pending: deque[memoryview], sent: int) -> None:
+    while sent:
+        size = len(pending[0])
+        if sent < size:
+            pending[0] = pending[0][sent:]
+            return
+        sent -= size
+        pending.popleft()

@@ -1,0 +1,131 @@
+"""One executor process as its agent sees it: started, fed, read, ended."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Sequence
+
+import msgspec
+
+from mesh.runtime.executor_frames import (
+    ExecutorSetup,
+    FrameReader,
+    FrameWriter,
+    FromAgent,
+    FromExecutor,
+    decode_from_executor,
+    encode_frame,
+)
+from mesh.wire.parts import Buffer
+
+SOCKET_BUFFER_BYTES = 1 << 20
+"""Room for a chunk and its results; the kernel may give less."""
+
+
+class ExecutorProcess:
+    """A child process with a session of its own, so that the terminal's signals pass it by.
+
+    ``deadline`` is when it will be killed (monotonic), if it is not ready, or not gone, by then.
+    """
+
+    def __init__(self, number: int, setup: ExecutorSetup, directory: str | None, deadline: float) -> None:
+        self.number = number
+        self.ready = False
+        self.stopping = False
+        self.failed = False
+        self.late = ""  # why it was killed, where that was a deadline
+        self.deadline: float | None = deadline
+        ours, theirs = socket.socketpair()
+        try:
+            for end in (ours, theirs):
+                end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BUFFER_BYTES)
+            self._process = subprocess.Popen(
+                # -P: a user's module that is called "nodes" must not be taken for ours
+                [sys.executable, "-P", "-m", "nodes.executor", str(theirs.fileno()), msgspec.json.encode(setup)],
+                pass_fds=(theirs.fileno(),),
+                stdin=subprocess.DEVNULL,
+                cwd=directory,
+                start_new_session=True,
+            )
+        except OSError:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+        self._pidfd = os.pidfd_open(self._process.pid)
+        self._connection = ours
+        self._reader = FrameReader(ours)
+        self._writer = FrameWriter(ours)
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def fds(self) -> list[tuple[int, bool]]:
+        """What to poll: (file descriptor, whether also for writing). A socket at its end would wake us for ever."""
+        watched = [(self._pidfd, False)]
+        if not self._reader.ended:
+            watched.append((self._connection.fileno(), self._writer.pending))
+        return watched
+
+    def send(self, message: FromAgent, parts: Sequence[Buffer] = ()) -> None:
+        """Send without waiting; to a process that is gone, nothing."""
+        self._writer.send(encode_frame(message, parts))
+
+    def flush(self) -> None:
+        if self._writer.pending:
+            self._writer.flush()
+
+    def read(self) -> list[tuple[FromExecutor, memoryview]]:
+        """The messages that have come by now, with their raw parts; not more than a bound."""
+        return [(decode_from_executor(envelope), raw) for envelope, raw in self._reader.read()]
+
+    @property
+    def drained(self) -> bool:
+        """True when the last ``read`` took all there was."""
+        return self._reader.drained
+
+    @property
+    def hung_up(self) -> bool:
+        """True when its end of the socket is closed: it is dying, or of no use any more."""
+        return self._reader.ended
+
+    def has_exited(self) -> bool:
+        """True when the process is over; it stays a zombie, and its number its own, until ``reap``."""
+        return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+
+    def kill(self, number: signal.Signals) -> None:
+        """Send a signal; SIGKILL to all its process group, so that what a task has started ends with the task."""
+        if number == signal.SIGKILL:
+            os.killpg(self.pid, number)
+        else:
+            os.kill(self.pid, number)
+
+    def wait(self, timeout_s: float | None) -> None:
+        """Wait until the process is over, or this long."""
+        poll = select.poll()
+        poll.register(self._pidfd, select.POLLIN)
+        poll.poll(None if timeout_s is None else timeout_s * 1000)
+
+    def reap(self) -> str:
+        """Close everything of an exited process and return the cause of its end, for people."""
+        if not (self.stopping and self._exit_status() == (os.CLD_EXITED, 0)):
+            self.kill(signal.SIGKILL)
+        code = self._process.wait()
+        self._connection.close()
+        os.close(self._pidfd)
+        if self.late:
+            return self.late
+        if code < 0:
+            return signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
+        return "stopped" if self.stopping and code == 0 else f"exit code {code}"
+
+    def _exit_status(self) -> tuple[int, int]:
+        info = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
+        assert info is not None, "waited for an exited process"
+        return info.si_code, info.si_status

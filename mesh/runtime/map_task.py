@@ -1,0 +1,60 @@
+"""``mesh.map``: one function over many argument tuples, as one task.
+
+Its arguments: (name or None, digest or None, list of argument tuples). Its result: a list with ("ok", value) or
+("error", the fields of ErrorInfo) per element, so that a failing element fails no other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from copy import copy
+from typing import Any
+
+from msgspec.structs import astuple
+
+from mesh.errors import Retry
+from mesh.runtime.failure import describe
+from mesh.runtime.registry import MAP_TASK, TaskFunction
+from mesh.runtime.request import Request, current_request
+
+Result = tuple[str, Any]
+
+
+class MapTask:
+    """The task function behind ``app.map``."""
+
+    name = MAP_TASK
+
+    def __init__(self, find: Callable[[str, str | None], TaskFunction]) -> None:
+        self._find = find
+
+    def execute(self, request: Request, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Result]:
+        name, digest, elements = args
+        function = self._find(name or "", digest)
+        return [_run_element(function, request, tuple(element)) for element in elements]
+
+
+def replace_unsendable(results: list[Result], encode: Callable[[Any], object]) -> list[Result]:
+    """The results with an error in the place of each value that ``encode`` raises for."""
+    return [_sendable(result, encode) for result in results]
+
+
+def _run_element(function: TaskFunction, request: Request, args: tuple[Any, ...]) -> Result:
+    own = copy(request)
+    own.task = function.name
+    own.args = args
+    current_request.set(own)
+    try:
+        return "ok", function.execute(own, args, {})
+    except BaseException as error:
+        # an element has no attempts of its own: what it would have been retried for is its error
+        cause = error.__cause__ if isinstance(error, Retry) else None
+        return "error", astuple(describe(cause or error, args, {}))
+
+
+def _sendable(result: Result, encode: Callable[[Any], object]) -> Result:
+    try:
+        encode(result)
+    except Exception as error:
+        return "error", astuple(describe(error, (), {}, doing="the result of an element cannot be sent"))
+    return result

@@ -1,0 +1,194 @@
+"""The executors of a worker node, for its agent's loop: commands in, events out, no waiting.
+
+An executor's story is ExecutorFailed alone (it could not load the user's modules), or ExecutorStarted, then what it
+settled and gave back, then ExecutorEnded; one that dies before it is ready has ExecutorEnded alone. What an executor
+wrote before it died is told before its end.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Sequence
+from time import monotonic
+
+from mesh.core.commands import GiveFunction, KillExecutor, ReclaimChunk, RunChunk, StartExecutor, StopExecutor
+from mesh.core.events import (
+    Event,
+    ExecutorEnded,
+    ExecutorFailed,
+    ExecutorReclaimed,
+    ExecutorSettled,
+    ExecutorStarted,
+)
+from mesh.model import Blob, Payload
+from mesh.runtime.executor_frames import (
+    Chunk,
+    Code,
+    Done,
+    ExecutorSetup,
+    FromExecutor,
+    Ready,
+    Reclaim,
+    Reclaimed,
+    Stop,
+    blobs_of,
+    split_parts,
+)
+from mesh.runtime.executor_process import ExecutorProcess
+from mesh.settings import Settings
+from mesh.wire.parts import Buffer
+
+PoolCommand = StartExecutor | RunChunk | GiveFunction | ReclaimChunk | StopExecutor | KillExecutor
+
+
+class ExecutorPool:
+    """Starts executors, feeds them and tells what becomes of them.
+
+    ``blobs_in`` holds the parts of large payloads that came from routers and is only read here; the parts of large
+    results are put into ``blobs_out``. Both by blob key.
+
+    Executors die with the thread that started them (Linux counts threads there): use a pool from a thread that
+    lives as long as it.
+    """
+
+    def __init__(
+        self,
+        *,
+        app: str | None,
+        include: Sequence[str] = (),
+        worker_name: str,
+        settings: Settings,
+        loglevel: str = "info",
+        directory: str | None = None,
+    ) -> None:
+        self.blobs_in: dict[str, list[Buffer]] = {}
+        self.blobs_out: dict[str, list[Buffer]] = {}
+        self._settings = settings
+        self._directory = directory
+        self._setup = ExecutorSetup(
+            agent_pid=os.getpid(),
+            worker_name=worker_name,
+            app=app,
+            include=list(include),
+            loglevel=loglevel,
+            inline_bytes_max=settings.inline_bytes_max,
+            payload_bytes_max=settings.payload_bytes_max,
+        )
+        self._executors: dict[int, ExecutorProcess] = {}
+
+    def apply(self, command: PoolCommand) -> None:
+        """Carry out a command. One for an executor that has ended meanwhile is nothing: its end will be told."""
+        if isinstance(command, StartExecutor):
+            self._start(command.executor)
+            return
+        executor = self._executors.get(command.executor)
+        if executor is None:
+            return
+        match command:
+            case RunChunk(options=options, tasks=tasks):
+                executor.send(Chunk(options, tasks), self._parts_of([task.payload for task in tasks]))
+            case GiveFunction(code=code):
+                executor.send(Code(code), self._parts_of([code.payload]))
+            case ReclaimChunk():
+                executor.send(Reclaim())
+            case StopExecutor():
+                self._stop(executor)
+            case KillExecutor(signal=name):
+                self._kill(executor, signal.Signals.__members__.get(name, signal.SIGKILL))
+
+    def fds(self) -> list[tuple[int, bool]]:
+        """File descriptors to poll for reading, and with True for writing too. They change with every call here."""
+        return [pair for executor in self._executors.values() for pair in executor.fds()]
+
+    def next_deadline(self) -> float | None:
+        """When ``events`` must be called even if no file descriptor is ready (monotonic)."""
+        return min((e.deadline for e in self._executors.values() if e.deadline is not None), default=None)
+
+    def events(self, ready: Sequence[int] | None = None) -> list[Event]:
+        """What has happened. ``ready``: the file descriptors that are ready; None: look at all executors."""
+        events: list[Event] = []
+        chosen = None if ready is None else frozenset(ready)
+        for executor in list(self._executors.values()):
+            if chosen is None or any(fd in chosen for fd, _ in executor.fds()):
+                executor.flush()
+                self._read(executor, events)
+            if executor.deadline is not None and monotonic() >= executor.deadline:
+                self._kill_late(executor)
+        return events
+
+    def pids(self) -> dict[int, int]:
+        """The process ids by the executors' numbers."""
+        return {number: executor.pid for number, executor in self._executors.items()}
+
+    def close(self, kill: bool = False) -> None:
+        """End all executors and wait for them: those that are running a task get ``kill_grace_s``, or nothing."""
+        for executor in self._executors.values():
+            if kill:
+                executor.kill(signal.SIGKILL)
+            else:
+                self._stop(executor)
+        deadline = monotonic() + self._settings.kill_grace_s
+        for executor in self._executors.values():
+            executor.wait(max(0.0, deadline - monotonic()))
+            executor.kill(signal.SIGKILL)
+            executor.wait(None)
+            executor.reap()
+        self._executors.clear()
+
+    def _start(self, number: int) -> None:
+        assert number not in self._executors, f"executor {number} is still there"
+        deadline = monotonic() + self._settings.executor_start_s
+        self._executors[number] = ExecutorProcess(number, self._setup, self._directory, deadline)
+
+    def _stop(self, executor: ExecutorProcess) -> None:
+        executor.stopping = True
+        executor.send(Stop())
+        if not executor.ready:
+            executor.kill(signal.SIGKILL)
+
+    def _kill(self, executor: ExecutorProcess, number: signal.Signals) -> None:
+        executor.kill(number)
+        if number != signal.SIGKILL:
+            executor.deadline = monotonic() + self._settings.kill_grace_s
+
+    def _kill_late(self, executor: ExecutorProcess) -> None:
+        if not executor.ready:
+            executor.late = f"not ready after {self._settings.executor_start_s:g} s (setting executor_start_s)"
+        executor.deadline = None
+        executor.kill(signal.SIGKILL)
+
+    def _read(self, executor: ExecutorProcess, events: list[Event]) -> None:
+        exited = executor.has_exited()  # asked first: what it wrote before is in the socket now
+        while True:
+            events += [self._event(executor, message, raw) for message, raw in executor.read()]
+            if executor.drained or not exited:
+                break
+        if exited:
+            del self._executors[executor.number]
+            cause = executor.reap()
+            if not executor.failed:
+                events.append(ExecutorEnded(executor.number, cause))
+        elif executor.hung_up and executor.deadline is None:
+            executor.deadline = monotonic() + self._settings.kill_grace_s
+
+    def _event(self, executor: ExecutorProcess, message: FromExecutor, raw: memoryview) -> Event:
+        number = executor.number
+        match message:
+            case Done(settlements=settlements):
+                if raw:
+                    blobs = list(blobs_of(settlements))
+                    self.blobs_out.update(zip([b.key for b in blobs], split_parts(raw, blobs)))
+                return ExecutorSettled(number, settlements)
+            case Reclaimed(ids=ids):
+                return ExecutorReclaimed(number, ids)
+            case Ready(error=str(reason)):
+                executor.failed = True
+                return ExecutorFailed(number, reason)
+            case Ready(tasks=tasks):
+                executor.ready = True
+                executor.deadline = None
+                return ExecutorStarted(number, tasks)
+
+    def _parts_of(self, payloads: Sequence[Payload]) -> list[Buffer]:
+        return [part for p in payloads if isinstance(p, Blob) for part in self.blobs_in[p.key]]

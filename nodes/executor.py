@@ -1,0 +1,84 @@
+"""The executor process: ``python -m nodes.executor FD SETUP``, started by an agent and by nobody else.
+
+It lives no longer than its agent: the kernel kills it when the agent's thread that started it is gone, and the end
+of the socket ends it. It takes no notice of SIGINT and SIGTERM, which are meant for the agent (Ctrl-C, ``systemctl
+stop``): the agent lets running tasks finish.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import faulthandler
+import os
+import signal
+import socket
+import sys
+
+import msgspec
+
+from mesh.errors import ConfigError
+from mesh.runtime.execute import Runner
+from mesh.runtime.executor import Executor
+from mesh.runtime.executor_frames import ExecutorSetup, Ready, encode_frame, send_blocking
+from mesh.runtime.task_output import configure_root, redirect_output
+from nodes.loader import load_functions
+
+PR_SET_PDEATHSIG = 1
+
+
+def main() -> int:
+    """Load the user's modules, then run tasks until the agent says Stop."""
+    connection = socket.socket(fileno=int(sys.argv[1]))
+    connection.set_inheritable(False)
+    setup = msgspec.json.decode(sys.argv[2], type=ExecutorSetup)
+    del sys.argv[1:]
+    _live_no_longer_than(setup.agent_pid)
+    _ignore_signals_for_the_agent(connection)
+    faulthandler.enable()
+    handler = redirect_output(setup.loglevel)
+    try:
+        functions = load_functions(setup.app, setup.include)
+    except ConfigError as error:
+        send_blocking(connection, encode_frame(Ready([], str(error))))
+        return 1
+    configure_root(handler, setup.loglevel)
+    runner = Runner(
+        functions,
+        worker_name=setup.worker_name,
+        inline_bytes_max=setup.inline_bytes_max,
+        payload_bytes_max=setup.payload_bytes_max,
+    )
+    Executor(connection, runner, on_agent_gone=_leave).run()
+    return 0
+
+
+def _live_no_longer_than(agent_pid: int) -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != agent_pid:
+        _leave()
+
+
+def _ignore_signals_for_the_agent(connection: socket.socket) -> None:
+    """Handlers that do nothing, not SIG_IGN: programs that a task starts must not inherit it."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: None)
+
+    def restore_in_child() -> None:
+        # a task's own child process (multiprocessing) must obey terminate(), and not hold our socket open
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        connection.close()
+
+    os.register_at_fork(after_in_child=restore_in_child)
+
+
+def _leave() -> None:
+    """End at once, with the processes that tasks have started in this process group."""
+    if os.getpgrp() == os.getpid():
+        os.killpg(0, signal.SIGKILL)
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
