@@ -150,7 +150,7 @@ _payload = attrgetter("payload")
 
 
 def _of_settlements(settlements: list[Settlement]) -> list[Any]:
-    if {None}.issuperset(map(_retry, settlements)):
+    if set(map(type, map(_retry, settlements))) <= {type(None)}:
         return list(map(_payload, settlements))
     return [p for s in settlements for p in (s.payload, s.retry.payload if s.retry else None)]
 

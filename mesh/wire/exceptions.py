@@ -7,6 +7,7 @@ rebuilt without its ``__init__``. Which of the two works is tried here, where th
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 from mesh.errors import MeshError, TaskFailed
@@ -50,11 +51,9 @@ def rebuild_exception(error: ErrorInfo) -> BaseException:
     exc = _unpickled(error.pickled) if error.pickled is not None else None
     if not isinstance(exc, Exception):
         exc = TaskFailed(f"{error.type}: {error.message}" if error.message else error.type, type_name=error.type)
-    try:
-        # Not by assignment: a class may forbid that, as frozen dataclasses do.
+    # Not by assignment: a class may forbid that, as frozen dataclasses do; or have a property of this name.
+    with contextlib.suppress(AttributeError):
         BaseException.__setattr__(exc, "remote_traceback", error.traceback)
-    except AttributeError:  # it has a property of this name
-        pass
     if error.traceback:
         BaseException.__setattr__(exc, "__cause__", RemoteTraceback(error.traceback))
     return exc
@@ -82,7 +81,7 @@ def _unpickled(data: bytes) -> BaseException | None:
             return form
         kind, args, attributes = form
         exc: BaseException = kind.__new__(kind)
-        exc.args = args
+        BaseException.__setattr__(exc, "args", args)
         vars(exc).update(attributes)
     except Exception:  # the class's own code, or no such class any more
         return None

@@ -98,10 +98,10 @@ def _form(value: Any) -> bytes | None:
 
 
 def _fields_of_datetime(value: dt.datetime) -> tuple[Any, ...]:
-    return (*value.timetuple()[:6], value.microsecond, value.fold, value.tzinfo)
+    return (value.year, value.month, value.day, *_fields_of_time(value))
 
 
-def _fields_of_time(value: dt.time) -> tuple[Any, ...]:
+def _fields_of_time(value: dt.time | dt.datetime) -> tuple[Any, ...]:
     return value.hour, value.minute, value.second, value.microsecond, value.fold, value.tzinfo
 
 

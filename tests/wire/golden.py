@@ -1,0 +1,112 @@
+"""The bytes of protocol 1, one full example of each verb, kept in a file so that a change is seen in review.
+
+``python -m tests.wire.golden --update-golden`` writes the file anew; do it only with a new version or new fields.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from mesh import messages as m
+from mesh import model
+from mesh.wire import codec
+
+FILE = Path(__file__).with_name("golden_v1.json")
+SESSION, NUMBER = 7, 42
+BLOB = model.Blob("blob-1", [2, 3])
+PARTS = {"blob-1": [b"ab", b"cde"]}
+
+_options = model.TaskOptions("tasks.add", "images", 9, "d1", "3.11", 1.5, True, True, 60.0)
+_extra = model.TaskExtra({"trace": "t"}, "parent", "root")
+_error = model.ErrorInfo("app.Broken", "it broke", "Traceback …", b"\x03p", "(1, 'a')")
+_code = model.FunctionCode("d1", "3.11", b"\x03f")
+
+EXAMPLES: dict[str, m.Message] = {
+    "HELLO": m.Hello(
+        "worker",
+        "node-1",
+        "host/1",
+        "3.11",
+        "0.1.0",
+        m.WorkerInfo(["default", "images"], ["tasks.add"], 4, 64, [("a", 1)], {"gpu": "yes"}),
+    ),
+    "BYE": m.Bye("done"),
+    "HEARTBEAT": m.Heartbeat(1.7e9, 3),
+    "SUBMIT": m.Submit(
+        5,
+        [_options, model.TaskOptions("tasks.add")],
+        [
+            model.TaskSpec("a", 0, BLOB, 1.7e9, 1.8e9, _extra),
+            model.TaskSpec("b", 1, b"\x04\x92\x01\xa1a"),
+        ],
+        True,
+    ),
+    "WATCH": m.Watch(["a", "b"]),
+    "UNWATCH": m.Unwatch(["a"], True),
+    "CANCEL": m.Cancel(["a"], True, "SIGTERM"),
+    "QUERY": m.Query(1, "states", ["a"]),
+    "PUT_FUNCTION": m.PutFunction(_code),
+    "WELCOME": m.Welcome("r1", "host/2", "0.1.0", "disk", ["tcp://10.0.0.1:5000"]),
+    "REFUSE": m.Refuse("version", "another protocol"),
+    "SAY_HELLO": m.SayHello(),
+    "ACCEPTED": m.Accepted([5, 6]),
+    "REJECTED": m.Rejected(7, "overloaded", "the queue is full", 2.5),
+    "OUTCOMES": m.Outcomes(
+        [
+            model.Outcome(
+                "a",
+                model.TaskState.FAILED,
+                BLOB,
+                _error,
+                "tasks.add",
+                "images",
+                "host/1",
+                2,
+                1,
+                1.70e9,
+                1.71e9,
+                1.72e9,
+                1.73e9,
+                5,
+            ),
+            model.Outcome("b", model.TaskState.SUCCEEDED, b"\x01\x05"),
+        ]
+    ),
+    "UNKNOWN": m.Unknown(["a"]),
+    "REPLY": m.Reply(1, b"{}"),
+    "CREDIT": m.Credit(64),
+    "SETTLED": m.Settled(
+        3,
+        [
+            model.Settlement("a", 2, model.Ending.FAILED, b"", 1.7e9, 0.5, _error),
+            model.Settlement("b", 1, model.Ending.RETRY, retry=model.Retrying(1.8e9, BLOB)),
+            model.Settlement("c", 1, model.Ending.SUCCEEDED, b"\x01\x05"),
+        ],
+    ),
+    "RELEASED": m.Released([("a", 1)], True),
+    "GET_FUNCTION": m.GetFunction("d1"),
+    "DELIVER": m.Deliver(
+        {17: _options}, [model.Delivery("a", 17, 2, BLOB, 1, 1, 1.8e9, _extra), model.Delivery("b", 17, 1, b"\x04\x90")]
+    ),
+    "SETTLED_ACK": m.SettledAck([3, 4]),
+    "RECALL": m.Recall(8),
+    "DROP": m.Drop([("a", 1)]),
+    "FUNCTION": m.Function("d1", _code),
+    "SHUTDOWN": m.Shutdown("upgrade"),
+}
+
+
+def encoded() -> dict[str, list[str]]:
+    """The frames of each example, as hex."""
+    return {
+        tag: [bytes(frame).hex() for frame in codec.encode(message, SESSION, NUMBER, lambda blob: PARTS[blob.key])]
+        for tag, message in EXAMPLES.items()
+    }
+
+
+if __name__ == "__main__":
+    if sys.argv[1:] != ["--update-golden"]:
+        sys.exit(__doc__)
+    FILE.write_text(json.dumps(encoded(), indent=1) + "\n")
