@@ -27,6 +27,11 @@ from mesh.wire.payload import decode_call, encode, encode_call
 
 NO_EXTRA = TaskExtra()
 
+# what was being done for the task when it failed, as its error says it
+READING = "its arguments cannot be read here"
+RUNNING = ""
+SENDING = "its result cannot be sent"
+
 log = logging.getLogger("mesh.task")
 
 Ended = tuple[Settlement, Sequence[Buffer]]
@@ -78,23 +83,26 @@ class Runner:
         began = perf_counter()
         args: tuple[Any, ...] = ()
         kwargs: dict[str, Any] = {}
-        doing = "its arguments cannot be read here"
+        value: Any = None
+        doing = READING
         try:
             function = self.find(options.name, options.function)
             args, kwargs = decode_call(delivery.payload, parts)
             request = self._request(delivery, options, args, kwargs)
             current_request.set(request)
-            doing = ""
+            doing = RUNNING
             value = function.execute(request, args, kwargs)
             if options.ignore_result:
                 payload: Payload = b""
                 parts = ()
             else:
-                doing = "its result cannot be sent"
-                payload, parts = self._encode(value, delivery, options.name)
+                doing = SENDING
+                payload, parts = self._encode(value, delivery)
         except BaseException as error:
-            if isinstance(error, Retry) and not doing:
+            if isinstance(error, Retry) and doing is RUNNING:
                 settlement, parts = self._retried(delivery, options, error, args, kwargs)
+            elif options.name == MAP_TASK and doing is SENDING:
+                settlement, parts = self._map_without_unsendable(delivery, options, value, args)
             else:
                 settlement, parts = self._failed(delivery, options, error, args, kwargs, doing)
             runtime_s = perf_counter() - began
@@ -111,15 +119,7 @@ class Runner:
         self._shipped[digest] = function
         return function
 
-    def _encode(self, value: Any, delivery: Delivery, name: str) -> tuple[Payload, Sequence[Buffer]]:
-        try:
-            return self._encode_result(value, delivery)
-        except Exception:
-            if name != MAP_TASK:
-                raise
-        return self._encode_result(replace_unsendable(value, lambda v: self._encode_result(v, delivery)), delivery)
-
-    def _encode_result(self, value: Any, delivery: Delivery) -> tuple[Payload, Sequence[Buffer]]:
+    def _encode(self, value: Any, delivery: Delivery) -> tuple[Payload, Sequence[Buffer]]:
         return encode(
             value,
             key=f"{delivery.id}.{delivery.attempt}",
@@ -172,6 +172,16 @@ class Runner:
         eta = retry.eta or time()
         log.info("%s[%s] asks to be tried again in %.1f s: %s", options.name, delivery.id, eta - time(), retry)
         return Settlement(delivery.id, delivery.attempt, Ending.RETRY, retry=Retrying(eta, payload)), parts
+
+    def _map_without_unsendable(
+        self, delivery: Delivery, options: TaskOptions, results: list[Any], args: tuple[Any, ...]
+    ) -> Ended:
+        results = replace_unsendable(results, lambda value: self._encode(value, delivery))
+        try:
+            payload, parts = self._encode(results, delivery)
+        except Exception as error:  # each can be sent, all together are too large
+            return self._failed(delivery, options, error, args, {}, SENDING)
+        return Settlement(delivery.id, delivery.attempt, Ending.SUCCEEDED, payload), parts
 
     def _failed(
         self,

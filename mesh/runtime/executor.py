@@ -161,4 +161,4 @@ class Executor:
             except IndexError:
                 break
         with self._sending:
-            self._send(Reclaimed(ids))
+            self._send(Reclaimed(ids[::-1]))

@@ -1,7 +1,8 @@
 """``mesh.map``: one function over many argument tuples, as one task.
 
-Its arguments: (name or None, digest or None, list of argument tuples). Its result: a list with ("ok", value) or
-("error", the fields of ErrorInfo) per element, so that a failing element fails no other.
+Its arguments: (name or None, digest or None, the arguments of each element). Its result: ["ok", value] or ["error",
+the fields of ErrorInfo] per element, so that a failing element fails no other. Lists, not tuples: they are the
+plainer data and so travel faster.
 """
 
 from __future__ import annotations
@@ -13,11 +14,12 @@ from typing import Any
 from msgspec.structs import astuple
 
 from mesh.errors import Retry
+from mesh.model import ErrorInfo
 from mesh.runtime.failure import describe
 from mesh.runtime.registry import MAP_TASK, TaskFunction
 from mesh.runtime.request import Request, current_request
 
-Result = tuple[str, Any]
+Result = list[Any]
 
 
 class MapTask:
@@ -45,16 +47,20 @@ def _run_element(function: TaskFunction, request: Request, args: tuple[Any, ...]
     own.args = args
     current_request.set(own)
     try:
-        return "ok", function.execute(own, args, {})
+        return ["ok", function.execute(own, args, {})]
     except BaseException as error:
         # an element has no attempts of its own: what it would have been retried for is its error
         cause = error.__cause__ if isinstance(error, Retry) else None
-        return "error", astuple(describe(cause or error, args, {}))
+        return _failure(describe(cause or error, args, {}))
 
 
 def _sendable(result: Result, encode: Callable[[Any], object]) -> Result:
     try:
         encode(result)
     except Exception as error:
-        return "error", astuple(describe(error, (), {}, doing="the result of an element cannot be sent"))
+        return _failure(describe(error, (), {}, doing="the result of an element cannot be sent"))
     return result
+
+
+def _failure(error: ErrorInfo) -> Result:
+    return ["error", list(astuple(error))]

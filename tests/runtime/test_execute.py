@@ -1,0 +1,314 @@
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import pytest
+
+from mesh.errors import PayloadTooLarge, Retry
+from mesh.model import Blob, Delivery, Ending, ErrorInfo, Settlement, TaskExtra
+from mesh.runtime.execute import Runner
+from mesh.runtime.registry import MAP_TASK
+from mesh.runtime.request import Request, current_request
+from mesh.wire.exceptions import rebuild_exception
+from mesh.wire.functions import pack_function
+from mesh.wire.payload import decode, decode_call, encode_call
+from tests.runtime.task_functions import INLINE_MAX, TOTAL_MAX, call, named, runner_of
+
+
+def run(runner: Runner, delivery: Delivery, name: str, **options: Any) -> Settlement:
+    settlement, _ = runner.run(delivery, named(name, **options))
+    return settlement
+
+
+def error_of(settlement: Settlement) -> ErrorInfo:
+    assert settlement.ending is Ending.FAILED, settlement
+    assert settlement.error is not None
+    return settlement.error
+
+
+def add(x: int, y: int = 0) -> int:
+    return x + y
+
+
+def divide(x: int, y: int) -> float:
+    return x / y
+
+
+def test_a_task_is_called_with_its_arguments_and_settled_with_its_result() -> None:
+    settlement = run(runner_of(add), call("t1", 2, y=3, attempt=4), "add")
+
+    assert (settlement.id, settlement.attempt, settlement.ending) == ("t1", 4, Ending.SUCCEEDED)
+    assert decode(settlement.payload) == 5
+    assert settlement.started_at > 1_700_000_000
+    assert 0 < settlement.runtime_s < 1
+
+
+def test_a_task_knows_its_request() -> None:
+    seen: list[Request | None] = []
+
+    def look(request: Request) -> None:
+        seen.extend([request, current_request.get()])
+
+    delivery = Delivery(
+        "t1", 0, 3, call("t1").payload, retries=1, expires_at=99.0, extra=TaskExtra({"k": "v"}, "parent", "root")
+    )
+    run(runner_of(look, bound=True), delivery, "look", queue="images", priority=7, time_limit_s=5.0)
+
+    request, current = seen
+    assert request is current
+    assert request is not None
+    assert (request.id, request.task, request.retries, request.hostname) == ("t1", "look", 1, "w1")
+    assert (request.headers, request.parent_id, request.root_id) == ({"k": "v"}, "parent", "root")
+    assert (request.expires, request.time_limit) == (99.0, 5.0)
+    assert request.delivery_info == {"queue": "images", "priority": 7, "redelivered": True}
+
+
+def test_an_exception_becomes_a_failure_with_its_traceback_and_arguments() -> None:
+    settlement = run(runner_of(divide), call("t1", 1, y=0), "divide")
+
+    error = error_of(settlement)
+    assert error.type == "ZeroDivisionError"
+    assert "return x / y" in error.traceback
+    assert "mesh/runtime/execute.py" not in error.traceback, "the mesh's own frames tell the user nothing"
+    assert error.arguments == "(1, y=0)"
+    assert isinstance(rebuild_exception(error), ZeroDivisionError)
+
+
+@pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt(), GeneratorExit()])
+def test_what_would_end_the_process_is_only_a_failure(error: BaseException) -> None:
+    def leave() -> None:
+        raise error
+
+    assert type(error).__name__ in error_of(run(runner_of(leave), call("t1"), "leave")).type
+
+
+def test_endless_recursion_is_a_failure_of_bounded_size() -> None:
+    def dive(n: int) -> int:
+        return dive(n + 1) + 1
+
+    error = error_of(run(runner_of(dive), call("t1", 0), "dive"))
+
+    assert error.type == "RecursionError"
+    assert len(error.traceback) < 20_000
+
+
+def test_a_huge_message_and_huge_arguments_are_bounded() -> None:
+    def fail(data: bytes, more: list[str]) -> None:
+        raise ValueError("x" * 5_000_000)
+
+    delivery = call("t1", b"x" * 500, ["y" * 100] * 4)
+    error = error_of(run(runner_of(fail), delivery, "fail"))
+
+    assert len(error.message) < 10_000
+    assert len(error.traceback) < 20_000
+    assert len(error.arguments) <= 200
+    assert error.arguments.startswith("(b'xxx")
+
+
+class Nameless:
+    def __repr__(self) -> str:
+        raise RuntimeError("no repr")
+
+
+def test_an_argument_whose_repr_raises_is_named_by_its_type() -> None:
+    def fail(value: object) -> None:
+        raise ValueError
+
+    assert "Nameless" in error_of(run(runner_of(fail), call("t1", Nameless()), "fail")).arguments
+
+
+def test_an_unknown_name_is_not_registered_and_says_what_is_known() -> None:
+    error = error_of(run(runner_of(add), call("t1", 1), "tasks.missing"))
+
+    assert error.type == "mesh.errors.NotRegistered"
+    assert "'tasks.missing'" in error.message
+    assert "add" in error.message
+    assert "mesh.map" not in error.message
+
+
+def test_arguments_that_need_code_this_worker_lacks_are_a_failure_that_says_so() -> None:
+    delivery = Delivery("t1", 0, 1, b"\x03" + b"cno_such_module\nThing\n.")
+
+    assert "no_such_module" in error_of(run(runner_of(add), delivery, "add")).message
+
+
+def test_damaged_arguments_are_a_failure() -> None:
+    assert "damaged" in error_of(run(runner_of(add), Delivery("t1", 0, 1, b"\xff"), "add")).message
+
+
+def test_a_result_that_cannot_be_pickled_is_a_failure_that_says_so() -> None:
+    def make() -> Any:
+        return (n for n in range(3))
+
+    error = error_of(run(runner_of(make), call("t1"), "make"))
+
+    assert "result" in error.message
+    assert "generator" in error.message
+
+
+def test_a_result_over_the_limit_is_a_failure_that_says_so() -> None:
+    def make() -> bytes:
+        return b"x" * (TOTAL_MAX + 1)
+
+    error = error_of(run(runner_of(make), call("t1"), "make"))
+
+    assert isinstance(rebuild_exception(error), PayloadTooLarge)
+    assert "payload_bytes_max" in error.message
+
+
+def test_an_exception_that_cannot_be_pickled_still_comes_with_its_type_and_message() -> None:
+    class Odd(Exception):
+        def __init__(self, one: int, two: int) -> None:
+            super().__init__(f"{one}-{two}")
+            self.lock = sys._getframe()
+
+    def fail() -> None:
+        raise Odd(1, 2)
+
+    error = error_of(run(runner_of(fail), call("t1"), "fail"))
+
+    assert error.type.endswith("Odd")
+    assert error.message == "1-2"
+
+
+def test_a_large_result_comes_in_parts() -> None:
+    def make() -> bytes:
+        return b"x" * (INLINE_MAX + 1)
+
+    settlement, parts = runner_of(make).run(call("t1"), named("make"))
+
+    assert isinstance(settlement.payload, Blob)
+    assert decode(settlement.payload, parts) == b"x" * (INLINE_MAX + 1)
+
+
+def test_an_ignored_result_is_not_even_encoded() -> None:
+    def make() -> Any:
+        return (n for n in range(3))
+
+    settlement = run(runner_of(make), call("t1"), "make", ignore_result=True)
+
+    assert settlement.ending is Ending.SUCCEEDED
+    assert settlement.payload == b""
+
+
+def test_a_retry_is_settled_with_its_time_and_new_arguments() -> None:
+    def later(x: int, y: int = 0) -> None:
+        raise Retry("not now", eta=123.0, args=(9,))
+
+    settlement = run(runner_of(later), call("t1", 1, y=2), "later")
+
+    assert settlement.ending is Ending.RETRY
+    assert settlement.retry is not None
+    assert settlement.retry.eta == 123.0
+    assert settlement.retry.payload is not None
+    assert decode_call(settlement.retry.payload) == ((9,), {"y": 2})
+
+
+def test_a_retry_without_new_arguments_keeps_the_old_ones() -> None:
+    def later() -> None:
+        raise Retry(eta=5.0)
+
+    settlement = run(runner_of(later), call("t1"), "later")
+
+    assert settlement.retry is not None
+    assert settlement.retry.payload is None
+
+
+def test_a_retry_whose_new_arguments_cannot_be_sent_is_a_failure() -> None:
+    def later() -> None:
+        raise Retry(eta=5.0, args=((n for n in range(3)),))
+
+    assert "generator" in error_of(run(runner_of(later), call("t1"), "later")).message
+
+
+def test_a_shipped_lambda_runs_by_its_digest() -> None:
+    runner = runner_of()
+    code = pack_function(lambda n: n * n)
+    runner.add_function(code, ())
+
+    settlement = run(runner, call("t1", 12), "lambda", function=code.digest)
+    again = run(runner, call("t2", 3), "lambda", function=code.digest)
+
+    assert (decode(settlement.payload), decode(again.payload)) == (144, 9)
+
+
+def test_a_shipped_coroutine_function_is_awaited() -> None:
+    async def double(n: int) -> int:
+        return 2 * n
+
+    runner = runner_of()
+    code = pack_function(double)
+    runner.add_function(code, ())
+
+    assert decode(run(runner, call("t1", 4), "double", function=code.digest).payload) == 8
+
+
+def test_a_registered_name_goes_before_shipped_code() -> None:
+    runner = runner_of(add)
+    code = pack_function(lambda x: "shipped")
+    runner.add_function(code, ())
+
+    assert decode(run(runner, call("t1", 1), "add", function=code.digest).payload) == 1
+
+
+def test_shipped_code_that_never_came_is_a_failure() -> None:
+    assert error_of(run(runner_of(), call("t1"), "f", function="abc")).type == "mesh.errors.NotRegistered"
+
+
+def map_results(runner: Runner, *args: Any) -> list[Any]:
+    payload, parts = encode_call(args, {}, key="m", inline_max=INLINE_MAX, total_max=TOTAL_MAX)
+    settlement, parts = runner.run(Delivery("m", 0, 1, payload), named(MAP_TASK), parts)
+    assert settlement.ending is Ending.SUCCEEDED, settlement
+    results: list[Any] = decode(settlement.payload, parts)
+    return results
+
+
+def test_map_runs_a_function_over_many_arguments() -> None:
+    assert map_results(runner_of(add), "add", None, [(1, 2), (3, 4)]) == [["ok", 3], ["ok", 7]]
+
+
+def test_map_takes_shipped_functions() -> None:
+    runner = runner_of()
+    code = pack_function(lambda n: n + 1)
+    runner.add_function(code, ())
+
+    assert [value for _, value in map_results(runner, None, code.digest, [(1,), (2,)])] == [2, 3]
+
+
+def test_a_failing_element_of_map_fails_no_other() -> None:
+    results = map_results(runner_of(divide), "divide", None, [(1, 1), (1, 0), (4, 2)])
+
+    assert [kind for kind, _ in results] == ["ok", "error", "ok"]
+    error = ErrorInfo(*results[1][1])
+    assert error.type == "ZeroDivisionError"
+    assert error.arguments == "(1, 0)"
+
+
+def test_an_element_of_map_whose_result_cannot_be_sent_fails_no_other() -> None:
+    def make(n: int) -> Any:
+        return (i for i in range(n)) if n == 1 else n
+
+    results = map_results(runner_of(make), "make", None, [(0,), (1,), (2,)])
+
+    assert [kind for kind, _ in results] == ["ok", "error", "ok"]
+    assert "generator" in ErrorInfo(*results[1][1]).message
+
+
+def test_an_element_of_map_that_asks_for_a_retry_fails_with_what_it_was_for() -> None:
+    def later() -> None:
+        try:
+            raise OSError("disk away")
+        except OSError as error:
+            raise Retry("again") from error
+
+    ((kind, fields),) = map_results(runner_of(later), "later", None, [()])
+
+    assert kind == "error"
+    assert ErrorInfo(*fields).type == "OSError"
+
+
+def test_a_map_over_an_unknown_function_fails_as_a_whole() -> None:
+    settlement = run(runner_of(), call("m", "missing", None, [(1,)]), MAP_TASK)
+
+    assert error_of(settlement).type == "mesh.errors.NotRegistered"

@@ -1,0 +1,198 @@
+"""The executor's loop in a thread of this process, at the other end of a socket pair."""
+
+from __future__ import annotations
+
+import select
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from mesh.model import Blob, Delivery, Ending, Settlement
+from mesh.runtime.executor import Executor
+from mesh.runtime.executor_frames import (
+    Chunk,
+    Code,
+    Done,
+    FrameReader,
+    FromAgent,
+    FromExecutor,
+    Ready,
+    Reclaim,
+    Reclaimed,
+    Stop,
+    blobs_of,
+    decode_from_executor,
+    encode_frame,
+    send_blocking,
+    split_parts,
+)
+from mesh.wire.functions import pack_function
+from mesh.wire.parts import Buffer
+from mesh.wire.payload import decode, encode_call
+from tests.runtime.task_functions import INLINE_MAX, TOTAL_MAX, call, named, runner_of
+
+DEADLINE_S = 10.0
+
+
+class Agent:
+    """The other end: sends frames, collects what comes back."""
+
+    def __init__(self, *functions: Callable[..., object]) -> None:
+        self.connection, theirs = socket.socketpair()
+        self.gone = threading.Event()
+        self.settlements: list[Settlement] = []
+        self.frames: list[FromExecutor] = []
+        self.blobs: dict[str, list[Buffer]] = {}
+        self._reader = FrameReader(self.connection)
+        self._executor = Executor(theirs, runner_of(*functions), self.gone.set)
+        self.thread = threading.Thread(target=self._executor.run, daemon=True)
+        self.thread.start()
+
+    def send(self, message: FromAgent, *parts: Buffer) -> None:
+        send_blocking(self.connection, encode_frame(message, parts))
+
+    def run(self, *deliveries: Delivery, names: list[str]) -> None:
+        self.send(Chunk({i: named(name) for i, name in enumerate(names)}, list(deliveries)))
+
+    def wait_for(self, condition: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + DEADLINE_S
+        while not condition():
+            assert time.monotonic() < deadline, (self.frames, self.settlements)
+            select.select([self.connection], [], [], 0.05)
+            for envelope, raw in self._reader.read():
+                frame = decode_from_executor(envelope)
+                self.frames.append(frame)
+                if isinstance(frame, Done):
+                    self.settlements += frame.settlements
+                    blobs = list(blobs_of(frame.settlements))
+                    self.blobs.update(zip([b.key for b in blobs], split_parts(raw, blobs)))
+
+    def wait_settled(self, count: int) -> list[Settlement]:
+        self.wait_for(lambda: len(self.settlements) >= count)
+        return self.settlements
+
+    def wait_reclaimed(self) -> list[str]:
+        self.wait_for(lambda: any(isinstance(f, Reclaimed) for f in self.frames))
+        return next(f.ids for f in self.frames if isinstance(f, Reclaimed))
+
+
+def add(x: int, y: int) -> int:
+    return x + y
+
+
+@pytest.fixture
+def hold() -> Iterator[threading.Event]:
+    event = threading.Event()
+    yield event
+    event.set()
+
+
+def test_it_says_what_it_can_run_when_it_is_ready() -> None:
+    agent = Agent(add)
+    agent.wait_for(lambda: bool(agent.frames))
+    assert agent.frames == [Ready(["add"])]
+
+
+def test_a_chunk_is_settled_in_its_order_by_one_frame() -> None:
+    agent = Agent(add)
+    agent.run(*[call(f"t{i}", i, 1) for i in range(200)], names=["add"])
+
+    settled = agent.wait_settled(200)
+
+    assert [s.id for s in settled] == [f"t{i}" for i in range(200)]
+    assert [decode(s.payload) for s in settled] == [i + 1 for i in range(200)]
+    assert len([f for f in agent.frames if isinstance(f, Done)]) < 20
+
+
+def test_what_is_finished_does_not_wait_behind_a_long_task(hold: threading.Event) -> None:
+    agent = Agent(add, hold.wait)
+    agent.run(call("tiny", 1, 2), call("long", 30.0, option=1), names=["add", "wait"])
+
+    assert [s.id for s in agent.wait_settled(1)] == ["tiny"]
+    hold.set()
+    assert [s.id for s in agent.wait_settled(2)] == ["tiny", "long"]
+
+
+def test_a_reclaim_gives_back_what_was_not_started_in_its_order(hold: threading.Event) -> None:
+    started = threading.Event()
+
+    def block() -> None:
+        started.set()
+        hold.wait(30)
+
+    agent = Agent(add, block)
+    agent.run(call("long", option=1), *[call(f"t{i}", i, i) for i in range(5)], names=["add", "block"])
+    assert started.wait(DEADLINE_S)
+    agent.send(Reclaim())
+
+    assert agent.wait_reclaimed() == ["t0", "t1", "t2", "t3", "t4"]
+    hold.set()
+    assert [s.id for s in agent.wait_settled(1)] == ["long"]
+    agent.run(call("next", 1, 1), names=["add"])
+    assert [s.id for s in agent.wait_settled(2)] == ["long", "next"], "what was given back is not run"
+
+
+def test_an_idle_executor_answers_a_reclaim_with_nothing() -> None:
+    agent = Agent(add)
+    agent.send(Reclaim())
+    assert agent.wait_reclaimed() == []
+
+
+def test_each_task_is_either_settled_or_given_back_when_a_reclaim_races_with_the_end() -> None:
+    agent = Agent(add)
+    for round_number in range(50):
+        agent.frames.clear()
+        agent.settlements.clear()
+        ids = [f"r{round_number}.{i}" for i in range(40)]
+        agent.run(*[call(task_id, 1, 1) for task_id in ids], names=["add"])
+        agent.send(Reclaim())
+        back = agent.wait_reclaimed()
+        agent.wait_settled(len(ids) - len(back))
+        assert [s.id for s in agent.settlements] + back == ids
+
+
+def test_stop_lets_it_finish_what_it_has(hold: threading.Event) -> None:
+    agent = Agent(add, hold.wait)
+    agent.run(call("long", 30.0, option=1), call("t", 1, 2), names=["add", "wait"])
+    agent.send(Stop())
+    hold.set()
+
+    assert [s.id for s in agent.wait_settled(2)] == ["long", "t"]
+    agent.thread.join(DEADLINE_S)
+    assert not agent.thread.is_alive()
+
+
+def test_it_notices_that_its_agent_is_gone_even_while_a_task_runs(hold: threading.Event) -> None:
+    agent = Agent(hold.wait)
+    agent.run(call("long", 30.0), names=["wait"])
+    agent.connection.close()
+
+    assert agent.gone.wait(DEADLINE_S)
+
+
+def test_large_arguments_and_results_travel_in_parts() -> None:
+    def twice(data: bytes) -> bytes:
+        return data * 2
+
+    agent = Agent(twice)
+    data = bytes(range(256)) * 2_000
+    payload, parts = encode_call((data,), {}, key="t", inline_max=INLINE_MAX, total_max=TOTAL_MAX)
+    agent.send(Chunk({0: named("twice")}, [Delivery("t", 0, 1, payload), call("u", b"ab")]), *parts)
+
+    large, small = agent.wait_settled(2)
+
+    assert isinstance(large.payload, Blob)
+    assert decode(large.payload, agent.blobs[large.payload.key]) == data * 2
+    assert decode(small.payload) == b"abab"
+
+
+def test_shipped_code_comes_before_the_chunk_that_needs_it() -> None:
+    agent = Agent()
+    code = pack_function(lambda n: n + 1)
+    agent.send(Code(code))
+    agent.send(Chunk({0: named("f", function=code.digest)}, [call("t", 1)]))
+
+    assert [(s.ending, decode(s.payload)) for s in agent.wait_settled(1)] == [(Ending.SUCCEEDED, 2)]
