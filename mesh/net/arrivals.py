@@ -1,0 +1,64 @@
+"""What a transport hands over: messages, peers that came and went, and what went wrong, in words for people."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from mesh.model import Peer, Role
+
+Buffer = bytes | memoryview
+"""One frame. The first of a message is always ``bytes``; a large later one is a view of ZeroMQ's own memory."""
+
+Arrived = tuple[Peer, list[Buffer], Role | None]
+"""Who sent it, its frames, and what the sender's key allows (None: same user on the same host, may be anything)."""
+
+
+class Trouble(enum.StrEnum):
+    """What kind of problem it is, for code; the text is for people."""
+
+    WRONG_KEY = "wrong_key"
+    NO_COMMON_SECURITY = "no_common_security"  # one side uses a mesh key, the other does not
+    GREETING = "greeting"  # a connection failed before its first message
+    NO_ROUTER = "no_router"
+    TOO_MANY_FRAMES = "too_many_frames"
+    OUTBOX_FULL = "outbox_full"
+    PEER_CONFLICT = "peer_conflict"
+
+
+class Problem(NamedTuple):
+    """Something a person may have to know; ``peer`` where it concerns one."""
+
+    kind: Trouble
+    text: str
+    peer: Peer | None = None
+
+
+@dataclass(slots=True)
+class Arrivals:
+    """All that one ``receive`` found. Read ``messages``, then ``lost``, then ``connected``: that is how it happened."""
+
+    messages: list[Arrived] = field(default_factory=list)
+    lost: list[Peer] = field(default_factory=list)
+    connected: list[Peer] = field(default_factory=list)
+    readable: list[int] = field(default_factory=list)  # watched file descriptors
+    writable: list[int] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Counters:
+    """What a transport has done since it was made."""
+
+    received: int = 0
+    sent: int = 0
+    delayed: int = 0  # messages that had to wait in an outbox
+    cut: int = 0  # peers whose outbox was full
+    lost: int = 0  # peers reported as lost
+    dropped: int = 0  # messages with too many frames, or of a peer in conflict
+    probes_sent: int = 0
+    probes_received: int = 0
+    greetings_failed: int = 0
+    keys_accepted: int = 0
+    keys_denied: int = 0

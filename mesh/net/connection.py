@@ -1,0 +1,166 @@
+"""One DEALER to one address of a router: connected, lost, refused, and tried again."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import zmq
+
+from mesh.model import Peer, Role
+from mesh.net import monitor
+from mesh.net.arrivals import Arrivals, Buffer, Counters, Problem, Trouble
+from mesh.net.frames import BYTES_PER_WAKE_MAX, FRAMES_MAX, MESSAGES_PER_WAKE_MAX, read_frames, size_of, write_frames
+from mesh.net.keys import MeshKey
+from mesh.net.monitor import Monitor
+from mesh.net.outbox import Outbox
+from mesh.net.sockets import Socket, dealer_socket, events_of
+
+_EVENTS = monitor.LOST | monitor.GREETED | monitor.RETRIED | monitor.GREETING_FAILED
+# libzmq gives an address up for good when the greeting is refused; a router there may have the right key later.
+_REOPEN_AFTER_S = 1.0
+
+
+class Connection:
+    """Named ``peer`` on this side and ``identity`` on the other. ``key`` None: no encryption, for ipc."""
+
+    def __init__(
+        self,
+        context: zmq.Context[Socket],
+        endpoint: str,
+        *,
+        peer: Peer,
+        identity: bytes,
+        key: MeshKey | None,
+        role: Role,
+        outbox_bytes_max: int,
+        counters: Counters,
+    ) -> None:
+        self.endpoint = endpoint
+        self.peer = peer
+        self.up = False  # greeted: the other end is a ROUTER that has let us in
+        self.reopen_at: float | None = None
+        self._outbox = Outbox(outbox_bytes_max)
+        self._context = context
+        self._identity = identity
+        self._own = key.role(role) if key else None
+        self._server = key.role(Role.ROUTER).public if key else None
+        self._counters = counters
+        self._silent = False  # it was told that nobody listens there
+        self.open()
+
+    def open(self) -> None:
+        """Begin to connect; libzmq goes on trying by itself while nobody listens."""
+        self.up, self.reopen_at = False, None
+        self._socket = dealer_socket(self._context, self._identity, self._own, self._server)
+        self._monitor = Monitor(self._socket, _EVENTS)
+        self.fd: int = self._socket.FD
+        self.monitor_fd = self._monitor.fd
+        self._socket.connect(self.endpoint)
+
+    def close(self, linger_ms: int = 0) -> None:
+        self._monitor.close()
+        self._socket.close(linger_ms)
+
+    @property
+    def has_unsent(self) -> bool:
+        return len(self._outbox) > 0
+
+    def is_busy(self) -> bool:
+        """Send what waited, if there is room; whether there is something to receive."""
+        events = events_of(self._socket)
+        while self._outbox and events & zmq.POLLOUT:
+            self._counters.sent += self._outbox.flush(self._write)
+            events = events_of(self._socket)
+        return bool(events & zmq.POLLIN)
+
+    def send(self, frames: Sequence[Buffer]) -> bool:
+        """Send or keep for later; False where the outbox is full."""
+        if not self._outbox and self._write(frames):
+            self._counters.sent += 1
+            return True
+        if not self._outbox.add(frames):
+            self._counters.cut += 1
+            return False
+        self._counters.delayed += 1
+        return True
+
+    def full(self) -> Problem:
+        """What to tell when ``send`` has failed."""
+        text = (
+            f"the router at {self.endpoint} does not read: {len(self._outbox)} messages of {self._outbox.bytes} bytes "
+            "were waiting for it, the limit is MESH_OUTBOX_BYTES_MAX; the connection is made anew"
+        )
+        return Problem(Trouble.OUTBOX_FULL, text, self.peer)
+
+    def drain(self, arrivals: Arrivals) -> None:
+        """Take messages until there are none or it is somebody else's turn."""
+        receive, messages = self._socket.recv, arrivals.messages
+        count = size = 0
+        while count < MESSAGES_PER_WAKE_MAX and size < BYTES_PER_WAKE_MAX:
+            try:
+                first = receive(zmq.NOBLOCK, copy=False)
+            except zmq.Again:
+                break
+            frames = read_frames(self._socket, first)
+            count += 1
+            if frames is None:
+                self._counters.dropped += 1
+                text = f"dropped a message of more than {FRAMES_MAX} frames from the router at {self.endpoint}"
+                arrivals.problems.append(Problem(Trouble.TOO_MANY_FRAMES, text, self.peer))
+                continue
+            if len(frames) == 1 and not frames[0]:
+                self._counters.probes_received += 1
+                continue
+            size += size_of(frames)
+            messages.append((self.peer, frames, None))
+        self._counters.received += count
+
+    def observe(self, arrivals: Arrivals) -> None:
+        """Tell what the monitor saw."""
+        for kind, value in self._monitor.read():
+            if kind == monitor.GREETED:
+                self.up, self._silent, self.reopen_at = True, False, None
+                arrivals.connected.append(self.peer)
+            elif kind == monitor.LOST:
+                self.lose(arrivals)
+            elif kind == monitor.RETRIED:
+                if not self._silent:
+                    self._silent = True
+                    text = f"no router listens at {self.endpoint} yet; trying on"
+                    arrivals.problems.append(Problem(Trouble.NO_ROUTER, text, self.peer))
+            else:
+                self._counters.greetings_failed += 1
+                arrivals.problems.append(self._refused(kind, value))
+                self.reopen_at = time.monotonic() + _REOPEN_AFTER_S
+
+    def lose(self, arrivals: Arrivals) -> None:
+        """The connection is gone with all that was not sent."""
+        self._outbox.clear()
+        if self.up:
+            self.up = False
+            if self.peer in arrivals.connected:  # came and went within one look
+                arrivals.connected.remove(self.peer)
+            arrivals.lost.append(self.peer)
+            self._counters.lost += 1
+
+    def _write(self, frames: Sequence[Buffer]) -> bool:
+        try:
+            write_frames(self._socket, frames)
+        except zmq.Again:
+            return False
+        return True
+
+    def _refused(self, kind: int, value: int) -> Problem:
+        where = f"the router at {self.endpoint}"
+        if kind == monitor.DENIED:
+            return Problem(Trouble.WRONG_KEY, f"{where} does not accept our mesh key ({value})", self.peer)
+        if kind == monitor.GREETING_BROKEN:
+            text = f"{where} has another mesh key (or went away during the greeting): compare `mesh key` on both sides"
+            return Problem(Trouble.WRONG_KEY, text, self.peer)
+        if value == monitor.MECHANISM_MISMATCH:
+            text = f"{where} and this process do not agree on using a mesh key: one has a key and the other has none"
+            return Problem(Trouble.NO_COMMON_SECURITY, text, self.peer)
+        if value == monitor.BAD_CRYPTOGRAPHY:
+            return Problem(Trouble.WRONG_KEY, f"{where} has another mesh key: compare `mesh key` on both", self.peer)
+        return Problem(Trouble.GREETING, f"what answers at {self.endpoint} is no router (0x{value:x})", self.peer)

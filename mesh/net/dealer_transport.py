@@ -1,0 +1,166 @@
+"""The sockets of a client or a worker: one connection for each router address.
+
+Rules: one thread calls everything but ``wake``. Nothing here waits except ``receive`` and ``close``. A connection
+comes back by itself for as long as it is not disconnected, and is then reported as connected again.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Sequence
+
+from mesh.errors import NoKey
+from mesh.model import Peer, Role
+from mesh.net.arrivals import Arrivals, Buffer, Counters, Problem
+from mesh.net.connection import Connection
+from mesh.net.frames import check_frames
+from mesh.net.keys import MeshKey
+from mesh.net.poll import Poll
+from mesh.net.sockets import new_context
+
+_CLOSE_STEP_S = 0.010
+
+
+class DealerTransport:
+    """Receives from and sends to routers. ``identity`` (16 random bytes) must be new for each life of a process."""
+
+    def __init__(self, *, identity: bytes | None = None, outbox_bytes_max: int) -> None:
+        self.counters = Counters()
+        # ZeroMQ keeps routing ids that begin with a zero byte to itself.
+        self._identity = identity or b"n" + secrets.token_bytes(15)
+        self._outbox_bytes_max = outbox_bytes_max
+        self._connections: dict[Peer, Connection] = {}
+        self._made = 0
+        self._full: list[tuple[Connection, Problem]] = []
+        self._poll = Poll()
+        self._context = new_context()
+
+    def connect(self, endpoint: str, key: MeshKey | None, role: Role) -> Peer:
+        """Begin to connect to ``endpoint`` as ``role``. Raises ``NoKey`` for tcp without a key.
+
+        The peer given back names this connection here; two addresses of one router are two connections.
+        """
+        self._poll.check_process()
+        secure = not endpoint.startswith("ipc://")
+        if secure and key is None:
+            raise NoKey(f"{endpoint} needs the mesh key: type `mesh join <key>`, or set MESH_KEY")
+        self._made += 1
+        connection = Connection(
+            self._context,
+            endpoint,
+            peer=Peer(f"{self._made}:{endpoint}".encode()),
+            # A routing id of its own: a router hears each id on one of its sockets only.
+            identity=self._identity + self._made.to_bytes(4, "big"),
+            key=key if secure else None,
+            role=role,
+            outbox_bytes_max=self._outbox_bytes_max,
+            counters=self.counters,
+        )
+        self._connections[connection.peer] = connection
+        self._attach(connection)
+        return connection.peer
+
+    def disconnect(self, peer: Peer) -> None:
+        """Forget the connection; what was not sent is dropped, and no loss is reported."""
+        self._poll.check_process()
+        connection = self._connections.pop(peer, None)
+        if connection is not None:
+            self._detach(connection)
+            connection.close()
+
+    def send(self, peer: Peer, frames: Sequence[Buffer]) -> bool:
+        """Send, or keep for later where the router is slow; False where there is no connection now.
+
+        A router whose outbox is full is in ``lost`` of the next ``receive``, and connected to anew. Large frames are
+        not copied: they must not change until the router has acknowledged them.
+        """
+        self._poll.check_process()
+        check_frames(frames)
+        connection = self._connections.get(peer)
+        if connection is None or not connection.up or connection.reopen_at is not None:
+            return False
+        if not connection.send(frames):
+            connection.reopen_at = 0.0
+            self._full.append((connection, connection.full()))
+            return False
+        return True
+
+    def receive(self, timeout_s: float | None) -> Arrivals:
+        """Wait at most ``timeout_s`` (None: for ever) and take all there is. Returns early, and empty, on ``wake``."""
+        self._poll.check_process()
+        arrivals = Arrivals()
+        for connection, problem in self._full:
+            arrivals.problems.append(problem)
+            connection.lose(arrivals)
+        self._full = []
+        self._reopen()
+        # The last use of the sockets before the wait: see mesh.net.poll.
+        busy = [connection for connection in self._connections.values() if connection.is_busy()]
+        patience = 0.0 if busy or arrivals.lost else self._patience(timeout_s)
+        fired = self._poll.wait(patience, arrivals.readable, arrivals.writable)
+        for connection in self._connections.values():
+            if connection in busy or connection.fd in fired:
+                connection.drain(arrivals)
+            if connection.monitor_fd in fired:
+                connection.observe(arrivals)
+        return arrivals
+
+    def is_connected(self, peer: Peer) -> bool:
+        """Whether the router at the other end has let us in, as of the last ``receive``."""
+        connection = self._connections.get(peer)
+        return connection is not None and connection.up
+
+    def watch_fd(self, fd: int, write: bool = False) -> None:
+        """Report ``fd`` in ``readable``, and with ``write`` in ``writable``, as long as it is. Repeat to change."""
+        self._poll.watch(fd, write)
+
+    def unwatch_fd(self, fd: int) -> None:
+        self._poll.unwatch(fd)
+
+    def wake(self) -> None:
+        """Make ``receive`` return; from any thread or signal handler."""
+        self._poll.wake()
+
+    def close(self, linger_s: float = 0.5) -> None:
+        """End all connections; what is unsent has ``linger_s`` to reach the kernel. Does nothing in a fork."""
+        if self._context.closed or not self._poll.is_own:
+            return
+        deadline = time.monotonic() + linger_s
+        while self._has_unsent() and time.monotonic() < deadline:
+            self._poll.wait(_CLOSE_STEP_S, [], [])
+        for connection in self._connections.values():
+            rest = max(0.0, deadline - time.monotonic()) if connection.up else 0.0
+            connection.close(round(rest * 1000))
+        self._connections = {}
+        self._context.term()
+        self._poll.close()
+
+    def _has_unsent(self) -> bool:
+        unsent = False
+        for connection in self._connections.values():
+            connection.is_busy()
+            unsent |= connection.up and connection.has_unsent
+        return unsent
+
+    def _patience(self, timeout_s: float | None) -> float | None:
+        waits = [] if timeout_s is None else [timeout_s]
+        now = time.monotonic()
+        waits += [max(0.0, c.reopen_at - now) for c in self._connections.values() if c.reopen_at is not None]
+        return min(waits, default=None)
+
+    def _reopen(self) -> None:
+        for connection in self._connections.values():
+            if connection.reopen_at is not None and connection.reopen_at <= time.monotonic():
+                self._detach(connection)
+                connection.close()
+                connection.open()
+                self._attach(connection)
+
+    def _attach(self, connection: Connection) -> None:
+        self._poll.add(connection.fd)
+        self._poll.add(connection.monitor_fd)
+
+    def _detach(self, connection: Connection) -> None:
+        self._poll.remove(connection.fd)
+        self._poll.remove(connection.monitor_fd)

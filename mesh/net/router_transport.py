@@ -1,0 +1,245 @@
+"""The router's sockets: one for this user's processes on this host, one for those who hold the mesh key.
+
+Rules: one thread calls everything but ``wake``. Nothing here waits except ``receive``. Each loss of a known peer is
+reported once, after the messages that came before it.
+"""
+
+from __future__ import annotations
+
+import functools
+import ipaddress
+import time
+from collections.abc import Sequence
+
+from mesh.errors import ConfigError, NoKey
+from mesh.model import Peer
+from mesh.net.arrivals import Arrivals, Buffer, Counters, Problem, Trouble
+from mesh.net.frames import PROBE, check_frames
+from mesh.net.keys import MeshKey
+from mesh.net.listener import Listener, PeerGone
+from mesh.net.outbox import Outbox
+from mesh.net.poll import Poll
+from mesh.net.sockets import new_context, raise_fd_limit
+from mesh.net.zap import Zap
+
+# A connection's end is told a moment before sending to it fails, so a suspect is asked more than once.
+_PROBE_AFTER_S = (0.0, 0.002, 0.010, 0.050)
+# Its last messages come before its loss, if they can be taken within this.
+_DRAIN_FIRST_S = 0.030
+# A full peer that has room again wakes us, unless the news came between two looks: then this does.
+_FLUSH_RETRY_S = 0.050
+
+
+class RouterTransport:
+    """Receives from and sends to any number of peers. ``ipc`` and ``tcp`` are addresses to bind, or None."""
+
+    def __init__(self, *, ipc: str | None, tcp: str | None, key: MeshKey | None, outbox_bytes_max: int) -> None:
+        self.counters = Counters()
+        self._outbox_bytes_max = outbox_bytes_max
+        self._owners: dict[Peer, Listener] = {}
+        self._outboxes: dict[Peer, Outbox] = {}
+        self._lost: list[Peer] = []
+        self._problems: list[Problem] = []
+        self._suspects: dict[Peer, int] = {}  # how often each was asked
+        self._probe_at = 0.0
+        self._drained_by = 0.0
+        self._poll = Poll()
+        self._context = new_context()
+        self._zap: Zap | None = None
+        self._listeners: list[Listener] = []
+        raise_fd_limit()
+        try:
+            self._listen(ipc, tcp, key)
+        except BaseException:
+            self.close(0)
+            raise
+        self.endpoints = [listener.endpoint for listener in self._listeners]
+
+    def receive(self, timeout_s: float | None) -> Arrivals:
+        """Wait at most ``timeout_s`` (None: for ever) and take all there is. Returns early, and empty, on ``wake``."""
+        self._poll.check_process()
+        arrivals = Arrivals()
+        self._flush()
+        # The last use of the sockets before the wait: see mesh.net.poll.
+        busy = [listener for listener in self._listeners if listener.has_input()]
+        patience = 0.0 if busy else self._patience(timeout_s)
+        fired = self._poll.wait(patience, arrivals.readable, arrivals.writable)
+        suspects: set[Peer] = set()
+        for listener in self._listeners:
+            if listener in busy or listener.fd in fired:
+                listener.drain(arrivals, suspects)
+            if listener.monitor_fd in fired:
+                listener.suspect(suspects, arrivals.problems)
+        if self._zap is not None and self._zap.fd in fired:
+            self._zap.serve()
+        for peer in arrivals.lost:  # refused while draining
+            self._forget(peer)
+        self._probe_suspects(suspects)
+        arrivals.lost += self._lost
+        arrivals.problems += self._problems
+        self._lost, self._problems = [], []
+        self.counters.lost += len(arrivals.lost)
+        return arrivals
+
+    def send(self, peer: Peer, frames: Sequence[Buffer]) -> bool:
+        """Send, or keep for later where the peer is full; False where there is no such peer (any more).
+
+        A peer that is found to be gone, or whose outbox is full, is in ``lost`` of the next ``receive``. Large
+        frames are not copied: they must not change until the peer has acknowledged them.
+        """
+        self._poll.check_process()
+        check_frames(frames)
+        listener = self._owners.get(peer)
+        if listener is None:
+            return False
+        if peer in self._outboxes:
+            return self._delay(peer, frames)
+        try:
+            sent = listener.send(peer, frames)
+        except PeerGone:
+            self._lose(peer)
+            return False
+        if not sent:
+            return self._delay(peer, frames)
+        self.counters.sent += 1
+        return True
+
+    def probe(self, peer: Peer) -> bool:
+        """Whether the peer is connected as far as ZeroMQ knows; the peer does not notice. A loss is reported."""
+        listener = self._owners.get(peer)
+        if listener is None:
+            return False
+        self.counters.probes_sent += 1
+        try:
+            listener.send(peer, PROBE)
+        except PeerGone:
+            self._lose(peer)
+            return False
+        return True
+
+    def watch_fd(self, fd: int, write: bool = False) -> None:
+        """Report ``fd`` in ``readable``, and with ``write`` in ``writable``, as long as it is."""
+        self._poll.watch(fd, write)
+
+    def unwatch_fd(self, fd: int) -> None:
+        self._poll.unwatch(fd)
+
+    def wake(self) -> None:
+        """Make ``receive`` return; from any thread or signal handler."""
+        self._poll.wake()
+
+    def close(self, linger_s: float = 0.2) -> None:
+        """Stop listening; what is queued has ``linger_s`` to reach the kernel."""
+        if self._context.closed or not self._poll.is_own:
+            return
+        self._flush()
+        for listener in self._listeners:
+            listener.close(round(linger_s * 1000))
+        if self._zap is not None:
+            self._zap.close()
+        self._context.term()
+        self._poll.close()
+
+    def _listen(self, ipc: str | None, tcp: str | None, key: MeshKey | None) -> None:
+        if ipc is not None:
+            self._add(Listener(self._context, ipc, None, self._claim, self.counters))
+        if tcp is not None:
+            _check_loopback(tcp)
+            if key is None:
+                raise NoKey(f"listening at {tcp} needs a mesh key: type `mesh key`, or set MESH_KEY")
+            # Before the socket it guards: libzmq looks for the handler when somebody connects.
+            self._zap = Zap(self._context, key, self.counters)
+            self._poll.add(self._zap.fd)
+            self._add(Listener(self._context, tcp, key, self._claim, self.counters))
+        if not self._listeners:
+            raise ConfigError("a router needs an ipc or a tcp address to listen at")
+
+    def _add(self, listener: Listener) -> None:
+        self._listeners.append(listener)
+        self._poll.add(listener.fd)
+        self._poll.add(listener.monitor_fd)
+
+    def _claim(self, peer: Peer, listener: Listener) -> bool:
+        return self._owners.setdefault(peer, listener) is listener
+
+    def _patience(self, timeout_s: float | None) -> float | None:
+        """How long to wait, given all that is to do besides."""
+        if self._lost or self._problems:
+            return 0.0
+        waits = [] if timeout_s is None else [timeout_s]
+        if self._outboxes:
+            waits.append(_FLUSH_RETRY_S)
+        if self._suspects:
+            waits.append(max(0.0, self._probe_at - time.monotonic()))
+        return min(waits, default=None)
+
+    def _probe_suspects(self, added: set[Peer]) -> None:
+        """Ask whom we suspect, and go on asking for a while: see ``_PROBE_AFTER_S``."""
+        if not added and not self._suspects:
+            return
+        now = time.monotonic()
+        if added:
+            if not self._suspects:
+                self._drained_by = now + _DRAIN_FIRST_S
+            self._suspects.update(dict.fromkeys(added, 0))
+            self._probe_at = now
+        if now < self._probe_at:
+            return
+        for listener in self._listeners:
+            listener.has_input()  # lets the sockets notice who went
+            if not listener.drained and now < self._drained_by:
+                return  # a suspect's last messages may be among what is not taken yet
+        for peer, asked in list(self._suspects.items()):
+            if self.probe(peer):
+                self._suspects[peer] = asked + 1
+            if asked + 1 >= len(_PROBE_AFTER_S):
+                self._suspects.pop(peer, None)
+        if self._suspects:
+            self._probe_at = now + min(_PROBE_AFTER_S[asked] for asked in self._suspects.values())
+
+    def _flush(self) -> None:
+        for peer, outbox in list(self._outboxes.items()):
+            try:
+                self.counters.sent += outbox.flush(functools.partial(self._owners[peer].send, peer))
+            except PeerGone:
+                self._lose(peer)
+                continue
+            if not outbox:
+                del self._outboxes[peer]
+
+    def _delay(self, peer: Peer, frames: Sequence[Buffer]) -> bool:
+        outbox = self._outboxes.get(peer)
+        if outbox is None:
+            outbox = self._outboxes[peer] = Outbox(self._outbox_bytes_max)
+        if outbox.add(frames):
+            self.counters.delayed += 1
+            return True
+        self.counters.cut += 1
+        text = (
+            f"peer {peer.hex()} does not read: {len(outbox)} messages of {outbox.bytes} bytes were waiting for it, "
+            "the limit is MESH_OUTBOX_BYTES_MAX; its session is cut"
+        )
+        self._problems.append(Problem(Trouble.OUTBOX_FULL, text, peer))
+        self._lose(peer)
+        return False
+
+    def _lose(self, peer: Peer) -> None:
+        self._lost.append(peer)
+        self._forget(peer)
+
+    def _forget(self, peer: Peer) -> None:
+        self._outboxes.pop(peer, None)
+        self._suspects.pop(peer, None)
+        listener = self._owners.pop(peer, None)
+        if listener is not None:
+            listener.forget(peer)
+
+
+def _check_loopback(tcp: str) -> None:
+    host = tcp.removeprefix("tcp://").rpartition(":")[0].strip("[]")
+    try:
+        safe = host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        safe = False
+    if not safe:
+        raise ConfigError(f"will not listen at {tcp}: only on this host, so use tcp://127.0.0.1:<port>")

@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+
+from mesh.net.arrivals import Arrivals
+from mesh.net.dealer_transport import DealerTransport
+from mesh.net.keys import MeshKey, new_key
+from mesh.net.router_transport import RouterTransport
+
+Transport = RouterTransport | DealerTransport
+T = TypeVar("T", RouterTransport, DealerTransport)
+
+
+class Net:
+    """Makes transports that are closed when the test ends, and runs them until something holds."""
+
+    def __init__(self, place: Path) -> None:
+        self.place = place
+        self.key = new_key()
+        self._open: list[Transport] = []
+        self.seen: dict[int, Arrivals] = {}
+
+    @property
+    def ipc(self) -> str:
+        return f"ipc://{self.place}/r.ipc"
+
+    def router(
+        self,
+        ipc: bool = True,
+        tcp: str | None = "tcp://127.0.0.1:*",
+        key: MeshKey | None = None,
+        outbox_bytes_max: int = 1 << 20,
+    ) -> RouterTransport:
+        transport = RouterTransport(
+            ipc=self.ipc if ipc else None, tcp=tcp, key=key or self.key, outbox_bytes_max=outbox_bytes_max
+        )
+        return self.keep(transport)
+
+    def dealer(self, outbox_bytes_max: int = 1 << 20, identity: bytes | None = None) -> DealerTransport:
+        return self.keep(DealerTransport(identity=identity, outbox_bytes_max=outbox_bytes_max))
+
+    def keep(self, transport: T) -> T:
+        self._open.append(transport)
+        self.seen[id(transport)] = Arrivals()
+        return transport
+
+    def of(self, transport: Transport) -> Arrivals:
+        """All that arrived at a transport so far."""
+        return self.seen[id(transport)]
+
+    def until(self, condition: Callable[[], object], *transports: Transport, within_s: float = 5.0) -> None:
+        """Run the transports in turn until the condition holds; fail when it does not in time."""
+        deadline = time.monotonic() + within_s
+        while not condition():
+            assert time.monotonic() < deadline, f"did not happen within {within_s} s"
+            for transport in transports:
+                self.step(transport)
+
+    def step(self, transport: Transport, timeout_s: float = 0.002) -> None:
+        new, seen = transport.receive(timeout_s), self.of(transport)
+        seen.messages += new.messages
+        seen.lost += new.lost
+        seen.connected += new.connected
+        seen.problems += new.problems
+        seen.readable += new.readable
+        seen.writable += new.writable
+
+    def close(self) -> None:
+        for transport in self._open:
+            transport.close(0)
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """A directory with a short name: ipc paths may not be long."""
+    path = Path(tempfile.mkdtemp(prefix="m-", dir="/tmp"))
+    yield path
+    shutil.rmtree(path)
+
+
+@pytest.fixture
+def net(place: Path) -> Iterator[Net]:
+    made = Net(place)
+    yield made
+    made.close()
