@@ -26,10 +26,8 @@ class Ballast:
         """Take the room again, if more than ``free_bytes_min`` stay free after it."""
         if not self._size or free_bytes - self._size < free_bytes_min or self._path.exists():
             return
-        fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            os.posix_fallocate(fd, 0, self._size)
+            with open(os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600), "wb") as file:
+                os.posix_fallocate(file.fileno(), 0, self._size)
         except OSError:
-            self._path.unlink()
-        finally:
-            os.close(fd)
+            self._path.unlink(missing_ok=True)

@@ -11,6 +11,7 @@ import os
 import struct
 import zlib
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from mesh.errors import StoreDamaged, StoreError, StoreFull
@@ -93,16 +94,18 @@ class BlobFiles:
         return parts
 
     def remove(self, keys: Iterable[str]) -> None:
-        """Remove these payloads; one that is not there is no error."""
+        """Remove these payloads. What cannot be removed now is removed at the next start."""
         for key in keys:
-            self._path(key).unlink(missing_ok=True)
+            with suppress(OSError):
+                self._path(key).unlink()
 
     def remove_all_but(self, keys: Iterable[str]) -> list[str]:
         """Remove every file that does not belong to one of these keys; the names that were removed."""
         keep = {self._path(key).name for key in keys}
         orphans = sorted(entry.name for entry in os.scandir(self._directory) if entry.name not in keep)
         for name in orphans:
-            (self._directory / name).unlink(missing_ok=True)
+            with suppress(OSError):
+                (self._directory / name).unlink()
         return orphans
 
     def _path(self, key: str) -> Path:

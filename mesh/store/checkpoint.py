@@ -7,11 +7,12 @@ import sqlite3
 import threading
 from pathlib import Path
 
-WRITTEN_MAX = 16 << 20  # bytes committed before the copy starts: about 4000 pages
+WRITTEN_MAX = 8 << 20  # bytes committed before the copy starts; on a full disk the reserve has room for twice that
 DIRTY_S = 1.0  # the longest a commit waits to be copied
 LOG_MAX = 64 << 20  # size of the log above which it is cut back, which makes the next commit wait
+CUT_WAIT_S = 0.1  # commits are held up this long for readers that keep the log from being cut
 
-_FULL = frozenset({"SQLITE_FULL", "SQLITE_BUSY", "SQLITE_LOCKED"})
+_PASSING = frozenset({"SQLITE_FULL", "SQLITE_BUSY", "SQLITE_LOCKED"})
 
 
 class Checkpointer:
@@ -52,7 +53,7 @@ class Checkpointer:
         self._thread.join()
 
     def _run(self) -> None:
-        connection = sqlite3.connect(self._path, isolation_level=None, timeout=1.0)
+        connection = sqlite3.connect(self._path, isolation_level=None, timeout=CUT_WAIT_S)
         try:
             connection.execute("PRAGMA synchronous = FULL")
             while not self.failed:
@@ -76,7 +77,7 @@ class Checkpointer:
                 self._cut = False
                 connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
         except sqlite3.Error as error:
-            if error.sqlite_errorname not in _FULL:
+            if error.sqlite_errorname not in _PASSING:
                 self.failed = f"checkpoint: {error} ({error.sqlite_errorname})"
         except FileNotFoundError:
             self.failed = f"checkpoint: {self._log} was removed while the router was running"

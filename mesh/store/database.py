@@ -40,7 +40,7 @@ PRAGMA synchronous = {};
 _FULL = frozenset({"SQLITE_FULL", "SQLITE_IOERR_SHMSIZE"})
 _DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 _WAY_OUT = (
-    "nothing was changed. To go on with what is left, start once with salvage "
+    "nothing of it was served. To go on with what is left, start once with salvage "
     "(mesh router --salvage, or open_store(..., salvage=True)); tasks that are missing must be submitted again"
 )
 
@@ -83,17 +83,27 @@ class Database:
         except StoreDamaged:
             if not salvage:
                 raise
-            self.salvaged += rebuild(self.path)
+            self.salvaged += self._rebuilt()
+            self._broken = ""
             self.connection = self._connect(level)
         try:
             if salvage:
                 self._salvage()
             self.counters = self._read_counters()
-            self._check_tail(self.counters)
+            self._check_tail(self.counters, level)
             self._checkpointer = Checkpointer(self.path)
+        except sqlite3.Error as error:
+            self.connection.close()
+            raise self._translated(error) from error
         except BaseException:
             self.connection.close()
             raise
+
+    def _rebuilt(self) -> list[str]:
+        try:
+            return rebuild(self.path)
+        except sqlite3.Error as error:
+            raise self._translated(error) from error
 
     def _connect(self, level: str) -> sqlite3.Connection:
         os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
@@ -126,15 +136,16 @@ class Database:
             raise StoreDamaged(f"{self.path}: the row of counters was changed since it was written; {_WAY_OUT}")
         return counters
 
-    def _check_tail(self, counters: Counters) -> None:
+    def _check_tail(self, counters: Counters, level: str) -> None:
         tail = self._tail.read()
         if tail is None or tail.commits <= counters.commits:
             return
         rows = f"rows {counters.last_seq + 1}..{tail.last_seq}"
+        power_cut = "at level process a power cut does this, too; " if level == "process" else ""
         raise StoreDamaged(
             f"{self.path}: the journal lost its tail: commits {counters.commits + 1}..{tail.commits} were made and are "
             f"not there any more ({rows if tail.last_seq > counters.last_seq else 'outcomes only'}). The write-ahead "
-            f"log was damaged or removed, or this is an older copy of the file; {_WAY_OUT}"
+            f"log was damaged or removed, or this is an older copy of the file; {power_cut}{_WAY_OUT}"
         )
 
     def _salvage(self) -> None:

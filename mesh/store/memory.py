@@ -10,7 +10,7 @@ import heapq
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
-from mesh.core.commands import Record
+from mesh.core.commands import AppendBatch, Record
 from mesh.errors import StoreError, StoreFull
 from mesh.model import Blob, FunctionCode, NodeInfo, Outcome, TaskMark
 from mesh.store.base import Recovered, StoredBatch, StoreUsage
@@ -63,9 +63,12 @@ class MemoryStore:
         )
 
     def commit(self, records: Sequence[Record]) -> None:
-        """Apply all records, or none when there is no room."""
+        """Apply all records, or none. Raises ``StoreFull``; ``StoreError`` for a batch that is there already."""
         if not self.room():
             raise StoreFull(f"{self.url}: no room")
+        for record in records:
+            if isinstance(record, AppendBatch) and record.seq in self._batches:
+                raise StoreError(f"{self.url}: journal row {record.seq} is there already")
         self._uncommitted_blobs.clear()
         for changes in gather(records):
             self._apply(changes)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 from mesh.errors import ConfigError
 from mesh.settings import Settings
@@ -13,15 +14,18 @@ from mesh.store.memory import MemoryStore
 from mesh.store.sqlite import SqliteStore
 
 LEVELS = ("disk", "process")
-KNOWN = "sqlite:///absolute/path.db, sqlite:///absolute/path.db?level=process, memory://"
+KNOWN = "sqlite:///absolute/path.db, sqlite:// (a file in the state directory), both with ?level=process, memory://"
 
 
 def default_url(mesh: str, environ: Mapping[str, str]) -> str:
     """``MESH_STORE``, or a file named after the mesh in the user's state directory."""
-    if url := environ.get("MESH_STORE"):
-        return url
+    return environ.get("MESH_STORE") or f"sqlite://{quote(str(default_path(mesh, environ)))}"
+
+
+def default_path(mesh: str, environ: Mapping[str, str]) -> Path:
+    """The file of ``sqlite://``."""
     state = environ.get("XDG_STATE_HOME") or f"{environ.get('HOME') or Path.home()}/.local/state"
-    return f"sqlite://{Path(state).absolute() / 'taskmesh' / f'{mesh}.db'}"
+    return Path(state).absolute() / "taskmesh" / f"{mesh}.db"
 
 
 def open_store(url: str, *, settings: Settings, salvage: bool = False) -> Store:
@@ -36,10 +40,10 @@ def open_store(url: str, *, settings: Settings, salvage: bool = False) -> Store:
 
 def _open_sqlite(url: str, settings: Settings, salvage: bool) -> SqliteStore:
     parts = urlsplit(url)
-    path = Path(unquote(parts.path))
+    path = Path(unquote(parts.path)) if parts.path else default_path(settings.mesh, os.environ)
     options = dict(parse_qsl(parts.query))
     level = options.pop("level", "disk")
-    if parts.netloc or not path.is_absolute() or path == Path("/"):
+    if parts.netloc or path == Path("/"):
         raise ConfigError(f"store {url!r}: give an absolute path, with three slashes; known: {KNOWN}")
     if level not in LEVELS or options:
         raise ConfigError(f"store {url!r}: the only option is level={' or level='.join(LEVELS)}")

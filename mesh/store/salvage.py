@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from mesh.store.retention import BLOCK_BITS
 from mesh.store.rows import FULL_COLUMNS, function_is_whole, journal_is_whole, mark_is_whole, outcome_is_whole
 from mesh.store.schema import prepare
 
@@ -16,15 +18,13 @@ _TABLES = ("journal", "results", "expiries", "marks", "functions", "nodes", "blo
 
 def rebuild(path: Path) -> list[str]:
     """Move a file that SQLite cannot read aside and copy what is readable into a new one; a line per finding."""
-    aside = path.with_name(f"{path.name}.damaged-{time.strftime('%Y%m%dT%H%M%S')}")
-    for suffix in ("-wal", "-shm", ""):
-        part = Path(f"{path}{suffix}")
-        if part.exists():
-            part.rename(f"{aside}{suffix}")
-    lines = [f"the damaged file was moved to {aside}"]
-    new = sqlite3.connect(path, isolation_level=None)
-    old = sqlite3.connect(aside, isolation_level=None)
+    draft = Path(f"{path}.rebuilt")
+    draft.unlink(missing_ok=True)
+    os.close(os.open(draft, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    new = sqlite3.connect(draft, isolation_level=None)
+    old = sqlite3.connect(path, isolation_level=None)
     old.text_factory = lambda text: text.decode(errors="replace")
+    lines = []
     try:
         new.execute("PRAGMA auto_vacuum = INCREMENTAL")
         prepare(new, path)
@@ -32,13 +32,21 @@ def rebuild(path: Path) -> list[str]:
         for table in _TABLES:
             copied, whole = _copy(old, new, table)
             lines.append(f"{table}: {copied} rows copied" + ("" if whole else ", others could not be read"))
-        _restore_expiries(new)
+        new.execute("DELETE FROM expiries")
+        new.execute(
+            f"INSERT INTO expiries SELECT n >> {BLOCK_BITS}, min(expires_at) FROM results GROUP BY n >> {BLOCK_BITS}"
+        )
         new.execute("COMMIT")
     finally:
         new.close()
         old.close()
-    path.chmod(0o600)
-    return lines
+    aside = f"{path}.damaged-{time.strftime('%Y%m%dT%H%M%S')}"
+    for suffix in ("-wal", "-shm", ""):
+        part = Path(f"{path}{suffix}")
+        if part.exists():
+            part.rename(f"{aside}{suffix}")
+    draft.rename(path)
+    return [f"the damaged file was moved to {aside}", *lines]
 
 
 def _copy(old: sqlite3.Connection, new: sqlite3.Connection, table: str) -> tuple[int, bool]:
@@ -55,11 +63,6 @@ def _copy(old: sqlite3.Connection, new: sqlite3.Connection, table: str) -> tuple
             continue
         return new.total_changes - before, True
     return new.total_changes - before, False
-
-
-def _restore_expiries(new: sqlite3.Connection) -> None:
-    new.execute("DELETE FROM expiries")
-    new.execute("INSERT INTO expiries SELECT n >> 10, min(expires_at) FROM results GROUP BY n >> 10")
 
 
 def move_damaged_rows(connection: sqlite3.Connection) -> list[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from urllib.parse import quote
 
 from mesh.core.commands import AppendBatch, Record
 from mesh.errors import StoreDamaged, StoreError, StoreFull
@@ -47,12 +48,12 @@ class SqliteStore:
     ) -> None:
         self.path = Path(path).absolute()
         self.level = level
-        self.url = f"sqlite://{self.path}" + ("" if level == "disk" else f"?level={level}")
+        self.url = f"sqlite://{quote(str(self.path))}" + ("" if level == "disk" else f"?level={level}")
         self._free_bytes_min = free_bytes_min
         try:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._db = Database(self.path, level=level, salvage=salvage)
             self._blobs = BlobFiles(Path(f"{self.path}.blobs"), sync=level == "disk")
+            self._db = Database(self.path, level=level, salvage=salvage)
         except OSError as error:
             raise StoreError(f"{self.path}: {error}") from error
         self.salvaged = self._db.salvaged
@@ -139,7 +140,9 @@ class SqliteStore:
     def outcomes(self, ids: Sequence[str]) -> list[Outcome]:
         """The outcomes there are of these ids. Raises ``StoreDamaged`` naming the id."""
         with self._db.reading() as connection:
-            return [outcome_of(row) for row in select(connection, "results", FULL_COLUMNS, "id", ids)]
+            return [
+                outcome_of(row) for row in select(connection, "results", FULL_COLUMNS, "id", list(dict.fromkeys(ids)))
+            ]
 
     def function(self, digest: str) -> FunctionCode | None:
         """A shipped function, or None. Raises ``StoreDamaged``."""
