@@ -71,8 +71,9 @@ class Checkpointer:
 
     def _checkpoint(self, connection: sqlite3.Connection) -> None:
         try:
-            connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
-            if self._cut or os.path.getsize(self._log) > LOG_MAX:
+            _, logged, copied = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+            pinned = copied < logged  # by a long read of another program: cutting would only make commits wait
+            if not pinned and (self._cut or os.path.getsize(self._log) > LOG_MAX):
                 # What the first pass left is little, and only that is copied while commits wait.
                 self._cut = False
                 connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()

@@ -453,7 +453,7 @@ def test_on_a_full_disk_completions_still_fit_and_work_goes_on_when_there_is_roo
         while written < 1000:
             store.commit([AppendBatch(written + 1, submit_of("x"), os.urandom(200_000), 1.0)])
             written += 1
-    assert 20 < written < 120
+    assert 20 < written < 240  # as many as the disk could ever hold
     assert not Path(f"{path}.ballast").exists()
 
     done = [outcome_of(f"t{i}", batch=i) for i in range(1, written + 1)]
