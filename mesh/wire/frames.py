@@ -15,8 +15,8 @@ from mesh.wire.parts import Buffer
 MAGIC = b"MT"
 HEADER_BYTES = 16
 
-FRAMES_MAX = 65_536
-"""Frames of one message: the envelope and the parts of its payloads. More is taken for an attack, or a bug."""
+FRAMES_MAX = 1_024
+"""Frames of one message: the envelope and the parts of its payloads. Transports drop a message of more unread."""
 
 _HEADER = struct.Struct(">2sBBIQ")
 

@@ -24,8 +24,8 @@ from mesh.model import FunctionCode
 from mesh.wire import pickled
 from mesh.wire.parts import Buffer, group, join
 
-FUNCTION_BYTES_MAX = 8 << 20
-"""A function is kept by routers and by every worker: large data belongs into its arguments."""
+FUNCTION_BYTES_MAX = 1 << 20
+"""A function goes in an envelope, and routers and workers keep it: large data belongs into its arguments."""
 
 PYTHON = f"{sys.version_info[0]}.{sys.version_info[1]}"
 

@@ -14,7 +14,10 @@ import msgspec
 from mesh.errors import PayloadTooLarge, ProtocolError, Unpicklable
 from mesh.model import Blob, Payload
 from mesh.wire import pickled, plain
-from mesh.wire.parts import Buffer, cut, group, join, join_writable
+from mesh.wire.parts import PART_BYTES_MAX, Buffer, cut, group, join, join_writable
+
+PARTS_MAX = 1_000
+"""Parts of one payload: they and the envelope must fit FRAMES_MAX of ``mesh.wire.frames``."""
 
 
 class Encoded(NamedTuple):
@@ -133,7 +136,13 @@ def _placed(data: bytes, outside: list[memoryview], key: str, inline_max: int, t
     if not outside and total <= inline_max:
         return Encoded(data, [])
     buffers: list[Buffer] = [data, *outside]
-    return Encoded(Blob(key, sizes), [part for buffer in buffers for part in cut(buffer)])
+    parts = [part for buffer in buffers for part in cut(buffer)]
+    if len(parts) > PARTS_MAX:
+        raise PayloadTooLarge(
+            f"the payload of {key}, {total} bytes, makes {len(parts)} parts of at most {PART_BYTES_MAX} bytes; "
+            f"no more than {PARTS_MAX} can be sent. Pass a path or a reference to the data"
+        )
+    return Encoded(Blob(key, sizes), parts)
 
 
 def _gathered(payload: Payload, parts: Sequence[Buffer]) -> tuple[Buffer, list[Buffer]]:

@@ -311,6 +311,13 @@ def test_a_payload_over_the_limit_is_refused(value):
         payloads.encode_call((value,), {}, key="t1", inline_max=100, total_max=1999)
 
 
+def test_a_payload_of_too_many_parts_is_refused():
+    arrays = [np.zeros(2 * PART_BYTES_MAX, dtype=np.uint8) for _ in range(500)]  # memory that is never touched
+    with pytest.raises(PayloadTooLarge, match=r"makes 1001 parts .* no more than 1000"):
+        encode(arrays, total_max=4 << 30)
+    assert len(encode(arrays[1:], total_max=4 << 30).parts) == 999
+
+
 def test_what_cannot_be_pickled_is_named():
     lock = threading.Lock()
     with pytest.raises(Unpicklable, match="argument 2, a lock,"):
