@@ -1,0 +1,442 @@
+"""``Mesh``: the user's object that holds settings and task functions, and leads to the mesh."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import threading
+import uuid
+import warnings
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from functools import cache
+from importlib import import_module
+from typing import Any, Concatenate, Literal, ParamSpec, TypeVar, overload
+
+from mesh.api import bulk
+from mesh.api.conf import Conf
+from mesh.api.control import Control
+from mesh.api.eager import run_eagerly
+from mesh.api.forking import on_fork_in_child
+from mesh.api.ids import TaskIds
+from mesh.api.options import When, checked_limit, checked_priority, checked_queue, checked_text, ends_at, starts_at
+from mesh.api.result import AsyncResult as Result  # ``Mesh.AsyncResult`` is a method, as in Celery
+from mesh.api.shipping import Shipped, function_name
+from mesh.api.task import Task
+from mesh.core.client import ClientMachine
+from mesh.errors import ConfigError, TimeoutError
+from mesh.model import FunctionCode, Peer, Role, TaskExtra, TaskOptions, TaskSpec
+from mesh.net.dealer_transport import DealerTransport
+from mesh.net.find import find_routers
+from mesh.net.keys import load
+from mesh.runtime.connection import Connection
+from mesh.runtime.request import current_request
+from mesh.settings import Settings
+from mesh.wire.functions import PYTHON
+from mesh.wire.payload import encode_call
+
+P = ParamSpec("P")
+R = TypeVar("R")
+T = TypeVar("T")
+
+VERSION = "0.1.0"
+
+
+class Mesh:
+    """An app. ``main`` names the tasks that a script defines; the routers are found when they are first needed.
+
+    ``mesh``: which mesh to join (else ``MESH_NAME``, else "default"). ``router``: addresses of routers, where they are
+    not to be looked for. ``include``: modules with tasks, imported by workers. Other names are those of ``Settings``.
+    """
+
+    def __init__(
+        self,
+        main: str | None = None,
+        *,
+        mesh: str | None = None,
+        router: str | Sequence[str] | None = None,
+        include: Sequence[str] = (),
+        broker: str | None = None,
+        backend: str | None = None,
+        **settings: Any,
+    ) -> None:
+        if broker is not None or backend is not None:
+            warnings.warn(
+                "broker= and backend= have no effect: routers play the broker and keep the results, and are found by "
+                "themselves; give addresses with router=",
+                stacklevel=2,
+            )
+        self.main = main
+        self.include = list(include)
+        self.routers = [router] if isinstance(router, str) else list(router or ())
+        self.settings = Settings.from_environment(mesh=mesh, **settings)
+        self.tasks: dict[str, Task[..., Any]] = {}
+        self.conf = Conf(changed=self._forget_options)
+        self.control = Control(self)
+        self.new_id = TaskIds()
+        self.open_connection: Connection | None = None
+        self.callbacks_lock = threading.Lock()
+        self._connecting = threading.Lock()
+        self._shipped = Shipped()
+        self._is_closed = False
+        on_fork_in_child(self._begin_anew)
+
+    # defining tasks
+
+    @overload
+    def task(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> Task[P, R]: ...
+
+    @overload
+    def task(self, function: Callable[P, R], /) -> Task[P, R]: ...
+
+    @overload
+    def task(
+        self, function: None = None, /, *, bind: Literal[True], **options: Any
+    ) -> Callable[[Callable[Concatenate[Any, P], R]], Task[P, R]]: ...
+
+    @overload
+    def task(
+        self, function: None = None, /, *, bind: Literal[False] = False, **options: Any
+    ) -> Callable[[Callable[P, R]], Task[P, R]]: ...
+
+    def task(self, function: Callable[..., Any] | None = None, /, *, bind: bool = False, **options: Any) -> Any:
+        """Make a task of a function: ``@app.task``, or ``@app.task(queue=..., bind=True, ...)``.
+
+        Raises ``TypeError`` for unknown options, ``ConfigError`` for wrong values.
+        """
+        if function is None:
+            return lambda decorated: self._add_task(decorated, bind, options)
+        return self._add_task(function, bind, options)
+
+    def _add_task(self, function: Callable[..., Any], bind: bool, options: dict[str, Any]) -> Task[..., Any]:
+        options = dict(options)
+        name = options.pop("name", None) or self._task_name(function)
+        task: Task[..., Any] = Task(self, function, name=checked_text("name", name, 200), bind=bind, **options)
+        self.tasks[name] = task
+        return task
+
+    def _task_name(self, function: Callable[..., Any]) -> str:
+        module = function.__module__
+        if module == "__main__" and self.main:
+            module = self.main
+        return f"{module}.{function.__qualname__}"
+
+    def import_includes(self) -> None:
+        """Import the modules named by ``include``, so that their tasks are known."""
+        for module in self.include:
+            import_module(module)
+
+    # submitting
+
+    def send(
+        self,
+        options: TaskOptions,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        code: FunctionCode | None = None,
+        *,
+        task_id: str | None = None,
+        eta: float | None = None,
+        expires_at: float | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> Result[Any]:
+        """Submit one call; everything is checked already. This is the hot path of every submit."""
+        connection = self.open_connection or self.connection
+        new_id = task_id or self.new_id()
+        settings = self.settings
+        payload, parts = encode_call(
+            args, kwargs, key=new_id, inline_max=settings.inline_bytes_max, total_max=settings.payload_bytes_max
+        )
+        parent = current_request.get()
+        if parent is None and eta is None and expires_at is None and headers is None:
+            spec = TaskSpec(new_id, 0, payload)
+        else:
+            spec = TaskSpec(new_id, 0, payload, eta, expires_at, _extra(headers, parent))
+        result: Result[Any] = Result(new_id, self)
+        # the outcome of a task that ignores its result is not sent; who asks for it anyway, watches it
+        handle = None if options.ignore_result else result
+        connection.submit(options, spec, parts, handle, code, task_id is not None)
+        return result
+
+    def send_task(
+        self,
+        name: str,
+        args: Iterable[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        *,
+        countdown: float | None = None,
+        eta: When | None = None,
+        expires: When | None = None,
+        queue: str | None = None,
+        priority: int = 0,
+        task_id: str | None = None,
+        time_limit: float | None = None,
+        headers: Mapping[str, str] | None = None,
+        ignore_result: bool | None = None,
+    ) -> Result[Any]:
+        """Submit a call of a task by its name, which need not be defined here. Options as in ``Task.apply_async``."""
+        conf = self.conf
+        if name in self.tasks:
+            return self.tasks[name].apply_async(
+                args,
+                kwargs,
+                countdown=countdown,
+                eta=eta,
+                expires=expires,
+                queue=queue,
+                priority=priority or None,
+                task_id=task_id,
+                time_limit=time_limit,
+                headers=headers,
+                ignore_result=ignore_result,
+            )
+        options = TaskOptions(
+            checked_text("name", name, 200),
+            checked_queue(conf.task_default_queue if queue is None else queue),
+            checked_priority(priority),
+            time_limit_s=checked_limit("time_limit", conf.task_time_limit if time_limit is None else time_limit),
+            ignore_result=conf.task_ignore_result if ignore_result is None else ignore_result,
+            at_most_once=not conf.task_acks_late,
+            result_ttl_s=checked_limit("result_expires", conf.result_expires),
+        )
+        return self.send_with(options, args, kwargs, None, countdown, eta, expires, task_id, headers)
+
+    def send_with(
+        self,
+        options: TaskOptions,
+        args: Iterable[Any],
+        kwargs: Mapping[str, Any] | None,
+        code: FunctionCode | None,
+        countdown: float | None,
+        eta: When | None,
+        expires: When | None,
+        task_id: str | None,
+        headers: Mapping[str, str] | None,
+    ) -> Result[Any]:
+        """Check what users wrote for one call, then ``send`` it."""
+        return self.send(
+            options,
+            tuple(args or ()),
+            dict(kwargs or {}),
+            code,
+            task_id=None if task_id is None else checked_text("task_id", task_id, 255),
+            eta=starts_at(countdown, eta),
+            expires_at=ends_at(expires),
+            headers=None if headers is None else {str(k): checked_text(k, v, 10_000) for k, v in headers.items()},
+        )
+
+    def submit(self, function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Result[R]:
+        """Submit a call of any callable; its code goes along, so nothing need be installed on workers.
+
+        It is pickled once, see ``mesh.api.shipping``. Raises ``Unpicklable``, ``PayloadTooLarge``, ``Overloaded``,
+        ``Unavailable``.
+        """
+        if isinstance(function, Task):
+            return function.delay(*args, **kwargs)
+        if self.conf.task_always_eager:
+            return self._ad_hoc(function).apply(args, kwargs, throw=self.conf.task_eager_propagates)
+        code = self._shipped.code(function)
+        return self.send(self.shipped_options(function_name(function), code), args, kwargs, code)
+
+    def _ad_hoc(self, function: Callable[P, R]) -> Task[P, R]:
+        return Task(self, function, name=function_name(function), typing=False)
+
+    def shipped_options(self, name: str, code: FunctionCode) -> TaskOptions:
+        """What every call of a function that comes with its code has in common."""
+        conf = self.conf
+        return TaskOptions(
+            name,
+            conf.task_default_queue,
+            0,
+            code.digest,
+            code.python,
+            checked_limit("task_time_limit", conf.task_time_limit),
+            False,
+            not conf.task_acks_late,
+            checked_limit("result_expires", conf.result_expires),
+        )
+
+    def pack(self, function: Callable[..., Any]) -> FunctionCode:
+        """The code of a function or task, as it is shipped."""
+        return self._shipped.code(function)
+
+    def run_eagerly(
+        self,
+        task: Task[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        task_id: str | None,
+        headers: Mapping[str, str] | None,
+        throw: bool,
+        retries: int,
+    ) -> Result[Any]:
+        """Run a task in this process; see ``Task.apply``."""
+        return run_eagerly(
+            task,
+            task_id or self.new_id(),
+            args,
+            kwargs,
+            headers=None if headers is None else dict(headers),
+            throw=throw,
+            retries=retries,
+        )
+
+    # many at once
+
+    def map(
+        self,
+        function: Callable[..., R],
+        *iterables: Iterable[Any],
+        chunksize: int | None = None,
+        window: int | None = None,
+        timeout: float | None = None,
+        return_exceptions: bool = False,
+    ) -> Iterator[R]:
+        """The results of ``function`` for each element, in order, as they come; see ``mesh.api.bulk.map_ordered``."""
+        return bulk.map_ordered(
+            self,
+            function,
+            iterables,
+            chunksize=chunksize,
+            window=bulk.WINDOW if window is None else window,
+            timeout=timeout,
+            return_exceptions=return_exceptions,
+        )
+
+    def as_completed(self, results: Iterable[Result[T]], timeout: float | None = None) -> Iterator[Result[T]]:
+        """Yield the results as their tasks finish. Raises ``TimeoutError`` after ``timeout`` seconds in all."""
+        return bulk.as_completed(results, timeout)
+
+    def gather(
+        self,
+        *results: Result[T] | Iterable[Result[T]],
+        timeout: float | None = None,
+        return_exceptions: bool = False,
+    ) -> list[T]:
+        """The values of all results, in order; the first error is raised unless they are to be returned."""
+        return bulk.gather(results, timeout, return_exceptions)
+
+    # asking
+
+    def AsyncResult(self, id: str) -> Result[Any]:
+        """The handle of a task that anybody submitted."""
+        return Result(checked_text("task_id", id, 255), self)
+
+    def look_up(self, result: Result[Any]) -> str | None:
+        """The state of a task by the mesh's word, None where nobody knows it; ``result`` may be settled meanwhile."""
+        connection = self.connection
+        foreign = connection.is_foreign(result)
+        connection.watch(result)
+        state: str | None = json.loads(connection.query("states", [result.id])).get(result.id)
+        if state is not None:
+            return state
+        if not foreign:
+            return None if result.is_settled() else "ready"  # submitted here, and not accepted yet
+        try:
+            result.wait_once(self.settings.connect_timeout_s)
+        except TimeoutError:
+            return None
+        result.is_unknown()
+        return None
+
+    def status(self, timeout: float | None = None) -> dict[str, Any]:
+        """What the router says of itself, its workers and its queues. Raises ``Unavailable``."""
+        found: dict[str, Any] = json.loads(self.connection.query("status", timeout=timeout))
+        return found
+
+    def purge(self, *queues: str, timeout: float | None = None) -> int:
+        """Cancel all tasks that wait in these queues (default: in all); how many they were. Raises ``Unavailable``."""
+        answer = json.loads(self.connection.query("purge", [checked_queue(q) for q in queues], timeout=timeout))
+        return int(answer["purged"])
+
+    # the connection
+
+    @property
+    def connection(self) -> Connection:
+        """The connection to the mesh, made on first use."""
+        if self.open_connection is None:
+            with self._connecting:
+                if self._is_closed:
+                    raise ConfigError("this app is closed; make a new one")
+                if self.open_connection is None:
+                    self.open_connection = self.connect()
+        return self.open_connection
+
+    def connect(self) -> Connection:
+        """Make a connection; ``mesh.testing`` puts another in its place."""
+        settings, environ = self.settings, os.environ
+        transport = DealerTransport(outbox_bytes_max=settings.outbox_bytes_max)
+
+        def connect(endpoint: str) -> Peer:
+            key = None if endpoint.startswith("ipc://") else load(settings.mesh, environ)
+            return transport.connect(endpoint, key, Role.CLIENT)
+
+        def find() -> tuple[list[str], str]:
+            search = find_routers(settings.mesh, self.routers, environ)
+            return [found.endpoints[0] for found in search.found if found.endpoints], search.tried
+
+        return Connection(self.new_machine(), settings, transport, connect, find)
+
+    def new_machine(self) -> ClientMachine:
+        """The decisions of a client, for one connection."""
+        name = f"{self.main or 'client'}@{socket.gethostname()}:{os.getpid()}"
+        return ClientMachine(uuid.uuid4().hex, name, self.settings, python=PYTHON, version=VERSION)
+
+    def flush(self, timeout: float | None = None) -> None:
+        """Wait until everything submitted so far is accepted; see ``Connection.flush``."""
+        if self.open_connection is not None:
+            self.open_connection.flush(timeout)
+
+    def close(self) -> None:
+        """Hand over what is submitted (``exit_flush_s`` at most) and disconnect. Done by itself at exit."""
+        with self._connecting:
+            self._is_closed = True
+            connection, self.open_connection = self.open_connection, None
+        if connection is not None:
+            connection.close()
+
+    def __enter__(self) -> Mesh:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def _begin_anew(self) -> None:
+        """In a forked child: the parent's connection is the parent's."""
+        self.open_connection = None
+        self.callbacks_lock = threading.Lock()
+        self._connecting = threading.Lock()
+
+    def _forget_options(self) -> None:
+        for task in self.tasks.values():
+            task.forget_options()
+
+    def __repr__(self) -> str:
+        return f"<Mesh {self.main or ''} of mesh {self.settings.mesh!r}>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return local_app, (self.main,)
+
+    def local_app_maker(self) -> Callable[[], Mesh]:
+        """A picklable function that gives the app of the process it is called in."""
+        return _AppMaker(self.main)
+
+
+class _AppMaker:
+    def __init__(self, main: str | None) -> None:
+        self._main = main
+
+    def __call__(self) -> Mesh:
+        return local_app(self._main)
+
+
+@cache
+def local_app(main: str | None) -> Mesh:
+    """This process's app for tasks that came with their code; it joins the mesh that the environment names."""
+    return Mesh(main)
+
+
+def _extra(headers: dict[str, str] | None, parent: Any) -> TaskExtra | None:
+    if parent is None or not parent.id:
+        return None if headers is None else TaskExtra(headers)
+    return TaskExtra(headers, parent.id, parent.root_id or parent.id)

@@ -1,0 +1,46 @@
+"""Checks a call against a function's signature before it is sent, at the price of one empty Python call."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+Check = Callable[..., None]
+
+PREFIXES: dict[Any, str] = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}
+
+
+def call_check(function: Callable[..., Any], *, skip_first: bool = False) -> Check | None:
+    """An empty function with the parameters of ``function``: calling it raises the ``TypeError`` a call would.
+
+    None where the signature cannot be read. ``skip_first``: without the first parameter (``self`` of a bound task).
+    """
+    try:
+        parameters = list(inspect.signature(function).parameters.values())
+    except (TypeError, ValueError):
+        return None
+    check: Check = eval(f"lambda {_parameter_list(parameters[1:] if skip_first else parameters)}: None")
+    check.__name__ = check.__qualname__ = getattr(function, "__name__", "task")
+    return check
+
+
+def _parameter_list(parameters: list[inspect.Parameter]) -> str:
+    """The parameters as source text: names are the only part taken over, defaults become None."""
+    parts: list[str] = []
+    star = slash = False
+    for i, parameter in enumerate(parameters):
+        kind = parameter.kind
+        if kind is inspect.Parameter.VAR_POSITIONAL:
+            star = True
+        elif kind is inspect.Parameter.KEYWORD_ONLY and not star:
+            star = True
+            parts.append("*")
+        prefix = PREFIXES.get(kind, "")
+        default = "" if parameter.default is inspect.Parameter.empty else "=None"
+        parts.append(prefix + parameter.name + default)
+        following = parameters[i + 1].kind if i + 1 < len(parameters) else None
+        if kind is inspect.Parameter.POSITIONAL_ONLY and following is not kind and not slash:
+            slash = True
+            parts.append("/")
+    return ", ".join(parts)

@@ -1,0 +1,201 @@
+"""Many tasks at once: an ordered, lazy map; results as they come; all results.
+
+``map_ordered`` packs elements into chunks, each one task of the built-in ``mesh.map``. How long a chunk takes is
+measured from its own turn-round while others are under way, so the size grows until a chunk is worth its overhead
+and an element that takes long travels alone.
+"""
+
+from __future__ import annotations
+
+import queue
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from msgspec.structs import replace
+
+from mesh.api.result import AsyncResult
+from mesh.api.task import Task
+from mesh.errors import ConfigError, TimeoutError
+from mesh.model import ErrorInfo, FunctionCode, TaskOptions
+from mesh.runtime.registry import MAP_TASK
+from mesh.wire.exceptions import rebuild_exception
+
+if TYPE_CHECKING:
+    from mesh.api.app import Mesh
+
+R = TypeVar("R")
+T = TypeVar("T")
+
+WINDOW = 256  # chunks under way at a time
+CHUNK_S = 0.020  # work a chunk should hold
+CHUNK_MAX = 1_000  # elements in one chunk
+GROWTH = 4  # at most, from one measurement to the next
+
+
+class ChunkSize:
+    """How many elements to put into the next chunk: towards ``CHUNK_S`` of work."""
+
+    def __init__(self, fixed: int | None) -> None:
+        if fixed is not None and fixed < 1:
+            raise ConfigError(f"chunksize={fixed}: expected 1 or more")
+        self._fixed = fixed
+        self.size = fixed or 1
+
+    def learn(self, elements: int, seconds: float) -> None:
+        """A chunk of so many elements kept its worker busy for so long."""
+        if self._fixed is not None or elements < self.size:
+            return
+        wanted = CHUNK_S / max(seconds / elements, 1e-9)
+        self.size = max(1, min(CHUNK_MAX, int(wanted), self.size * GROWTH))
+
+
+class _Caller:
+    """What one map calls, and with which options."""
+
+    def __init__(self, app: Mesh, function: Callable[..., Any]) -> None:
+        self._app = app
+        self._name, self._options, self._code = _described(app, function)
+
+    def submit(self, elements: list[tuple[Any, ...]]) -> AsyncResult[list[tuple[str, Any]]]:
+        digest = self._code.digest if self._code is not None else None
+        return self._app.send(self._options, (self._name, digest, elements), {}, self._code)
+
+
+def _described(app: Mesh, function: Callable[..., Any]) -> tuple[str, TaskOptions, FunctionCode | None]:
+    """The name by which a worker may know the function, the options of its chunks, its code where it travels."""
+    if isinstance(function, Task):
+        options = function.base_options()
+        return function.name, replace(options, name=MAP_TASK, ignore_result=False), function.code
+    code = app.pack(function)
+    options = app.shipped_options(MAP_TASK, code)
+    return "", options, code
+
+
+def map_ordered(
+    app: Mesh,
+    function: Callable[..., R],
+    iterables: tuple[Iterable[Any], ...],
+    *,
+    chunksize: int | None,
+    window: int,
+    timeout: float | None,
+    return_exceptions: bool,
+) -> Iterator[R]:
+    """Yield ``function(*elements)`` for the elements of the iterables, in order.
+
+    Elements are taken from the iterables as they are needed: at most ``window`` chunks of them are under way. An
+    element has no retries of its own. The first error is raised in its place, and what is under way is cancelled,
+    unless ``return_exceptions``. Raises ``TimeoutError`` when a result is not there ``timeout`` seconds after the
+    call.
+    """
+    if window < 1:
+        raise ConfigError(f"window={window}: expected 1 or more")
+    if not iterables:
+        raise ConfigError("map needs at least one iterable")
+    size = ChunkSize(chunksize)
+    deadline = None if timeout is None else time.monotonic() + timeout
+    elements = zip(*iterables)
+    if app.conf.task_always_eager:
+        return _map_here(function, elements, return_exceptions)
+    return _map_there(app, _Caller(app, function), elements, size, window, deadline, return_exceptions)
+
+
+def _map_here(
+    function: Callable[..., Any], elements: Iterable[tuple[Any, ...]], return_exceptions: bool
+) -> Iterator[Any]:
+    for element in elements:
+        try:
+            yield function(*element)
+        except Exception as error:
+            if not return_exceptions:
+                raise
+            yield error
+
+
+def _map_there(
+    app: Mesh,
+    caller: _Caller,
+    elements: Iterator[tuple[Any, ...]],
+    size: ChunkSize,
+    window: int,
+    deadline: float | None,
+    return_exceptions: bool,
+) -> Iterator[Any]:
+    under_way: deque[tuple[AsyncResult[list[tuple[str, Any]]], int]] = deque()
+    try:
+        while True:
+            while len(under_way) < window and (chunk := list(islice(elements, size.size))):
+                under_way.append((caller.submit(chunk), len(chunk)))
+            if not under_way:
+                return
+            result, count = under_way[0]
+            values = _chunk(result, count, deadline, return_exceptions)
+            under_way.popleft()
+            size.learn(count, result.runtime_s or 0.0)
+            for kind, value in values:
+                if kind == "ok":
+                    yield value
+                    continue
+                error = value if isinstance(value, BaseException) else rebuild_exception(ErrorInfo(*value))
+                if not return_exceptions:
+                    raise error
+                yield error
+    finally:
+        if under_way:
+            app.control.revoke([result.id for result, _ in under_way])
+
+
+def _chunk(
+    result: AsyncResult[list[tuple[str, Any]]], count: int, deadline: float | None, return_exceptions: bool
+) -> list[tuple[str, Any]]:
+    """What a chunk gave; an error of the chunk as a whole is the error of each element."""
+    left = None if deadline is None else deadline - time.monotonic()
+    try:
+        return result.get(timeout=left)
+    except TimeoutError:
+        raise
+    except Exception as error:
+        if not return_exceptions:
+            raise
+        return [("error", error)] * count
+
+
+def as_completed(results: Iterable[AsyncResult[T]], timeout: float | None) -> Iterator[AsyncResult[T]]:
+    """Yield each result once, as its task finishes. Raises ``TimeoutError`` after ``timeout`` seconds in all."""
+    waiting = list(results)
+    finished: queue.SimpleQueue[AsyncResult[T]] = queue.SimpleQueue()
+    for result in waiting:
+        result.on_settled(finished.put)
+    deadline = None if timeout is None else time.monotonic() + timeout
+    for done in range(len(waiting)):
+        yield _next_finished(finished, waiting[0], deadline, len(waiting) - done)
+
+
+def _next_finished(
+    finished: queue.SimpleQueue[AsyncResult[T]], one: AsyncResult[T], deadline: float | None, left: int
+) -> AsyncResult[T]:
+    while True:
+        patience = one.patience(deadline)
+        try:
+            return finished.get(timeout=None if patience < 0 else patience)
+        except queue.Empty:
+            if deadline is not None and time.monotonic() >= deadline:
+                raise TimeoutError(f"{left} results are not there in time") from None
+            one.raise_if_hopeless()
+
+
+def gather(
+    results: Iterable[AsyncResult[T] | Iterable[AsyncResult[T]]], timeout: float | None, return_exceptions: bool
+) -> list[T]:
+    """The values of the results, in order; see ``Mesh.gather``."""
+    deadline = None if timeout is None else time.monotonic() + timeout
+    flat: list[AsyncResult[T]] = []
+    for item in results:
+        flat += [item] if isinstance(item, AsyncResult) else item
+    return [
+        result.get(None if deadline is None else max(0.0, deadline - time.monotonic()), propagate=not return_exceptions)
+        for result in flat
+    ]

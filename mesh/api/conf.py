@@ -1,0 +1,40 @@
+"""``app.conf``: the defaults of an app's tasks, under Celery's names. Only what has an effect is here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import Any
+
+from mesh.errors import ConfigError
+
+
+@dataclass(slots=True, kw_only=True)
+class Conf:
+    """Defaults for tasks that do not say otherwise. Limits and waits of the connection are in ``app.settings``."""
+
+    task_always_eager: bool = False  # run tasks in this process instead of submitting them
+    task_eager_propagates: bool = False  # and raise their errors at once
+    task_default_queue: str = "default"
+    task_ignore_result: bool = False
+    task_acks_late: bool = True  # False: at-most-once delivery. Celery's default is False
+    task_time_limit: float | None = None  # seconds
+    result_expires: float | None = None  # seconds an outcome is kept; None: as the router is set
+    changed: Callable[[], None] | None = None  # called after each change
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name not in self.__slots__:
+            raise ConfigError(f"there is no setting {name!r}; known: {', '.join(_names())}")
+        object.__setattr__(self, name, value)
+        changed = getattr(self, "changed", None)
+        if changed is not None:
+            changed()
+
+    def update(self, values: dict[str, Any] | None = None, **more: Any) -> None:
+        """Change several settings. Raises ``ConfigError`` for a name it does not know."""
+        for name, value in {**(values or {}), **more}.items():
+            setattr(self, name, value)
+
+
+def _names() -> list[str]:
+    return [f.name for f in fields(Conf) if f.name != "changed"]

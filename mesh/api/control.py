@@ -1,0 +1,29 @@
+"""``app.control``: what Celery has there, as far as it means something here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mesh.api.app import Mesh
+
+
+class Control:
+    """Changes the fate of tasks that are under way."""
+
+    def __init__(self, app: Mesh) -> None:
+        self._app = app
+
+    def revoke(self, task_id: str | Iterable[str], terminate: bool = False, signal: str = "SIGKILL") -> None:
+        """Cancel tasks that have not started; with ``terminate`` also those that run, by ``signal``."""
+        ids = [task_id] if isinstance(task_id, str) else list(task_id)
+        self._app.connection.cancel(ids, terminate, signal)
+
+    def terminate(self, task_id: str | Iterable[str], signal: str = "SIGKILL") -> None:
+        """Cancel tasks, also those that run."""
+        self.revoke(task_id, True, signal)
+
+    def purge(self) -> int:
+        """Cancel everything that waits in any queue; how many tasks it was."""
+        return self._app.purge()

@@ -1,0 +1,77 @@
+"""Runs a task in this process, as a worker would: with its request, its retries and its outcome."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from typing import TYPE_CHECKING, Any
+
+from mesh.api.result import EagerResult
+from mesh.errors import Retry
+from mesh.model import Outcome, TaskState
+from mesh.runtime.request import Request, current_request
+from mesh.wire.exceptions import pack_exception
+
+if TYPE_CHECKING:
+    from mesh.api.task import Task
+
+
+def run_eagerly(
+    task: Task[..., Any],
+    task_id: str,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    *,
+    headers: dict[str, str] | None = None,
+    throw: bool = False,
+    retries: int = 0,
+) -> EagerResult[Any]:
+    """Run ``task`` until it succeeds, fails or has used up its retries, which do not wait for their time."""
+    parent = current_request.get()
+    started_at = time.time()
+    while True:
+        request = Request(
+            id=task_id,
+            task=task.name,
+            args=args,
+            kwargs=kwargs,
+            retries=retries,
+            attempt=retries + 1,
+            hostname="eager",
+            queue=task.base_options().queue,
+            headers=headers,
+            parent_id=parent.id if parent is not None and parent.id else None,
+            root_id=(parent.root_id or parent.id if parent is not None else "") or task_id,
+            is_eager=True,
+        )
+        token = current_request.set(request)
+        try:
+            value, error = task.execute(request, args, kwargs), None
+        except Retry as retry:
+            retries += 1
+            args = args if retry.new_args is None else tuple(retry.new_args)
+            kwargs = kwargs if retry.new_kwargs is None else dict(retry.new_kwargs)
+            continue
+        except Exception as raised:
+            if throw:
+                raise
+            value, error = None, raised
+        finally:
+            current_request.reset(token)
+        return EagerResult(task.app, _outcome(task, request, started_at, error), value, error)
+
+
+def _outcome(task: Task[..., Any], request: Request, started_at: float, error: Exception | None) -> Outcome:
+    return Outcome(
+        request.id,
+        TaskState.SUCCEEDED if error is None else TaskState.FAILED,
+        error=None if error is None else pack_exception(error, "".join(traceback.format_exception(error))),
+        name=task.name,
+        queue=request.queue,
+        worker=request.hostname,
+        attempts=request.attempt,
+        retries=request.retries,
+        accepted_at=started_at,
+        started_at=started_at,
+        finished_at=time.time(),
+    )

@@ -1,0 +1,81 @@
+"""What users write about times, priorities and limits, checked and turned into the units of the mesh."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+
+from mesh.errors import ConfigError
+
+When = float | int | datetime
+
+INSTANT_MAX = 1e12  # UTC seconds; the protocol takes no more
+
+
+def starts_at(countdown: float | None, eta: When | None) -> float | None:
+    """UTC seconds before which the task may not start; None: at once. Raises ``ConfigError`` when both are given."""
+    if countdown is not None and eta is not None:
+        raise ConfigError("countdown and eta are both given: choose one")
+    if countdown is not None:
+        return _checked_instant("countdown", time.time() + countdown)
+    return None if eta is None else instant("eta", eta)
+
+
+def ends_at(expires: When | None) -> float | None:
+    """UTC seconds after which the task may not start: ``expires`` is a datetime, or seconds from now."""
+    if expires is None:
+        return None
+    if isinstance(expires, datetime):
+        return instant("expires", expires)
+    return _checked_instant("expires", time.time() + expires)
+
+
+def instant(name: str, when: When) -> float:
+    """UTC seconds. A datetime without a zone is taken to be UTC. Raises ``ConfigError``."""
+    if isinstance(when, datetime):
+        return (when if when.tzinfo is not None else when.replace(tzinfo=UTC)).timestamp()
+    return _checked_instant(name, float(when))
+
+
+def _checked_instant(name: str, at: float) -> float:
+    if not 0.0 <= at <= INSTANT_MAX:
+        raise ConfigError(f"{name}: {at} is no instant in UTC seconds")
+    return at
+
+
+def checked_text(name: str, text: str, length_max: int) -> str:
+    """The text. Raises ``ConfigError`` where it is empty, too long or cannot be UTF-8."""
+    try:
+        if isinstance(text, str) and 0 < len(text) <= length_max and text.encode():
+            return text
+    except UnicodeEncodeError:
+        pass
+    raise ConfigError(f"{name}={text!r}: expected text of 1 to {length_max} characters")
+
+
+def checked_priority(priority: int) -> int:
+    """The priority. Raises ``ConfigError`` outside of 0..255."""
+    if isinstance(priority, bool) or not isinstance(priority, int) or not 0 <= priority <= 255:
+        raise ConfigError(f"priority={priority!r}: expected a whole number from 0 to 255; higher goes first")
+    return priority
+
+
+def checked_limit(name: str, seconds: float | None) -> float | None:
+    """A positive number of seconds, or None for no limit. Raises ``ConfigError``."""
+    if seconds is None:
+        return None
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds <= INSTANT_MAX:
+        raise ConfigError(f"{name}={seconds!r}: expected seconds above 0, or None for no limit")
+    return float(seconds)
+
+
+def checked_queue(queue: str) -> str:
+    """The queue's name. Raises ``ConfigError`` unless it is text of 1 to 200 characters."""
+    return checked_text("queue", queue, 200)
+
+
+def no_unknown(what: str, unknown: dict[str, object], known: str) -> None:
+    """Raise ``TypeError`` that names every option in ``unknown``."""
+    if unknown:
+        names = ", ".join(sorted(unknown))
+        raise TypeError(f"{what}: unknown option{'s' * (len(unknown) > 1)} {names}; known: {known}")

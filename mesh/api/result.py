@@ -1,0 +1,365 @@
+"""``AsyncResult``: the handle of a task, whoever submitted it. Celery's state names live here and nowhere else."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Generator, Sequence
+from datetime import UTC, datetime
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from mesh.errors import (
+    MeshError,
+    TaskExpired,
+    TaskFailed,
+    TaskRevokedError,
+    TimeoutError,
+    UnknownTask,
+    WorkerLostError,
+)
+from mesh.model import ErrorInfo, Outcome, TaskState
+from mesh.runtime.channels import Buffer
+from mesh.wire import payload as payloads
+from mesh.wire.exceptions import rebuild_exception
+
+if TYPE_CHECKING:
+    from mesh.api.app import Mesh
+
+R = TypeVar("R")
+
+PENDING, RECEIVED, SUCCESS, FAILURE = "PENDING", "RECEIVED", "SUCCESS", "FAILURE"
+REVOKED, REJECTED, UNKNOWN = "REVOKED", "REJECTED", "UNKNOWN"
+
+ASK_AGAIN_S = 0.05  # pause before asking again for an id that nobody knows yet
+
+CELERY_STATES: dict[str, str] = {
+    TaskState.SCHEDULED: PENDING,
+    TaskState.READY: PENDING,
+    TaskState.LEASED: RECEIVED,  # a worker has it; whether it has started, only the worker knows
+    TaskState.SUCCEEDED: SUCCESS,
+    TaskState.FAILED: FAILURE,
+    TaskState.CANCELLED: REVOKED,
+    TaskState.EXPIRED: REVOKED,
+    TaskState.DEAD: FAILURE,
+}
+
+_ERRORS_WITHOUT_EXCEPTION: dict[TaskState, type[MeshError]] = {
+    TaskState.CANCELLED: TaskRevokedError,
+    TaskState.EXPIRED: TaskExpired,
+    TaskState.DEAD: WorkerLostError,
+    TaskState.FAILED: TaskFailed,
+}
+
+
+class AsyncResult(Generic[R]):
+    """A task that was submitted. Nothing is kept for a handle that nobody holds."""
+
+    _twin: AsyncResult[Any]
+    __slots__ = ("__weakref__", "_callbacks", "_end", "_mesh", "_parts", "_twin", "id")
+
+    def __init__(self, id: str, app: Mesh) -> None:
+        self.id = id
+        self._mesh = app
+        self._end: Outcome | MeshError | None = None
+        self._parts: Sequence[Buffer] | None = None
+        self._callbacks: list[Callable[[], None]] | None = None
+
+    # waiting
+
+    def get(self, timeout: float | None = None, propagate: bool = True, interval: float | None = None) -> R:
+        """The result, waiting up to ``timeout`` seconds; raises what the task raised.
+
+        With ``propagate=False`` the exception is returned instead. ``interval`` is accepted for Celery's sake: nothing
+        is polled. Raises ``TimeoutError``, ``UnknownTask``, ``Unavailable``, or the task's own exception.
+        """
+        if self._end is None:
+            self._wait(timeout)
+        return self._value(propagate)  # type: ignore[no-any-return]
+
+    wait = get
+
+    def __await__(self) -> Generator[Any, None, R]:
+        if self._end is None:
+            yield from self._wait_async().__await__()
+        return self._value(True)  # type: ignore[no-any-return]
+
+    def _wait(self, timeout: float | None) -> None:
+        begun = time.monotonic()
+        while True:
+            self.wait_once(None if timeout is None else begun + timeout - time.monotonic())
+            if not self._is_unknown_yet(begun):
+                return
+            time.sleep(ASK_AGAIN_S)
+
+    async def _wait_async(self) -> None:
+        # asyncio takes 30 ms to import: who awaits has it already, and nobody else pays for it
+        awaiting = import_module("mesh.api.awaiting")
+        begun = time.monotonic()
+        while True:
+            connection = self._mesh.connection
+            connection.watch(self)
+            await awaiting.wait_settled(self, connection)
+            if not self._is_unknown_yet(begun):
+                return
+            await awaiting.pause(ASK_AGAIN_S)
+
+    def _is_unknown_yet(self, begun: float) -> bool:
+        """Whether to ask again for an id nobody knows: its submitter may be slower than its reader."""
+        if not isinstance(self._end, UnknownTask):
+            return False
+        if time.monotonic() - begun >= self._mesh.settings.unknown_grace_s:
+            return False
+        self._end = None
+        return True
+
+    def wait_once(self, timeout: float | None) -> None:
+        """Wait for the outcome, or the first answer that there is none. Raises as ``get`` does."""
+        connection = self._mesh.connection
+        connection.watch(self)
+        settled = threading.Lock()
+        settled.acquire()
+        self.add_done_callback(settled.release)
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while not settled.acquire(timeout=connection.patience(deadline)):
+            if deadline is not None and time.monotonic() >= deadline:
+                raise TimeoutError(f"no result of task {self.id} after {timeout:.3g} s; {connection.situation()}")
+            connection.raise_if_hopeless()
+
+    def is_settled(self) -> bool:
+        """Whether this process knows how the task ended."""
+        return self._end is not None
+
+    def is_unknown(self) -> bool:
+        """Whether the last answer was that nobody knows the id; it is forgotten with this question."""
+        if not isinstance(self._end, UnknownTask):
+            return False
+        self._end = None
+        return True
+
+    def add_done_callback(self, callback: Callable[[], None]) -> None:
+        """Call ``callback`` once when the task is settled: now, or on the connection's thread, so it must not block."""
+        if self._end is None:
+            with self._mesh.callbacks_lock:
+                if self._callbacks is None:
+                    self._callbacks = []
+                self._callbacks.append(callback)
+            if self.is_settled():  # meanwhile, perhaps before it could see the callback
+                self._run_callbacks()
+        else:
+            callback()
+
+    def on_settled(self, tell: Callable[[AsyncResult[R]], None]) -> None:
+        """Call ``tell`` with this result once the mesh has told the outcome; see ``add_done_callback``."""
+        if self._end is None:
+            self._mesh.connection.watch(self)
+        self.add_done_callback(lambda: tell(self))
+
+    def patience(self, deadline: float | None) -> float:
+        """See ``Connection.patience``."""
+        return self._mesh.connection.patience(deadline)
+
+    def raise_if_hopeless(self) -> None:
+        """See ``Connection.raise_if_hopeless``."""
+        self._mesh.connection.raise_if_hopeless()
+
+    def share(self, other: AsyncResult[Any]) -> None:
+        """Have ``other``, a handle of the same task, settled with this one."""
+        other._twin = self  # keeps this one alive for as long as the other one is
+        self.add_done_callback(lambda: other.settle(self._end, self._parts))  # type: ignore[arg-type]
+
+    def settle(self, end: Outcome | MeshError, parts: Sequence[Buffer] | None = None) -> None:
+        """Take the outcome, or why there will be none. Called on the connection's thread; the first word counts."""
+        if self._end is None:
+            self._parts = parts
+            self._end = end
+            if self._callbacks is not None:
+                self._run_callbacks()
+
+    def _run_callbacks(self) -> None:
+        callbacks = self._callbacks
+        while callbacks:
+            try:
+                callback = callbacks.pop()
+            except IndexError:  # another thread took the last one
+                return
+            callback()
+
+    def __del__(self) -> None:
+        if self._end is None:
+            connection = self._mesh.open_connection
+            if connection is not None:
+                connection.dropped.append(self.id)
+
+    # the outcome
+
+    def _value(self, propagate: bool) -> Any:
+        end = self._end
+        if isinstance(end, Outcome) and end.state is TaskState.SUCCEEDED:
+            return payloads.decode(end.payload, self._parts or ()) if end.payload else None
+        error = self._error()
+        self.is_unknown()  # somebody may submit it yet: ask again next time
+        if propagate:
+            raise error
+        return error
+
+    def _error(self) -> BaseException:
+        end = self._end
+        if not isinstance(end, Outcome):
+            assert end is not None, "asked for the error of an unsettled task"
+            return end
+        if end.error is not None and end.error.type:
+            return rebuild_exception(end.error)
+        reason = end.error.message if end.error is not None else ""
+        return _ERRORS_WITHOUT_EXCEPTION[end.state](f"task {self.id} ({end.name}): {reason or end.state}")
+
+    @property
+    def _outcome(self) -> Outcome | None:
+        """The outcome, asking the mesh for it where this process was not told yet."""
+        if self._end is None and self._mesh.connection.is_foreign(self):
+            self._mesh.look_up(self)
+        return self._end if isinstance(self._end, Outcome) else None
+
+    @property
+    def task_id(self) -> str:
+        return self.id
+
+    @property
+    def state(self) -> str:
+        """One of Celery's state names, or ``UNKNOWN`` where no router knows the id."""
+        if self._end is None:
+            known = self._mesh.look_up(self)
+            if not self.is_settled():
+                return CELERY_STATES.get(known or "", UNKNOWN)
+        end = self._end
+        if isinstance(end, Outcome):
+            return CELERY_STATES[end.state]
+        return REJECTED
+
+    status = state
+
+    def ready(self) -> bool:
+        """Whether the task is finished. Does not wait; an id this process did not submit is asked for at first."""
+        if self._end is None and self._mesh.connection.is_foreign(self):
+            self._mesh.look_up(self)
+        return self._end is not None
+
+    def successful(self) -> bool:
+        """Whether the task is finished and returned a result."""
+        return self.ready() and isinstance(self._end, Outcome) and self._end.state is TaskState.SUCCEEDED
+
+    def failed(self) -> bool:
+        """Whether the task is finished and did not succeed."""
+        return self.ready() and not self.successful()
+
+    @property
+    def result(self) -> Any:
+        """The result, or the exception where the task failed, or None while it is not finished."""
+        return self._value(False) if self.ready() else None
+
+    info = result
+
+    @property
+    def error(self) -> ErrorInfo | None:
+        """The exception as data, as it came from the worker."""
+        outcome = self._outcome
+        return outcome.error if outcome is not None else None
+
+    @property
+    def traceback(self) -> str | None:
+        """The text of the traceback on the worker, where there is one."""
+        error = self.error
+        return error.traceback or None if error is not None else None
+
+    @property
+    def name(self) -> str | None:
+        """The task's name; None until it is finished."""
+        outcome = self._outcome
+        return outcome.name if outcome is not None else None
+
+    @property
+    def queue(self) -> str | None:
+        """The queue it was in; None until it is finished."""
+        outcome = self._outcome
+        return outcome.queue if outcome is not None else None
+
+    @property
+    def worker(self) -> str | None:
+        """The name of the worker that finished it; None until then."""
+        outcome = self._outcome
+        return outcome.worker or None if outcome is not None else None
+
+    @property
+    def retries(self) -> int | None:
+        """How often it was retried; None until it is finished."""
+        outcome = self._outcome
+        return outcome.retries if outcome is not None else None
+
+    @property
+    def date_done(self) -> datetime | None:
+        """When it was finished (UTC); None until then."""
+        outcome = self._outcome
+        return datetime.fromtimestamp(outcome.finished_at, UTC) if outcome is not None else None
+
+    @property
+    def runtime_s(self) -> float | None:
+        """Seconds from its last start to its end, by the clocks of the mesh; None until it is finished."""
+        outcome = self._outcome
+        return max(0.0, outcome.finished_at - outcome.started_at) if outcome is not None else None
+
+    # changing the task's fate
+
+    def forget(self) -> None:
+        """Let the mesh forget the outcome; nobody can ask for it afterwards."""
+        self._mesh.connection.forget([self.id])
+
+    def revoke(self, terminate: bool = False, signal: str = "SIGKILL") -> None:
+        """Cancel the task unless it has started; with ``terminate`` also then, by ``signal``."""
+        self._mesh.connection.cancel([self.id], terminate, signal)
+
+    # identity
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.id}>"
+
+    def __eq__(self, other: object) -> bool:
+        return self.id == other.id if isinstance(other, AsyncResult) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self.id)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return AsyncResult, (self.id, self._mesh)
+
+
+class EagerResult(AsyncResult[R]):
+    """The result of a task that ran in this process. It has the interface of ``AsyncResult``."""
+
+    __slots__ = ("_exception", "_result", "_traceback")
+
+    def __init__(self, app: Mesh, outcome: Outcome, result: Any, exception: BaseException | None) -> None:
+        super().__init__(outcome.id, app)
+        self._result = result
+        self._exception = exception
+        self._parts = None
+        self._end = outcome
+
+    def _value(self, propagate: bool) -> Any:
+        if self._exception is None:
+            return self._result
+        if propagate:
+            raise self._exception
+        return self._exception
+
+    def _error(self) -> BaseException:
+        assert self._exception is not None, "asked for the error of a task that succeeded"
+        return self._exception
+
+    def forget(self) -> None:
+        """Nothing was stored, so nothing is forgotten."""
+
+    def revoke(self, terminate: bool = False, signal: str = "SIGKILL") -> None:
+        """It has run already."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return EagerResult, (self._mesh, self._end, self._result, self._exception)

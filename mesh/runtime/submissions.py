@@ -1,0 +1,54 @@
+"""Turns what the user's threads submitted, one by one, into the batches the client machine wants."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from msgspec.structs import replace
+
+from mesh.core.events import TasksSubmitted
+from mesh.model import FunctionCode, TaskOptions, TaskSpec
+
+
+class Submission(NamedTuple):
+    """One task as it was submitted. ``task.option`` is 0; ``chosen``: the user chose the id."""
+
+    options: TaskOptions
+    task: TaskSpec
+    code: FunctionCode | None
+    chosen: bool
+
+
+class Batcher:
+    """Groups submissions in their order. Remembers which functions it handed over, so that each goes out once."""
+
+    def __init__(self) -> None:
+        self._functions: set[str] = set()
+
+    def events(self, submissions: Sequence[Submission]) -> list[TasksSubmitted]:
+        """One event, or several where chosen and made ids take turns."""
+        events: list[TasksSubmitted] = []
+        options: list[TaskOptions] = []
+        tasks: list[TaskSpec] = []
+        functions: list[FunctionCode] = []
+        index: dict[TaskOptions, int] = {}
+        last: TaskOptions | None = None
+        place = 0
+        chosen = submissions[0].chosen if submissions else False
+        for theirs, task, code, is_chosen in submissions:
+            if is_chosen is not chosen:
+                events.append(TasksSubmitted(options, tasks, tuple(functions), chosen))
+                options, tasks, functions, index, last, chosen = [], [], [], {}, None, is_chosen
+            if theirs is not last:  # almost always it is the same object as before
+                last = theirs
+                place = index.setdefault(theirs, len(options))
+                if place == len(options):
+                    options.append(theirs)
+                if code is not None and code.digest not in self._functions:
+                    self._functions.add(code.digest)
+                    functions.append(code)
+            tasks.append(task if place == 0 else replace(task, option=place))
+        if tasks:
+            events.append(TasksSubmitted(options, tasks, tuple(functions), chosen))
+        return events
