@@ -24,6 +24,7 @@ from mesh.runtime.task_output import configure_root, redirect_output
 from nodes.loader import load_functions
 
 PR_SET_PDEATHSIG = 1
+SIGNALS_FOR_THE_AGENT = (signal.SIGINT, signal.SIGTERM)
 
 
 def main() -> int:
@@ -61,16 +62,24 @@ def _live_no_longer_than(agent_pid: int) -> None:
 
 def _ignore_signals_for_the_agent(connection: socket.socket) -> None:
     """Handlers that do nothing, not SIG_IGN: programs that a task starts must not inherit it."""
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in SIGNALS_FOR_THE_AGENT:
         signal.signal(number, lambda *_: None)
 
+    # A task's own child process (multiprocessing) must obey terminate(), from its first moment on, and must not
+    # hold our socket open.
+    def block() -> None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS_FOR_THE_AGENT)
+
+    def unblock() -> None:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS_FOR_THE_AGENT)
+
     def restore_in_child() -> None:
-        # a task's own child process (multiprocessing) must obey terminate(), and not hold our socket open
         signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         connection.close()
+        unblock()
 
-    os.register_at_fork(after_in_child=restore_in_child)
+    os.register_at_fork(before=block, after_in_parent=unblock, after_in_child=restore_in_child)
 
 
 def _leave() -> None:

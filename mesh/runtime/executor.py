@@ -91,9 +91,9 @@ class Executor:
     def _flush(self) -> None:
         with self._sending:
             batch = [self._settled.popleft() for _ in range(len(self._settled))]
-            self._flushed_at = monotonic()
             if not batch:
                 return
+            self._flushed_at = monotonic()
             parts: list[Buffer] = []
             if self._results:
                 for blob in blobs_of(batch):
