@@ -35,7 +35,7 @@ PRAGMA journal_size_limit = 67108864;
 PRAGMA secure_delete = OFF; -- Debian switches it on: each settled batch would be overwritten with zeros
 PRAGMA temp_store = MEMORY;
 PRAGMA cache_size = -65536;
-PRAGMA synchronous = {};
+PRAGMA synchronous = NORMAL; -- until the tables are there: the first commit that is synced syncs all before it
 """
 _FULL = frozenset({"SQLITE_FULL", "SQLITE_IOERR_SHMSIZE"})
 _DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
@@ -112,13 +112,14 @@ class Database:
         # A damaged text must reach the checksum that tells whose it is, not fail on the way.
         connection.text_factory = _decode
         try:
-            connection.executescript(_PRAGMAS.format(_SYNCHRONOUS[level]))
+            connection.executescript(_PRAGMAS)
             if self.path.stat().st_size < CHECKED_BYTES_MAX:
                 found = connection.execute("PRAGMA quick_check(3)").fetchall()
                 if found != [("ok",)]:
                     raise StoreDamaged(f"{self.path}: {'; '.join(text for (text,) in found)}; {_WAY_OUT}")
             prepare(connection, self.path)
             connection.execute("INSERT OR IGNORE INTO meta VALUES (1, 0, 0, 0, 0, 0, 0, ?)", (_checksum(Counters()),))
+            connection.execute(f"PRAGMA synchronous = {_SYNCHRONOUS[level]}")
         except sqlite3.Error as error:
             connection.close()
             raise self._translated(error) from error
