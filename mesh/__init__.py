@@ -1,8 +1,12 @@
-"""A brokerless task mesh: durable tasks, results and code shipping over ZeroMQ."""
+"""A brokerless task mesh: durable tasks, results and code shipping over ZeroMQ.
 
-from mesh.api.app import Mesh
-from mesh.api.result import AsyncResult
-from mesh.api.task import Task
+What users touch is imported when it is first asked for: routers and executors import parts of this package too, and
+do not need it, nor ZeroMQ in an executor.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from mesh.errors import (
     ConfigError,
     MaxRetriesExceededError,
@@ -21,6 +25,11 @@ from mesh.errors import (
     WorkerLostError,
 )
 from mesh.settings import Settings
+
+if TYPE_CHECKING:
+    from mesh.api.app import Mesh
+    from mesh.api.result import AsyncResult
+    from mesh.api.task import Task
 
 __all__ = [
     "AsyncResult",
@@ -43,3 +52,16 @@ __all__ = [
     "UnknownTask",
     "WorkerLostError",
 ]
+
+_API = {"AsyncResult": "mesh.api.result", "Mesh": "mesh.api.app", "Task": "mesh.api.task"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _API:
+        raise AttributeError(f"module 'mesh' has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(_API[name]), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
