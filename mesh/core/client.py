@@ -195,7 +195,7 @@ class ClientMachine:
     def _come_home(self, peer: Peer) -> None:
         """Tell a router what no router has confirmed, and what we wait for."""
         self._sent_functions.clear()
-        in_batches = set()
+        in_batches: set[str] = set()
         for batch in self.batches.values():
             in_batches.update(task.id for task in batch.tasks)
             if batch.retry_at is None:
@@ -322,8 +322,11 @@ class ClientMachine:
     def _wish(self, message: Message) -> None:
         if self.home is not None:
             self._send(self.home, message)
+        elif len(self._wishes) < WISHES_MAX:
+            self._wishes.append(message)
         else:
-            self._wishes = [*self._wishes[-WISHES_MAX + 1 :], message]
+            why = f"{WISHES_MAX} cancels and queries wait for a router already; this one was not kept"
+            self._out.append(PublishRefused("overloaded", why))
 
     def _on_stop_requested(self, event: StopRequested, now: Now) -> None:
         for session in self.routers.values():

@@ -1,79 +1,129 @@
 """Numbers the messages between two nodes, so that a lost, doubled or reordered one is noticed.
 
 ZeroMQ keeps order and loses nothing while a connection lives, and says nothing about what it lost when one dies.
-So every message of a session carries a number. HELLO opens a session with number 0; a doubled message is dropped;
-a gap ends the session, and the HELLO that follows settles what each side holds. With that, no message needs a
-timer of its own: a loss shows at the next message, at the latest at the next heartbeat.
+So every message of a session carries the session and a number. A node opens a session at a router with HELLO; the
+router answers WELCOME; both are number 0 and the rest counts up from 1 each way. A doubled message is dropped; a gap
+ends the session, and the HELLO of the next one settles what each side holds. With that, no message needs a timer of
+its own: a loss shows at the next message, at the latest at the next heartbeat.
 
-Both the real driver and the simulated network use this file; role machines never see a number.
+REFUSE and SAY_HELLO may also be number 0, outside the count: they answer what belongs to no session.
+
+Both the real drivers and the simulated network use this file; role machines never see a number.
 """
 
 from __future__ import annotations
 
-import enum
+from mesh.core.events import MessageReceived
+from mesh.messages import Hello, Message, Refuse, SayHello, Welcome
+from mesh.model import Peer, Role
 
-from mesh.model import Peer
+OUTSIDE = 0
+"""The number of messages that open a session or belong to none."""
 
-
-class Verdict(enum.Enum):
-    """What to do with a message that came."""
-
-    GOOD = "good"
-    OPENING = "opening"  # HELLO or WELCOME: a session begins
-    STALE = "stale"  # doubled, or of an earlier session: drop it
-    BROKEN = "broken"  # no such session, or a gap: it must be opened anew
+Stamp = tuple[int, int]
+"""(session, number)"""
 
 
 class Link:
-    """One session: its number, and the last message number sent and received."""
+    """One session: its number, and the last message numbers sent and received."""
 
-    __slots__ = ("received", "sent", "session")
+    __slots__ = ("received", "sent", "session", "welcomed")
 
     def __init__(self, session: int) -> None:
         self.session = session
         self.sent = -1
         self.received = 0
+        self.welcomed = False
+
+    def stamp(self) -> Stamp:
+        self.sent += 1
+        return self.session, self.sent
 
 
-class Links:
-    """The sessions of one node, by peer."""
+class _Links:
+    """What both ends have in common."""
 
     def __init__(self) -> None:
         self._links: dict[Peer, Link] = {}
-
-    def __contains__(self, peer: Peer) -> bool:
-        return peer in self._links
-
-    def open(self, peer: Peer, session: int) -> None:
-        """Begin a session with ``peer``; the next message sent is number 0."""
-        self._links[peer] = Link(session)
+        self.stale = 0
+        self.broken = 0
 
     def close(self, peer: Peer) -> None:
+        """End the session with ``peer``."""
         self._links.pop(peer, None)
 
-    def stamp(self, peer: Peer) -> tuple[int, int] | None:
-        """(session, number) for the next message to ``peer``; None without a session: it would be lost, drop it."""
+    def _in_order(self, link: Link | None, session: int, number: int) -> bool | None:
+        """True: take it. False: drop it, it is old. None: something is missing, the session is over."""
+        if link is None or session > link.session:
+            self.broken += 1
+            return None
+        if session < link.session or number <= link.received:
+            self.stale += 1
+            return False
+        if number != link.received + 1:
+            self.broken += 1
+            return None
+        link.received = number
+        return True
+
+
+class RouterLinks(_Links):
+    """A router's sessions with the nodes that said HELLO to it."""
+
+    def stamp(self, peer: Peer) -> Stamp | None:
+        """For the next message to ``peer``; None without a session: it is lost, and the next HELLO makes it good."""
         link = self._links.get(peer)
+        return None if link is None else link.stamp()
+
+    def take(
+        self, peer: Peer, session: int, number: int, message: Message, raw: bytes | None, role: Role | None
+    ) -> MessageReceived | SayHello | None:
+        """What a message means: an event for the machine, an answer for the peer (outside the count), or nothing."""
+        link = self._links.get(peer)
+        if type(message) is Hello:
+            if link is not None and session <= link.session:
+                self.stale += 1
+                return None
+            self._links[peer] = Link(session)
+            return MessageReceived(peer, message, raw, role)
+        verdict = self._in_order(link, session, number)
+        if verdict is None:
+            self.close(peer)
+            return SayHello()
+        return MessageReceived(peer, message, raw, role) if verdict else None
+
+
+class NodeLinks(_Links):
+    """A worker's or client's sessions with routers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._session = 0
+
+    def stamp(self, peer: Peer, message: Message) -> Stamp | None:
+        """For the next message to ``peer``: HELLO opens a new session; None where there is none."""
+        if type(message) is Hello:
+            self._session += 1
+            self._links[peer] = Link(self._session)
+        link = self._links.get(peer)
+        return None if link is None else link.stamp()
+
+    def take(self, peer: Peer, session: int, number: int, message: Message) -> MessageReceived | None:
+        """What a message means: an event for the machine, or nothing."""
+        link = self._links.get(peer)
+        if number == OUTSIDE:
+            if link is None or session != link.session or (type(message) is Welcome and link.welcomed):
+                self.stale += 1
+                return None
+            if type(message) is Welcome:
+                link.welcomed = True
+            elif type(message) not in (Refuse, SayHello):
+                return None
+            return MessageReceived(peer, message)
         if link is None:
             return None
-        link.sent += 1
-        return link.session, link.sent
-
-    def judge(self, peer: Peer, session: int, number: int) -> Verdict:
-        """What to do with message ``number`` of ``session``; counts it where it is good."""
-        link = self._links.get(peer)
-        if number == 0:
-            if link is not None and session == link.session and link.received > 0:
-                return Verdict.STALE
-            return Verdict.OPENING
-        if link is None:
-            return Verdict.BROKEN
-        if session != link.session:
-            return Verdict.STALE
-        if number <= link.received:
-            return Verdict.STALE
-        if number != link.received + 1:
+        verdict = self._in_order(link, session, number)
+        if verdict is None or (verdict and not link.welcomed):  # what came before WELCOME overtook it
             self.close(peer)
-            return Verdict.BROKEN
-        link.received = number
-        return Verdict.GOOD
+            return MessageReceived(peer, SayHello())
+        return MessageReceived(peer, message) if verdict else None

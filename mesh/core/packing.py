@@ -21,6 +21,8 @@ def payload_bytes(payload: Payload) -> int:
 
 def pack(items: Sequence[T], size_of: Callable[[T], int]) -> Iterator[Sequence[T]]:
     """``items`` in order, in lists that fit a message each. ``size_of``: bytes of an item's payload."""
+    if not items:
+        return
     if len(items) <= MESSAGE_ITEMS_MAX:
         total = sum(map(size_of, items)) + ITEM_BYTES * len(items)
         if total <= MESSAGE_BYTES_MAX:

@@ -80,8 +80,12 @@ class Lane:
         """One of the tasks is no longer READY; the caller has changed its state."""
         self._removed += 1
         if self._removed > COMPACT_ABOVE and self._removed * 2 > len(self.tasks):
-            self.tasks = deque(task for task in self.tasks if task.state is TaskState.READY)
-            self._removed = 0
+            self.compact()
+
+    def compact(self) -> None:
+        """Drop the removed ones; needed at once for a removed task that may become READY again."""
+        self.tasks = deque(task for task in self.tasks if task.state is TaskState.READY)
+        self._removed = 0
 
     def __iter__(self) -> Iterator[TaskRecord]:
         return (task for task in self.tasks if task.state is TaskState.READY)

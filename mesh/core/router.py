@@ -276,7 +276,7 @@ class RouterMachine:
             del worker.leases[task.id]
         self._return_undelivered(undelivered, now)
         not_yours: list[tuple[str, int]] = []
-        cancelled: list[str] = []
+        claims: list[tuple[TaskRecord, int]] = []
         for task_id, attempt in held.items():
             if task_id in worker.leases:
                 continue
@@ -284,12 +284,12 @@ class RouterMachine:
             if claimed is None or not self._may_adopt(claimed):
                 not_yours.append((task_id, attempt))
                 continue
-            self.table.adopt(claimed, worker.peer, attempt)
+            claims.append((claimed, attempt))
             worker.leases[task_id] = claimed
-            if claimed.rare is not None and claimed.rare.cancelled:
-                cancelled.append(task_id)
+        self.table.adopt(claims, worker.peer)
         if not_yours:
             self._ledger.send(worker.peer, Drop(not_yours))
+        cancelled = [task.id for task, _ in claims if task.rare is not None and task.rare.cancelled]
         if cancelled:
             self._ledger.send(worker.peer, Cancel(cancelled))
 

@@ -163,15 +163,19 @@ class TaskTable:
         task.rarely().started = True
         self._mark(task)
 
-    def adopt(self, task: TaskRecord, worker: Peer, attempt: int) -> None:
-        """``worker`` says that it holds this attempt of a task that nobody else holds."""
-        self.limbo.pop(task.id, None)
-        was_ready = task.state is READY
-        task.move(LEASED)
-        if was_ready:
-            task.kind.lane.remove_one()
-        task.worker = worker
-        task.attempt = attempt
+    def adopt(self, claims: Iterable[tuple[TaskRecord, int]], worker: Peer) -> None:
+        """``worker`` says that it holds these attempts, of tasks that nobody else holds."""
+        lanes = {}
+        for task, attempt in claims:
+            self.limbo.pop(task.id, None)
+            if task.state is READY:
+                task.kind.lane.remove_one()
+                lanes[task.kind.lane.number] = task.kind.lane
+            task.move(LEASED)
+            task.worker = worker
+            task.attempt = attempt
+        for lane in lanes.values():
+            lane.compact()
 
     # coming back
 

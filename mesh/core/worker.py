@@ -285,7 +285,8 @@ class WorkerMachine:
             waiting.append(one)
 
     def _on_recall(self, side: RouterSide, message: Recall, now: Now) -> None:
-        peer, back = side.session.peer, []
+        peer = side.session.peer
+        back: list[Held] = []
         kept: list[Held] = []
         while self.waiting and len(back) < message.count:
             held = self.waiting.pop()
@@ -303,7 +304,7 @@ class WorkerMachine:
         for held in helds:
             attempts.append((held.delivery.id, held.delivery.attempt))
             del self.held[held.delivery.id]
-        if side.session.open and (attempts or recall):
+        if attempts or recall:
             self._send(side.session.peer, Released(attempts, recall))
 
     def _on_drop(self, side: RouterSide, message: Drop, now: Now) -> None:
@@ -591,6 +592,8 @@ class WorkerMachine:
         """Give back what has not started; when nothing is owed any more, or it takes too long, leave."""
         assert self._stopping is not None
         for side in self.routers.values():
+            if not side.session.open:
+                continue  # a HELLO on its way claims what we hold
             peer = side.session.peer
             running = {task_id for executor in self.executors.values() for task_id in executor.chunk}
             self._release(

@@ -1,0 +1,133 @@
+"""One wake-up of a router: handle, send what may go at once, commit, then tell. The order is the promise.
+
+    1. ``RouterMachine.handle``: events and the time in, commands out
+    2. send what does not depend on the commit (deliveries: a crash only means a second delivery)
+    3. write large payloads, commit all records in one go
+    4. send what depends on it: accepted, acknowledged, outcomes
+    5. answer what the machine looked up, which may begin again at 1
+
+A full store holds back 4: the records of this and later wake-ups are kept and tried again, the machine is told to
+accept nothing, and nobody is told anything that is not durable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from mesh.clock import Now
+from mesh.core.commands import (
+    RECORDS,
+    AppendBatch,
+    Command,
+    DropPeer,
+    LookUpFunction,
+    LookUpOutcomes,
+    Record,
+    Send,
+)
+from mesh.core.events import Event, FunctionLookedUp, OutcomesLookedUp, StoreFilled, StoreFreed
+from mesh.core.router import RouterMachine
+from mesh.errors import StoreFull
+from mesh.messages import Message, Submit
+from mesh.model import Peer
+from mesh.store.base import Store
+
+RETRY_S = 0.5  # between two tries of a commit that had no room
+
+
+class RouterStep:
+    """Runs one router machine on one store; ``send`` and ``drop`` are the transport's."""
+
+    def __init__(
+        self,
+        machine: RouterMachine,
+        store: Store,
+        *,
+        encode_submit: Callable[[Submit], bytes],
+        send: Callable[[Peer, Message], None],
+        drop: Callable[[Peer], None],
+    ) -> None:
+        self.machine = machine
+        self.store = store
+        self._encode_submit = encode_submit
+        self._send = send
+        self._drop = drop
+        self._records: list[Record] = []  # not yet durable
+        self._later: list[Command] = []  # waits for them
+        self._questions: list[LookUpOutcomes | LookUpFunction] = []
+        self._retry_at: float | None = None
+
+    def step(self, events: Sequence[Event], now: Now) -> None:
+        """One wake-up. Raises ``StoreError`` for what cannot be mended by waiting."""
+        while True:
+            self._sort(self.machine.handle(events, now))
+            if not self._commit(now):
+                return
+            later, self._later = self._later, []
+            for command in later:
+                if isinstance(command, Send):
+                    self._send(command.peer, command.message)
+                elif isinstance(command, DropPeer):
+                    self._drop(command.peer)
+            events = self._answers()
+            if not events:
+                return
+
+    def next_deadline(self) -> float | None:
+        """The monotonic second at which ``step`` must be called even if nothing happens."""
+        deadline = self.machine.next_deadline()
+        if self._retry_at is None:
+            return deadline
+        return self._retry_at if deadline is None else min(deadline, self._retry_at)
+
+    def _sort(self, commands: Sequence[Command]) -> None:
+        for command in commands:
+            if isinstance(command, Send):
+                if command.after_commit:
+                    self._later.append(command)
+                else:
+                    self._send(command.peer, command.message)
+            elif isinstance(command, AppendBatch):
+                raw = self._encode_submit(command.submit) if command.raw is None else command.raw
+                self._records.append(replace(command, raw=raw))
+            elif isinstance(command, RECORDS):
+                self._records.append(command)
+            elif isinstance(command, (LookUpOutcomes, LookUpFunction)):
+                self._questions.append(command)
+            elif isinstance(command, DropPeer):
+                self._later.append(command)
+            else:
+                raise AssertionError(f"a router does not know how to {command}")
+
+    def _commit(self, now: Now) -> bool:
+        """Make everything durable; False while there is no room."""
+        if not self._records:
+            return True
+        if self._retry_at is not None and now.mono < self._retry_at:
+            return False
+        try:
+            self.store.commit(self._records)
+        except StoreFull as full:
+            if self._retry_at is None:
+                self._sort(self.machine.handle([StoreFilled(f"the store is full: {full}")], now))
+            self._retry_at = now.mono + RETRY_S
+            return False
+        self._records = []
+        if self._retry_at is not None:
+            self._retry_at = None
+            self._sort(self.machine.handle([StoreFreed()], now))
+            return self._commit(now)
+        return True
+
+    def _answers(self) -> list[Event]:
+        questions, self._questions = self._questions, []
+        answers: list[Event] = []
+        for question in questions:
+            if isinstance(question, LookUpOutcomes):
+                found = self.store.outcomes(question.ids)
+                answers.append(OutcomesLookedUp(question.peer, question.ids, found, question.submit, question.raw))
+            else:
+                code = self.store.function(question.digest)
+                answers.append(FunctionLookedUp(question.peer, question.digest, code))
+        return answers
