@@ -75,6 +75,7 @@ class Mesh:
         self.control = Control(self)
         self.new_id = TaskIds()
         self.open_connection: Connection | None = None
+        self.connector: Callable[[], Connection] = self._connect  # ``mesh.testing`` puts another in its place
         self.callbacks_lock = threading.Lock()
         self._connecting = threading.Lock()
         self._shipped = Shipped()
@@ -359,11 +360,10 @@ class Mesh:
                 if self._is_closed:
                     raise ConfigError("this app is closed; make a new one")
                 if self.open_connection is None:
-                    self.open_connection = self.connect()
+                    self.open_connection = self.connector()
         return self.open_connection
 
-    def connect(self) -> Connection:
-        """Make a connection; ``mesh.testing`` puts another in its place."""
+    def _connect(self) -> Connection:
         settings, environ = self.settings, os.environ
         transport = DealerTransport(outbox_bytes_max=settings.outbox_bytes_max)
 

@@ -10,7 +10,6 @@ Results are held weakly: by id, in ``_handles``. A handle that is dropped before
 
 from __future__ import annotations
 
-import atexit
 import logging
 import os
 import threading
@@ -48,6 +47,7 @@ from mesh.errors import MeshError, Overloaded, Refused, Unavailable, UnknownTask
 from mesh.messages import Accepted, SayHello, Submit, Welcome
 from mesh.model import Blob, FunctionCode, Outcome, Payload, Peer, TaskOptions, TaskSpec
 from mesh.runtime.channels import Buffer, RouterChannels, Transport
+from mesh.runtime.exiting import call_at_exit
 from mesh.runtime.finding import Finder
 from mesh.runtime.submissions import Batcher, Submission
 from mesh.settings import Settings
@@ -108,6 +108,7 @@ class Connection:
 
         self._sleeping = False
         self._closing = False
+        self._ended = "this app is closed"
         self._changed = threading.Condition()
         self._waiting = 0  # threads that wait for ``_changed``
 
@@ -125,7 +126,7 @@ class Connection:
         self._thread = threading.Thread(target=self._run, name="mesh-connection", daemon=True)
         self._thread.start()
         self._finder.start()
-        atexit.register(self.close)
+        self._forget_exit = call_at_exit(self.close)
 
     # what the user's threads call
 
@@ -150,7 +151,7 @@ class Connection:
         ):
             self._wait_for_room()
         if self._closing:
-            raise Unavailable("this app is closed: nothing can be submitted any more")
+            raise Unavailable(f"{self._ended}: nothing can be submitted any more")
         payload = task.payload
         if isinstance(payload, Blob):
             self._keep_parts(payload, parts)
@@ -181,7 +182,10 @@ class Connection:
         return handle.id in self._foreign or handle.id not in self._handles
 
     def forget(self, ids: Sequence[str]) -> None:
-        """Let the mesh forget these outcomes."""
+        """Let the mesh forget these outcomes; handles that still wait for them wait for nothing until asked again."""
+        for task_id in ids:
+            self._handles.pop(task_id, None)
+            self._foreign.discard(task_id)
         self._ask(ResultsForgotten(list(ids), drop=True))
 
     def cancel(self, ids: Sequence[str], terminate: bool = False, signal: str = "SIGKILL") -> None:
@@ -246,7 +250,7 @@ class Connection:
 
     def close(self, flush_s: float | None = None) -> None:
         """Hand over what is submitted, for up to ``flush_s`` (default ``exit_flush_s``) seconds, and disconnect."""
-        atexit.unregister(self.close)
+        self._forget_exit()
         if self._closing or os.getpid() != self._pid:
             return
         left = len(self._submissions) + self._machine.unaccepted
@@ -304,7 +308,7 @@ class Connection:
             try:
                 while not condition():
                     if self._closing or not self._thread.is_alive():
-                        raise Unavailable("this app is closed")
+                        raise Unavailable(self._ended)
                     remaining = POLL_S if deadline is None else deadline - time.monotonic()
                     if remaining <= 0:
                         return False
@@ -324,12 +328,12 @@ class Connection:
             self._leave()
         except BaseException as error:
             log.exception("the connection's thread failed; nothing more will be sent or received")
-            self._tried = f"the connection's thread failed: {error!r}"
+            self._ended = f"the connection's thread failed ({error!r})"
         finally:
             self._closing = True
             self._finder.close()
             self._transport.close()
-            self._fail_all(Unavailable("the connection was closed before the task's result came"))
+            self._fail_all(Unavailable(f"{self._ended} before the task's result came"))
             self._notify()
 
     def _leave(self) -> None:
@@ -446,7 +450,8 @@ class Connection:
             # A bounded bite: what came from the network must not wait for a long backlog.
             bite = submissions[: 2 * self._settings.batch_tasks_max]
             del submissions[: len(bite)]
-            self._fresh_bytes = sum(_size(s.task.payload) for s in submissions) if submissions else 0
+            taken = sum(_size(submission.task.payload) for submission in bite)
+            self._fresh_bytes = max(0, self._fresh_bytes - taken) if submissions else 0
             self._taken += len(bite)
             events += self._batcher.events(bite)
         while self._requests:
@@ -534,6 +539,8 @@ class Connection:
             self._changed.notify_all()
 
     def _lose(self, peer: Peer) -> None:
+        if peer in self._welcomed:
+            log.warning("the connection to a router was lost; connecting again by itself")
         self._welcomed.discard(peer)
         self._channels.close(peer)
         if not self._welcomed:
