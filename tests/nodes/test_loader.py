@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from mesh.errors import ConfigError
+from nodes.loader import load_app, load_functions
+
+APP = """
+class App:
+    main = "demo"
+    def __init__(self, **tasks):
+        self.tasks = tasks
+{name} = App(f=len)
+"""
+
+Write = Callable[[str, str], None]
+
+
+@pytest.fixture
+def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Write]:
+    """Writes modules into a fresh current directory; what they import is forgotten afterwards."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    before = set(sys.modules)
+
+    def write(path: str, text: str) -> None:
+        file = tmp_path / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+
+    yield write
+    for name in set(sys.modules) - before:
+        del sys.modules[name]
+
+
+@pytest.mark.parametrize(
+    ("path", "name", "spec"),
+    [
+        ("tasks_a.py", "app", "tasks_a"),
+        ("tasks_a.py", "app", "tasks_a:app"),
+        ("tasks_a.py", "app", "tasks_a.app"),
+        ("tasks_a.py", "celery", "tasks_a"),
+        ("tasks_a.py", "anything", "tasks_a"),
+        ("tasks_a.py", "anything", "tasks_a:anything"),
+        ("proj_a/__init__.py", "app", "proj_a"),
+        ("proj_a/app.py", "app", "proj_a"),
+        ("proj_a/app.py", "app", "proj_a.app"),
+        ("proj_a/mesh.py", "app", "proj_a"),
+        ("proj_a/celery.py", "app", "proj_a"),
+        ("proj_a/sub/work.py", "app", "proj_a.sub.work"),
+    ],
+)
+def test_an_app_is_found_where_celery_finds_it(write: Write, path: str, name: str, spec: str) -> None:
+    write("proj_a/__init__.py", "")
+    write("proj_a/sub/__init__.py", "")
+    write(path, APP.format(name=name))
+
+    assert load_functions(spec, []) == {"f": len}
+
+
+def test_included_modules_are_imported_before_the_tasks_are_listed(write: Write) -> None:
+    write("tasks_b.py", APP.format(name="app") + "\napp.include = ['more_b']\n")
+    write("more_b.py", "from tasks_b import app\napp.tasks['g'] = max\n")
+    write("third_b.py", "from tasks_b import app\napp.tasks['h'] = min\n")
+
+    assert load_functions("tasks_b", ["third_b"]) == {"f": len, "g": max, "h": min}
+
+
+def test_without_an_app_there_are_no_task_functions(write: Write) -> None:
+    assert load_functions(None, []) == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "spec", "said"),
+    [
+        ("", "missing_c", "there is no module 'missing_c'"),
+        ("", "missing_c.app", "there is no module 'missing_c'"),
+        ("", "tasks_c.deeper.app", "there is no module 'tasks_c.deeper'"),
+        ("x = 1", "tasks_c", "found no app in module tasks_c"),
+        ("x = 1", "tasks_c:x", "has no app called 'x'"),
+        ("\nimport missing_library", "tasks_c", "tasks_c.py:2: ModuleNotFoundError: No module named 'missing_library'"),
+        ("\n\nx = 1 +", "tasks_c", "tasks_c.py:3: SyntaxError: invalid syntax"),
+        ("def f():\n    raise ValueError('two\\nlines')\nf()", "tasks_c", "tasks_c.py:2: ValueError: two lines"),
+        ("import sys\nsys.exit(2)", "tasks_c", "tasks_c.py:2: SystemExit: 2"),
+        (APP.format(name="one") + "two = App()", "tasks_c", "has 2 apps"),
+    ],
+)
+def test_what_cannot_be_loaded_is_said_in_one_line(write: Write, text: str, spec: str, said: str) -> None:
+    write("tasks_c.py", text)
+
+    with pytest.raises(ConfigError) as caught:
+        load_app(spec)
+
+    assert said in str(caught.value)
+    assert f"-A {spec}" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_included_module_is_named_by_its_option(write: Write) -> None:
+    with pytest.raises(ConfigError, match="-I missing_d: there is no module"):
+        load_functions(None, ["missing_d"])
+
+
+def test_a_real_app_is_found(write: Write) -> None:
+    write("tasks_e.py", "from mesh import Mesh\nwork = Mesh('e')\n@work.task\ndef f(): ...\n")
+
+    assert list(load_functions("tasks_e", [])) == ["tasks_e.f"]
