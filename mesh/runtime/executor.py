@@ -34,7 +34,7 @@ from mesh.runtime.executor_frames import (
     decode_from_agent,
     encode_frame,
     send_blocking,
-    split_parts,
+    split_buffers,
 )
 from mesh.wire.parts import Buffer
 
@@ -137,7 +137,7 @@ class Executor:
             case Code():
                 payload = message.code.payload
                 blobs = [payload] if isinstance(payload, Blob) else []
-                self._runner.add_function(message.code, [p for parts in split_parts(raw, blobs) for p in parts])
+                self._runner.add_function(message.code, [b for buffers in split_buffers(raw, blobs) for b in buffers])
             case Reclaim():
                 self._reclaim()
             case Stop():
@@ -148,7 +148,7 @@ class Executor:
         if not raw:
             self._pending.extend([(delivery, options[delivery.option], ()) for delivery in chunk.tasks])
             return
-        parts = iter(split_parts(raw, [d.payload for d in chunk.tasks if isinstance(d.payload, Blob)]))
+        parts = iter(split_buffers(raw, [d.payload for d in chunk.tasks if isinstance(d.payload, Blob)]))
         for delivery in chunk.tasks:
             own = next(parts) if isinstance(delivery.payload, Blob) else ()
             self._pending.append((delivery, options[delivery.option], own))

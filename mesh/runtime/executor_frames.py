@@ -16,7 +16,7 @@ import msgspec
 from msgspec import Struct
 
 from mesh.model import Blob, Delivery, FunctionCode, Settlement, TaskOptions
-from mesh.wire.parts import Buffer, cut
+from mesh.wire.parts import Buffer
 
 HEADER = struct.Struct("<IQ")
 RECEIVE_BYTES = 64 << 10
@@ -122,16 +122,16 @@ def blobs_of(settlements: Iterable[Settlement]) -> Iterator[Blob]:
             yield settlement.retry.payload
 
 
-def split_parts(raw: memoryview, blobs: Iterable[Blob]) -> list[list[Buffer]]:
-    """The parts of each blob, as views of ``raw``."""
+def split_buffers(raw: memoryview, blobs: Iterable[Blob]) -> list[list[Buffer]]:
+    """The buffers of each blob, whole, as views of ``raw``."""
     found: list[list[Buffer]] = []
     at = 0
     for blob in blobs:
-        parts: list[Buffer] = []
+        buffers: list[Buffer] = []
         for size in blob.sizes:
-            parts += cut(raw[at : at + size])
+            buffers.append(raw[at : at + size])
             at += size
-        found.append(parts)
+        found.append(buffers)
     assert at == len(raw), f"a frame with {len(raw)} bytes of parts whose blobs hold {at}"
     return found
 

@@ -33,11 +33,11 @@ from mesh.runtime.executor_frames import (
     Reclaimed,
     Stop,
     blobs_of,
-    split_parts,
+    split_buffers,
 )
 from mesh.runtime.executor_process import ExecutorProcess
 from mesh.settings import Settings
-from mesh.wire.parts import Buffer
+from mesh.wire.parts import Buffer, cut
 
 PoolCommand = StartExecutor | RunChunk | GiveFunction | ReclaimChunk | StopExecutor | KillExecutor
 
@@ -178,7 +178,8 @@ class ExecutorPool:
             case Done(settlements=settlements):
                 if raw:
                     blobs = list(blobs_of(settlements))
-                    self.blobs_out.update(zip([b.key for b in blobs], split_parts(raw, blobs)))
+                    for blob, buffers in zip(blobs, split_buffers(raw, blobs)):
+                        self.blobs_out[blob.key] = [part for buffer in buffers for part in cut(buffer)]
                 return ExecutorSettled(number, settlements)
             case Reclaimed(ids=ids):
                 return ExecutorReclaimed(number, ids)

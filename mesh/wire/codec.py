@@ -27,7 +27,7 @@ from mesh.messages import (
 )
 from mesh.model import Blob, Settlement
 from mesh.wire.frames import FRAMES_MAX, HEADER_BYTES, check_version, read_header, write_header
-from mesh.wire.parts import Buffer, group
+from mesh.wire.parts import PART_BYTES_MAX, Buffer, group
 
 FROM_NODE: tuple[type[Message], ...] = get_args(FromNode)
 FROM_ROUTER: tuple[type[Message], ...] = get_args(FromRouter)
@@ -141,7 +141,7 @@ def _check_options(tasks: Sequence[Any], known: range | dict[int, Any]) -> None:
 
 def _with_parts(blobs: list[Blob], frames: Sequence[Buffer]) -> list[tuple[Blob, list[Buffer]]]:
     sizes = list(chain.from_iterable(blob.sizes for blob in blobs))
-    buffers = iter(group(sizes, frames[1:]))
+    buffers = iter(group(sizes, frames[1:], PART_BYTES_MAX))
     return [(blob, [part for _ in blob.sizes for part in next(buffers)]) for blob in blobs]
 
 

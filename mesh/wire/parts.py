@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Sequence
 
 from mesh.errors import ProtocolError
@@ -18,8 +19,11 @@ def cut(buffer: Buffer) -> list[Buffer]:
     return [view[start : start + PART_BYTES_MAX] for start in range(0, view.nbytes, PART_BYTES_MAX)]
 
 
-def group(sizes: Sequence[int], parts: Iterable[Buffer]) -> list[list[Buffer]]:
-    """The parts of each buffer. Raises ``ProtocolError`` when they are not exactly the bytes announced."""
+def group(sizes: Sequence[int], parts: Iterable[Buffer], part_max: int = sys.maxsize) -> list[list[Buffer]]:
+    """The parts of each buffer. Raises ``ProtocolError`` when they are not exactly the bytes announced.
+
+    ``part_max`` bounds those from the wire; within a host a buffer may come whole.
+    """
     groups: list[list[Buffer]] = []
     source = iter(parts)
     for size in sizes:
@@ -30,8 +34,8 @@ def group(sizes: Sequence[int], parts: Iterable[Buffer]) -> list[list[Buffer]]:
             if part is None:
                 raise ProtocolError(f"a payload's parts end {missing} bytes early")
             length = memoryview(part).nbytes
-            if not 0 < length <= min(missing, PART_BYTES_MAX):
-                raise ProtocolError(f"a part of {length} bytes where 1 to {min(missing, PART_BYTES_MAX)} are due")
+            if not 0 < length <= min(missing, part_max):
+                raise ProtocolError(f"a part of {length} bytes where 1 to {min(missing, part_max)} are due")
             mine.append(part)
             missing -= length
         groups.append(mine)

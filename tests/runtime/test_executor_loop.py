@@ -27,7 +27,7 @@ from mesh.runtime.executor_frames import (
     decode_from_executor,
     encode_frame,
     send_blocking,
-    split_parts,
+    split_buffers,
 )
 from mesh.wire.functions import pack_function
 from mesh.wire.parts import Buffer
@@ -68,7 +68,7 @@ class Agent:
                 if isinstance(frame, Done):
                     self.settlements += frame.settlements
                     blobs = list(blobs_of(frame.settlements))
-                    self.blobs.update(zip([b.key for b in blobs], split_parts(raw, blobs)))
+                    self.blobs.update(zip([b.key for b in blobs], split_buffers(raw, blobs)))
 
     def wait_settled(self, count: int) -> list[Settlement]:
         self.wait_for(lambda: len(self.settlements) >= count)
