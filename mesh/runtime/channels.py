@@ -45,8 +45,10 @@ class RouterChannels:
     def send(self, peer: Peer, message: Message) -> None:
         """Send ``message``. Without a session it is lost: the next HELLO brings everything that matters again."""
         stamp = self._links.stamp(peer, message)
+        if stamp is None:
+            return
         # The transport refuses where the connection is gone or cut, and reports that with the next ``receive``.
-        if stamp is not None and not self._transport.send(peer, encode(message, *stamp, self._parts_of)):
+        if not self._transport.send(peer, encode(message, *stamp, self._parts_of)):
             self._links.close(peer)
 
     def close(self, peer: Peer) -> None:

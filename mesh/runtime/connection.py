@@ -4,8 +4,7 @@ Handing over a task must cost the caller next to nothing, so no lock is taken: t
 and set dictionary entries, each atomic under the interpreter's lock, and wake the loop only when it sleeps. The loop
 first says that it sleeps and then looks at the list; a caller first appends and then looks whether the loop sleeps.
 
-Results are held weakly: by id, in ``_handles``. A handle that is dropped before its task is finished leaves its id in
-``dropped``, where the loop finds it.
+Who waits for a result is in ``mesh.runtime.handles``, where the routers are in ``mesh.runtime.routers``.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from itertools import count
-from typing import Any, Protocol
+from typing import Any
 
 from mesh.clock import Clock, SystemClock
 from mesh.core.client import ClientMachine
@@ -43,29 +42,19 @@ from mesh.core.events import (
     StopRequested,
     TasksCancelled,
 )
-from mesh.errors import MeshError, Overloaded, Refused, Unavailable, UnknownTask
+from mesh.errors import Overloaded, Unavailable, UnknownTask
 from mesh.messages import Accepted, SayHello, Submit, Welcome
-from mesh.model import Blob, FunctionCode, Outcome, Payload, Peer, TaskOptions, TaskSpec
+from mesh.model import Blob, FunctionCode, Payload, Peer, TaskOptions, TaskSpec
 from mesh.runtime.channels import Buffer, RouterChannels, Transport
 from mesh.runtime.exiting import call_at_exit
-from mesh.runtime.finding import Finder
+from mesh.runtime.flushing import Flush, Lost, rejection
+from mesh.runtime.handles import Handle, Handles
+from mesh.runtime.routers import POLL_S, Routers
 from mesh.runtime.submissions import Batcher, Submission
 from mesh.settings import Settings
 from mesh.wire.codec import blobs_of
 
-POLL_S = 0.25  # how often a waiting thread looks whether there is still hope of a router
-
 log = logging.getLogger("mesh.connection")
-
-
-class Handle(Protocol):
-    """What waits for the outcome of a task."""
-
-    id: str
-
-    def settle(self, end: Outcome | MeshError, parts: Sequence[Buffer] | None = None) -> None:
-        """Take the outcome, or why there will be none. Called on the connection's thread."""
-        ...
 
 
 class Connection:
@@ -87,9 +76,11 @@ class Connection:
         self._settings = settings
         self._transport = transport
         self._clock = clock or SystemClock()
-        self._connect = connect
+        self._routers = Routers(settings, transport, connect, find)
+        self._handles = Handles()
+        self._waiting_for = self._handles.by_id
+        self.dropped = self._handles.dropped
         self._channels = RouterChannels(transport, self._parts_of)
-        self._finder = Finder(find, self._on_found)
         self._batcher = Batcher()
         self._pid = os.getpid()
 
@@ -98,11 +89,6 @@ class Connection:
         self._fresh_bytes = 0  # of payloads in ``_submissions``; a lost update under threads lasts until they are taken
         self._requests: deque[Event] = deque()
         self._parts: dict[str, Sequence[Buffer]] = {}  # large payloads on their way out, by key
-        self._found: deque[tuple[list[str], bool]] = deque()  # endpoints; whether they are all there are
-        self.dropped: deque[str] = deque()
-
-        self._handles: dict[str, weakref.ref[Any]] = {}
-        self._foreign: set[str] = set()  # ids among them that this process did not submit
         self._replies: dict[int, bytes | None] = {}
         self._next_request = count(1).__next__
 
@@ -112,20 +98,14 @@ class Connection:
         self._changed = threading.Condition()
         self._waiting = 0  # threads that wait for ``_changed``
 
-        self._peers: dict[str, Peer] = {}  # by endpoint
-        self._welcomed: set[Peer] = set()
         self._blobs_of_batch: dict[int, list[str]] = {}
-        self._tried = "still looking for a router"
-        self._started = time.monotonic()
-        self._ever_connected = False
-        self._refused: str | None = None
-        self._lost: _Lost | None = None
+        self._lost: Lost | None = None
         self._taken = 0  # submissions the machine was given
-        self._flushes: list[_Flush] = []
+        self._flushes: list[Flush] = []
 
         self._thread = threading.Thread(target=self._run, name="mesh-connection", daemon=True)
         self._thread.start()
-        self._finder.start()
+        self._routers.start()
         self._forget_exit = call_at_exit(self.close)
 
     # what the user's threads call
@@ -150,42 +130,35 @@ class Connection:
             or self._fresh_bytes + machine.unaccepted_bytes >= settings.submit_bytes_max
         ):
             self._wait_for_room()
-        if self._closing:
-            raise Unavailable(f"{self._ended}: nothing can be submitted any more")
         payload = task.payload
         if isinstance(payload, Blob):
             self._keep_parts(payload, parts)
         else:
             self._fresh_bytes += len(payload)
         if handle is not None:
-            self._handles[task.id] = weakref.ref(handle)
+            self._waiting_for[task.id] = weakref.ref(handle)
         submissions.append(Submission(options, task, code, chosen))
         if self._sleeping:
             self._sleeping = False
             self._transport.wake()
+        if self._closing:  # looked at last: the loop may have ended since we began
+            raise Unavailable(f"{self._ended}: nothing can be submitted any more")
 
     def watch(self, handle: Handle) -> None:
         """Have ``handle`` told of its task's outcome, whoever submitted it."""
-        reference = self._handles.get(handle.id)
-        known = reference() if reference is not None else None
-        if known is handle:
-            return
-        if known is not None:  # two handles of one task: the later one hears it from the earlier one
-            known.share(handle)
-            return
-        self._handles[handle.id] = weakref.ref(handle)
-        self._foreign.add(handle.id)
-        self._ask(ResultsWatched([handle.id]))
+        if self._handles.watch(handle):
+            self._ask(ResultsWatched([handle.id]))
+            if self._closing:
+                raise Unavailable(f"{self._ended}: no result can come any more")
 
     def is_foreign(self, handle: Handle) -> bool:
         """Whether this process did not submit the task of ``handle``."""
-        return handle.id in self._foreign or handle.id not in self._handles
+        return self._handles.is_foreign(handle.id)
 
     def forget(self, ids: Sequence[str]) -> None:
         """Let the mesh forget these outcomes; handles that still wait for them wait for nothing until asked again."""
         for task_id in ids:
-            self._handles.pop(task_id, None)
-            self._foreign.discard(task_id)
+            self._handles.forget(task_id)
         self._ask(ResultsForgotten(list(ids), drop=True))
 
     def cancel(self, ids: Sequence[str], terminate: bool = False, signal: str = "SIGKILL") -> None:
@@ -213,8 +186,9 @@ class Connection:
         Raises ``Overloaded`` or ``Unavailable`` when something was rejected since the last flush, or when something
         is still not accepted after ``timeout`` seconds.
         """
-        flush = _Flush(self._taken + len(self._submissions))
+        flush = Flush()
         self._flushes.append(flush)
+        self._wake()
         if not self._wait_until(lambda: flush.batches == set(), timeout):
             flush.batches = set()
             left = len(self._submissions) + self._machine.unaccepted
@@ -224,29 +198,16 @@ class Connection:
             raise lost.error()
 
     def patience(self, deadline: float | None) -> float:
-        """Seconds a thread may wait in one go for something that a router must do; -1 for as long as it takes."""
-        remaining = -1.0 if deadline is None else max(0.0, deadline - time.monotonic())
-        if self._welcomed:
-            return remaining
-        return POLL_S if remaining < 0 else min(POLL_S, remaining)
+        """See ``Routers.patience``."""
+        return self._routers.patience(deadline)
 
     def raise_if_hopeless(self) -> None:
-        """Raise ``Refused`` when a router did, ``Unavailable`` when none was ever found in ``connect_timeout_s``."""
-        if self._refused is not None and not self._welcomed:
-            raise Refused(self._refused)
-        waited = time.monotonic() - self._started
-        if not self._ever_connected and waited >= self._settings.connect_timeout_s:
-            raise Unavailable(self.situation())
+        """See ``Routers.raise_if_hopeless``."""
+        self._routers.raise_if_hopeless()
 
     def situation(self) -> str:
-        """Whether there is a router, and what was tried to find one; for people."""
-        if self._refused is not None and not self._welcomed:
-            return f"the router refused this client: {self._refused}"
-        if self._welcomed:
-            return f"connected to {len(self._welcomed)} router{'s' * (len(self._welcomed) > 1)}"
-        lost = "the connection to the router was lost" if self._ever_connected else "no router found"
-        waited = time.monotonic() - self._started
-        return f"{lost} for mesh {self._settings.mesh!r} ({waited:.1f} s). {self._tried}"
+        """See ``Routers.situation``."""
+        return self._routers.situation()
 
     def close(self, flush_s: float | None = None) -> None:
         """Hand over what is submitted, for up to ``flush_s`` (default ``exit_flush_s``) seconds, and disconnect."""
@@ -262,13 +223,16 @@ class Connection:
             if left:
                 log.error("%d tasks were not accepted in %g s and are LOST; %s", left, limit, self.situation())
         self._closing = True
-        self._finder.close()
+        self._routers.close()
         self._transport.wake()
         if threading.current_thread() is not self._thread:
             self._thread.join(timeout=5.0)
 
     def _ask(self, event: Event) -> None:
         self._requests.append(event)
+        self._wake()
+
+    def _wake(self) -> None:
         if self._sleeping:
             self._sleeping = False
             self._transport.wake()
@@ -296,7 +260,7 @@ class Connection:
             return
         waiting = len(self._submissions) + machine.unaccepted
         text = f"{waiting} tasks wait to be accepted for {settings.submit_timeout_s:g} s; nothing was taken"
-        if self._welcomed:
+        if self._routers.welcomed:
             raise Overloaded(f"{text}; {self.situation()}")
         raise Unavailable(f"{text}; {self.situation()}")
 
@@ -331,9 +295,9 @@ class Connection:
             self._ended = f"the connection's thread failed ({error!r})"
         finally:
             self._closing = True
-            self._finder.close()
+            self._routers.close()
             self._transport.close()
-            self._fail_all(Unavailable(f"{self._ended} before the task's result came"))
+            self._handles.fail_all(Unavailable(f"{self._ended} before the task's result came"))
             self._notify()
 
     def _leave(self) -> None:
@@ -345,7 +309,7 @@ class Connection:
         arrivals = self._transport.receive(self._pause_s())
         self._sleeping = False
         events = self._collect_arrivals(arrivals)
-        self._connect_to_found()
+        self._routers.connect_to_found()
         self._collect_work(events)
         now = self._clock.now()
         for command in self._machine.handle(events, now):
@@ -362,6 +326,8 @@ class Connection:
     def _advance_flushes(self) -> None:
         batches = self._machine.batches
         for flush in list(self._flushes):
+            if flush.goal is None:
+                flush.goal = self._taken + len(self._submissions)
             if flush.batches is None:
                 if self._taken < flush.goal:
                     continue
@@ -372,7 +338,7 @@ class Connection:
 
     def _pause_s(self) -> float:
         self._sleeping = True
-        if self._submissions or self._requests or self._found or self._closing or self._has_new_flush():
+        if self._submissions or self._requests or self._routers.has_news or self._closing or self._has_new_flush():
             return 0.0
         deadline = self._machine.next_deadline()
         if deadline is None:
@@ -392,8 +358,7 @@ class Connection:
             events.append(PeerLost(peer))
         events += [RouterFound(peer) for peer in arrivals.connected]
         for problem in arrivals.problems:
-            log.warning("%s", problem.text)
-            self._tried = problem.text
+            self._routers.note(problem.text)
         return events
 
     def _look_at(self, event: MessageReceived) -> None:
@@ -405,44 +370,9 @@ class Connection:
                     for key in self._blobs_of_batch.pop(batch, ()):
                         self._parts.pop(key, None)
         elif type(message) is Welcome:
-            self._welcomed.add(event.peer)
-            self._ever_connected = True
-            self._refused = None
-            self._finder.pause()
-            if message.routers:
-                self._found.append((message.routers, False))
+            self._routers.welcome(event.peer, message.routers)
         elif type(message) is SayHello:
-            self._welcomed.discard(event.peer)
-
-    def _connect_to_found(self) -> None:
-        while self._found:
-            endpoints, complete = self._found.popleft()
-            if complete:
-                self._disconnect_all_but(endpoints)
-            for endpoint in endpoints:
-                if endpoint in self._peers:
-                    continue
-                try:
-                    self._peers[endpoint] = self._connect(endpoint)
-                except MeshError as error:  # no key: somebody may type `mesh join` while we wait
-                    if self._tried != str(error):
-                        log.warning("%s", error)
-                    self._tried = str(error)
-
-    def _disconnect_all_but(self, endpoints: Sequence[str]) -> None:
-        """Routers come back at other addresses: do not knock at the old ones for ever."""
-        for endpoint, peer in list(self._peers.items()):
-            if peer not in self._welcomed and endpoint not in endpoints:
-                del self._peers[endpoint]
-                self._transport.disconnect(peer)
-
-    def _on_found(self, endpoints: list[str], tried: str) -> None:
-        """On the finder's thread: tell the loop."""
-        if not self._welcomed and not endpoints:
-            self._tried = tried
-        if endpoints:
-            self._found.append((endpoints, True))
-            self._transport.wake()
+            self._routers.unwelcome(event.peer)
 
     def _collect_work(self, events: list[Event]) -> None:
         submissions = self._submissions
@@ -457,40 +387,27 @@ class Connection:
         while self._requests:
             events.append(self._requests.popleft())
         if self.dropped:
-            self._forget_dropped(events)
-
-    def _forget_dropped(self, events: list[Event]) -> None:
-        handles, dropped = self._handles, self.dropped
-        gone = []
-        for _ in range(len(dropped)):
-            task_id = dropped.popleft()
-            reference = handles.get(task_id)
-            if reference is not None and reference() is None:
-                del handles[task_id]
-                self._foreign.discard(task_id)
-                gone.append(task_id)
-        if gone:
-            events.append(ResultsForgotten(gone))
+            gone = self._handles.take_dropped()
+            if gone:
+                events.append(ResultsForgotten(gone))
 
     def _apply(self, command: Command) -> None:
         kind = type(command)
         if kind is Send:
             self._send(command)  # type: ignore[arg-type]
         elif isinstance(command, PublishOutcomes):
-            self._publish(command.outcomes)
+            self._handles.publish(command.outcomes, self._channels.parts)
         elif isinstance(command, PublishRejected):
             self._on_rejected(command)
         elif isinstance(command, PublishUnknown):
             for task_id in command.ids:
                 error = UnknownTask(f"no router knows task {task_id}: never accepted, or its result is kept no longer")
-                self._settle(task_id, error)
+                self._handles.fail(task_id, error)
         elif isinstance(command, PublishReply):
             if command.request in self._replies:
                 self._replies[command.request] = command.body
         elif isinstance(command, PublishRefused):
-            log.error("a router refuses: %s", command.reason)
-            if not self._welcomed:
-                self._refused = command.reason
+            self._routers.refuse(command.reason)
         elif isinstance(command, DropPeer):
             self._lose(command.peer)
 
@@ -502,83 +419,21 @@ class Connection:
                 self._blobs_of_batch[message.batch] = keys
         self._channels.send(command.peer, message)
 
-    def _publish(self, outcomes: Sequence[Outcome]) -> None:
-        take, parts = self._handles.pop, self._channels.parts
-        for outcome in outcomes:
-            reference = take(outcome.id, None)
-            payload = outcome.payload
-            theirs = parts.pop(payload.key, None) if type(payload) is Blob else None
-            if reference is not None:
-                handle = reference()
-                if handle is not None:
-                    handle.settle(outcome, theirs)
-        if self._foreign:
-            self._foreign.difference_update([outcome.id for outcome in outcomes])
-
-    def _settle(self, task_id: str, error: MeshError) -> None:
-        reference = self._handles.pop(task_id, None)
-        self._foreign.discard(task_id)
-        handle = reference() if reference is not None else None
-        if handle is not None:
-            handle.settle(error)
-
     def _on_rejected(self, command: PublishRejected) -> None:
-        error = _rejection(command)
-        self._lost = (self._lost or _Lost()).with_more(len(command.ids), error)
+        error = rejection(command)
+        self._lost = (self._lost or Lost()).with_more(len(command.ids), error)
         log.error("%d tasks were not accepted: %s", len(command.ids), command.reason)
         for task_id in command.ids:
             self._parts.pop(task_id, None)
-            self._settle(task_id, error)
-
-    def _fail_all(self, error: MeshError) -> None:
-        for task_id in list(self._handles):
-            self._settle(task_id, error)
+            self._handles.fail(task_id, error)
 
     def _notify(self) -> None:
         with self._changed:
             self._changed.notify_all()
 
     def _lose(self, peer: Peer) -> None:
-        if peer in self._welcomed:
-            log.warning("the connection to a router was lost; connecting again by itself")
-        self._welcomed.discard(peer)
+        self._routers.lose(peer)
         self._channels.close(peer)
-        if not self._welcomed:
-            self._finder.start()
-
-
-class _Flush:
-    """Waits until the first ``goal`` submissions are settled. ``batches``: those not accepted; None: not known yet."""
-
-    def __init__(self, goal: int) -> None:
-        self.goal = goal
-        self.batches: set[int] | None = None
-
-
-class _Lost:
-    """What was rejected since the last flush."""
-
-    def __init__(self, tasks: int = 0, last: MeshError | None = None) -> None:
-        self._tasks = tasks
-        self._last = last
-
-    def with_more(self, tasks: int, error: MeshError) -> _Lost:
-        return _Lost(self._tasks + tasks, error)
-
-    def error(self) -> MeshError:
-        text = f"{self._tasks} tasks were not accepted since the last flush; the last reason: {self._last}"
-        if isinstance(self._last, Overloaded):
-            return Overloaded(text, self._last.retry_after_s)
-        return type(self._last)(text) if isinstance(self._last, Unavailable) else MeshError(text)
-
-
-def _rejection(command: PublishRejected) -> MeshError:
-    """What ``get()`` raises for a task that was not accepted."""
-    if command.code == "overloaded":
-        return Overloaded(f"not accepted: {command.reason}", command.retry_after_s)
-    if command.code == "unavailable":
-        return Unavailable(f"not accepted: {command.reason}")
-    return MeshError(f"not accepted: {command.reason}")
 
 
 def _size(payload: Payload) -> int:

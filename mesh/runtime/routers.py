@@ -1,0 +1,152 @@
+"""Which routers a client looks for, is connected to and was welcomed by; and what to tell people when there is none."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+
+from mesh.errors import MeshError, Refused, Unavailable
+from mesh.model import Peer
+from mesh.runtime.channels import Transport
+from mesh.runtime.finding import Finder
+from mesh.settings import Settings
+
+POLL_S = 0.25  # how often a waiting thread looks whether there is still hope of a router
+
+log = logging.getLogger("mesh.connection")
+
+
+class Routers:
+    """``connect`` opens a connection to an endpoint; ``find`` gives endpoints and what was tried, on its own thread."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        transport: Transport,
+        connect: Callable[[str], Peer],
+        find: Callable[[], tuple[Iterable[str], str]],
+    ) -> None:
+        self._settings = settings
+        self._transport = transport
+        self._connect = connect
+        self._finder = Finder(find, self._on_found)
+        self._found: deque[tuple[Sequence[str], bool]] = deque()  # endpoints; whether they are all there are
+        self._peers: dict[str, Peer] = {}  # by endpoint
+        self._welcomed: set[Peer] = set()
+        self._tried = "Still looking"
+        self._started = time.monotonic()
+        self._ever_welcomed = False
+        self._refused: str | None = None
+
+    # on any thread
+
+    @property
+    def welcomed(self) -> bool:
+        """Whether some router has welcomed us and was not lost since."""
+        return bool(self._welcomed)
+
+    @property
+    def has_news(self) -> bool:
+        return bool(self._found)
+
+    def patience(self, deadline: float | None) -> float:
+        """Seconds a thread may wait in one go for something that a router must do; -1 for as long as it takes."""
+        remaining = -1.0 if deadline is None else max(0.0, deadline - time.monotonic())
+        if self._welcomed:
+            return remaining
+        return POLL_S if remaining < 0 else min(POLL_S, remaining)
+
+    def raise_if_hopeless(self) -> None:
+        """Raise ``Refused`` when a router did, ``Unavailable`` when none was ever found in ``connect_timeout_s``."""
+        if self._welcomed:
+            return
+        if self._refused is not None:
+            raise Refused(self._refused)
+        if not self._ever_welcomed and time.monotonic() - self._started >= self._settings.connect_timeout_s:
+            raise Unavailable(self.situation())
+
+    def situation(self) -> str:
+        """Whether there is a router, and what was tried to find one; for people."""
+        if self._welcomed:
+            return f"connected to {len(self._welcomed)} router{'s' * (len(self._welcomed) > 1)}"
+        if self._refused is not None:
+            return f"the router refused this client: {self._refused}"
+        what = "the connection to the router was lost" if self._ever_welcomed else "no router answered"
+        waited = time.monotonic() - self._started
+        return f"{what} (mesh {self._settings.mesh!r}, after {waited:.1f} s). {self._tried}. Is `mesh up` running?"
+
+    def _on_found(self, endpoints: list[str], tried: str) -> None:
+        """On the finder's thread: tell the loop."""
+        if not self._welcomed:
+            self._tried = f"Tried: {tried}"
+        if endpoints:
+            self._found.append((endpoints, True))
+            self._transport.wake()
+
+    # on the connection's thread
+
+    def start(self) -> None:
+        """Begin to look for routers."""
+        self._finder.start()
+
+    def close(self) -> None:
+        """Look no more."""
+        self._finder.close()
+
+    def connect_to_found(self) -> None:
+        """Connect to what was found since."""
+        while self._found:
+            endpoints, complete = self._found.popleft()
+            if complete:
+                self._disconnect_all_but(endpoints)
+            for endpoint in endpoints:
+                if endpoint not in self._peers:
+                    self._open(endpoint)
+
+    def _open(self, endpoint: str) -> None:
+        try:
+            self._peers[endpoint] = self._connect(endpoint)
+        except MeshError as error:  # no key: somebody may type `mesh join` while we wait
+            self.note(str(error))
+
+    def _disconnect_all_but(self, endpoints: Sequence[str]) -> None:
+        """Routers come back at other addresses: do not knock at the old ones for ever."""
+        for endpoint, peer in list(self._peers.items()):
+            if peer not in self._welcomed and endpoint not in endpoints:
+                del self._peers[endpoint]
+                self._transport.disconnect(peer)
+
+    def note(self, problem: str) -> None:
+        """Keep a problem for the message that people get; log it unless it is the last one again."""
+        if self._tried != problem:
+            log.warning("%s", problem)
+        self._tried = problem
+
+    def welcome(self, peer: Peer, others: Sequence[str]) -> None:
+        """A router lets us in and names others."""
+        self._welcomed.add(peer)
+        self._ever_welcomed = True
+        self._refused = None
+        self._finder.pause()
+        if others:
+            self._found.append((others, False))
+
+    def refuse(self, reason: str) -> None:
+        """A router would not have us, or something we asked for."""
+        log.error("a router refuses: %s", reason)
+        if not self._welcomed:
+            self._refused = reason
+
+    def unwelcome(self, peer: Peer) -> None:
+        """The session is over, the connection lives."""
+        self._welcomed.discard(peer)
+
+    def lose(self, peer: Peer) -> None:
+        """The connection is gone."""
+        if peer in self._welcomed:
+            log.warning("the connection to a router was lost; connecting again by itself")
+        self._welcomed.discard(peer)
+        if not self._welcomed:
+            self._finder.start()
