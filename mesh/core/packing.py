@@ -12,11 +12,15 @@ T = TypeVar("T")
 MESSAGE_BYTES_MAX = 1 << 20  # of inline payloads in one envelope; peers take frames of twice that
 MESSAGE_ITEMS_MAX = 4_096
 ITEM_BYTES = 160  # what an item takes besides its payload, generously
+PART_BYTES = 1 << 20  # a large payload travels in frames of at most this size
+FRAME_BYTES = 2 << 10  # what such a frame counts for, so that a message has no more than half of the 1 024 a peer takes
 
 
 def payload_bytes(payload: Payload) -> int:
-    """What a payload takes in the envelope."""
-    return len(payload) if type(payload) is bytes else ITEM_BYTES
+    """What a payload takes in the envelope, or counts for by the frames that follow it."""
+    if isinstance(payload, bytes):
+        return len(payload)
+    return FRAME_BYTES * sum(-(-size // PART_BYTES) for size in payload.sizes)
 
 
 def pack(items: Sequence[T], size_of: Callable[[T], int]) -> Iterator[Sequence[T]]:
