@@ -14,7 +14,7 @@ from mesh.net.frames import BYTES_PER_WAKE_MAX, FRAMES_MAX, MESSAGES_PER_WAKE_MA
 from mesh.net.keys import MeshKey
 from mesh.net.monitor import Monitor
 from mesh.net.outbox import Outbox
-from mesh.net.sockets import Socket, dealer_socket, events_of
+from mesh.net.sockets import Socket, dealer_socket, events_of, set_family
 
 _EVENTS = monitor.LOST | monitor.GREETED | monitor.RETRIED | monitor.GREETING_FAILED
 # libzmq gives an address up for good when the greeting is refused; a router there may have the right key later.
@@ -22,7 +22,7 @@ _REOPEN_AFTER_S = 1.0
 
 
 class Connection:
-    """Named ``peer`` on this side and ``identity`` on the other. ``key`` None: no encryption, for ipc."""
+    """Named ``peer`` on this side; the router names it anew each time. ``key`` None: no encryption, for ipc."""
 
     def __init__(
         self,
@@ -30,7 +30,6 @@ class Connection:
         endpoint: str,
         *,
         peer: Peer,
-        identity: bytes,
         key: MeshKey | None,
         role: Role,
         outbox_bytes_max: int,
@@ -42,7 +41,6 @@ class Connection:
         self.reopen_at: float | None = None
         self._outbox = Outbox(outbox_bytes_max)
         self._context = context
-        self._identity = identity
         self._own = key.role(role) if key else None
         self._server = key.role(Role.ROUTER).public if key else None
         self._counters = counters
@@ -52,10 +50,11 @@ class Connection:
     def open(self) -> None:
         """Begin to connect; libzmq goes on trying by itself while nobody listens."""
         self.up, self.reopen_at = False, None
-        self._socket = dealer_socket(self._context, self._identity, self._own, self._server)
+        self._socket = dealer_socket(self._context, self._own, self._server)
         self._monitor = Monitor(self._socket, _EVENTS)
         self.fd: int = self._socket.FD
         self.monitor_fd = self._monitor.fd
+        set_family(self._socket, self.endpoint)
         self._socket.connect(self.endpoint)
 
     def close(self, linger_ms: int = 0) -> None:

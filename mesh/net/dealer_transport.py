@@ -6,7 +6,6 @@ comes back by itself for as long as it is not disconnected, and is then reported
 
 from __future__ import annotations
 
-import secrets
 import time
 from collections.abc import Sequence
 
@@ -23,12 +22,10 @@ _CLOSE_STEP_S = 0.010
 
 
 class DealerTransport:
-    """Receives from and sends to routers. ``identity`` (16 random bytes) must be new for each life of a process."""
+    """Receives from and sends to routers; at most ``outbox_bytes_max`` may be unsent to one of them."""
 
-    def __init__(self, *, identity: bytes | None = None, outbox_bytes_max: int) -> None:
+    def __init__(self, *, outbox_bytes_max: int) -> None:
         self.counters = Counters()
-        # ZeroMQ keeps routing ids that begin with a zero byte to itself.
-        self._identity = identity or b"n" + secrets.token_bytes(15)
         self._outbox_bytes_max = outbox_bytes_max
         self._connections: dict[Peer, Connection] = {}
         self._made = 0
@@ -50,8 +47,6 @@ class DealerTransport:
             self._context,
             endpoint,
             peer=Peer(f"{self._made}:{endpoint}".encode()),
-            # A routing id of its own: a router hears each id on one of its sockets only.
-            identity=self._identity + self._made.to_bytes(4, "big"),
             key=key if secure else None,
             role=role,
             outbox_bytes_max=self._outbox_bytes_max,

@@ -1,14 +1,16 @@
 """One bound ROUTER socket: takes in messages, knows who is connected to it and suspects who may be gone.
 
-A lost connection is told by the monitor as a file descriptor, and the descriptor of a connection is a property of
-each message it brings. So a peer's descriptor is noted at its first message. Descriptors are used again by the next
-connection, and libzmq calls the property deprecated: it only says whom to ask. A peer is gone when sending to it fails.
+A peer is one connection: libzmq gives each a routing id of its own, and one that comes back is a new peer. A lost
+connection is told by the monitor as a file descriptor, and the descriptor of a connection is a property of each
+message it brings, so it is noted at a peer's first one. Descriptors are used again by later connections, and libzmq
+calls the property deprecated: it only says whom to ask. A peer is gone when sending to it fails.
 """
 
 from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import zmq
 
@@ -30,10 +32,21 @@ class PeerGone(Exception):
     """There is no connection to this peer. Never leaves ``mesh.net``."""
 
 
+@dataclass(slots=True, frozen=True, eq=False)
+class Caller:
+    """A connection that has spoken. ``role`` is what its key allows, None where it needed none."""
+
+    peer: Peer
+    listener: Listener
+    routing_id: bytes
+    fd: int
+    role: Role | None
+
+
 class Listener:
     """A ROUTER bound to ``endpoint``; with ``key`` it is a CURVE server, else open to whoever can reach the path.
 
-    ``claim(peer)`` is asked when a peer speaks first; a peer it refuses is not heard.
+    ``welcome(caller)`` is told of each connection when it speaks first.
     """
 
     def __init__(
@@ -41,7 +54,7 @@ class Listener:
         context: zmq.Context[Socket],
         endpoint: str,
         key: MeshKey | None,
-        claim: Callable[[Peer, Listener], bool],
+        welcome: Callable[[Caller], None],
         counters: Counters,
     ) -> None:
         self._socket = router_socket(context, key.role(Role.ROUTER) if key else None)
@@ -54,62 +67,59 @@ class Listener:
         self.fd: int = self._socket.FD
         self.monitor_fd = self._monitor.fd
         self.drained = True  # all that had come was taken
+        self._kind = "tcp" if key else "ipc"
         self._secure = key is not None
-        self._claim = claim
+        self._welcome = welcome
         self._counters = counters
-        self._roles: dict[Peer, Role] = {}
-        self._fds: dict[Peer, int] = {}
-        self._peers: dict[int, Peer] = {}  # by descriptor
-        self._unplaced: set[Peer] = set()  # alive, but their descriptor is not known any more
+        self._met = 0
+        self._callers: dict[bytes, Caller] = {}  # by routing id
+        self._by_fd: dict[int, Caller] = {}
+        self._gone: set[bytes] = set()  # reported as lost while messages of theirs may be untaken
 
     def has_input(self) -> bool:
         """Whether there is something to take; also makes the socket notice what its I/O thread did."""
         return bool(events_of(self._socket) & zmq.POLLIN)
 
-    def drain(self, arrivals: Arrivals, suspects: set[Peer]) -> None:
+    def drain(self, arrivals: Arrivals, suspects: set[Caller]) -> None:
         """Take messages until there are none or it is somebody else's turn."""
-        receive, place, messages = self._socket.recv, self._fds, arrivals.messages
+        receive, callers, messages = self._socket.recv, self._callers, arrivals.messages
         count = size = 0
         self.drained = False
         while count < MESSAGES_PER_WAKE_MAX and size < BYTES_PER_WAKE_MAX:
             try:
-                peer = Peer(receive(zmq.NOBLOCK))
+                routing_id = receive(zmq.NOBLOCK)
             except zmq.Again:
                 self.drained = True
+                self._gone.clear()
                 break
             first = receive(zmq.NOBLOCK, copy=False)
             frames = read_frames(self._socket, first)
             count += 1
-            if frames is None:
-                self._refuse_size(peer, arrivals)
+            caller = callers.get(routing_id) or self._meet(routing_id, first, suspects)
+            if caller is None:
                 continue
-            if len(frames) == 1 and not frames[0]:
+            # Asked of every message, for 0.3 µs: a routing id can be claimed anew, the connection's key cannot.
+            if self._secure and _ROLES[first.get("User-Id")] is not caller.role:
+                self._refuse(caller, Trouble.PEER_CONFLICT, "a message with the key of another role", arrivals)
+            elif frames is None:
+                self._refuse(caller, Trouble.TOO_MANY_FRAMES, f"a message of more than {FRAMES_MAX} frames", arrivals)
+            elif len(frames) == 1 and not frames[0]:
                 self._counters.probes_received += 1
-                continue
-            if peer not in place and not self._place(peer, first, arrivals, suspects):
-                continue
-            role = None
-            if self._secure:
-                # Asked of every message, for 0.3 µs: a routing id can be taken over, the connection's key cannot.
-                role = _ROLES[first.get("User-Id")]
-                if self._roles.setdefault(peer, role) is not role:
-                    self._refuse_role(peer, arrivals)
-                    continue
-            size += size_of(frames)
-            messages.append((peer, frames, role))
+            else:
+                size += size_of(frames)
+                messages.append((caller.peer, frames, caller.role))
         self._counters.received += count
 
-    def suspect(self, suspects: set[Peer], problems: list[Problem]) -> None:
-        """Add the peers whose connection may have ended, and tell of connections that failed their greeting."""
+    def suspect(self, suspects: set[Caller], problems: list[Problem]) -> None:
+        """Add those whose connection may have ended, and tell of connections that failed their greeting."""
         failed: dict[str, int] = {}
         for kind, value in self._monitor.read():
             if kind == monitor.LOST:
-                peer = self._peers.pop(value, None)
-                if peer is None:
-                    suspects |= self._unplaced
-                else:
-                    self._displace(peer)
-                    suspects.add(peer)
+                caller = self._by_fd.pop(value, None)
+                if caller is not None:
+                    suspects.add(caller)
+                elif len(self._by_fd) < len(self._callers):
+                    suspects.update(c for c in self._callers.values() if self._by_fd.get(c.fd) is not c)
             else:
                 self._counters.greetings_failed += 1
                 reason = _reason(kind, value)
@@ -118,10 +128,10 @@ class Listener:
             text = f"{times} connection(s) to {self.endpoint} failed the greeting: {reason}"
             problems.append(Problem(Trouble.GREETING, text))
 
-    def send(self, peer: Peer, frames: Sequence[Buffer]) -> bool:
+    def send(self, routing_id: bytes, frames: Sequence[Buffer]) -> bool:
         """Queue a message; False where the peer takes no more just now. Raises ``PeerGone``."""
         try:
-            self._socket.send(peer, zmq.SNDMORE | zmq.NOBLOCK)
+            self._socket.send(routing_id, zmq.SNDMORE | zmq.NOBLOCK)
         except zmq.Again:
             return False
         except zmq.ZMQError as error:
@@ -131,53 +141,43 @@ class Listener:
         write_frames(self._socket, frames)
         return True
 
-    def forget(self, peer: Peer) -> None:
-        """The peer is gone; a message from it makes it a new one."""
-        fd = self._fds.pop(peer, _UNKNOWN_FD)
-        if self._peers.get(fd) == peer:
-            del self._peers[fd]
-        self._unplaced.discard(peer)
-        self._roles.pop(peer, None)
+    def forget(self, caller: Caller, *, gone: bool) -> None:
+        """Drop what is known of a connection. Where it is not ``gone``, its next message makes it a new peer."""
+        self._callers.pop(caller.routing_id, None)
+        if self._by_fd.get(caller.fd) is caller:
+            del self._by_fd[caller.fd]
+        if gone and not self.drained:
+            self._gone.add(caller.routing_id)
+
+    def clear(self, caller: Caller) -> None:
+        """A suspect is there after all: its descriptor had told of an earlier connection."""
+        if caller.fd != _UNKNOWN_FD and caller.routing_id in self._callers:
+            self._by_fd.setdefault(caller.fd, caller)
 
     def close(self, linger_ms: int) -> None:
         self._monitor.close()
         self._socket.close(linger_ms)
 
-    def _place(self, peer: Peer, first: zmq.Frame, arrivals: Arrivals, suspects: set[Peer]) -> bool:
-        """Note which connection the peer has; False where it may not have one here."""
-        if not self._claim(peer, self):
+    def _meet(self, routing_id: bytes, first: zmq.Frame, suspects: set[Caller]) -> Caller | None:
+        """A connection speaks for the first time; None for one that was reported as lost."""
+        if routing_id in self._gone:
             self._counters.dropped += 1
-            text = f"a peer on {self.endpoint} uses the routing id of another connection; its messages are dropped"
-            arrivals.problems.append(Problem(Trouble.PEER_CONFLICT, text, peer))
-            return False
-        fd = _fd_of(first)
-        earlier = self._peers.get(fd)
-        if earlier is not None:  # its descriptor is in use again, so its own connection has ended
-            self._displace(earlier)
-            suspects.add(earlier)
-        self._fds[peer] = fd
-        if fd == _UNKNOWN_FD:
-            self._unplaced.add(peer)
-        else:
-            self._peers[fd] = peer
-            self._unplaced.discard(peer)
-        return True
+            return None
+        self._met += 1
+        role = _ROLES[first.get("User-Id")] if self._secure else None
+        caller = Caller(Peer(f"{self._kind}-{self._met}".encode()), self, routing_id, _fd_of(first), role)
+        if caller.fd != _UNKNOWN_FD:
+            earlier = self._by_fd.get(caller.fd)
+            if earlier is not None:  # its descriptor is in use again, so its own connection has ended
+                suspects.add(earlier)
+            self._by_fd[caller.fd] = caller
+        self._callers[routing_id] = caller
+        self._welcome(caller)
+        return caller
 
-    def _displace(self, peer: Peer) -> None:
-        self._fds.pop(peer, None)
-        self._unplaced.add(peer)
-
-    def _refuse_size(self, peer: Peer, arrivals: Arrivals) -> None:
+    def _refuse(self, caller: Caller, kind: Trouble, what: str, arrivals: Arrivals) -> None:
         self._counters.dropped += 1
-        text = f"dropped a message of more than {FRAMES_MAX} frames from peer {peer.hex()}"
-        arrivals.problems.append(Problem(Trouble.TOO_MANY_FRAMES, text, peer))
-
-    def _refuse_role(self, peer: Peer, arrivals: Arrivals) -> None:
-        """Somebody with another role's key speaks under this routing id: end what was, whoever speaks next is new."""
-        self._counters.dropped += 1
-        text = f"peer {peer.hex()} came back with the key of another role; its session is over"
-        arrivals.problems.append(Problem(Trouble.PEER_CONFLICT, text, peer))
-        arrivals.lost.append(peer)
+        arrivals.problems.append(Problem(kind, f"dropped {what} from peer {caller.peer.decode()}", caller.peer))
 
 
 def _fd_of(frame: zmq.Frame) -> int:
@@ -193,7 +193,7 @@ def _reason(kind: int, value: int) -> str:
     if kind == monitor.GREETING_REFUSED and value == monitor.BAD_CRYPTOGRAPHY:
         return "it expects a router with another mesh key"
     if kind == monitor.GREETING_REFUSED and value == monitor.MECHANISM_MISMATCH:
-        return "one side uses a mesh key and the other does not"
+        return "it has no mesh key"
     if kind == monitor.GREETING_REFUSED:
         return f"it does not speak our protocol (0x{value:x})"
-    return "it went away"
+    return "it went away, or has no mesh key"

@@ -16,7 +16,7 @@ from mesh.model import Peer
 from mesh.net.arrivals import Arrivals, Buffer, Counters, Problem, Trouble
 from mesh.net.frames import PROBE, check_frames
 from mesh.net.keys import MeshKey
-from mesh.net.listener import Listener, PeerGone
+from mesh.net.listener import Caller, Listener, PeerGone
 from mesh.net.outbox import Outbox
 from mesh.net.poll import Poll
 from mesh.net.sockets import new_context, raise_fd_limit
@@ -36,11 +36,11 @@ class RouterTransport:
     def __init__(self, *, ipc: str | None, tcp: str | None, key: MeshKey | None, outbox_bytes_max: int) -> None:
         self.counters = Counters()
         self._outbox_bytes_max = outbox_bytes_max
-        self._owners: dict[Peer, Listener] = {}
+        self._callers: dict[Peer, Caller] = {}
         self._outboxes: dict[Peer, Outbox] = {}
         self._lost: list[Peer] = []
         self._problems: list[Problem] = []
-        self._suspects: dict[Peer, int] = {}  # how often each was asked
+        self._suspects: dict[Caller, int] = {}  # how often each was asked
         self._probe_at = 0.0
         self._drained_by = 0.0
         self._poll = Poll()
@@ -64,7 +64,7 @@ class RouterTransport:
         busy = [listener for listener in self._listeners if listener.has_input()]
         patience = 0.0 if busy else self._patience(timeout_s)
         fired = self._poll.wait(patience, arrivals.readable, arrivals.writable)
-        suspects: set[Peer] = set()
+        suspects: set[Caller] = set()
         for listener in self._listeners:
             if listener in busy or listener.fd in fired:
                 listener.drain(arrivals, suspects)
@@ -72,8 +72,6 @@ class RouterTransport:
                 listener.suspect(suspects, arrivals.problems)
         if self._zap is not None and self._zap.fd in fired:
             self._zap.serve()
-        for peer in arrivals.lost:  # refused while draining
-            self._forget(peer)
         self._probe_suspects(suspects)
         arrivals.lost += self._lost
         arrivals.problems += self._problems
@@ -89,33 +87,25 @@ class RouterTransport:
         """
         self._poll.check_process()
         check_frames(frames)
-        listener = self._owners.get(peer)
-        if listener is None:
+        caller = self._callers.get(peer)
+        if caller is None:
             return False
         if peer in self._outboxes:
-            return self._delay(peer, frames)
+            return self._delay(caller, frames)
         try:
-            sent = listener.send(peer, frames)
+            sent = caller.listener.send(caller.routing_id, frames)
         except PeerGone:
-            self._lose(peer)
+            self._lose(caller, gone=True)
             return False
         if not sent:
-            return self._delay(peer, frames)
+            return self._delay(caller, frames)
         self.counters.sent += 1
         return True
 
     def probe(self, peer: Peer) -> bool:
         """Whether the peer is connected as far as ZeroMQ knows; the peer does not notice. A loss is reported."""
-        listener = self._owners.get(peer)
-        if listener is None:
-            return False
-        self.counters.probes_sent += 1
-        try:
-            listener.send(peer, PROBE)
-        except PeerGone:
-            self._lose(peer)
-            return False
-        return True
+        caller = self._callers.get(peer)
+        return caller is not None and self._probe(caller)
 
     def watch_fd(self, fd: int, write: bool = False) -> None:
         """Report ``fd`` in ``readable``, and with ``write`` in ``writable``, as long as it is."""
@@ -142,7 +132,7 @@ class RouterTransport:
 
     def _listen(self, ipc: str | None, tcp: str | None, key: MeshKey | None) -> None:
         if ipc is not None:
-            self._add(Listener(self._context, ipc, None, self._claim, self.counters))
+            self._add(Listener(self._context, ipc, None, self._welcome, self.counters))
         if tcp is not None:
             _check_loopback(tcp)
             if key is None:
@@ -150,7 +140,7 @@ class RouterTransport:
             # Before the socket it guards: libzmq looks for the handler when somebody connects.
             self._zap = Zap(self._context, key, self.counters)
             self._poll.add(self._zap.fd)
-            self._add(Listener(self._context, tcp, key, self._claim, self.counters))
+            self._add(Listener(self._context, tcp, key, self._welcome, self.counters))
         if not self._listeners:
             raise ConfigError("a router needs an ipc or a tcp address to listen at")
 
@@ -159,8 +149,8 @@ class RouterTransport:
         self._poll.add(listener.fd)
         self._poll.add(listener.monitor_fd)
 
-    def _claim(self, peer: Peer, listener: Listener) -> bool:
-        return self._owners.setdefault(peer, listener) is listener
+    def _welcome(self, caller: Caller) -> None:
+        self._callers[caller.peer] = caller
 
     def _patience(self, timeout_s: float | None) -> float | None:
         """How long to wait, given all that is to do besides."""
@@ -173,7 +163,7 @@ class RouterTransport:
             waits.append(max(0.0, self._probe_at - time.monotonic()))
         return min(waits, default=None)
 
-    def _probe_suspects(self, added: set[Peer]) -> None:
+    def _probe_suspects(self, added: set[Caller]) -> None:
         """Ask whom we suspect, and go on asking for a while: see ``_PROBE_AFTER_S``."""
         if not added and not self._suspects:
             return
@@ -189,50 +179,58 @@ class RouterTransport:
             listener.has_input()  # lets the sockets notice who went
             if not listener.drained and now < self._drained_by:
                 return  # a suspect's last messages may be among what is not taken yet
-        for peer, asked in list(self._suspects.items()):
-            if self.probe(peer):
-                self._suspects[peer] = asked + 1
-            if asked + 1 >= len(_PROBE_AFTER_S):
-                self._suspects.pop(peer, None)
+        for caller, asked in list(self._suspects.items()):
+            if not self._probe(caller):
+                continue
+            self._suspects[caller] = asked + 1
+            if asked + 1 == len(_PROBE_AFTER_S):
+                del self._suspects[caller]
+                caller.listener.clear(caller)
         if self._suspects:
             self._probe_at = now + min(_PROBE_AFTER_S[asked] for asked in self._suspects.values())
 
+    def _probe(self, caller: Caller) -> bool:
+        self.counters.probes_sent += 1
+        try:
+            caller.listener.send(caller.routing_id, PROBE)
+        except PeerGone:
+            self._lose(caller, gone=True)
+            return False
+        return True
+
     def _flush(self) -> None:
         for peer, outbox in list(self._outboxes.items()):
+            caller = self._callers[peer]
             try:
-                self.counters.sent += outbox.flush(functools.partial(self._owners[peer].send, peer))
+                self.counters.sent += outbox.flush(functools.partial(caller.listener.send, caller.routing_id))
             except PeerGone:
-                self._lose(peer)
+                self._lose(caller, gone=True)
                 continue
             if not outbox:
                 del self._outboxes[peer]
 
-    def _delay(self, peer: Peer, frames: Sequence[Buffer]) -> bool:
-        outbox = self._outboxes.get(peer)
+    def _delay(self, caller: Caller, frames: Sequence[Buffer]) -> bool:
+        outbox = self._outboxes.get(caller.peer)
         if outbox is None:
-            outbox = self._outboxes[peer] = Outbox(self._outbox_bytes_max)
+            outbox = self._outboxes[caller.peer] = Outbox(self._outbox_bytes_max)
         if outbox.add(frames):
             self.counters.delayed += 1
             return True
         self.counters.cut += 1
         text = (
-            f"peer {peer.hex()} does not read: {len(outbox)} messages of {outbox.bytes} bytes were waiting for it, "
-            "the limit is MESH_OUTBOX_BYTES_MAX; its session is cut"
+            f"peer {caller.peer.decode()} does not read: {len(outbox)} messages of {outbox.bytes} bytes were waiting "
+            "for it, the limit is MESH_OUTBOX_BYTES_MAX; its session is cut"
         )
-        self._problems.append(Problem(Trouble.OUTBOX_FULL, text, peer))
-        self._lose(peer)
+        self._problems.append(Problem(Trouble.OUTBOX_FULL, text, caller.peer))
+        self._lose(caller, gone=False)
         return False
 
-    def _lose(self, peer: Peer) -> None:
-        self._lost.append(peer)
-        self._forget(peer)
-
-    def _forget(self, peer: Peer) -> None:
-        self._outboxes.pop(peer, None)
-        self._suspects.pop(peer, None)
-        listener = self._owners.pop(peer, None)
-        if listener is not None:
-            listener.forget(peer)
+    def _lose(self, caller: Caller, *, gone: bool) -> None:
+        if self._callers.pop(caller.peer, None) is not None:
+            self._lost.append(caller.peer)
+        self._outboxes.pop(caller.peer, None)
+        self._suspects.pop(caller, None)
+        caller.listener.forget(caller, gone=gone)
 
 
 def _check_loopback(tcp: str) -> None:

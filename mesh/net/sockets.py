@@ -31,23 +31,26 @@ _COMMON: dict[SocketOption, int] = {
     zmq.MAXMSGSIZE: FRAME_BYTES_MAX,
     # A connection that does not finish its greeting is dropped.
     zmq.HANDSHAKE_IVL: 5_000,
-    # A host that vanished is noticed after 6 s; these run in the I/O thread, so a busy process still answers.
-    zmq.HEARTBEAT_IVL: 2_000,
-    zmq.HEARTBEAT_TIMEOUT: 6_000,
     # Messages, not bytes: shallow, so that what is unsent waits in our own outbox, which is bounded in bytes.
     zmq.SNDHWM: 64,
     # None. With a limit libzmq stops reading from a peer that floods us, and if that peer dies then, the next
     # heartbeat aborts this process (stream_engine_base.cpp, "!_io_error"). Credit and window sizes are the bound.
     zmq.RCVHWM: 0,
-    # One setting for both families.
-    zmq.IPV6: 1,
 }
 
 _ROUTER: dict[SocketOption, int] = _COMMON | {
     # A peer that is not there is an error, and a peer that is full is EAGAIN: otherwise both are silent losses.
     zmq.ROUTER_MANDATORY: 1,
-    # A node that comes back with its routing id takes its place; otherwise it would be ignored for ever.
-    zmq.ROUTER_HANDOVER: 1,
+    # Off, and nodes choose no routing ids: each connection gets a new one. Taking an id over leaves the earlier
+    # connection without a pipe, and if that one then speaks and ends, the next heartbeat aborts this process, as
+    # above. A peer's connection is noticed as lost in milliseconds, so nobody needs its old id.
+    zmq.ROUTER_HANDOVER: 0,
+    # A host that vanished is noticed after 6 s, on both ends: the ping tells the other end to expect the next.
+    # They run in the I/O thread, so a busy process still answers. Routers alone send them, so that no user's process
+    # has the timer that can abort it.
+    zmq.HEARTBEAT_IVL: 2_000,
+    zmq.HEARTBEAT_TIMEOUT: 6_000,
+    zmq.HEARTBEAT_TTL: 6_000,
     # After a router's restart all nodes come at once; with the default of 100 some wait for a second.
     zmq.BACKLOG: 4_096,
 }
@@ -81,12 +84,9 @@ def router_socket(context: zmq.Context[Socket], curve: CurvePair | None) -> Sock
     return socket
 
 
-def dealer_socket(
-    context: zmq.Context[Socket], identity: bytes, own: CurvePair | None = None, server: bytes | None = None
-) -> Socket:
+def dealer_socket(context: zmq.Context[Socket], own: CurvePair | None = None, server: bytes | None = None) -> Socket:
     """A DEALER; with ``own`` it speaks only to the holder of the public key ``server``."""
     socket = _socket(context, zmq.DEALER, _DEALER)
-    socket.set(zmq.IDENTITY, identity)
     if own is not None and server is not None:
         socket.set(zmq.CURVE_PUBLICKEY, own.public)
         socket.set(zmq.CURVE_SECRETKEY, own.secret)
@@ -115,11 +115,17 @@ def bind(socket: Socket, endpoint: str) -> str:
     """Bind and give back the address as bound. Raises ``ConfigError`` where it cannot be."""
     if endpoint.startswith("ipc://"):
         _check_ipc_free(endpoint.removeprefix("ipc://"))
+    set_family(socket, endpoint)
     try:
         socket.bind(endpoint)
     except zmq.ZMQError as error:
         raise ConfigError(f"cannot listen at {endpoint}: {error.strerror}") from None
     return bytes(socket.get(zmq.LAST_ENDPOINT)).rstrip(b"\0").decode()
+
+
+def set_family(socket: Socket, endpoint: str) -> None:
+    """Use IPv6 only where the address is written in it: else ``localhost`` would be a place where nobody listens."""
+    socket.set(zmq.IPV6, int("[" in endpoint))
 
 
 def events_of(socket: Socket) -> int:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -43,8 +45,8 @@ class Net:
         )
         return self.keep(transport)
 
-    def dealer(self, outbox_bytes_max: int = 1 << 20, identity: bytes | None = None) -> DealerTransport:
-        return self.keep(DealerTransport(identity=identity, outbox_bytes_max=outbox_bytes_max))
+    def dealer(self, outbox_bytes_max: int = 1 << 20) -> DealerTransport:
+        return self.keep(DealerTransport(outbox_bytes_max=outbox_bytes_max))
 
     def keep(self, transport: T) -> T:
         self._open.append(transport)
@@ -90,3 +92,29 @@ def net(place: Path) -> Iterator[Net]:
     made = Net(place)
     yield made
     made.close()
+
+
+class Processes:
+    """Starts ``peer_process`` and ends what it started."""
+
+    def __init__(self) -> None:
+        self._started: list[subprocess.Popen[bytes]] = []
+
+    def start(self, *arguments: str) -> subprocess.Popen[bytes]:
+        script = Path(__file__).with_name("peer_process.py")
+        process = subprocess.Popen([sys.executable, str(script), *arguments], stdout=subprocess.PIPE)
+        self._started.append(process)
+        return process
+
+    def kill(self) -> None:
+        for process in self._started:
+            process.kill()
+            process.wait()
+            process.stdout.close()
+
+
+@pytest.fixture
+def processes() -> Iterator[Processes]:
+    made = Processes()
+    yield made
+    made.kill()

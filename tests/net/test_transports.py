@@ -7,9 +7,11 @@ import threading
 import time
 
 import pytest
+import zmq
 
 from mesh.errors import ConfigError, MeshError, NoKey
 from mesh.model import Role
+from mesh.net import sockets
 from mesh.net.arrivals import Trouble
 from mesh.net.frames import FRAMES_MAX
 from mesh.net.router_transport import RouterTransport
@@ -248,39 +250,36 @@ def test_a_second_router_does_not_take_the_path_of_a_living_one(net):
         net.router(tcp=None)
 
 
-def test_a_routing_id_in_use_on_one_socket_is_not_heard_on_the_other(net):
+def test_a_connection_that_comes_back_is_a_new_peer_to_the_router(net):
     router = net.router()
-    first, second = net.dealer(identity=b"same-id"), net.dealer(identity=b"same-id")
-    up = first.connect(router.endpoints[IPC], None, Role.WORKER)
-    net.until(lambda: net.of(first).connected, first, router)
-    assert first.send(up, [b"mine"])
-    net.until(lambda: net.of(router).messages, router)
-    up = second.connect(router.endpoints[TCP], net.key, Role.WORKER)
-    net.until(lambda: net.of(second).connected, second, router)
-    assert second.send(up, [b"stolen"])
-    net.until(lambda: net.of(router).problems, router)
-
-    assert net.of(router).problems[0].kind is Trouble.PEER_CONFLICT
-    assert [m[1] for m in net.of(router).messages] == [[b"mine"]]
-    assert router.send(net.of(router).messages[0][0], [b"reply"])
-    net.until(lambda: net.of(first).messages, first, second)
-    assert not net.of(second).messages
-
-
-def test_a_routing_id_taken_over_with_another_role_ends_the_session(net):
-    router = net.router()
-    worker, client = net.dealer(identity=b"same-id"), net.dealer(identity=b"same-id")
-    up = worker.connect(router.endpoints[TCP], net.key, Role.WORKER)
-    net.until(lambda: net.of(worker).connected, worker, router)
-    assert worker.send(up, [b"mine"])
-    net.until(lambda: net.of(router).messages, router)
-    up = client.connect(router.endpoints[TCP], net.key, Role.CLIENT)
-    net.until(lambda: net.of(client).connected, client, router)
-    assert client.send(up, [b"as if I were the worker"])
-    net.until(lambda: net.of(router).lost, router)
-
-    assert [m[2] for m in net.of(router).messages] == [Role.WORKER]
-    assert net.of(router).problems[0].kind is Trouble.PEER_CONFLICT
-    assert client.send(up, [b"as myself"])
+    dealer, up, first = _joined(net, router, IPC)
+    dealer.disconnect(up)
+    net.until(lambda: net.of(router).lost == [first], router)
+    assert not dealer.send(up, [b"x"])
+    again = dealer.connect(router.endpoints[IPC], None, Role.WORKER)
+    net.until(lambda: again in net.of(dealer).connected, dealer, router)
+    assert dealer.send(again, [b"again"])
     net.until(lambda: len(net.of(router).messages) == 2, router)
-    assert net.of(router).messages[1][2] is Role.CLIENT
+    assert net.of(router).messages[1][0] != first
+    assert net.of(dealer).lost == []
+
+
+def test_a_routing_id_in_use_cannot_be_taken_over(net):
+    router = net.router()
+    context, opened = zmq.Context(), []
+    pair = net.key.role(Role.CLIENT)
+    try:
+        for name in (b"mine", b"stolen"):
+            socket = sockets.dealer_socket(context, pair, net.key.role(Role.ROUTER).public)
+            opened.append(socket)
+            socket.set(zmq.IDENTITY, b"same-id")
+            socket.set(zmq.IMMEDIATE, 0)
+            socket.connect(router.endpoints[TCP])
+            socket.send(name)
+            net.until(lambda: net.of(router).messages, router)
+        net.until(lambda: router.counters.keys_accepted == 2, router)
+        for _ in range(50):
+            net.step(router)
+    finally:
+        context.destroy(linger=0)
+    assert [m[1] for m in net.of(router).messages] == [[b"mine"]]

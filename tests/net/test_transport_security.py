@@ -1,0 +1,111 @@
+"""Who may not come in, and what those outside are told."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+import zmq
+
+from mesh.model import Role
+from mesh.net import sockets
+from mesh.net.arrivals import Trouble
+from mesh.net.keys import new_key
+
+TCP = 1
+
+
+@pytest.fixture
+def strangers():
+    """Plain ZeroMQ sockets, closed at the end."""
+    made, context = [], zmq.Context()
+    yield context, made
+    context.destroy(linger=0)
+
+
+def _speaks(strangers, endpoint, own=None, server=None):
+    """A stranger queues messages for the endpoint at once."""
+    context, made = strangers
+    socket = sockets.dealer_socket(context, own, server)
+    made.append(socket)  # one that nobody holds is closed
+    socket.set(zmq.IMMEDIATE, 0)
+    socket.connect(endpoint)
+    for _ in range(10):
+        socket.send(b"let me in")
+
+
+def _a_friend_is_heard_and_nobody_else(net, router):
+    friend = net.dealer()
+    peer = friend.connect(router.endpoints[TCP], net.key, Role.CLIENT)
+    net.until(lambda: net.of(friend).connected, friend, router)
+    assert friend.send(peer, [b"friend"])
+    net.until(lambda: net.of(router).messages, friend, router)
+    assert [m[1] for m in net.of(router).messages] == [[b"friend"]]
+
+
+def test_a_peer_without_a_key_delivers_nothing_over_tcp(net, strangers):
+    router = net.router()
+    _speaks(strangers, router.endpoints[TCP])
+    net.until(lambda: net.of(router).problems, router)
+    assert "mesh key" in net.of(router).problems[0].text
+    _a_friend_is_heard_and_nobody_else(net, router)
+
+
+def test_a_peer_that_knows_the_router_but_has_a_key_of_its_own_delivers_nothing(net, strangers):
+    router = net.router()
+    _speaks(strangers, router.endpoints[TCP], new_key().role(Role.WORKER), net.key.role(Role.ROUTER).public)
+    net.until(lambda: router.counters.keys_denied, router)
+    _a_friend_is_heard_and_nobody_else(net, router)
+
+
+def test_a_router_key_is_no_key_to_come_in_with(net, strangers):
+    router = net.router()
+    _speaks(strangers, router.endpoints[TCP], net.key.role(Role.ROUTER), net.key.role(Role.ROUTER).public)
+    net.until(lambda: router.counters.keys_denied, router)
+    _a_friend_is_heard_and_nobody_else(net, router)
+
+
+def test_nobody_comes_in_while_nobody_answers_for_keys(net, strangers):
+    server = sockets.router_socket(strangers[0], net.key.role(Role.ROUTER))
+    endpoint = sockets.bind(server, "tcp://127.0.0.1:*")
+    dealer = net.dealer()
+    dealer.connect(endpoint, net.key, Role.WORKER)  # the right key
+    _speaks(strangers, endpoint, net.key.role(Role.WORKER), net.key.role(Role.ROUTER).public)
+    net.until(lambda: net.of(dealer).problems, dealer)
+    assert not net.of(dealer).connected
+    assert not server.poll(200)
+
+
+def test_a_wrong_key_is_told_within_three_seconds_and_again(net):
+    router, dealer = net.router(), net.dealer()
+    dealer.connect(router.endpoints[TCP], new_key(), Role.WORKER)
+    started = time.monotonic()
+    net.until(lambda: net.of(dealer).problems and net.of(router).problems, dealer, router, within_s=3)
+    assert time.monotonic() - started < 3
+    assert net.of(dealer).problems[0].kind is Trouble.WRONG_KEY
+    assert "another mesh key" in net.of(dealer).problems[0].text
+    assert "another mesh key" in net.of(router).problems[0].text
+    net.until(lambda: len(net.of(dealer).problems) > 1, dealer, router)
+    assert not net.of(dealer).connected
+
+
+def test_a_connection_refused_for_its_key_comes_up_once_the_router_has_that_key(net):
+    key = new_key()
+    router, dealer = net.router(), net.dealer()
+    endpoint = router.endpoints[TCP]
+    peer = dealer.connect(endpoint, key, Role.WORKER)
+    net.until(lambda: net.of(dealer).problems, dealer, router)
+    router.close()
+    again = net.router(tcp=endpoint, key=key)
+    net.until(lambda: net.of(dealer).connected, dealer, again)
+    assert net.of(dealer).connected == [peer]
+
+
+def test_a_peer_that_expects_no_key_is_told_so(net, strangers):
+    server = sockets.router_socket(strangers[0], None)
+    dealer = net.dealer()
+    dealer.connect(sockets.bind(server, "tcp://127.0.0.1:*"), net.key, Role.WORKER)
+    net.until(lambda: net.of(dealer).problems, dealer)
+    # Which of the two notices first decides what this one gets to know.
+    assert net.of(dealer).problems[0].kind in (Trouble.NO_COMMON_SECURITY, Trouble.WRONG_KEY)
+    assert "mesh key" in net.of(dealer).problems[0].text
