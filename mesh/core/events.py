@@ -54,9 +54,10 @@ class FunctionLookedUp:
 
 @dataclass(slots=True, frozen=True)
 class StoreFilled:
-    """The store has no room: accept nothing, start nothing."""
+    """The store has little room: accept nothing; with ``halt`` none at all: start nothing either."""
 
     reason: str
+    halt: bool
 
 
 @dataclass(slots=True, frozen=True)

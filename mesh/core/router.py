@@ -96,9 +96,10 @@ class RouterMachine:
         self.nodes: dict[str, NodeInfo] = {}
         self.expected: set[str] = set()  # nodes that may hold what is in limbo
         self.limbo_until: float | None = None
-        self.full: str | None = None  # why the store takes nothing
+        self.full: str | None = None  # why the store takes no new tasks
+        self.halted = False  # it takes nothing at all
         self.counters: dict[str, int] = dict.fromkeys(
-            ("stale", "refused", "rejected", "redelivered", "duplicates", "late_successes"), 0
+            ("stale", "refused", "rejected", "redelivered", "duplicates", "late_successes", "garbage", "problems"), 0
         )
         self.since: Now | None = None
         self._now = Now(0.0, 0.0)
@@ -140,6 +141,11 @@ class RouterMachine:
         self._tick(now)
         self._dispatch(now)
         return self._ledger.close()
+
+    def count(self, what: str) -> int:
+        """Count something that the process around the machine has seen; how often it was."""
+        self.counters[what] += 1
+        return self.counters[what]
 
     def next_deadline(self) -> float | None:
         """The monotonic second at which ``handle`` must be called even if nothing happens."""
@@ -557,10 +563,10 @@ class RouterMachine:
     # the store
 
     def _on_store_filled(self, event: StoreFilled, now: Now) -> None:
-        self.full = event.reason
+        self.full, self.halted = event.reason, event.halt
 
     def _on_store_freed(self, event: StoreFreed, now: Now) -> None:
-        self.full = None
+        self.full, self.halted = None, False
 
     # spreading the work
 
@@ -576,7 +582,7 @@ class RouterMachine:
         return able
 
     def _dispatch(self, now: Now) -> None:
-        if not self.workers or self.full is not None:
+        if not self.workers or self.halted:
             return
         deliveries: dict[Peer, list[TaskRecord]] = {}
         while lanes := [lane for lane in self.table.ready if len(lane) and any(w.credit for w in self.able(lane))]:
@@ -659,7 +665,7 @@ class RouterMachine:
                 assert self.table.tasks.get(task_id) is task, task.story()
         leased = {t.id for t in self.table.tasks.values() if t.state is LEASED}
         assert leased == set(held), "leased tasks without a holder, or the reverse"
-        if self.full is None:
+        if not self.halted:
             for lane in self.table.ready:
                 hungry = [w for w in self.able(lane) if w.credit > 0]
                 assert not (len(lane) and hungry), f"work and credit both idle in queue {lane.queue}"

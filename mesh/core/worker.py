@@ -10,6 +10,8 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from msgspec.structs import replace
+
 from mesh.clock import Now
 from mesh.core.commands import (
     Command,
@@ -61,7 +63,7 @@ from mesh.messages import (
     Welcome,
     WorkerInfo,
 )
-from mesh.model import Ending, ErrorInfo, FunctionCode, Peer, Role, Settlement
+from mesh.model import Blob, Ending, ErrorInfo, FunctionCode, Peer, Role, Settlement, TaskOptions
 from mesh.settings import Settings
 
 STUCK_S = 0.010  # an executor silent this long gives back what it has not started
@@ -97,6 +99,7 @@ class WorkerMachine:
         python: str = "",
         version: str = "0",
         max_tasks: int | None = None,
+        time_limit_s: float | None = None,
         labels: dict[str, str] | None = None,
     ) -> None:
         self.node_id = node_id
@@ -107,6 +110,7 @@ class WorkerMachine:
         self.python = python
         self.version = version
         self.max_tasks = max_tasks
+        self.time_limit_s = time_limit_s  # of tasks that come without one
         self.labels = labels or {}
         self.tasks: list[str] | None = None  # known once an executor has loaded the app
         self.routers: dict[Peer, RouterSide] = {}
@@ -195,6 +199,20 @@ class WorkerMachine:
         """Settlements that some router has not acknowledged."""
         return sum(len(part) for side in self.routers.values() for part in side.unacked.values())
 
+    def blobs_held(self) -> set[str]:
+        """Keys of the large payloads that this node may still hand to an executor."""
+        helds = [*self.held.values(), *(held for e in self.executors.values() for held in e.chunk.values())]
+        keys = {held.delivery.payload.key for held in helds if isinstance(held.delivery.payload, Blob)}
+        keys |= {code.payload.key for code in self.functions.values() if isinstance(code.payload, Blob)}
+        return keys
+
+    def blobs_owed(self) -> set[str]:
+        """Keys of the large payloads in settlements that no router has acknowledged."""
+        settlements = [s for side in self.routers.values() for batch in side.unacked.values() for s in batch]
+        payloads = [s.payload for s in settlements]
+        payloads += [s.retry.payload for s in settlements if s.retry is not None and s.retry.payload is not None]
+        return {payload.key for payload in payloads if isinstance(payload, Blob)}
+
     def _tick(self, now: Now) -> None:
         if self.tasks is not None and not self._left:
             for peer, side in self.routers.items():
@@ -279,10 +297,15 @@ class WorkerMachine:
 
     def _on_deliver(self, side: RouterSide, message: Deliver, now: Now) -> None:
         peer, options, held, waiting = side.session.peer, message.options, self.held, self.waiting
+        if self.time_limit_s is not None:
+            options = {number: self._limited(found) for number, found in options.items()}
         for delivery in message.tasks:
             one = Held(peer, delivery, options[delivery.option])
             held[delivery.id] = one
             waiting.append(one)
+
+    def _limited(self, options: TaskOptions) -> TaskOptions:
+        return options if options.time_limit_s is not None else replace(options, time_limit_s=self.time_limit_s)
 
     def _on_recall(self, side: RouterSide, message: Recall, now: Now) -> None:
         peer = side.session.peer

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from mesh.model import Peer, Role
 
-Buffer = bytes | memoryview
+Buffer = bytes | bytearray | memoryview
 """One frame. The first of a message is always ``bytes``; a large later one is a view of ZeroMQ's own memory."""
 
 Arrived = tuple[Peer, list[Buffer], Role | None]

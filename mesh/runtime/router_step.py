@@ -7,7 +7,8 @@
     5. answer what the machine looked up, which may begin again at 1
 
 A full store holds back 4: the records of this and later wake-ups are kept and tried again, the machine is told to
-accept nothing, and nobody is told anything that is not durable.
+accept and start nothing, and nobody is told anything that is not durable. What finishes tasks may still fit where
+new tasks do not, so it is tried alone.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from mesh.core.commands import (
 from mesh.core.events import Event, FunctionLookedUp, OutcomesLookedUp, StoreFilled, StoreFreed
 from mesh.core.router import RouterMachine
 from mesh.errors import StoreFull
-from mesh.messages import Message, Submit
+from mesh.messages import Accepted, Message, Submit
 from mesh.model import Peer
 from mesh.store.base import Store
 
@@ -57,6 +58,8 @@ class RouterStep:
         self._later: list[Command] = []  # waits for them
         self._questions: list[LookUpOutcomes | LookUpFunction] = []
         self._retry_at: float | None = None
+        self._low: str | None = None
+        self._told_room = (False, False)
 
     def step(self, events: Sequence[Event], now: Now) -> None:
         """One wake-up. Raises ``StoreError`` for what cannot be mended by waiting."""
@@ -65,11 +68,7 @@ class RouterStep:
             if not self._commit(now):
                 return
             later, self._later = self._later, []
-            for command in later:
-                if isinstance(command, Send):
-                    self._send(command.peer, command.message)
-                elif isinstance(command, DropPeer):
-                    self._drop(command.peer)
+            self._tell(later)
             events = self._answers()
             if not events:
                 return
@@ -100,6 +99,13 @@ class RouterStep:
             else:
                 raise AssertionError(f"a router does not know how to {command}")
 
+    def _tell(self, commands: Sequence[Command]) -> None:
+        for command in commands:
+            if isinstance(command, Send):
+                self._send(command.peer, command.message)
+            elif isinstance(command, DropPeer):
+                self._drop(command.peer)
+
     def _commit(self, now: Now) -> bool:
         """Make everything durable; False while there is no room."""
         if not self._records:
@@ -109,16 +115,52 @@ class RouterStep:
         try:
             self.store.commit(self._records)
         except StoreFull as full:
-            if self._retry_at is None:
-                self._sort(self.machine.handle([StoreFilled(f"the store is full: {full}")], now))
             self._retry_at = now.mono + RETRY_S
+            self._commit_without_new_tasks()
+            self._tell_room(f"the store is full: {full}", now)
             return False
         self._records = []
         if self._retry_at is not None:
             self._retry_at = None
-            self._sort(self.machine.handle([StoreFreed()], now))
+            self._tell_room(None, now)
             return self._commit(now)
         return True
+
+    def _commit_without_new_tasks(self) -> None:
+        new = [record for record in self._records if isinstance(record, AppendBatch)]
+        rest = [record for record in self._records if not isinstance(record, AppendBatch)]
+        if not new or not rest:
+            return
+        try:
+            self.store.commit(rest)
+        except StoreFull:
+            return
+        self._records = list(new)
+        waiting: list[Command] = []
+        told: list[Command] = []
+        for command in self._later:
+            accepts = isinstance(command, Send) and isinstance(command.message, Accepted)
+            (waiting if accepts else told).append(command)
+        self._later = waiting
+        self._tell(told)
+
+    def look_at_room(self, free_bytes: int | None, least: int, now: Now) -> None:
+        """Accept nothing while less than ``least`` bytes of disk are free."""
+        low = free_bytes is not None and free_bytes < least
+        self._low = f"{free_bytes} bytes of disk are free, fewer than free_bytes_min = {least}" if low else None
+        self._tell_room(None, now)
+
+    def _tell_room(self, full: str | None, now: Now) -> None:
+        """Let the machine know how much the store can take, where that has changed."""
+        if full is None and self._retry_at is not None:
+            return  # full is worse than low
+        reason = full or self._low
+        halt = full is not None
+        if (reason is not None, halt) == self._told_room:
+            return
+        self._told_room = (reason is not None, halt)
+        event = StoreFreed() if reason is None else StoreFilled(reason, halt)
+        self._sort(self.machine.handle([event], now))
 
     def _answers(self) -> list[Event]:
         questions, self._questions = self._questions, []

@@ -1,0 +1,238 @@
+"""The router process: the router machine on real sockets, a real store and the real clock."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import platform
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from importlib.metadata import version
+from time import monotonic
+
+from mesh.clock import SystemClock
+from mesh.core.events import Event, PeerLost
+from mesh.core.links import OUTSIDE, RouterLinks
+from mesh.core.router import RouterMachine
+from mesh.errors import ProtocolError, StoreDamaged, StoreFull
+from mesh.messages import Message, Refuse, Rejected, Submit
+from mesh.model import Blob, Peer, Role
+from mesh.net.arrivals import Arrivals
+from mesh.net.keys import load_or_create
+from mesh.net.router_transport import RouterTransport
+from mesh.net.runtime_dir import RouterRecord, RuntimeDir
+from mesh.runtime.router_step import RouterStep
+from mesh.settings import Settings
+from mesh.store.base import Store
+from mesh.store.open import default_url, open_store
+from mesh.wire.codec import Incoming, blobs_of, decode_body, decode_from_node, encode, encode_body
+from mesh.wire.parts import Buffer
+from mesh.wire.payloads import without_payloads
+from nodes.logs import configure_logs
+from nodes.stopping import Stopping
+
+log = logging.getLogger("mesh.router")
+
+CHORES_S = 1.0  # between two looks at the disk and at outcomes that are old enough to go
+PRUNE_AT_ONCE = 1_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class RouterConfig:
+    """How to run a router. ``tcp``: where to listen besides this user's own socket, None for nowhere."""
+
+    settings: Settings
+    store: str | None = None
+    tcp: str | None = "tcp://127.0.0.1:*"
+    name: str | None = None
+    loglevel: str = "info"
+    logfile: str | None = None
+    salvage: bool = False
+
+
+def run_router(config: RouterConfig) -> int:
+    """Run a router until it is told to stop; the exit code. Raises ``ConfigError`` and ``StoreError``."""
+    configure_logs(config.loglevel, config.logfile)
+    settings = config.settings
+    url = config.store or default_url(settings.mesh, os.environ)
+    store = open_store(url, settings=settings, salvage=config.salvage)
+    try:
+        return RouterNode(config, store).run()
+    finally:
+        store.close()
+
+
+class RouterNode:
+    """One router: transport, links, store and machine, and the loop that joins them."""
+
+    def __init__(self, config: RouterConfig, store: Store) -> None:
+        settings = self._settings = config.settings
+        self._store = store
+        self._clock = SystemClock()
+        self._links = RouterLinks()
+        directory = RuntimeDir(os.environ)
+        router_id = _router_id(store)
+        key = load_or_create(settings.mesh, os.environ)
+        recovered = store.recover()
+        for line in getattr(store, "salvaged", ()):
+            log.warning("salvaged: %s", line)
+        self._transport = RouterTransport(
+            ipc=directory.ipc_endpoint(settings.mesh, router_id),
+            tcp=config.tcp,
+            key=key,
+            outbox_bytes_max=settings.outbox_bytes_max,
+        )
+        self._machine = RouterMachine(
+            router_id,
+            config.name or f"router@{platform.node()}",
+            settings,
+            version=version("taskmesh"),
+            durability=store.level,
+            boot=recovered.boot,
+            next_seq=recovered.next_seq,
+        )
+        batches = [(b.seq, b.accepted_at, decode_body(b.raw), b.settled) for b in recovered.batches]
+        self._machine.restore(batches, recovered.marks, recovered.nodes, self._clock.now())
+        self._step = RouterStep(
+            self._machine, store, encode_submit=encode_body, send=self._send, drop=self._links.close
+        )
+        self._next_chores = 0.0
+        self._stopping = Stopping(self._transport.wake)
+        ipc, *tcp = self._transport.endpoints
+        now = self._clock.now()
+        self._publication = directory.publish(
+            RouterRecord(
+                mesh=settings.mesh,
+                router_id=router_id,
+                pid=os.getpid(),
+                ipc=ipc,
+                tcp=tcp[0] if tcp else None,
+                key_id=key.key_id,
+                started_at=now.wall,
+            )
+        )
+        log.info(
+            "router %s of mesh %r is up: %s; store %s (%s), %d unfinished tasks, start %d",
+            router_id,
+            settings.mesh,
+            ", ".join(self._transport.endpoints),
+            store.url,
+            store.level,
+            len(self._machine.table.tasks),
+            recovered.boot,
+        )
+
+    def run(self) -> int:
+        """Serve until told to stop."""
+        # What lives now lives long, and tasks are not tracked by the collector: it need not look often.
+        gc.freeze()
+        gc.set_threshold(50_000, 20, 100)
+        try:
+            while not self._stopping.asked:
+                self._turn()
+            log.info("router stops; %d tasks stay in the journal", len(self._machine.table.tasks))
+            return 0
+        finally:
+            self._publication.withdraw()
+            self._transport.close()
+
+    def _turn(self) -> None:
+        deadline = self._step.next_deadline()
+        deadline = self._next_chores if deadline is None else min(deadline, self._next_chores)
+        arrivals = self._transport.receive(max(0.0, deadline - monotonic()))
+        events = self._events(arrivals)
+        now = self._clock.now()
+        self._step.step(events, now)
+        if now.mono >= self._next_chores:
+            self._next_chores = now.mono + CHORES_S
+            self._step.look_at_room(self._store.usage().free_bytes, self._settings.free_bytes_min, now)
+            if self._store.prune(now.wall, PRUNE_AT_ONCE) == PRUNE_AT_ONCE:
+                self._next_chores = now.mono
+
+    # coming in
+
+    def _events(self, arrivals: Arrivals) -> list[Event]:
+        events: list[Event] = []
+        for peer, frames, role in arrivals.messages:
+            try:
+                incoming = decode_from_node(frames)
+            except ProtocolError as error:
+                self._on_garbage(peer, error)
+                continue
+            event = self._take(peer, incoming, role)
+            if event is not None:
+                events.append(event)
+        for peer in arrivals.lost:
+            self._links.close(peer)
+            events.append(PeerLost(peer))
+        for problem in arrivals.problems:
+            self._machine.count("problems")
+            log.warning("%s", problem.text)
+        return events
+
+    def _on_garbage(self, peer: Peer, error: ProtocolError) -> None:
+        """Say why once, and end the session: what the message meant to say comes again after a HELLO, or never."""
+        if self._machine.count("garbage") <= 20:
+            log.warning("peer %s sent what the protocol forbids, dropped: %s", peer.hex(), error)
+        self._links.close(peer)
+        self._transport.send(peer, encode(Refuse("protocol", str(error)[:500]), 0, OUTSIDE))
+
+    def _take(self, peer: Peer, incoming: Incoming, role: Role | None) -> Event | None:
+        session, number, message, raw, blobs = incoming
+        taken = self._links.take(peer, session, number, message, raw, role)
+        if taken is None:
+            return None
+        if isinstance(taken, Message):
+            self._transport.send(peer, encode(taken, session, OUTSIDE))
+            return None
+        return taken if not blobs or self._keep(peer, message, blobs) else None
+
+    def _keep(self, peer: Peer, message: Message, blobs: Sequence[tuple[Blob, Sequence[Buffer]]]) -> bool:
+        """Write large payloads; where there is no room the message is as if it had not come."""
+        try:
+            for blob, parts in blobs:
+                self._store.put_blob(blob, [bytes(part) for part in parts])
+        except StoreFull as full:
+            if isinstance(message, Submit):
+                self._send(peer, Rejected(message.batch, "overloaded", f"the store is full: {full}"))
+            else:
+                self._links.close(peer)  # it notices at its next message, and sends this one again
+            return False
+        return True
+
+    # going out
+
+    def _send(self, peer: Peer, message: Message) -> None:
+        stamp = self._links.stamp(peer)
+        if stamp is None:
+            return
+        try:
+            frames = encode(message, *stamp, self._parts_of)
+        except (LookupError, StoreDamaged) as error:
+            log.error("a large payload cannot be read, its task will fail: %s", error)
+            frames = encode(without_payloads(message, self._unreadable(message)), *stamp, self._parts_of)
+        if not self._transport.send(peer, frames):
+            self._links.close(peer)
+
+    def _parts_of(self, blob: Blob) -> Sequence[Buffer] | None:
+        return self._store.read_blob(blob)
+
+    def _unreadable(self, message: Message) -> set[str]:
+        unreadable = set()
+        for blob in blobs_of(message):
+            try:
+                readable = self._store.read_blob(blob) is not None
+            except StoreDamaged:
+                readable = False
+            if not readable:
+                unreadable.add(blob.key)
+        return unreadable
+
+
+def _router_id(store: Store) -> str:
+    """The same for each start on the same store, so that nodes find the socket of a restarted router where it was."""
+    unique = secrets.token_hex(8) if store.level == "memory" else ""
+    return blake2b(f"{platform.node()}:{store.url}:{unique}".encode(), digest_size=6).hexdigest()

@@ -1,0 +1,241 @@
+"""The worker node's agent process: the worker machine on real sockets and real executor processes.
+
+User code never runs here, so the agent always answers.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+import secrets
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from time import monotonic
+from typing import Any
+
+from mesh.clock import SystemClock
+from mesh.core.commands import (
+    Command,
+    DropPeer,
+    Exit,
+    PublishRefused,
+    Send,
+)
+from mesh.core.events import Event, PeerLost, RouterFound, StopRequested
+from mesh.core.worker import WorkerMachine
+from mesh.errors import ConfigError
+from mesh.messages import SayHello, Welcome
+from mesh.model import Blob, Peer, Role
+from mesh.net.dealer_transport import DealerTransport
+from mesh.net.find import find_routers
+from mesh.net.keys import load
+from mesh.runtime.channels import RouterChannels
+from mesh.runtime.pool import ExecutorPool
+from mesh.runtime.routers import Routers
+from mesh.settings import Settings
+from mesh.wire.parts import Buffer
+from nodes.logs import configure_logs
+from nodes.stopping import Stopping
+
+log = logging.getLogger("mesh.worker")
+
+LONELY_S = 5.0  # without a router: say what was tried, and again each time twice as late
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerConfig:
+    """How to run a worker node. ``concurrency``: executor processes, None for one per CPU."""
+
+    settings: Settings
+    app: str | None = None
+    include: tuple[str, ...] = ()
+    queues: tuple[str, ...] = ("default",)
+    concurrency: int | None = None
+    name: str | None = None
+    routers: tuple[str, ...] = ()
+    max_tasks_per_child: int | None = None
+    time_limit_s: float | None = None
+    loglevel: str = "info"
+    logfile: str | None = None
+
+
+def run_worker(config: WorkerConfig) -> int:
+    """Run a worker node until it is told to stop and has drained; the exit code. Raises ``ConfigError``."""
+    configure_logs(config.loglevel, config.logfile)
+    return Agent(config).run()
+
+
+class Agent:
+    """One worker node: transport, executors and machine, and the loop that joins them."""
+
+    def __init__(self, config: WorkerConfig) -> None:
+        settings = self._settings = config.settings
+        self._config = config
+        self._clock = SystemClock()
+        node_id = secrets.token_hex(8)
+        self.name = config.name or f"worker{os.getpid()}@{platform.node()}"
+        slots = config.concurrency if config.concurrency is not None else os.cpu_count() or 1
+        self._machine = WorkerMachine(
+            node_id,
+            self.name,
+            settings,
+            slots=slots,
+            queues=config.queues,
+            python=f"{sys.version_info.major}.{sys.version_info.minor}",
+            version=version("taskmesh"),
+            max_tasks=config.max_tasks_per_child,
+            time_limit_s=config.time_limit_s,
+        )
+        self._transport = DealerTransport(outbox_bytes_max=settings.outbox_bytes_max)
+        self._pool = ExecutorPool(
+            app=config.app,
+            include=config.include,
+            worker_name=self.name,
+            settings=settings,
+            loglevel=config.loglevel,
+        )
+        self._channels = RouterChannels(self._transport, self._parts_of)
+        self._pool.blobs_in = self._channels.parts
+        self._routers = Routers(settings, self._transport, self._connect, self._find)
+        self._stopping = Stopping(self._transport.wake)
+        self._stops_seen = 0
+        self._watched: dict[int, bool] = {}
+        self._lonely_since = monotonic()
+        self._lonely_s = LONELY_S
+        self._exit: Exit | None = None
+
+    def run(self) -> int:
+        """Serve until told to stop, or until there is no sense in going on."""
+        log.info("worker %s starts %d executors for queues %s", self.name, self._machine.slots, self._config.queues)
+        try:
+            self._obey(self._machine.start())
+            self._routers.start()
+            while self._exit is None:
+                self._turn()
+            return self._leave(self._exit)
+        finally:
+            self._routers.close()
+            self._pool.close(kill=True)
+            self._transport.close()
+
+    def _leave(self, exit_: Exit) -> int:
+        if exit_.code:
+            raise ConfigError(exit_.reason)
+        log.info("worker %s leaves: %s", self.name, exit_.reason)
+        return 0
+
+    def _turn(self) -> None:
+        self._watch_executors()
+        arrivals = self._transport.receive(self._pause_s())
+        events = self._events(arrivals)
+        self._routers.connect_to_found()
+        if self._stopping.asked > self._stops_seen:
+            self._stops_seen = self._stopping.asked
+            log.info("asked to stop%s", " at once" if self._stops_seen > 1 else ": finishing what runs")
+            events.append(StopRequested(at_once=self._stops_seen > 1))
+        self._obey(self._machine.handle(events, self._clock.now()))
+        self._forget_blobs()
+        self._complain_when_lonely()
+
+    def _pause_s(self) -> float:
+        if self._routers.has_news or self._stopping.asked > self._stops_seen:
+            return 0.0
+        deadlines = [monotonic() + self._settings.heartbeat_s]
+        deadlines += [d for d in (self._machine.next_deadline(), self._pool.next_deadline()) if d is not None]
+        return max(0.0, min(deadlines) - monotonic())
+
+    # coming in
+
+    def _events(self, arrivals: Any) -> list[Event]:
+        # What executors finished is told first, so that a RECALL or a new delivery finds them as they are.
+        events: list[Event] = self._pool.events([*arrivals.readable, *arrivals.writable])
+        for peer, frames, _role in arrivals.messages:
+            event = self._channels.receive(peer, frames)
+            if event is None:
+                continue
+            if isinstance(event.message, Welcome):
+                self._on_welcome(peer, event.message)
+            elif isinstance(event.message, SayHello):
+                self._routers.unwelcome(peer)
+            events.append(event)
+        for peer in arrivals.lost:
+            self._lose(peer)
+            events.append(PeerLost(peer))
+        events += [RouterFound(peer) for peer in arrivals.connected]
+        for problem in arrivals.problems:
+            self._routers.note(problem.text)
+        return events
+
+    def _on_welcome(self, peer: Peer, welcome: Welcome) -> None:
+        log.info("welcomed by %s (router %s, taskmesh %s)", welcome.name, welcome.router_id, welcome.version)
+        self._lonely_s = LONELY_S
+        self._routers.welcome(peer, welcome.routers)
+
+    def _watch_executors(self) -> None:
+        wanted = dict(self._pool.fds())
+        if wanted == self._watched:
+            return
+        for fd in self._watched.keys() - wanted.keys():
+            self._transport.unwatch_fd(fd)
+        for fd, write in wanted.items():
+            if self._watched.get(fd) is not write:
+                self._transport.watch_fd(fd, write)
+        self._watched = wanted
+
+    # going out
+
+    def _obey(self, commands: Sequence[Command]) -> None:
+        for command in commands:
+            if isinstance(command, Send):
+                self._channels.send(command.peer, command.message)
+            elif isinstance(command, DropPeer):
+                self._lose(command.peer)
+            elif isinstance(command, Exit):
+                self._exit = command
+            elif isinstance(command, PublishRefused):
+                self._routers.refuse(command.reason)
+                if command.code in ("protocol", "role", "invalid") and not self._routers.welcomed:
+                    self._exit = Exit(1, f"the router refuses this worker: {command.reason}")
+            else:
+                self._pool.apply(command)  # type: ignore[arg-type]
+
+    def _lose(self, peer: Peer) -> None:
+        self._routers.lose(peer)
+        self._channels.close(peer)
+        self._lonely_since = monotonic()
+
+    def _parts_of(self, blob: Blob) -> Sequence[Buffer] | None:
+        return self._pool.blobs_out.get(blob.key)
+
+    def _forget_blobs(self) -> None:
+        """Large payloads stay as long as somebody may still ask this node for them."""
+        if self._pool.blobs_in:
+            _keep_only(self._pool.blobs_in, self._machine.blobs_held())
+        if self._pool.blobs_out:
+            _keep_only(self._pool.blobs_out, self._machine.blobs_owed())
+
+    # routers
+
+    def _find(self) -> tuple[Iterable[str], str]:
+        search = find_routers(self._settings.mesh, self._config.routers, os.environ)
+        return [found.endpoints[0] for found in search.found if found.endpoints], search.tried
+
+    def _connect(self, endpoint: str) -> Peer:
+        key = None if endpoint.startswith("ipc://") else load(self._settings.mesh, os.environ)
+        return self._transport.connect(endpoint, key, Role.WORKER)
+
+    def _complain_when_lonely(self) -> None:
+        if self._routers.welcomed:
+            self._lonely_since = monotonic()
+        elif monotonic() - self._lonely_since > self._lonely_s:
+            log.warning("no router yet: %s", self._routers.situation())
+            self._lonely_since = monotonic()
+            self._lonely_s = min(2 * self._lonely_s, 60.0)
+
+
+def _keep_only(parts: dict[str, list[Buffer]], keys: set[str]) -> None:
+    for key in parts.keys() - keys:
+        del parts[key]
