@@ -91,6 +91,7 @@ class TaskOptions(Struct, frozen=True, array_like=True, gc=False):
     ignore_result: bool = False
     at_most_once: bool = False
     result_ttl_s: Seconds | None = None
+    mapped: bool = False  # the one argument is a list of argument tuples: run the function for each
 
 
 class TaskExtra(Struct, frozen=True, array_like=True, gc=False):

@@ -1,6 +1,6 @@
 """Many tasks at once: an ordered, lazy map; results as they come; all results.
 
-``map_ordered`` packs elements into chunks, each one task of the built-in ``mesh.map``. How long a chunk takes is
+``map_ordered`` packs elements into chunks, each one mapped task. How long a chunk takes is
 measured from its own turn-round while others are under way, so the size grows until a chunk is worth its overhead
 and an element that takes long travels alone.
 """
@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from msgspec.structs import replace
 
 from mesh.api.result import AsyncResult
+from mesh.api.shipping import function_name
 from mesh.api.task import Task
 from mesh.errors import ConfigError, TimeoutError
 from mesh.model import ErrorInfo, FunctionCode, TaskOptions
-from mesh.runtime.registry import MAP_TASK
 from mesh.wire.exceptions import rebuild_exception
 
 if TYPE_CHECKING:
@@ -57,21 +57,18 @@ class _Caller:
 
     def __init__(self, app: Mesh, function: Callable[..., Any]) -> None:
         self._app = app
-        self._name, self._options, self._code = _described(app, function)
+        self._options, self._code = _described(app, function)
 
     def submit(self, elements: list[tuple[Any, ...]]) -> AsyncResult[list[tuple[str, Any]]]:
-        digest = self._code.digest if self._code is not None else None
-        return self._app.send(self._options, (self._name, digest, elements), {}, self._code)
+        return self._app.send(self._options, (elements,), {}, self._code)
 
 
-def _described(app: Mesh, function: Callable[..., Any]) -> tuple[str, TaskOptions, FunctionCode | None]:
-    """The name by which a worker may know the function, the options of its chunks, its code where it travels."""
+def _described(app: Mesh, function: Callable[..., Any]) -> tuple[TaskOptions, FunctionCode | None]:
+    """The options of the chunks, and the function's code where it travels."""
     if isinstance(function, Task):
-        options = function.base_options()
-        return function.name, replace(options, name=MAP_TASK, ignore_result=False), function.code
+        return replace(function.base_options(), mapped=True, ignore_result=False), function.code
     code = app.pack(function)
-    options = app.shipped_options(MAP_TASK, code)
-    return "", options, code
+    return replace(app.shipped_options(function_name(function), code), mapped=True), code
 
 
 def map_ordered(

@@ -26,6 +26,11 @@ class Held(Struct, gc=False, frozen=True):
         return self.options.time_limit_s is not None or self.delivery.deaths > 0
 
 
+def pace_name(options: TaskOptions) -> str:
+    """Under which name run times are remembered: a mapped task takes as long as all its elements."""
+    return f"{options.name}[]" if options.mapped else options.name
+
+
 class Phase(enum.Enum):
     """The life of an executor."""
 

@@ -38,7 +38,7 @@ from mesh.core.events import (
     RouterFound,
     StopRequested,
 )
-from mesh.core.executors import Executor, Held, Phase
+from mesh.core.executors import Executor, Held, Phase, pace_name
 from mesh.core.pace import Pace
 from mesh.core.packing import pack, payload_bytes
 from mesh.core.sessions import Due, RouterSession
@@ -397,7 +397,8 @@ class WorkerMachine:
         if executor is None:
             return
         chunk, all_held, routers = executor.chunk, self.held, self.routers
-        name, total, count = "", 0.0, 0
+        options: TaskOptions | None = None  # of a run of settlements that have the same
+        total, count = 0.0, 0
         for settlement in event.settlements:
             held = chunk.pop(settlement.id, None)
             if held is None:
@@ -405,14 +406,14 @@ class WorkerMachine:
             if all_held.get(settlement.id) is held:
                 del all_held[settlement.id]
             routers[held.router].fresh.append(settlement)
-            if held.options.name != name:
-                if count:
-                    self._pace.observe(name, total, count)
-                name, total, count = held.options.name, 0.0, 0
+            if held.options is not options:
+                if options is not None:
+                    self._pace.observe(pace_name(options), total, count)
+                options, total, count = held.options, 0.0, 0
             total += settlement.runtime_s
             count += 1
-        if count:
-            self._pace.observe(name, total, count)
+        if options is not None:
+            self._pace.observe(pace_name(options), total, count)
         executor.progress_at = now.mono
         if not chunk:
             executor.alone = False
@@ -514,7 +515,7 @@ class WorkerMachine:
         if best is None or self.waiting[0].alone:
             return None
         # A second chunk behind a short one keeps the executor from idling between two.
-        runtime = self._pace.runtime(next(iter(best.chunk.values())).options.name)
+        runtime = self._pace.runtime(pace_name(next(iter(best.chunk.values())).options))
         nearly_through = runtime * len(best.chunk) < self.settings.chunk_s / 2 and runtime < self.settings.chunk_s / 8
         return best if nearly_through else None
 
@@ -541,7 +542,7 @@ class WorkerMachine:
                 self._want_function(held)
                 continue
             chunk.append(held)
-            left_s -= pace.runtime(options.name)
+            left_s -= pace.runtime(pace_name(options))
             if held.alone or left_s <= 0.0:
                 break
         return chunk

@@ -19,7 +19,7 @@ from mesh.errors import NotRegistered, Retry
 from mesh.model import Delivery, Ending, FunctionCode, Payload, Retrying, Settlement, TaskExtra, TaskOptions
 from mesh.runtime.failure import describe
 from mesh.runtime.map_task import MapTask, replace_unsendable
-from mesh.runtime.registry import MAP_TASK, TaskFunction
+from mesh.runtime.registry import TaskFunction
 from mesh.runtime.request import Request, current_request
 from mesh.wire.functions import unpack_function
 from mesh.wire.parts import Buffer
@@ -49,7 +49,7 @@ class Runner:
         inline_bytes_max: int,
         payload_bytes_max: int,
     ) -> None:
-        self._functions: dict[str, TaskFunction] = {**functions, MAP_TASK: MapTask(self.find)}
+        self._functions: dict[str, TaskFunction] = dict(functions)
         self._codes: dict[str, tuple[FunctionCode, Sequence[Buffer]]] = {}
         self._shipped: dict[str, TaskFunction] = {}
         self._worker_name = worker_name
@@ -59,7 +59,7 @@ class Runner:
     @property
     def names(self) -> list[str]:
         """The task functions of the user's modules."""
-        return sorted(name for name in self._functions if name != MAP_TASK)
+        return sorted(self._functions)
 
     def add_function(self, code: FunctionCode, parts: Sequence[Buffer]) -> None:
         """Keep a shipped function; it is unpacked when it is first called, so that an error is that task's."""
@@ -87,6 +87,8 @@ class Runner:
         doing = READING
         try:
             function = self.find(options.name, options.function)
+            if options.mapped:
+                function = MapTask(function)
             args, kwargs = decode_call(delivery.payload, parts)
             request = self._request(delivery, options, args, kwargs)
             current_request.set(request)
@@ -101,7 +103,7 @@ class Runner:
         except BaseException as error:
             if isinstance(error, Retry) and doing is RUNNING:
                 settlement, parts = self._retried(delivery, options, error, args, kwargs)
-            elif options.name == MAP_TASK and doing is SENDING:
+            elif options.mapped and doing is SENDING:
                 settlement, parts = self._map_without_unsendable(delivery, options, value, args)
             else:
                 settlement, parts = self._failed(delivery, options, error, args, kwargs, doing)

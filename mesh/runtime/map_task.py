@@ -1,7 +1,7 @@
-"""``mesh.map``: one function over many argument tuples, as one task.
+"""A mapped task: one function over many argument tuples, as one task.
 
-Its arguments: (name or None, digest or None, the arguments of each element). Its result: ["ok", value] or ["error",
-the fields of ErrorInfo] per element, so that a failing element fails no other. Lists, not tuples: they are the
+Its argument: a list with the arguments of each element. Its result: ["ok", value] or ["error", the fields of
+ErrorInfo] per element, so that a failing element fails no other. Lists, not tuples: they are the
 plainer data and so travel faster.
 """
 
@@ -16,7 +16,7 @@ from msgspec.structs import astuple
 from mesh.errors import Retry
 from mesh.model import ErrorInfo
 from mesh.runtime.failure import describe
-from mesh.runtime.registry import MAP_TASK, TaskFunction
+from mesh.runtime.registry import TaskFunction
 from mesh.runtime.request import Request, current_request
 
 Result = list[Any]
@@ -25,15 +25,13 @@ Result = list[Any]
 class MapTask:
     """The task function behind ``app.map``."""
 
-    name = MAP_TASK
-
-    def __init__(self, find: Callable[[str, str | None], TaskFunction]) -> None:
-        self._find = find
+    def __init__(self, function: TaskFunction) -> None:
+        self.name = function.name
+        self._function = function
 
     def execute(self, request: Request, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Result]:
-        name, digest, elements = args
-        function = self._find(name or "", digest)
-        return [_run_element(function, request, tuple(element)) for element in elements]
+        (elements,) = args
+        return [_run_element(self._function, request, tuple(element)) for element in elements]
 
 
 def replace_unsendable(results: list[Result], encode: Callable[[Any], object]) -> list[Result]:

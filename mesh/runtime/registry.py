@@ -6,9 +6,6 @@ from typing import Any, Protocol, runtime_checkable
 
 from mesh.runtime.request import Request
 
-MAP_TASK = "mesh.map"
-"""The name of the built-in task that runs one function over many argument tuples."""
-
 
 @runtime_checkable
 class TaskFunction(Protocol):

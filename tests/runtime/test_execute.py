@@ -8,7 +8,6 @@ import pytest
 from mesh.errors import PayloadTooLarge, Retry
 from mesh.model import Blob, Delivery, Ending, ErrorInfo, Settlement, TaskExtra
 from mesh.runtime.execute import Runner
-from mesh.runtime.registry import MAP_TASK
 from mesh.runtime.request import Request, current_request
 from mesh.wire.exceptions import rebuild_exception
 from mesh.wire.functions import pack_function
@@ -124,7 +123,6 @@ def test_an_unknown_name_is_not_registered_and_says_what_is_known() -> None:
     assert error.type == "mesh.errors.NotRegistered"
     assert "'tasks.missing'" in error.message
     assert "add" in error.message
-    assert "mesh.map" not in error.message
 
 
 def test_arguments_that_need_code_this_worker_lacks_are_a_failure_that_says_so() -> None:
@@ -256,9 +254,9 @@ def test_shipped_code_that_never_came_is_a_failure() -> None:
     assert error_of(run(runner_of(), call("t1"), "f", function="abc")).type == "mesh.errors.NotRegistered"
 
 
-def map_results(runner: Runner, *args: Any) -> list[Any]:
-    payload, parts = encode_call(args, {}, key="m", inline_max=INLINE_MAX, total_max=TOTAL_MAX)
-    settlement, parts = runner.run(Delivery("m", 0, 1, payload), named(MAP_TASK), parts)
+def map_results(runner: Runner, name: str, digest: str | None, elements: list[Any]) -> list[Any]:
+    payload, parts = encode_call((elements,), {}, key="m", inline_max=INLINE_MAX, total_max=TOTAL_MAX)
+    settlement, parts = runner.run(Delivery("m", 0, 1, payload), TaskOptions(name, function=digest, mapped=True), parts)
     assert settlement.ending is Ending.SUCCEEDED, settlement
     results: list[Any] = decode(settlement.payload, parts)
     return results
@@ -273,7 +271,7 @@ def test_map_takes_shipped_functions() -> None:
     code = pack_function(lambda n: n + 1)
     runner.add_function(code, ())
 
-    assert [value for _, value in map_results(runner, None, code.digest, [(1,), (2,)])] == [2, 3]
+    assert [value for _, value in map_results(runner, "f", code.digest, [(1,), (2,)])] == [2, 3]
 
 
 def test_a_failing_element_of_map_fails_no_other() -> None:
@@ -309,6 +307,6 @@ def test_an_element_of_map_that_asks_for_a_retry_fails_with_what_it_was_for() ->
 
 
 def test_a_map_over_an_unknown_function_fails_as_a_whole() -> None:
-    settlement = run(runner_of(), call("m", "missing", None, [(1,)]), MAP_TASK)
+    settlement, _ = runner_of().run(call("m", [(1,)]), TaskOptions("missing", mapped=True))
 
     assert error_of(settlement).type == "mesh.errors.NotRegistered"
