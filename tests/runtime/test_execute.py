@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from mesh.errors import PayloadTooLarge, Retry
-from mesh.model import Blob, Delivery, Ending, ErrorInfo, Settlement, TaskExtra
+from mesh.model import Blob, Delivery, Ending, ErrorInfo, Settlement, TaskExtra, TaskOptions
 from mesh.runtime.execute import Runner
 from mesh.runtime.request import Request, current_request
 from mesh.wire.exceptions import rebuild_exception
