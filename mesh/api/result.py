@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from mesh.errors import (
     MeshError,
+    NotRegistered,
     TaskExpired,
     TaskFailed,
     TaskRevokedError,
+    TimeLimitExceeded,
     TimeoutError,
     UnknownTask,
     WorkerLostError,
@@ -44,11 +46,10 @@ CELERY_STATES: dict[str, str] = {
     TaskState.DEAD: FAILURE,
 }
 
-_ERRORS_WITHOUT_EXCEPTION: dict[TaskState, type[MeshError]] = {
-    TaskState.CANCELLED: TaskRevokedError,
-    TaskState.EXPIRED: TaskExpired,
-    TaskState.DEAD: WorkerLostError,
-    TaskState.FAILED: TaskFailed,
+# What routers and workers say of a task in their own words, without an exception that was raised.
+_TOLD_ERRORS: dict[str, type[MeshError]] = {
+    f"mesh.errors.{kind.__name__}": kind
+    for kind in (NotRegistered, TaskExpired, TaskRevokedError, TimeLimitExceeded, WorkerLostError)
 }
 
 
@@ -208,10 +209,11 @@ class AsyncResult(Generic[R]):
         if not isinstance(end, Outcome):
             assert end is not None, "asked for the error of an unsettled task"
             return end
-        if end.error is not None and end.error.type:
-            return rebuild_exception(end.error)
-        reason = end.error.message if end.error is not None else ""
-        return _ERRORS_WITHOUT_EXCEPTION[end.state](f"task {self.id} ({end.name}): {reason or end.state}")
+        error = end.error
+        if error is None:
+            return TaskFailed(f"task {self.id} ({end.name}) ended as {end.state}")
+        told = _TOLD_ERRORS.get(error.type) if error.pickled is None else None
+        return rebuild_exception(error) if told is None else told(f"task {self.id} ({end.name}): {error.message}")
 
     @property
     def _outcome(self) -> Outcome | None:

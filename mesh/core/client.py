@@ -201,7 +201,7 @@ class ClientMachine:
             if batch.retry_at is None:
                 self._submit(peer, batch)
             batch.repeated = True
-        ids = [task_id for task_id in self.waiting if task_id not in in_batches]
+        ids = [task_id for task_id, asked_for in self.waiting.items() if asked_for or task_id not in in_batches]
         for part in pack(ids, len):
             self._send(peer, Watch(list(part)))
         wishes, self._wishes = self._wishes, []

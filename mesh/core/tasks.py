@@ -129,7 +129,8 @@ class TaskTable:
 
     def watch(self, peer: Peer, task_id: str) -> bool:
         """Have ``peer`` told of this task's outcome; False when it is told anyway."""
-        if self.tasks[task_id].batch.owner == peer:
+        task = self.tasks[task_id]
+        if task.batch.owner == peer and not task.kind.options.ignore_result:
             return False
         watchers = self.watchers.setdefault(task_id, [])
         if peer in watchers:

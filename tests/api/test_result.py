@@ -1,0 +1,352 @@
+"""``AsyncResult`` against a mesh inside the process: Celery's words, waiting, errors, weak handles."""
+
+from __future__ import annotations
+
+import asyncio
+import builtins
+import gc
+import pickle
+import threading
+import time
+
+import numpy
+import pytest
+
+from mesh import (
+    AsyncResult,
+    Mesh,
+    TaskExpired,
+    TaskRevokedError,
+    TimeLimitExceeded,
+    TimeoutError,
+    Unavailable,
+    UnknownTask,
+)
+from mesh.api.result import CELERY_STATES, EagerResult
+from mesh.model import TaskState
+from mesh.testing import local_mesh
+from tests.api.waiting import wait_until
+
+app = Mesh("results", unknown_grace_s=0.2)
+gate = threading.Event()
+
+
+@app.task
+def add(a, b=0):
+    return a + b
+
+
+@app.task(name="boom")
+def boom(text):
+    raise ValueError(text)
+
+
+@app.task
+def wait_for_gate():
+    gate.wait(20)
+    return "open"
+
+
+@app.task(bind=True, max_retries=3)
+def stubborn(self, succeed_at):
+    if self.request.retries < succeed_at:
+        raise self.retry(countdown=0)
+    return self.request.retries
+
+
+@app.task(bind=True)
+def seen(self):
+    return self.request.headers, self.request.delivery_info, self.request.hostname
+
+
+@app.task(bind=True)
+def family(self):
+    return self.request.id, self.request.parent_id, self.request.root_id
+
+
+@app.task(bind=True)
+def with_subtask(self):
+    return self.request.id, family.delay().id
+
+
+@pytest.fixture(scope="module")
+def mesh():
+    with local_mesh(app, slots=3) as running:
+        yield running
+
+
+@pytest.fixture(autouse=True)
+def _clean(mesh):
+    gate.clear()
+    yield
+    gate.set()
+
+
+def test_every_state_of_a_task_has_a_name_of_celery():
+    assert set(CELERY_STATES) == set(TaskState)
+    assert set(CELERY_STATES.values()) <= {"PENDING", "RECEIVED", "SUCCESS", "FAILURE", "REVOKED"}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("id", "task_id", "get", "wait", "ready", "successful", "failed", "state", "status", "result", "info"),
+        *("traceback", "forget", "revoke", "name", "worker", "retries", "queue", "date_done"),
+    ],
+)
+@pytest.mark.parametrize("kind", [AsyncResult, EagerResult])
+def test_what_celerys_result_has_is_here(kind, name):
+    assert hasattr(kind, name)
+
+
+def test_a_result_tells_all_about_its_task():
+    result = add.delay(1, b=2)
+
+    assert result.get(timeout=5) == 3
+    assert (result.state, result.status) == ("SUCCESS", "SUCCESS")
+    assert result.ready() and result.successful() and not result.failed()
+    assert (result.result, result.info, result.traceback) == (3, 3, None)
+    assert (result.name, result.queue, result.worker, result.retries) == (add.name, "default", "local", 0)
+    assert abs(result.date_done.timestamp() - time.time()) < 5
+
+
+def test_an_error_of_the_task_is_raised_here_with_its_traceback_there():
+    result = boom.delay("no way")
+
+    with pytest.raises(ValueError, match="no way") as caught:
+        result.get(timeout=5)
+    assert "in boom" in caught.value.remote_traceback and "in boom" in str(caught.value.__cause__)
+    assert "in boom" in result.traceback
+    assert (result.state, result.failed(), result.successful()) == ("FAILURE", True, False)
+    assert isinstance(result.get(propagate=False), ValueError)
+    assert isinstance(result.result, ValueError)
+
+
+def test_a_task_that_no_worker_knows_is_parked_and_shown():
+    result = app.send_task("no.such.task", (1,))
+    app.flush(5)
+
+    assert result.state == "PENDING"
+    assert any("no.such.task" in why for queue in app.status()["queues"] for why in queue["parked_why"])
+    assert app.purge() == 1
+    with pytest.raises(TaskRevokedError):
+        result.get(timeout=5)
+
+
+def test_a_wait_that_runs_out_leaves_the_task_alone():
+    result = wait_for_gate.delay()
+
+    with pytest.raises(TimeoutError, match=result.id):
+        result.get(timeout=0.05)
+    with pytest.raises(builtins.TimeoutError):
+        result.get(timeout=0)
+    wait_until(lambda: result.state == "RECEIVED")
+    assert not result.ready() and result.result is None and result.worker is None
+    gate.set()
+    assert result.get(timeout=5) == "open"
+
+
+def test_retries_are_counted():
+    result = stubborn.delay(2)
+
+    assert result.get(timeout=5) == 2
+    assert result.retries == 2
+
+
+def test_any_process_can_ask_by_id():
+    done = add.delay(1)
+    done.get(timeout=5)
+    other = app.AsyncResult(done.id)
+
+    assert other.state == "SUCCESS" and other.ready() and other.get(timeout=1) == 1
+    assert other == done and hash(other) == hash(done)
+    assert app.AsyncResult(boom.delay("x").id).get(timeout=5, propagate=False).args == ("x",)
+
+
+def test_two_handles_of_one_task_both_hear_of_it():
+    first = wait_for_gate.delay()
+    second = app.AsyncResult(first.id)
+    third = app.AsyncResult(first.id)
+    assert second.state in ("PENDING", "RECEIVED") and not third.ready()
+    gate.set()
+
+    assert [r.get(timeout=5) for r in (third, second, first)] == ["open"] * 3
+
+
+def test_the_later_handle_hears_of_it_when_the_earlier_one_is_dropped():
+    first = wait_for_gate.delay()
+    second = app.AsyncResult(first.id)
+    assert not second.ready()
+    del first
+    gc.collect()
+    gate.set()
+
+    assert second.get(timeout=5) == "open"
+
+
+def test_an_id_nobody_knows_is_unknown_after_a_grace():
+    nobody = app.AsyncResult("nobody-knows-me")
+
+    assert nobody.state == "UNKNOWN" and not nobody.ready()
+    began = time.monotonic()
+    with pytest.raises(UnknownTask, match="nobody-knows-me"):
+        nobody.get(timeout=5)
+    assert 0.2 <= time.monotonic() - began < 3
+    assert nobody.worker is None
+
+
+def test_an_id_may_be_waited_for_before_it_is_submitted():
+    early = app.AsyncResult("chosen-before")
+    threading.Timer(0.05, lambda: add.apply_async((4,), task_id="chosen-before")).start()
+
+    assert early.get(timeout=5) == 4
+
+
+def test_a_chosen_id_is_run_once():
+    results = [add.apply_async((n,), task_id="only-once") for n in range(3)]
+
+    assert {r.get(timeout=5) for r in results} == {0}
+
+
+def test_the_outcome_of_an_ignored_result_can_still_be_waited_for():
+    result = add.apply_async((1,), ignore_result=True)
+
+    assert result.get(timeout=5) is None
+    assert result.successful()
+
+
+def test_a_revoked_task_never_starts():
+    blockers = [wait_for_gate.delay() for _ in range(3)]
+    victim = add.apply_async((1,), countdown=30)
+    victim.revoke()
+
+    with pytest.raises(TaskRevokedError, match="cancel"):
+        victim.get(timeout=5)
+    assert victim.state == "REVOKED"
+    gate.set()
+    app.gather(blockers, timeout=5)
+
+
+def test_a_running_task_can_be_terminated():
+    running = wait_for_gate.delay()
+    wait_until(lambda: running.state == "RECEIVED")
+    running.revoke(terminate=True)
+
+    with pytest.raises(TaskRevokedError):
+        running.get(timeout=5)
+
+
+def test_a_task_over_its_time_limit_fails():
+    with pytest.raises(TimeLimitExceeded):
+        wait_for_gate.apply_async(time_limit=0.1).get(timeout=5)
+
+
+def test_a_task_that_starts_too_late_expires():
+    late = add.apply_async((1,), countdown=0.2, expires=0.05)
+
+    with pytest.raises(TaskExpired):
+        late.get(timeout=5)
+    assert late.state == "REVOKED"
+
+
+def test_countdown_holds_a_task_back():
+    began = time.monotonic()
+    result = add.apply_async((1,), countdown=0.2)
+
+    assert result.state == "PENDING"
+    assert result.get(timeout=5) == 1
+    assert time.monotonic() - began >= 0.2
+
+
+def test_a_forgotten_result_is_gone():
+    result = add.delay(1)
+    result.get(timeout=5)
+    result.forget()
+
+    wait_until(lambda: app.AsyncResult(result.id).state == "UNKNOWN")
+
+
+def test_a_subtask_knows_its_parent():
+    parent, child = with_subtask.delay().get(timeout=5)
+
+    assert app.AsyncResult(child).get(timeout=5) == (child, parent, parent)
+
+
+def test_headers_and_queue_reach_the_task():
+    result = seen.apply_async(headers={"a": "b"}, priority=3)
+
+    assert result.get(timeout=5) == ({"a": "b"}, {"queue": "default", "priority": 3, "redelivered": False}, "local")
+
+
+def test_await_gives_the_result_and_raises_its_error():
+    async def main():
+        with pytest.raises(ValueError, match="async"):
+            await boom.delay("async")
+        results = await asyncio.gather(*[add.delay(n) for n in range(50)])
+        return results, await add.delay(1)
+
+    assert asyncio.run(main()) == (list(range(50)), 1)
+
+
+def test_an_await_that_is_cancelled_leaves_the_loop_alone():
+    async def main():
+        result = wait_for_gate.delay()
+        with pytest.raises(builtins.TimeoutError):
+            async with asyncio.timeout(0.05):
+                await result
+        gate.set()
+        return await result
+
+    assert asyncio.run(main()) == "open"
+
+
+def test_many_threads_may_wait_for_one_result():
+    result = wait_for_gate.delay()
+    got: list[str] = []
+    threads = [threading.Thread(target=lambda: got.append(result.get(timeout=5))) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    gate.set()
+    for thread in threads:
+        thread.join()
+
+    assert got == ["open"] * 8
+
+
+def test_a_handle_nobody_holds_leaves_nothing_behind():
+    connection = app.connection
+    for n in range(500):
+        add.delay(n)
+    kept = add.delay(1)
+    app.flush(5)
+    assert kept.get(timeout=5) == 1
+    gc.collect()
+    add.delay(2).get(timeout=5)  # one more turn of the loop
+
+    wait_until(lambda: not connection._handles.by_id and not connection._machine.waiting)
+
+
+def test_a_result_travels_as_an_argument():
+    result = add.delay(20)
+
+    assert app.submit(lambda r: r.id, result).get(timeout=5) == result.id
+    assert pickle.loads(pickle.dumps(result)) == result
+
+
+def test_large_arrays_go_there_and_back_and_are_taken_as_they_were():
+    array = numpy.arange(300_000, dtype=float)
+    result = app.submit(lambda a: a * 2, array)
+    array[:] = 0
+
+    assert numpy.array_equal(result.get(timeout=10), numpy.arange(300_000) * 2.0)
+    wait_until(lambda: not app.connection._parts)
+
+
+def test_a_closed_app_says_so():
+    mine = Mesh()
+    task = mine.task(name="slow")(wait_for_gate.run)
+    with local_mesh(mine):
+        result = task.delay()
+        mine.flush(5)
+    with pytest.raises(Unavailable, match="closed"):
+        result.get(timeout=1) if result._end is not None else pytest.fail("not settled on close")
