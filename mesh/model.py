@@ -12,7 +12,7 @@ from typing import Annotated, NewType
 from msgspec import Meta, Struct
 
 Peer = NewType("Peer", bytes)
-"""The address of a node at the other end of a socket: its ZeroMQ routing id, new for each life of a process."""
+"""One connection to another node; a node that connects anew is another peer, with the same node id."""
 
 
 Id = Annotated[str, Meta(min_length=1, max_length=255)]

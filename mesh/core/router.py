@@ -262,7 +262,7 @@ class RouterMachine:
     def _welcome_worker(self, peer: Peer, hello: Hello, now: Now) -> None:
         info = hello.worker
         assert info is not None
-        worker = self.workers.get(peer)
+        worker = self.workers.get(peer) or self._take_over(peer, hello.node_id)
         if worker is None:
             worker = self.workers[peer] = Worker(peer, hello, info, now.mono)
         else:
@@ -274,6 +274,19 @@ class RouterMachine:
             self._ledger.nodes[node.node_id] = node
         self._reconcile(worker, dict(info.held), now)
         self.expected.discard(hello.node_id)
+
+    def _take_over(self, peer: Peer, node_id: str) -> Worker | None:
+        """A worker that connects anew, before we saw its old connection end, keeps what it holds."""
+        worker = next((w for w in self.workers.values() if w.node_id == node_id), None)
+        if worker is None:
+            return None
+        del self.workers[worker.peer]
+        self._ledger.add(DropPeer(worker.peer))
+        for task in worker.leases.values():
+            task.worker = peer
+        worker.peer = peer
+        self.workers[peer] = worker
+        return worker
 
     def _reconcile(self, worker: Worker, held: dict[str, int], now: Now) -> None:
         """Bring our leases in line with what the worker says that it holds."""

@@ -53,7 +53,9 @@ class Story:
         elif what < 0.6 and workers:
             world.crash_worker(rng.choice(workers))
             world.after(rng.uniform(0, 1), self.add_worker)
-        elif what < 0.7 and workers:
+        elif what < 0.8:
+            world.cut_connection(rng.choice([*workers, *world.clients.values()]))
+        elif what < 0.87 and workers:
             rng.choice(workers).stop()
             self.add_worker()
         elif workers:
@@ -67,7 +69,7 @@ def play(seed: int, faults: Faults, *, crashes: bool) -> World:
     for _ in range(rng.randint(5, 25)):
         world.at(rng.uniform(0, 5), story.submit)
     if crashes:
-        for _ in range(rng.randint(1, 5)):
+        for _ in range(rng.randint(1, 6)):
             world.at(rng.uniform(0.2, 6), story.trouble)
     world.run(8.0)
     world.faults = Faults()

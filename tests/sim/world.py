@@ -139,12 +139,27 @@ class World:
         self.router = RouterNode(self)
         self.router.wake([])
 
+    def cut_connection(self, node: Node) -> None:
+        """A connection breaks and is made anew: the node has another address, and either end may notice first."""
+        self.note(f"{node.machine.name} loses its connection")
+        self.disturbances += 1
+        old = node.peer
+        node.lost_router()
+        self.after(self.random.uniform(0, 0.5), lambda: self.tell_router(PeerLost(old)))
+
+    def readdress(self, node: Node) -> None:
+        """A new connection is a new address; what is under way to the old one is lost."""
+        nodes: dict[Peer, Any] = self.workers if node.peer in self.workers else self.clients
+        del nodes[node.peer]
+        node.peer = Peer(f"{node.machine.name}.{self.name('c')}".encode())
+        nodes[node.peer] = node
+
     def crash_router(self) -> None:
         """The process is gone, with everything it had not committed; the others see the connection break."""
         self.note("router crashes")
         self.disturbances += 1
         self.router = None
-        for node in (*self.workers.values(), *self.clients.values()):
+        for node in [*self.workers.values(), *self.clients.values()]:
             node.lost_router()
 
     def add_worker(self, slots: int = 2, **options: Any) -> WorkerNode:
@@ -214,6 +229,7 @@ class Node:
 
     def lost_router(self) -> None:
         self.links.close(ROUTER)
+        self.world.readdress(self)
         self.wake([PeerLost(ROUTER)])
 
     def wake(self, events: list[Event]) -> None:
