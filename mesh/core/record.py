@@ -10,6 +10,7 @@ from msgspec import Struct
 
 from mesh.core.queues import Lane
 from mesh.core.states import TRANSITIONS
+from mesh.messages import Cancel
 from mesh.model import Payload, Peer, TaskExtra, TaskOptions, TaskState
 
 
@@ -40,7 +41,7 @@ class Rare(Struct, gc=False):
     deaths: int = 0  # executor processes that died with it
     losses: int = 0  # worker nodes that were lost with it
     causes: tuple[str, ...] = ()
-    cancelled: bool = False  # asked for while it ran: it must not be delivered again
+    cancel: Cancel | None = None  # asked for while it was out: it must not be delivered again
     marked: bool = False  # the store has a mark of it
     started: bool = False  # at-most-once, and handed out
 

@@ -308,9 +308,9 @@ class RouterMachine:
         self.table.adopt(claims, worker.peer)
         if not_yours:
             self._ledger.send(worker.peer, Drop(not_yours))
-        cancelled = [task.id for task, _ in claims if task.rare is not None and task.rare.cancelled]
-        if cancelled:
-            self._ledger.send(worker.peer, Cancel(cancelled))
+        for task in worker.leases.values():
+            if task.rare is not None and (cancel := task.rare.cancel) is not None:
+                self._ledger.send(worker.peer, Cancel([task.id], cancel.terminate, cancel.signal))
 
     def _return_undelivered(self, tasks: list[TaskRecord], now: Now) -> None:
         """Deliveries that got lost on the way; whether an at-most-once task started cannot be known."""
@@ -461,12 +461,12 @@ class RouterMachine:
             if task is None:
                 continue
             if task.state is LEASED and task.worker is not None:
-                task.rarely().cancelled = True
+                task.rarely().cancel = message
                 by_worker.setdefault(task.worker, []).append(task_id)
             elif task_id not in self.table.limbo:
                 self.table.end(task, CANCELLED, now)
             else:
-                task.rarely().cancelled = True
+                task.rarely().cancel = message
         for peer, ids in by_worker.items():
             self._ledger.send(peer, Cancel(ids, message.terminate, message.signal))
 

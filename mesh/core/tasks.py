@@ -195,7 +195,7 @@ class TaskTable:
 
     def _ends_instead(self, task: TaskRecord, rare: Rare, now: Now) -> bool:
         """Whether a task that came back is not to run again, for it was cancelled or its time is over."""
-        if rare.cancelled:
+        if rare.cancel is not None:
             self.end(task, CANCELLED, now)
             return True
         if rare.expires_at is not None and rare.expires_at <= now.wall:
@@ -231,7 +231,7 @@ class TaskTable:
     def settle_retry(self, task: TaskRecord, settlement: Settlement, now: Now) -> None:
         """The task asked to be tried again later."""
         rare = task.rarely()
-        if rare.cancelled:
+        if rare.cancel is not None:
             self.end(task, CANCELLED, now)
             return
         retry = settlement.retry
@@ -391,7 +391,7 @@ class TaskTable:
         waiting, self.limbo = self.limbo, {}
         for task in waiting.values():
             rare = task.rare
-            if rare is not None and rare.cancelled:
+            if rare is not None and rare.cancel is not None:
                 self.end(task, CANCELLED, now)
             elif rare is not None and rare.started:
                 why = "the router was restarted while it was out, and it is delivered at most once"

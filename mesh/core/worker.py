@@ -69,7 +69,7 @@ from mesh.settings import Settings
 STUCK_S = 0.010  # an executor silent this long gives back what it has not started
 RESTART_S = 0.2  # first pause before an executor that died while starting is started anew; doubles up to 30 s
 RESTART_MAX_S = 30.0
-FUNCTIONS_MAX = 512  # shipped functions a node keeps
+FUNCTIONS_MAX = 512  # shipped functions a node keeps, and an executor before it is replaced
 
 
 class RouterSide:
@@ -568,7 +568,8 @@ class WorkerMachine:
         executor.given += len(chunk)
         options = {held.delivery.option: held.options for held in chunk}
         self._out.append(RunChunk(executor.number, options, [held.delivery for held in chunk]))
-        if self.max_tasks is not None and executor.given >= self.max_tasks:
+        worn_out = self.max_tasks is not None and executor.given >= self.max_tasks
+        if worn_out or len(executor.functions) >= FUNCTIONS_MAX:
             executor.phase = Phase.RETIRING
             self._out.append(StopExecutor(executor.number))
             self._out.append(self._new_executor())

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import random
+from collections.abc import Callable
 
 import pytest
 
 from mesh.model import TaskOptions
 from tests.sim.world import WALL, Faults, World
 
-SEEDS = int(os.environ.get("MESH_SIM_SEEDS", "150"))
+SEEDS = int(os.environ.get("MESH_SIM_SEEDS", "48"))
+MANY = int(os.environ.get("MESH_SIM_MANY", "1200"))
 KINDS = ["work", "work", "work", "work", "fails", "retries", "kills", "slow"]
 
 
@@ -91,17 +93,32 @@ def replay(seed: int, faults: Faults, crashes: bool) -> World:
         raise
 
 
+def bad_network(seed: int) -> World:
+    return replay(seed, Faults(drop=0.02, double=0.02, delay_s=0.05, reorder=seed % 2 == 0), crashes=False)
+
+
+def crashes(seed: int) -> World:
+    faults = Faults(drop=0.01, double=0.01, delay_s=0.02, reorder=True) if seed % 3 == 0 else Faults()
+    return replay(100_000 + seed, faults, crashes=True)
+
+
 @pytest.mark.parametrize("block", range(6))
 def test_a_bad_network_loses_nothing_and_settles_each_task_once(block: int) -> None:
     for seed in range(block * SEEDS // 6, (block + 1) * SEEDS // 6):
-        replay(seed, Faults(drop=0.02, double=0.02, delay_s=0.05, reorder=seed % 2 == 0), crashes=False)
+        bad_network(seed)
 
 
 @pytest.mark.parametrize("block", range(6))
 def test_crashes_of_any_node_lose_nothing_and_settle_each_task_once(block: int) -> None:
     for seed in range(block * SEEDS // 6, (block + 1) * SEEDS // 6):
-        faults = Faults(drop=0.01, double=0.01, delay_s=0.02, reorder=True) if seed % 3 == 0 else Faults()
-        replay(100_000 + seed, faults, crashes=True)
+        crashes(seed)
+
+
+@pytest.mark.chaos
+@pytest.mark.parametrize("history", [bad_network, crashes])
+def test_the_same_holds_for_thousands_of_histories(history: Callable[[int], World]) -> None:
+    for seed in range(SEEDS, MANY):
+        history(seed)
 
 
 def test_without_faults_every_task_that_kills_nobody_runs_once() -> None:
