@@ -1,0 +1,323 @@
+"""What a connection does when there is no router, one that is full, one that goes away; at limits, forks and exits."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from mesh import ConfigError, Mesh, Overloaded, TimeoutError, Unavailable
+from mesh.errors import Refused
+from mesh.messages import Bye, Hello, Outcomes, Watch
+from mesh.model import Outcome, TaskState
+from tests.api.scripted_router import ROUTER, ScriptedRouter, accept, finish, ignore, overload
+from tests.api.waiting import wait_until
+
+
+def noop():
+    return None
+
+
+def joined(router: ScriptedRouter, *, found: bool = True, **settings) -> Mesh:
+    settings = {"exit_flush_s": 0.05, "heartbeat_s": 0.2, **settings}
+    app = Mesh("c", **settings)
+    router.join(app, found=found)
+    return app
+
+
+@pytest.fixture
+def router():
+    return ScriptedRouter()
+
+
+# no router
+
+
+def test_a_wait_without_a_router_says_what_was_tried(router):
+    app = joined(router, found=False, connect_timeout_s=0.1)
+    task = app.task(noop)
+    result = task.delay()
+
+    for wait in (
+        result.get,
+        app.flush,
+        app.status,
+        lambda: asyncio.run(_await(result)),
+        lambda: next(app.as_completed([result])),
+    ):
+        with pytest.raises(Unavailable, match="the script and nothing else"):
+            wait()
+    with pytest.raises(TimeoutError, match="the script and nothing else"):
+        task.delay().get(timeout=0.01)
+    app.close()
+
+
+async def _await(result):
+    await result
+
+
+def test_submits_wait_for_a_router_that_starts_later(router):
+    app = joined(router, found=False, connect_timeout_s=0.05)
+    results = [app.task(noop).delay() for _ in range(10)]
+    time.sleep(0.1)
+    app.connection._routers._on_found(["scripted"], "")
+
+    assert app.gather(results, timeout=5) == [None] * 10
+    app.close()
+
+
+def test_a_refusal_is_told_to_whoever_waits(router):
+    router.refusal = "you speak version 0"
+    app = joined(router)
+
+    with pytest.raises(Refused, match="version 0"):
+        app.task(noop).delay().get(timeout=5)
+    app.close()
+
+
+def test_a_missing_key_is_told_to_whoever_waits(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    monkeypatch.delenv("MESH_KEY", raising=False)
+    app = Mesh("c", router="127.0.0.1:1", connect_timeout_s=0.2, exit_flush_s=0.01)
+    with app, pytest.raises(Unavailable, match="mesh join"):
+        app.task(noop).delay().get()
+
+
+# limits
+
+
+@pytest.mark.parametrize("limit", [{"submit_tasks_max": 100}, {"submit_bytes_max": 400}])
+def test_submit_blocks_at_its_limit_and_then_fails(router, limit):
+    router.on_submit = ignore
+    app = joined(router, submit_timeout_s=0.1, **limit)
+    task = app.task(lambda text: None)
+    wait_until(lambda: app.connection._routers.welcomed)
+
+    began = time.monotonic()
+    with pytest.raises(Overloaded, match="wait to be accepted"):
+        for _ in range(102):
+            task.delay("four")
+    assert time.monotonic() - began >= 0.1
+    app.close()
+
+
+def test_submit_without_a_router_fails_at_its_limit_with_what_was_tried(router):
+    app = joined(router, found=False, submit_timeout_s=0.05, submit_tasks_max=3)
+    task = app.task(noop)
+
+    with pytest.raises(Unavailable, match="the script and nothing else"):
+        for _ in range(4):
+            task.delay()
+    app.close()
+
+
+def test_a_blocked_submit_goes_on_when_there_is_room_again(router):
+    app = joined(router, submit_tasks_max=50)
+    task = app.task(noop)
+
+    for _ in range(2_000):
+        task.delay()
+    app.flush(5)
+    assert sum(len(submit.tasks) for submit in router.submits) == 2_000
+    app.close()
+
+
+def test_flush_tells_once_what_was_rejected(router, caplog):
+    router.on_submit = overload
+    app = joined(router, submit_timeout_s=0.1)
+    results = [app.task(noop).delay() for _ in range(3)]
+
+    with pytest.raises(Overloaded, match=r"3 tasks.*queue is full"):
+        app.flush(5)
+    app.flush(5)
+    with pytest.raises(Overloaded, match="queue is full"):
+        results[0].get(timeout=5)
+    assert results[1].state == "REJECTED" and results[1].ready()
+    assert "3 tasks were not accepted" in caplog.text
+    app.close()
+
+
+def test_flush_waits_for_what_was_submitted_before_it_only(router):
+    router.on_submit = ignore
+    app = joined(router)
+    task = app.task(noop)
+    task.delay()
+    with pytest.raises(Unavailable, match="1 tasks are not accepted"):
+        app.flush(0.05)
+
+    stop = threading.Event()
+
+    def submit_on_and_on():
+        while not stop.is_set():
+            task.delay()
+            time.sleep(0.001)
+
+    router.on_submit = accept
+    router.lose()
+    router.come_back()
+    submitting = threading.Thread(target=submit_on_and_on)
+    submitting.start()
+    try:
+        app.flush(5)
+    finally:
+        stop.set()
+        submitting.join()
+    app.close()
+
+
+# loss
+
+
+def test_what_was_not_accepted_is_sent_again_after_a_loss(router):
+    router.on_submit = ignore
+    app = joined(router)
+    result = app.task(noop).delay()
+    wait_until(lambda: len(router.submits) == 1)
+    router.on_submit = finish
+    router.lose()
+    router.come_back()
+
+    assert result.get(timeout=5) is None
+    assert [s.repeated for s in router.submits] == [False, True]
+    app.close()
+
+
+def test_results_that_are_waited_for_are_asked_for_again_after_a_loss(router):
+    router.on_submit = accept
+    app = joined(router)
+    kept, dropped = app.task(noop).delay(), app.task(noop).delay()
+    app.flush(5)
+    del dropped
+    router.lose()
+    router.come_back()
+    wait_until(lambda: any(isinstance(m, Watch) for m in router.messages))
+    router.say(Outcomes([Outcome(kept.id, TaskState.SUCCEEDED)]))
+
+    assert kept.get(timeout=5) is None
+    assert [m.ids for m in router.messages if isinstance(m, Watch)] == [[kept.id]]
+    assert sum(isinstance(m, Hello) for m in router.messages) == 2
+    app.close()
+
+
+def test_a_lost_message_is_noticed_and_made_good(router):
+    router.on_submit = accept
+    app = joined(router)
+    result = app.task(noop).delay()
+    app.flush(5)
+    router._links.stamp(ROUTER)  # a message that never arrives
+    router.on_submit = finish
+    router.say(Outcomes([]))
+    wait_until(lambda: sum(isinstance(m, Hello) for m in router.messages) == 2)
+    router.say(Outcomes([Outcome(result.id, TaskState.SUCCEEDED)]))
+
+    assert result.get(timeout=5) is None
+    app.close()
+
+
+# the end
+
+
+def test_closing_hands_over_what_is_submitted_and_says_goodbye(router):
+    router.on_submit = accept
+    app = joined(router, exit_flush_s=5.0)
+    for _ in range(5_000):
+        app.task(noop).delay()
+    app.close()
+    app.close()
+
+    assert sum(len(submit.tasks) for submit in router.submits) == 5_000
+    assert isinstance(router.messages[-1], Bye)
+    with pytest.raises(ConfigError, match="closed"):
+        app.task(noop).delay()
+
+
+def test_closing_says_loudly_what_could_not_be_handed_over(router, caplog):
+    router.on_submit = ignore
+    app = joined(router)
+    result = app.task(noop).delay()
+    with caplog.at_level(logging.ERROR):
+        app.close()
+
+    assert "1 tasks were not accepted" in caplog.text and "LOST" in caplog.text
+    with pytest.raises(Unavailable, match="closed"):
+        result.get(timeout=5)
+
+
+def test_a_forked_child_has_a_connection_of_its_own(router):
+    app = joined(router)
+    app.task(noop).delay().get(timeout=5)
+    parents = app.connection
+    child = os.fork()
+    if child == 0:
+        parents.close()  # the parent's, not the child's: nothing happens
+        os._exit(0 if app.open_connection is None and not app._connecting.locked() else 1)
+    _, status = os.waitpid(child, 0)
+
+    assert status == 0
+    assert app.connection is parents
+    assert app.task(noop).delay().get(timeout=5) is None
+    app.close()
+
+
+SCRIPT = """
+import os, sys
+sys.path.insert(0, {root!r})
+from mesh import Mesh
+from tests.api.scripted_router import ROUTER, ScriptedRouter, accept
+router = ScriptedRouter(accept)
+app = Mesh("script")
+router.join(app)
+
+@app.task
+def noop(): pass
+
+def report():
+    print(sum(len(s.tasks) for s in router.submits), flush=True)
+
+import atexit
+atexit.register(report)
+{then}
+"""
+
+
+@pytest.mark.parametrize(
+    "then",
+    [
+        "for _ in range(3000): noop.delay()",
+        "for _ in range(3000): noop.delay()\nraise SystemExit(0)",
+        "import threading\nthreading.Thread(target=lambda: [noop.delay() for _ in range(3000)]).start()",
+    ],
+)
+def test_an_interpreter_that_ends_hands_over_first(then):
+    root = os.getcwd()
+    ended = subprocess.run(
+        [sys.executable, "-c", SCRIPT.format(root=root, then=then)],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+
+    assert (ended.stdout.strip(), ended.stderr, ended.returncode) == ("3000", "", 0)
+
+
+def test_a_connection_whose_thread_fails_says_so(router, caplog):
+    def explode(_router, _submit):
+        raise RuntimeError("bug")
+
+    router.on_submit = explode
+    app = joined(router)
+    result = app.task(noop).delay()
+
+    with pytest.raises(Unavailable, match="bug"):
+        result.get(timeout=5)
+    with pytest.raises(Unavailable, match="bug"):
+        app.task(noop).delay()
+    assert "RuntimeError: bug" in caplog.text
+    app.close()
