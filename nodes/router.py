@@ -29,6 +29,7 @@ from mesh.settings import Settings
 from mesh.store.base import Store
 from mesh.store.open import default_url, open_store
 from mesh.wire.codec import Incoming, blobs_of, decode_body, decode_from_node, encode, encode_body
+from mesh.wire.frames import read_header
 from mesh.wire.parts import Buffer
 from mesh.wire.payloads import without_payloads
 from nodes.logs import configure_logs
@@ -160,7 +161,7 @@ class RouterNode:
             try:
                 incoming = decode_from_node(frames)
             except ProtocolError as error:
-                self._on_garbage(peer, error)
+                self._on_garbage(peer, frames, error)
                 continue
             event = self._take(peer, incoming, role)
             if event is not None:
@@ -173,12 +174,16 @@ class RouterNode:
             log.warning("%s", problem.text)
         return events
 
-    def _on_garbage(self, peer: Peer, error: ProtocolError) -> None:
-        """Say why once, and end the session: what the message meant to say comes again after a HELLO, or never."""
+    def _on_garbage(self, peer: Peer, frames: Sequence[Buffer], error: ProtocolError) -> None:
+        """Say why, and end the session: what the message meant to say comes again after a HELLO, or never."""
         if self._machine.count("garbage") <= 20:
             log.warning("peer %s sent what the protocol forbids, dropped: %s", peer.hex(), error)
         self._links.close(peer)
-        self._transport.send(peer, encode(Refuse("protocol", str(error)[:500]), 0, OUTSIDE))
+        try:
+            session = read_header(frames[0]).session
+        except (ProtocolError, IndexError):
+            session = 0
+        self._transport.send(peer, encode(Refuse("protocol", str(error)[:500]), session, OUTSIDE))
 
     def _take(self, peer: Peer, incoming: Incoming, role: Role | None) -> Event | None:
         session, number, message, raw, blobs = incoming
