@@ -10,7 +10,6 @@ import uuid
 import warnings
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from functools import cache
-from importlib import import_module
 from typing import Any, Concatenate, Literal, ParamSpec, TypeVar, overload
 
 from mesh.api import bulk
@@ -121,11 +120,6 @@ class Mesh:
         if module == "__main__" and self.main:
             module = self.main
         return f"{module}.{function.__qualname__}"
-
-    def import_includes(self) -> None:
-        """Import the modules named by ``include``, so that their tasks are known."""
-        for module in self.include:
-            import_module(module)
 
     # submitting
 

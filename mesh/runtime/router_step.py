@@ -6,6 +6,9 @@
     4. send what depends on it: accepted, acknowledged, outcomes
     5. answer what the machine looked up, which may begin again at 1
 
+3 may wait for ``commit_delay_s`` when it would only write down new tasks that were just delivered: the outcome of a
+short task then comes in time for the same commit, and the caller waits for one flush of the disk, not for two.
+
 A full store holds back 4: the records of this and later wake-ups are kept and tried again, the machine is told to
 accept and start nothing, and nobody is told anything that is not durable. What finishes tasks may still fit where
 new tasks do not, so it is tried alone.
@@ -30,7 +33,7 @@ from mesh.core.commands import (
 from mesh.core.events import Event, FunctionLookedUp, OutcomesLookedUp, StoreFilled, StoreFreed
 from mesh.core.router import RouterMachine
 from mesh.errors import StoreFull
-from mesh.messages import Accepted, Message, Submit
+from mesh.messages import Accepted, Deliver, Message, Submit
 from mesh.model import Peer
 from mesh.store.base import Store
 
@@ -58,6 +61,8 @@ class RouterStep:
         self._later: list[Command] = []  # waits for them
         self._questions: list[LookUpOutcomes | LookUpFunction] = []
         self._retry_at: float | None = None
+        self._commit_by: float | None = None  # new tasks wait that long for more to write
+        self._delivered = False  # in this wake-up
         self._low: str | None = None
         self._told_room = (False, False)
 
@@ -65,7 +70,7 @@ class RouterStep:
         """One wake-up. Raises ``StoreError`` for what cannot be mended by waiting."""
         while True:
             self._sort(self.machine.handle(events, now))
-            if not self._commit(now):
+            if self._may_wait(now) or not self._commit(now):
                 return
             later, self._later = self._later, []
             self._tell(later)
@@ -75,10 +80,26 @@ class RouterStep:
 
     def next_deadline(self) -> float | None:
         """The monotonic second at which ``step`` must be called even if nothing happens."""
-        deadline = self.machine.next_deadline()
-        if self._retry_at is None:
-            return deadline
-        return self._retry_at if deadline is None else min(deadline, self._retry_at)
+        deadlines = (self.machine.next_deadline(), self._retry_at, self._commit_by)
+        return min((d for d in deadlines if d is not None), default=None)
+
+    def _may_wait(self, now: Now) -> bool:
+        """Whether to leave the commit to a later wake-up."""
+        delivered, self._delivered = self._delivered, False
+        if self._commit_by is None and delivered and self._only_new_tasks():
+            self._commit_by = now.mono + self.machine.settings.commit_delay_s
+        if self._commit_by is not None and now.mono < self._commit_by and self._only_new_tasks():
+            return True
+        self._commit_by = None
+        return False
+
+    def _only_new_tasks(self) -> bool:
+        return (
+            bool(self._records)
+            and not self._questions
+            and self._retry_at is None
+            and all(isinstance(record, AppendBatch) for record in self._records)
+        )
 
     def _sort(self, commands: Sequence[Command]) -> None:
         for command in commands:
@@ -86,6 +107,7 @@ class RouterStep:
                 if command.after_commit:
                     self._later.append(command)
                 else:
+                    self._delivered |= isinstance(command.message, Deliver)
                     self._send(command.peer, command.message)
             elif isinstance(command, AppendBatch):
                 raw = self._encode_submit(command.submit) if command.raw is None else command.raw
