@@ -32,7 +32,8 @@ from mesh.runtime.connection import Connection
 from mesh.runtime.request import current_request
 from mesh.settings import Settings
 from mesh.wire.functions import PYTHON
-from mesh.wire.payload import encode_call
+from mesh.wire.parts import Buffer
+from mesh.wire.payload import Encoded, encode_call
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -151,6 +152,21 @@ class Mesh:
         # the outcome of a task that ignores its result is not sent; who asks for it anyway, watches it
         handle = None if options.ignore_result else result
         connection.submit(options, spec, parts, handle, code, task_id is not None)
+        return result
+
+    def encode(self, key: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Encoded:
+        """The arguments of a call as bytes, ``key`` naming them where they are large."""
+        settings = self.settings
+        return encode_call(
+            args, kwargs, key=key, inline_max=settings.inline_bytes_max, total_max=settings.payload_bytes_max
+        )
+
+    def send_encoded(
+        self, options: TaskOptions, spec: TaskSpec, parts: Sequence[Buffer], code: FunctionCode | None
+    ) -> Result[Any]:
+        """Submit one call whose arguments are bytes already."""
+        result: Result[Any] = Result(spec.id, self)
+        self.connection.submit(options, spec, parts, result, code)
         return result
 
     def send_task(

@@ -1,8 +1,7 @@
 """Many tasks at once: an ordered, lazy map; results as they come; all results.
 
-``map_ordered`` packs elements into chunks, each one mapped task. How long a chunk takes is
-measured from its own turn-round while others are under way, so the size grows until a chunk is worth its overhead
-and an element that takes long travels alone.
+``map_ordered`` packs elements into chunks, each one mapped task. Chunks grow by their measured run time until they are
+worth their overhead, and no further than ``CHUNK_BYTES``; an element that is large or takes long travels alone.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from mesh.api.result import AsyncResult
 from mesh.api.shipping import function_name
 from mesh.api.task import Task
 from mesh.errors import ConfigError, TimeoutError
-from mesh.model import ErrorInfo, FunctionCode, TaskOptions
+from mesh.model import ErrorInfo, FunctionCode, TaskOptions, TaskSpec
 from mesh.wire.exceptions import rebuild_exception
 
 if TYPE_CHECKING:
@@ -32,6 +31,7 @@ T = TypeVar("T")
 WINDOW = 256  # chunks under way at a time
 CHUNK_S = 0.020  # work a chunk should hold
 CHUNK_MAX = 1_000  # elements in one chunk
+CHUNK_BYTES = 1 << 20  # of encoded arguments in one chunk
 GROWTH = 4  # at most, from one measurement to the next
 
 
@@ -42,14 +42,21 @@ class ChunkSize:
         if fixed is not None and fixed < 1:
             raise ConfigError(f"chunksize={fixed}: expected 1 or more")
         self._fixed = fixed
+        self._most = CHUNK_MAX
         self.size = fixed or 1
+
+    def weigh(self, elements: int, size_bytes: int) -> None:
+        """A chunk of so many elements has so many bytes."""
+        if self._fixed is None:
+            self._most = max(1, min(CHUNK_MAX, elements * CHUNK_BYTES // max(1, size_bytes)))
+            self.size = min(self.size, self._most)
 
     def learn(self, elements: int, seconds: float) -> None:
         """A chunk of so many elements kept its worker busy for so long."""
         if self._fixed is not None or elements < self.size:
             return
         wanted = CHUNK_S / max(seconds / elements, 1e-9)
-        self.size = max(1, min(CHUNK_MAX, int(wanted), self.size * GROWTH))
+        self.size = max(1, min(self._most, int(wanted), self.size * GROWTH))
 
 
 class _Caller:
@@ -59,8 +66,15 @@ class _Caller:
         self._app = app
         self._options, self._code = _described(app, function)
 
-    def submit(self, elements: list[tuple[Any, ...]]) -> AsyncResult[list[tuple[str, Any]]]:
-        return self._app.send(self._options, (elements,), {}, self._code)
+    def submit(self, elements: list[tuple[Any, ...]]) -> tuple[AsyncResult[list[tuple[str, Any]]], int]:
+        """Submit a chunk; its result, and how many bytes it has."""
+        task_id = self._app.new_id()
+        encoded = self._app.encode(task_id, (elements,), {})
+        payload = encoded.payload
+        size_bytes = len(payload) if isinstance(payload, bytes) else payload.size
+        return self._app.send_encoded(
+            self._options, TaskSpec(task_id, 0, payload), encoded.parts, self._code
+        ), size_bytes
 
 
 def _described(app: Mesh, function: Callable[..., Any]) -> tuple[TaskOptions, FunctionCode | None]:
@@ -121,17 +135,19 @@ def _map_there(
     deadline: float | None,
     return_exceptions: bool,
 ) -> Iterator[Any]:
-    under_way: deque[tuple[AsyncResult[list[tuple[str, Any]]], int]] = deque()
+    under_way: deque[tuple[AsyncResult[list[tuple[str, Any]]], int, float]] = deque()
     try:
         while True:
             while len(under_way) < window and (chunk := list(islice(elements, size.size))):
-                under_way.append((caller.submit(chunk), len(chunk)))
+                result, size_bytes = caller.submit(chunk)
+                size.weigh(len(chunk), size_bytes)
+                under_way.append((result, len(chunk), time.monotonic()))
             if not under_way:
                 return
-            result, count = under_way[0]
+            result, count, submitted = under_way[0]
             values = _chunk(result, count, deadline, return_exceptions)
             under_way.popleft()
-            size.learn(count, result.runtime_s or 0.0)
+            size.learn(count, _busy_s(result, time.monotonic() - submitted))
             for kind, value in values:
                 if kind == "ok":
                     yield value
@@ -142,7 +158,13 @@ def _map_there(
                 yield error
     finally:
         if under_way:
-            app.control.revoke([result.id for result, _ in under_way])
+            app.control.revoke([result.id for result, *_ in under_way])
+
+
+def _busy_s(result: AsyncResult[Any], turn_round_s: float) -> float:
+    """How long a worker was busy with a chunk. The clocks of two machines may make nonsense of it: then at most."""
+    runtime_s = result.runtime_s
+    return runtime_s if runtime_s is not None and 0.0 < runtime_s < turn_round_s else turn_round_s
 
 
 def _chunk(

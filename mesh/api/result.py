@@ -305,9 +305,9 @@ class AsyncResult(Generic[R]):
 
     @property
     def runtime_s(self) -> float | None:
-        """Seconds from its last start to its end, by the clocks of the mesh; None until it is finished."""
+        """Seconds from its last start, by the worker's clock, to its end, by the router's; None until then."""
         outcome = self._outcome
-        return max(0.0, outcome.finished_at - outcome.started_at) if outcome is not None else None
+        return outcome.finished_at - outcome.started_at if outcome is not None else None
 
     # changing the task's fate
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mesh import ConfigError, Mesh, TimeoutError
-from mesh.api.bulk import CHUNK_MAX, GROWTH, ChunkSize
+from mesh.api.bulk import CHUNK_BYTES, CHUNK_MAX, GROWTH, ChunkSize
 from mesh.testing import local_mesh
 from tests.api.waiting import wait_until
 
@@ -138,6 +138,19 @@ def test_chunks_grow_in_steps_and_shrink_at_once(seconds_per_element):
         size.learn(size.size, seconds * size.size)
         assert 1 <= size.size <= min(CHUNK_MAX, before * GROWTH)
         assert size.size == 1 or size.size * seconds <= 0.021
+
+
+def test_large_elements_travel_in_small_chunks():
+    size = ChunkSize(None)
+    size.weigh(1, CHUNK_BYTES // 10)
+    for _ in range(10):
+        size.learn(size.size, 1e-6)
+    assert size.size == 10
+    size.weigh(10, 100 * CHUNK_BYTES)
+    assert size.size == 1
+
+    texts = ["x" * 300_000 for _ in range(40)]
+    assert list(app.map(len, texts, return_exceptions=True)) == [300_000] * 40
 
 
 def test_as_completed_yields_as_tasks_finish():
