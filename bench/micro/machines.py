@@ -2,7 +2,21 @@
 
 from __future__ import annotations
 
-from bench.micro.inputs import BATCH, CLIENT, NAME, OPTIONS, ROUTER, WORKER, clock, hellos, outcome, settled, settlement, specs, submits
+from bench.micro.inputs import (
+    BATCH,
+    CLIENT,
+    NAME,
+    OPTIONS,
+    ROUTER,
+    WORKER,
+    clock,
+    hellos,
+    outcome,
+    settled,
+    settlement,
+    specs,
+    submits,
+)
 from bench.micro.stopwatch import Stopwatch
 from mesh.core.client import ClientMachine
 from mesh.core.commands import RunChunk, Send

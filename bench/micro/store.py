@@ -1,4 +1,4 @@
-"""Commits of the embedded store: a batch in, a batch of outcomes out, in one transaction as a busy router makes them."""
+"""Commits of the embedded store: one batch in, the outcomes of one out, as a busy router makes them."""
 
 from __future__ import annotations
 

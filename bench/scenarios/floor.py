@@ -1,0 +1,26 @@
+"""The floor alone: what bare ZeroMQ does on this machine over the same hops."""
+
+from __future__ import annotations
+
+from bench.machine import describe
+from bench.peers.measured import measure
+from bench.progress import Runs
+from bench.report import Report
+from bench.scenarios.directory import scratch_directory
+from bench.scenarios.plan import Plan, floor_settings
+
+ROUND_TRIPS = 2_000
+
+
+def run_floor(plan: Plan, runs: Runs) -> Report:
+    """Throughput and latency in turn."""
+    with scratch_directory() as directory:
+        machine = describe(directory)
+    for _ in range(plan.runs):
+        found = measure("bench.peers.floor", "tasks", plan.tasks, plan.concurrency)
+        runs.add("floor_tasks_per_s", found["per_s"], "tasks/s")
+        found = measure("bench.peers.floor", "latency", ROUND_TRIPS, plan.concurrency)
+        for name, value in found.items():
+            runs.add(f"floor_{name}", value, "us")
+    settings = {"executors": plan.concurrency, "runs": plan.runs, "tasks": plan.tasks, "floor": floor_settings()}
+    return Report("floor", settings, machine, runs.figures)
