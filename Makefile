@@ -1,0 +1,61 @@
+# Needs make and Python 3.11 or newer with venv; everything else comes from pip, into .venv.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check style types layers fast processes chaos format clean
+
+help:  ## show what can be made
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(VENV)/.installed  ## see a mesh at work in half a minute
+	@$(BIN)/mesh demo
+
+test: check  ## everything that must hold: style, types, layers, then all tests, fast ones first
+	@$(BIN)/python -m pytest
+
+check: style types layers
+
+style: $(VENV)/.installed-dev  ## lint, and look whether the code is formatted
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+types: $(VENV)/.installed-dev  ## check types
+	@$(BIN)/mypy
+
+layers: $(VENV)/.installed-dev  ## check that imports go down only
+	@$(BIN)/lint-imports --no-logo
+
+fast: $(VENV)/.installed-dev  ## the tests that start no process
+	@$(BIN)/python -m pytest -m "not processes and not chaos"
+
+processes: $(VENV)/.installed-dev  ## the tests that start real processes
+	@$(BIN)/python -m pytest -m "processes and not chaos"
+
+chaos: $(VENV)/.installed-dev  ## the tests that kill, stop and starve processes
+	@$(BIN)/python -m pytest -m chaos
+
+format: $(VENV)/.installed-dev  ## put the code into the project's style
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+clean:  ## remove what was made, the virtual environment too
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "$(PYTHON) is older than Python 3.11: say which to take, as in make PYTHON=python3.12 ..."; exit 1; }
+	@$(PYTHON) -m venv $(VENV)
+
+# A stamp is newer than pyproject.toml once its installation is done, so a second run installs nothing.
+$(VENV)/.installed: pyproject.toml | $(BIN)/python
+	@echo "installing into $(VENV) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+$(VENV)/.installed-dev: pyproject.toml | $(BIN)/python
+	@echo "installing into $(VENV), with what the tests need ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@ $(VENV)/.installed
