@@ -12,7 +12,7 @@ from mesh.model import TaskOptions
 from tests.sim.world import WALL, Faults, World
 
 SEEDS = int(os.environ.get("MESH_SIM_SEEDS", "48"))
-MANY = int(os.environ.get("MESH_SIM_MANY", "1200"))
+MANY = int(os.environ.get("MESH_SIM_MANY", "800"))
 KINDS = ["work", "work", "work", "work", "fails", "retries", "kills", "slow"]
 
 
@@ -115,6 +115,7 @@ def test_crashes_of_any_node_lose_nothing_and_settle_each_task_once(block: int) 
 
 
 @pytest.mark.chaos
+@pytest.mark.timeout(400)
 @pytest.mark.parametrize("history", [bad_network, crashes])
 def test_the_same_holds_for_thousands_of_histories(history: Callable[[int], World]) -> None:
     for seed in range(SEEDS, MANY):
