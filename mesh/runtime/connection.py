@@ -135,7 +135,9 @@ class Connection:
             self._keep_parts(payload, parts)
         else:
             self._fresh_bytes += len(payload)
-        if handle is not None:
+        if chosen and handle is not None:
+            self._handles.add(handle)
+        elif handle is not None:  # a made id is new: no look whether somebody waits for it
             self._waiting_for[task.id] = weakref.ref(handle)
         submissions.append(Submission(options, task, code, chosen))
         if self._sleeping:

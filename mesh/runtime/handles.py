@@ -34,18 +34,23 @@ class Handles:
         self.dropped: deque[str] = deque()
         self._foreign: set[str] = set()  # ids among them that this process did not submit
 
-    def watch(self, handle: Handle) -> bool:
-        """Add a handle whose task this process need not have submitted; True where a router must be asked."""
+    def add(self, handle: Handle) -> bool:
+        """Add a handle of an id that may have others; False where the id is waited for already."""
         reference = self.by_id.get(handle.id)
         known = reference() if reference is not None else None
-        if known is handle:
-            return False
-        if known is not None:  # two handles of one task: the later one hears it from the earlier one
+        if known is None:
+            self.by_id[handle.id] = weakref.ref(handle)
+            return True
+        if known is not handle:  # two handles of one task: the later one hears it from the earlier one
             known.share(handle)
-            return False
-        self.by_id[handle.id] = weakref.ref(handle)
-        self._foreign.add(handle.id)
-        return True
+        return False
+
+    def watch(self, handle: Handle) -> bool:
+        """Add a handle whose task this process need not have submitted; True where a router must be asked."""
+        if self.add(handle):
+            self._foreign.add(handle.id)
+            return True
+        return False
 
     def is_foreign(self, task_id: str) -> bool:
         """Whether this process did not submit this task, or keeps no handle of it."""
