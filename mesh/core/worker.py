@@ -626,7 +626,9 @@ class WorkerMachine:
             )
         self.waiting.clear()
         self._wanted.clear()
-        owed = self.running or self.unacked or any(side.fresh for side in self.routers.values())
+        # What no router is there to acknowledge will run again; waiting for one would only hold up the stop.
+        heard = any(side.session.open for side in self.routers.values())
+        owed = self.running or (heard and (self.unacked or any(side.fresh for side in self.routers.values())))
         if self._left or (owed and now.mono < self._stopping):
             return
         self._report(now)

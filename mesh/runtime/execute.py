@@ -94,6 +94,8 @@ class Runner:
             current_request.set(request)
             doing = RUNNING
             value = function.execute(request, args, kwargs)
+            if type(value) is CoroutineType:
+                value = _run_coroutine(value)
             if options.ignore_result:
                 payload: Payload = b""
                 parts = ()
@@ -208,8 +210,9 @@ class _Shipped:
         self._function = function
 
     def execute(self, request: Request, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        value = self._function(*args, **kwargs)
-        if isinstance(value, CoroutineType):
-            # asyncio takes 30 ms to import: only executors that are sent coroutines pay for it
-            return import_module("asyncio").run(value)
-        return value
+        return self._function(*args, **kwargs)
+
+
+def _run_coroutine(coroutine: CoroutineType[Any, Any, Any]) -> Any:
+    # asyncio takes 30 ms to import: only executors that are sent coroutines pay for it
+    return import_module("asyncio").run(coroutine)

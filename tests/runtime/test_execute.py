@@ -310,3 +310,10 @@ def test_a_map_over_an_unknown_function_fails_as_a_whole() -> None:
     settlement, _ = runner_of().run(call("m", [(1,)]), TaskOptions("missing", mapped=True))
 
     assert error_of(settlement).type == "mesh.errors.NotRegistered"
+
+
+def test_a_coroutine_function_is_run_to_its_end() -> None:
+    async def double(n: int) -> int:
+        return 2 * n
+
+    assert decode(run(runner_of(double), call("t1", 21), "double").payload) == 42
