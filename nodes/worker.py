@@ -13,6 +13,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
+from logging import INFO, WARNING
 from time import monotonic
 from typing import Any
 
@@ -24,7 +25,7 @@ from mesh.core.commands import (
     PublishRefused,
     Send,
 )
-from mesh.core.events import Event, PeerLost, RouterFound, StopRequested
+from mesh.core.events import Event, ExecutorEnded, PeerLost, RouterFound, StopRequested
 from mesh.core.worker import WorkerMachine
 from mesh.errors import ConfigError
 from mesh.messages import SayHello, Welcome
@@ -152,6 +153,11 @@ class Agent:
     def _events(self, arrivals: Any) -> list[Event]:
         # What executors finished is told first, so that a RECALL or a new delivery finds them as they are.
         events: list[Event] = self._pool.events([*arrivals.readable, *arrivals.writable])
+        # Before new executors are started: they get the file descriptors of those that have just ended.
+        self._watch_executors()
+        for event in events:
+            if isinstance(event, ExecutorEnded):
+                log.log(INFO if event.cause == "stopped" else WARNING, "executor %d: %s", event.executor, event.cause)
         for peer, frames, _role in arrivals.messages:
             event = self._channels.receive(peer, frames)
             if event is None:
