@@ -1,0 +1,97 @@
+"""Load from client processes, faults at seeded moments, and the verdict at the end."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from mesh import Mesh
+from tests.chaos.checker import Execution, Fault, History, Verdict, judge, read_clients, read_runs
+from tests.cluster import REPOSITORY, Cluster, Node, wait_until
+
+DRAIN_S = 40.0
+
+
+class Load:
+    """Client processes that submit and wait for results until told to stop."""
+
+    def __init__(self, cluster: Cluster, clients: int, seed: int) -> None:
+        self._cluster = cluster
+        self._stop = cluster.place / "stop"
+        self._logs = [cluster.place / f"client{number}.events" for number in range(clients)]
+        self._processes = [self._start(number, log, seed) for number, log in enumerate(self._logs)]
+        self.faults: list[Fault] = []
+
+    def _start(self, number: int, log: Path, seed: int) -> subprocess.Popen[bytes]:
+        output = (self._cluster.place / f"client{number}.log").open("wb")
+        command = [sys.executable, "-m", "tests.chaos.load", str(log), str(self._stop), f"{seed}-{number}"]
+        environ = self._cluster.environ | {"MESH_SUBMIT_TIMEOUT_S": "60"}
+        return subprocess.Popen(command, cwd=REPOSITORY, env=environ, stdout=output, stderr=output)
+
+    def wait_running(self) -> None:
+        """Until every client was told some outcome or confirmation."""
+        wait_until(lambda: all(log.exists() and log.stat().st_size > 200 for log in self._logs), 20.0, "load begins")
+
+    def finish(self, watcher: Mesh) -> Verdict:
+        """Stop submitting, wait until nothing is left, and judge."""
+        self._stop.touch()
+        try:
+            for process in self._processes:
+                assert process.wait(DRAIN_S) == 0, "a client failed"
+            wait_until(lambda: self._cluster.tasks_left(watcher) == 0, DRAIN_S, "all tasks are finished")
+        finally:
+            self.kill()
+        history = History(faults=self.faults)
+        for log in self._logs:
+            read_clients(log.read_text().splitlines(), history)
+        history.executions = read_runs(self._cluster.run_log.read_text().splitlines())
+        history.stored = self._cluster.outcomes()
+        verdict = judge(history)
+        print(f"{len(history.accepted)} tasks, {len(self.faults)} faults: {verdict}")
+        for bad in verdict.unexplained[:3]:
+            story = [run for run in history.executions if run.id == bad.id]
+            print(*sorted([*story, *self.faults], key=_time), sep="\n")
+        assert len(history.accepted) > 500, "there was no load"
+        return verdict
+
+    def kill(self) -> None:
+        for process in self._processes:
+            process.kill()
+            process.wait()
+
+
+def pause(rng: random.Random, least: float, most: float) -> None:
+    """Let the load run for a random while; the moment of a fault is what is random."""
+    time.sleep(rng.uniform(least, most))
+
+
+def kill_executor(worker: Node, rng: random.Random) -> Fault:
+    """kill -9 one executor of a worker."""
+    pid = rng.choice(wait_until(worker.executors, 10.0, "an executor to kill"))
+    begun = time.monotonic()
+    os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: pid not in worker.executors(), 5.0, "the executor is gone")
+    return Fault("executor", begun, frozenset({pid}), time.monotonic())
+
+
+def kill_worker(worker: Node) -> Fault:
+    """kill -9 a worker's agent; its executors die with it."""
+    begun, pids = time.monotonic(), worker.executors()
+    worker.kill()
+    return Fault("agent", begun, frozenset(pids), time.monotonic())
+
+
+def kill_router(router: Node) -> Fault:
+    """kill -9 the router."""
+    begun = time.monotonic()
+    router.kill()
+    return Fault("router", begun, None, time.monotonic())
+
+
+def _time(what: Execution | Fault) -> float:
+    return what.started if isinstance(what, Execution) else what.at
