@@ -1,0 +1,76 @@
+"""Says, once a mesh is up, what it is and how to use it."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Any
+
+import mesh
+from mesh.errors import MeshError
+from mesh.net.find import find_routers
+from mesh.settings import Settings
+
+PATIENCE_S = 60.0  # a worker whose app takes longer to import is up when it is up
+LOOK_AGAIN_S = 0.05
+
+
+def announce(settings: Settings, routers: Sequence[str], worker: str, store: str | None) -> None:
+    """Wait until the worker is known to a router, then print where everything is. Meant for a thread of its own."""
+    try:
+        with mesh.Mesh("mesh", mesh=settings.mesh, router=list(routers)) as app:
+            status, row = _wait_for_worker(app, worker)
+    except MeshError:
+        return  # the nodes say themselves what they miss
+    if row is not None:
+        found = find_routers(settings.mesh, routers, os.environ).found
+        addresses = ", ".join(found[0].endpoints) if found else "?"
+        where = _store_path(settings, store)
+        print(block(settings.mesh, status["router"], addresses, row, where), file=sys.stderr, flush=True)
+
+
+def block(name: str, router: dict[str, Any], addresses: str, worker: dict[str, Any], store: str) -> str:
+    """What is printed."""
+    own = "" if name == "default" else f', mesh="{name}"'
+    queues = ", ".join(worker["queues"])
+    return "\n".join(
+        [
+            "",
+            f"  mesh {name!r} is up",
+            f"  router   {router['name']}  {addresses}",
+            f"  worker   {worker['name']}  {worker['slots']} slots, queues: {queues}, {worker['tasks']} tasks known",
+            f"  store    {store}  (accepted tasks survive: {_survives(router['durability'])})",
+            "",
+            "  submit from any script on this machine:",
+            f'      from mesh import Mesh; app = Mesh("script"{own})',
+            "      print(app.submit(lambda n: n * n, 12).get())",
+            f"  look:  mesh status{'' if name == 'default' else f' --mesh {name}'}      stop:  Ctrl-C",
+            "",
+        ]
+    )
+
+
+def _survives(durability: str) -> str:
+    return {"disk": "power cuts", "process": "kill -9", "memory": "nothing"}.get(durability, durability)
+
+
+def _wait_for_worker(app: Any, worker: str) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    deadline = time.monotonic() + PATIENCE_S
+    while True:
+        status = app.status(timeout=PATIENCE_S)
+        for row in status["workers"]:
+            if row["name"] == worker:
+                return status, row
+        if time.monotonic() > deadline:
+            return status, None
+        time.sleep(LOOK_AGAIN_S)
+
+
+def _store_path(settings: Settings, store: str | None) -> str:
+    if store is not None and not store.startswith("sqlite://?"):
+        return store
+    # sqlite takes 0.15 s to import: not before the nodes are started
+    return str(import_module("mesh.store.open").default_url(settings.mesh, os.environ))

@@ -1,0 +1,99 @@
+"""``mesh call``: submit a task by its name."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from typing import Any
+
+import click
+
+from nodes.cli.invocation import Invocation, pass_invocation, router_option, shared_options
+from nodes.cli.outcome import show_outcome
+
+
+def _json_list(ctx: click.Context, parameter: click.Parameter, text: str) -> list[Any]:
+    value = _parsed(text)
+    if not isinstance(value, list):
+        raise click.BadParameter(f"expected a JSON list such as '[1, \"a\"]', got {text!r}")
+    return value
+
+
+def _json_object(ctx: click.Context, parameter: click.Parameter, text: str) -> dict[str, Any]:
+    value = _parsed(text)
+    if not isinstance(value, dict):
+        raise click.BadParameter(f"expected a JSON object such as '{{\"size\": 256}}', got {text!r}")
+    return value
+
+
+def _parsed(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise click.BadParameter(f"{text!r} is not JSON: {error}") from None
+
+
+def _instant(ctx: click.Context, parameter: click.Parameter, text: str | None) -> datetime | None:
+    return None if text is None else _datetime(text)
+
+
+def _seconds_or_instant(ctx: click.Context, parameter: click.Parameter, text: str | None) -> float | datetime | None:
+    if text is None:
+        return None
+    try:
+        return float(text)
+    except ValueError:
+        return _datetime(text)
+
+
+def _datetime(text: str) -> datetime:
+    try:
+        when = datetime.fromisoformat(text)
+    except ValueError:
+        raise click.BadParameter(f"{text!r} is no date and time such as 2030-01-31T12:00:00+01:00") from None
+    return when.astimezone() if when.tzinfo is None else when
+
+
+@click.command()
+@shared_options
+@router_option
+@click.argument("name")
+@click.option("-a", "--args", default="[]", callback=_json_list, metavar="JSON", help="Positional arguments: '[1, 2]'.")
+@click.option(
+    "-k", "--kwargs", default="{}", callback=_json_object, metavar="JSON", help="Named arguments: '{\"size\": 256}'."
+)
+@click.option("--eta", callback=_instant, metavar="TIME", help="Not before this time, ISO 8601; local without a zone.")
+@click.option("--countdown", type=float, metavar="S", help="Not before so many seconds from now.")
+@click.option(
+    "--expires", callback=_seconds_or_instant, metavar="S|TIME", help="Not after so many seconds, or this time."
+)
+@click.option("--queue", metavar="NAME", help="The queue (else the task's own, else 'default').")
+@click.option("--priority", type=click.IntRange(0, 255), default=0, help="Higher goes first, 0 to 255.")
+@click.option("--task-id", metavar="ID", help="An id of your own; a router stores an id once.")
+@click.option("--wait/--no-wait", default=False, help="Wait for the result, and print it instead of the id.")
+@click.option("--timeout", type=click.FloatRange(min=0), metavar="S", help="Wait no longer.  [default: for ever]")
+@click.option("--json", "as_json", is_flag=True, help="For scripts.")
+@pass_invocation
+def call(
+    invocation: Invocation,
+    /,
+    routers: tuple[str, ...],
+    name: str,
+    args: list[Any],
+    kwargs: dict[str, Any],
+    wait: bool,
+    timeout: float | None,
+    as_json: bool,
+    **options: Any,
+) -> int:
+    """Submit a call of task NAME, and print its id once a router has accepted it.
+
+    With -A the task's own options count; without it, the name is enough.
+    """
+    with invocation.client(routers) as app:
+        result = app.send_task(name, args, kwargs, **options)
+        app.flush(app.settings.submit_timeout_s)
+        if wait:
+            return show_outcome(invocation, app, result.id, timeout, as_json=as_json, with_traceback=False)
+        click.echo(json.dumps({"id": result.id}) if as_json else result.id)
+        return 0

@@ -1,0 +1,65 @@
+"""``mesh key``: the secret that makes a mesh one. It is printed only where --secret asks for it."""
+
+from __future__ import annotations
+
+import os
+
+import click
+
+from mesh.errors import ConfigError
+from mesh.net.keys import key_path, load, new_key, save
+from nodes.cli.invocation import Invocation, pass_invocation, shared_options
+
+
+@click.group(invoke_without_command=True)
+@shared_options
+@click.pass_context
+def key(ctx: click.Context) -> None:
+    """Show, make or find the key of the mesh. Whoever holds it may run code on every worker."""
+    if ctx.invoked_subcommand is None:
+        _show(ctx.ensure_object(Invocation), secret=False)
+
+
+@key.command()
+@shared_options
+@click.option("--secret", is_flag=True, help="Print the key itself, for MESH_KEY on another machine.")
+@pass_invocation
+def show(invocation: Invocation, secret: bool) -> None:
+    """Show the key's id and where it is kept; with --secret the key itself and nothing else."""
+    _show(invocation, secret)
+
+
+def _show(invocation: Invocation, secret: bool) -> None:
+    mesh_name = invocation.settings().mesh
+    found = load(mesh_name, os.environ)
+    if secret:
+        click.echo(found.text)
+        return
+    place = "MESH_KEY in the environment" if os.environ.get("MESH_KEY") else str(key_path(mesh_name, os.environ))
+    click.echo(f"mesh    {mesh_name}\nkey id  {found.key_id}\nkept in {place}")
+
+
+@key.command()
+@shared_options
+@click.option("-f", "--force", is_flag=True, help="Replace a key that is there; its mesh must then be started anew.")
+@pass_invocation
+def new(invocation: Invocation, force: bool) -> None:
+    """Make a key for a mesh that has none; a mesh that starts without one makes it by itself."""
+    if os.environ.get("MESH_KEY"):
+        raise ConfigError("MESH_KEY is set, and goes before any file: unset it first")
+    mesh_name = invocation.settings().mesh
+    path = key_path(mesh_name, os.environ)
+    if path.exists():
+        if not force:
+            raise ConfigError(f"{path} holds a key already; --force replaces it, and running nodes keep the old one")
+        path.unlink()
+    made = save(path, new_key())
+    click.echo(f"key {made.key_id} of mesh {mesh_name!r} is in {path}")
+
+
+@key.command()
+@shared_options
+@pass_invocation
+def path(invocation: Invocation) -> None:
+    """Print the path of the key's file, whether it is there or not."""
+    click.echo(key_path(invocation.settings().mesh, os.environ))

@@ -1,0 +1,113 @@
+"""Options that nodes are started with, shared by ``mesh up``, ``mesh router`` and ``mesh worker``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+from urllib.parse import parse_qsl, urlsplit
+
+import click
+
+from mesh.errors import ConfigError
+from nodes.cli.celery_flags import celery_flags
+from nodes.supervised import end_with
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+LEVELS = ("debug", "info", "warning", "error", "critical")
+DURABILITY = ("disk", "process", "memory")
+
+
+def comma_separated(ctx: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
+    """``-Q a,b -Q c`` as one tuple."""
+    return tuple(name.strip() for value in values for name in value.split(",") if name.strip())
+
+
+def log_options(default: str) -> Callable[[F], F]:
+    """-l, -f and --pidfile."""
+
+    def add(function: F) -> F:
+        function = click.option("--pidfile", metavar="FILE", help="Keep the process id in this file.")(function)
+        function = click.option(
+            "-f", "--logfile", metavar="FILE", help="Append all output to this file; %n and %h stand for the name."
+        )(function)
+        return click.option(
+            "-l",
+            "--loglevel",
+            type=click.Choice(LEVELS, case_sensitive=False),
+            default=default,
+            show_default=True,
+            metavar="LEVEL",
+            help="debug, info, warning, error or critical.",
+        )(function)
+
+    return add
+
+
+def store_options(function: F) -> F:
+    """--store and --level."""
+    function = click.option(
+        "--level",
+        type=click.Choice(DURABILITY),
+        help="What accepted tasks survive: a power cut (disk), kill -9 (process), nothing (memory).  [default: disk]",
+    )(function)
+    return click.option(
+        "--store",
+        metavar="URL",
+        help="sqlite:///absolute/path.db or memory:// (else MESH_STORE, else a file of yours).",
+    )(function)
+
+
+def work_options(function: F) -> F:
+    """What a worker runs, and how; the names of its options are Celery's."""
+    options = [
+        click.option("-c", "--concurrency", type=click.IntRange(1, 4096), help="Executor processes; one per CPU."),
+        click.option(
+            "-Q", "--queues", multiple=True, callback=comma_separated, help="Queues to serve, comma-separated."
+        ),
+        click.option("-n", "--hostname", metavar="NAME", help="The worker's name; %h, %n, %d stand for the host."),
+        click.option(
+            "-I", "--include", multiple=True, callback=comma_separated, help="More modules with tasks, comma-separated."
+        ),
+        click.option(
+            "--max-tasks-per-child", type=click.IntRange(min=1), metavar="N", help="Replace an executor after N tasks."
+        ),
+        click.option(
+            "--time-limit", type=click.FloatRange(min=0, min_open=True), metavar="S", help="Kill tasks after S seconds."
+        ),
+    ]
+    for option in reversed(options):
+        function = option(function)
+    return celery_flags(function)
+
+
+def _end_with_supervisor(ctx: click.Context, parameter: click.Parameter, pid: int | None) -> None:
+    if pid is not None:
+        end_with(pid)
+
+
+def supervised_option(function: F) -> F:
+    """--supervised-by PID, which only a supervisor gives."""
+    return click.option(
+        "--supervised-by", type=int, hidden=True, is_eager=True, expose_value=False, callback=_end_with_supervisor
+    )(function)
+
+
+def store_url(store: str | None, level: str | None, environ: Mapping[str, str]) -> str | None:
+    """The store's address with the level in it. Raises ``ConfigError`` for two that contradict each other."""
+    if level is None:
+        return store
+    given = store or environ.get("MESH_STORE")
+    if not given:
+        return "memory://" if level == "memory" else f"sqlite://?level={level}"
+    if _level(given) == level:
+        return given
+    if level == "memory" or _level(given) is not None:
+        raise ConfigError(f"--level {level} contradicts the store {given}: leave one of them out")
+    return f"{given}?level={level}"
+
+
+def _level(url: str) -> str | None:
+    if url.startswith("memory://"):
+        return "memory"
+    return dict(parse_qsl(urlsplit(url).query)).get("level")

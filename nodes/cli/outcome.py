@@ -1,0 +1,76 @@
+"""How a task ended, on the terminal or as JSON."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+from mesh.errors import MeshError, TaskError, TimeoutError, UnknownTask
+from nodes.cli.invocation import Invocation
+
+PATIENCE_S = 3.0  # a task that is not finished by then may wait for a worker that never comes: say so
+
+
+def show_outcome(
+    invocation: Invocation, app: Any, task_id: str, timeout: float | None, *, as_json: bool, with_traceback: bool
+) -> int:
+    """Wait for the outcome of a task and print it; the exit code. Raises ``TimeoutError`` and others."""
+    result = app.AsyncResult(task_id)
+    value = _wait(invocation, app, result, timeout)
+    succeeded = result.successful()
+    if isinstance(value, UnknownTask) and not succeeded:
+        raise value
+    if as_json:
+        click.echo(json.dumps(_as_data(result, value, succeeded), default=repr))
+    elif succeeded:
+        click.echo(value if isinstance(value, str) else repr(value))
+    else:
+        if with_traceback and result.traceback:
+            click.echo(result.traceback.rstrip(), err=True)
+        raise TaskError(_why(result, value))
+    return 0 if succeeded else 1
+
+
+def _wait(invocation: Invocation, app: Any, result: Any, timeout: float | None) -> Any:
+    """The result or the exception. A wait that gets long is explained, once."""
+    if timeout is not None and timeout <= PATIENCE_S:
+        return result.get(timeout, propagate=False)
+    try:
+        return result.get(PATIENCE_S, propagate=False)
+    except TimeoutError:
+        reasons = [reason for queue in app.status()["queues"] for reason in queue["parked_why"]]
+        if reasons and result.state == "PENDING":
+            invocation.note(f"task {result.id} still waits; tasks are parked because {'; '.join(sorted({*reasons}))}")
+    return result.get(None if timeout is None else timeout - PATIENCE_S, propagate=False)
+
+
+def _why(result: Any, error: Any) -> str:
+    if isinstance(error, MeshError) and result.error is None:
+        return str(error)
+    kind = result.error.type if result.error is not None else type(error).__name__
+    message = " ".join(str(error).split())
+    return message if result.id in message else f"task {result.id} failed: {kind}: {message}"
+
+
+def _as_data(result: Any, value: Any, succeeded: bool) -> dict[str, Any]:
+    error = result.error
+    return {
+        "id": result.id,
+        "state": result.state,
+        "name": result.name,
+        "queue": result.queue,
+        "result": value if succeeded else None,
+        "error": None
+        if succeeded
+        else {
+            "type": error.type if error is not None and error.type else type(value).__name__,
+            "message": error.message if error is not None else str(value),
+            "traceback": result.traceback,
+        },
+        "worker": result.worker,
+        "retries": result.retries,
+        "runtime_s": result.runtime_s,
+        "date_done": result.date_done.isoformat() if result.date_done is not None else None,
+    }

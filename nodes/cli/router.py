@@ -1,0 +1,69 @@
+"""``mesh router``: a router in this process."""
+
+from __future__ import annotations
+
+import os
+
+import click
+
+from mesh.errors import ConfigError
+from nodes.cli.hostnames import file_name, node_name
+from nodes.cli.invocation import Invocation, pass_invocation, shared_options
+from nodes.cli.node_files import output_to, pid_file
+from nodes.cli.node_options import log_options, store_options, store_url, supervised_option
+from nodes.router import RouterConfig, run_router
+
+
+@click.command()
+@supervised_option
+@shared_options
+@store_options
+@click.option(
+    "--listen",
+    default="127.0.0.1:*",
+    show_default=True,
+    metavar="ADDR",
+    help="Where to listen, as host:port, besides this user's own socket; 'off' for nowhere. Needs the key.",
+)
+@click.option("-n", "--hostname", metavar="NAME", help="The router's name; %h, %n, %d stand for the host.")
+@click.option(
+    "--salvage", is_flag=True, help="Start on a damaged store with what can still be read, and say what is lost."
+)
+@log_options("info")
+@pass_invocation
+def router(
+    invocation: Invocation,
+    store: str | None,
+    level: str | None,
+    listen: str,
+    hostname: str | None,
+    salvage: bool,
+    loglevel: str,
+    logfile: str | None,
+    pidfile: str | None,
+) -> int:
+    """Run a router in this process until SIGTERM or Ctrl-C.
+
+    It accepts tasks, keeps them in its store, and hands them to workers.
+    """
+    name = node_name(hostname or "router")
+    config = RouterConfig(
+        settings=invocation.settings(),
+        store=store_url(store, level, os.environ),
+        tcp=listen_address(listen),
+        name=name,
+        loglevel=loglevel,
+        salvage=salvage,
+    )
+    with pid_file(pidfile and file_name(pidfile, name)), output_to(logfile and file_name(logfile, name)):
+        return run_router(config)
+
+
+def listen_address(text: str) -> str | None:
+    """``host:port`` as ZeroMQ wants it; the port may be ``*``. Raises ``ConfigError``."""
+    if text == "off":
+        return None
+    host, colon, port = text.removeprefix("tcp://").rpartition(":")
+    if not host or not colon or "/" in host or not (port == "*" or (port.isdecimal() and 0 < int(port) < 65_536)):
+        raise ConfigError(f"--listen {text!r}: write host:port, host:* or off")
+    return f"tcp://{host}:{port}"

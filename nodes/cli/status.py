@@ -1,0 +1,80 @@
+"""``mesh status``: routers, workers, queues and rates."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from typing import Any
+
+import click
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+
+from nodes.cli.invocation import Invocation, pass_invocation, router_option, shared_options
+from nodes.cli.status_view import Status, headline, queues_table, rates, workers_table
+from nodes.cli.tables import plain, rich
+
+RATE_S = 0.5  # between the two looks that give a rate
+
+
+@click.command()
+@shared_options
+@router_option
+@click.option("--watch", "-w", is_flag=True, help="Look again and again, until Ctrl-C.")
+@click.option(
+    "--interval", type=click.FloatRange(0.1, 3600), default=1.0, show_default=True, metavar="S", help="For --watch."
+)
+@click.option("--json", "as_json", is_flag=True, help="For scripts: one JSON object a look, on one line.")
+@pass_invocation
+def status(invocation: Invocation, routers: tuple[str, ...], watch: bool, interval: float, as_json: bool) -> None:
+    """Show the router, its workers, its queues with what is parked and why, and tasks per second."""
+    with invocation.client(routers) as app:
+        mesh_name = app.settings.mesh
+        before: Status = app.status()
+        time.sleep(RATE_S)
+        after: Status = app.status()
+        if not watch:
+            _print(mesh_name, before, after, as_json, invocation)
+        elif as_json or not sys.stdout.isatty():
+            while True:
+                _print(mesh_name, before, after, as_json, invocation)
+                time.sleep(interval)
+                before, after = after, app.status()
+        else:
+            _watch(app, mesh_name, before, after, interval, invocation)
+
+
+def _watch(app: Any, mesh_name: str, before: Status, after: Status, interval: float, invocation: Invocation) -> None:
+    console = Console(no_color=invocation.no_color or None)
+    try:
+        with Live(_drawn(mesh_name, before, after), console=console, screen=True, auto_refresh=False) as live:
+            while True:
+                time.sleep(interval)
+                before, after = after, app.status()
+                live.update(_drawn(mesh_name, before, after), refresh=True)
+    except KeyboardInterrupt:
+        console.print(_drawn(mesh_name, before, after))
+
+
+def _print(mesh_name: str, before: Status, after: Status, as_json: bool, invocation: Invocation) -> None:
+    if as_json:
+        click.echo(json.dumps({"mesh": mesh_name, **after, "rates": rates(before, after)}))
+    elif sys.stdout.isatty():
+        Console(no_color=invocation.no_color or None).print(_drawn(mesh_name, before, after))
+    else:
+        parts = [
+            headline(mesh_name, after, rates(before, after)),
+            plain(workers_table(after)),
+            plain(queues_table(after)),
+        ]
+        click.echo("\n\n".join(parts) + "\n")
+
+
+def _drawn(mesh_name: str, before: Status, after: Status) -> RenderableType:
+    return Group(
+        headline(mesh_name, after, rates(before, after)),
+        "",
+        rich(workers_table(after)),
+        rich(queues_table(after)),
+    )

@@ -1,0 +1,97 @@
+"""``mesh up``: a router and a worker on this machine, kept running."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Sequence
+
+import click
+
+from mesh.net.find import find_routers
+from mesh.settings import Settings
+from nodes.announce import announce
+from nodes.cli.hostnames import file_name, node_name
+from nodes.cli.invocation import Invocation, pass_invocation, router_option, shared_options
+from nodes.cli.node_files import output_to, pid_file
+from nodes.cli.node_options import log_options, store_options, store_url, supervised_option, work_options
+from nodes.supervisor import Supervisor, node_command
+
+STOP_MARGIN_S = 5.0  # beyond what a worker may take to drain, before it is killed
+
+
+@click.command()
+@supervised_option
+@shared_options
+@work_options
+@store_options
+@router_option
+@log_options("warning")
+@pass_invocation
+def up(
+    invocation: Invocation,
+    concurrency: int | None,
+    queues: tuple[str, ...],
+    hostname: str | None,
+    include: tuple[str, ...],
+    max_tasks_per_child: int | None,
+    time_limit: float | None,
+    store: str | None,
+    level: str | None,
+    routers: tuple[str, ...],
+    loglevel: str,
+    logfile: str | None,
+    pidfile: str | None,
+) -> int:
+    """Start a router and a worker on this machine, and keep them running until SIGTERM or Ctrl-C.
+
+    Where a router of this mesh runs here already, or --router names one, only the worker is started. Stopping lets
+    running tasks finish; a second signal does not.
+    """
+    settings = invocation.settings()
+    name = node_name(hostname or f"worker{os.getpid()}")
+    shared = _arguments({"--mesh": settings.mesh, "-A": invocation.app, "-l": loglevel}, {"-q": invocation.quiet})
+    supervised = ["--supervised-by", str(os.getpid())]
+    url = store_url(store, level, os.environ)
+    commands = {}
+    if _needs_router(settings, routers, invocation, url):
+        commands["router"] = node_command(["router", *shared, *supervised, *_arguments({"--store": url})])
+    commands["worker"] = node_command(
+        [
+            *("worker", *shared, *supervised),
+            *_arguments(
+                {
+                    "-n": name.replace("%", "%%"),
+                    "-c": concurrency,
+                    "-Q": ",".join(queues) or None,
+                    "-I": ",".join(include) or None,
+                    "--max-tasks-per-child": max_tasks_per_child,
+                    "--time-limit": time_limit,
+                }
+            ),
+            *(argument for address in routers for argument in ("--router", address)),
+        ]
+    )
+    with pid_file(pidfile and file_name(pidfile, name)), output_to(logfile and file_name(logfile, name)):
+        supervisor = Supervisor(
+            commands,
+            stop_s=settings.drain_s + STOP_MARGIN_S,
+            report=lambda text: click.echo(f"mesh: {text}", err=True),
+        )
+        if not invocation.quiet:
+            told = url if "router" in commands else "with the router"
+            threading.Thread(target=announce, args=(settings, routers, name, told), daemon=True).start()
+        return supervisor.run()
+
+
+def _needs_router(settings: Settings, routers: Sequence[str], invocation: Invocation, url: str | None) -> bool:
+    search = find_routers(settings.mesh, routers, os.environ)
+    for found in search.found:
+        ignored = "; --store and --level are for a router, and not used" if url else ""
+        invocation.note(f"uses the router {found.endpoints[0]} ({found.how}){ignored}")
+    return not search.found
+
+
+def _arguments(values: dict[str, object], switches: dict[str, bool] | None = None) -> list[str]:
+    given = [part for flag, value in values.items() if value is not None for part in (flag, str(value))]
+    return given + [flag for flag, wanted in (switches or {}).items() if wanted]

@@ -1,0 +1,56 @@
+"""``mesh worker``: a worker node in this process."""
+
+from __future__ import annotations
+
+import os
+
+import click
+
+from nodes.cli.hostnames import file_name, node_name
+from nodes.cli.invocation import Invocation, pass_invocation, router_option, shared_options
+from nodes.cli.node_files import output_to, pid_file
+from nodes.cli.node_options import log_options, supervised_option, work_options
+from nodes.worker import WorkerConfig, run_worker
+
+
+@click.command()
+@supervised_option
+@shared_options
+@work_options
+@router_option
+@log_options("info")
+@pass_invocation
+def worker(
+    invocation: Invocation,
+    concurrency: int | None,
+    queues: tuple[str, ...],
+    hostname: str | None,
+    include: tuple[str, ...],
+    max_tasks_per_child: int | None,
+    time_limit: float | None,
+    routers: tuple[str, ...],
+    loglevel: str,
+    logfile: str | None,
+    pidfile: str | None,
+) -> int:
+    """Run a worker node in this process until SIGTERM or Ctrl-C; twice: at once.
+
+    Without -A it runs only functions that come with their code.
+    """
+    name = node_name(hostname or f"worker{os.getpid()}")
+    if routers:
+        os.environ["MESH_ROUTERS"] = ",".join(routers)  # for tasks that submit tasks
+    config = WorkerConfig(
+        settings=invocation.settings(),
+        app=invocation.app,
+        include=include,
+        queues=queues or ("default",),
+        concurrency=concurrency,
+        name=name,
+        routers=routers,
+        max_tasks_per_child=max_tasks_per_child,
+        time_limit_s=time_limit,
+        loglevel=loglevel,
+    )
+    with pid_file(pidfile and file_name(pidfile, name)), output_to(logfile and file_name(logfile, name)):
+        return run_worker(config)
