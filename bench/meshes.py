@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
+
 from mesh.errors import MeshError, Unavailable
 from mesh.net.keys import new_key
 
@@ -25,11 +27,11 @@ OVERRIDDEN = ("MESH_ROUTERS", "MESH_STORE", "MESH_NAME", "MESH_RUNTIME_DIR", "ME
 
 @dataclass(frozen=True)
 class RunningMesh:
-    """``environ`` leads clients to it; ``pids`` are its router's and its worker node's."""
+    """``environ`` leads clients to it; ``pids`` are its processes by role."""
 
     directory: Path
     environ: dict[str, str]
-    pids: dict[str, int]
+    pids: dict[str, list[int]]
 
 
 @contextmanager
@@ -45,10 +47,10 @@ def running_mesh(directory: Path, *, level: str, concurrency: int) -> Iterator[R
         nodes["worker"] = _start(
             ["worker", "-A", "bench.tasks", "-c", str(concurrency)], directory / "worker.log", environ
         )
-        pids = {role: node.pid for role, node in nodes.items()}
-        mesh = RunningMesh(directory, environ, pids)
-        _wait_until_ready(mesh, nodes)
-        yield mesh
+        _wait_until_ready(directory, environ, nodes)
+        pids = {role: [node.pid] for role, node in nodes.items()}
+        pids["executors"] = [child.pid for child in psutil.Process(nodes["worker"].pid).children()]
+        yield RunningMesh(directory, environ, pids)
     finally:
         for node in reversed(nodes.values()):
             _stop(node)
@@ -74,11 +76,11 @@ def _start(arguments: list[str], log: Path, environ: dict[str, str]) -> subproce
         return subprocess.Popen(command, env=environ, stdin=subprocess.DEVNULL, stdout=out, stderr=out)
 
 
-def _wait_until_ready(mesh: RunningMesh, nodes: dict[str, subprocess.Popen[bytes]]) -> None:
+def _wait_until_ready(directory: Path, environ: dict[str, str], nodes: dict[str, subprocess.Popen[bytes]]) -> None:
     """Ready is when a task has come back."""
     probe = subprocess.Popen(
         [sys.executable, "-m", "bench.peers.mesh", "probe"],
-        env=mesh.environ,
+        env=environ,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
     )
@@ -87,9 +89,9 @@ def _wait_until_ready(mesh: RunningMesh, nodes: dict[str, subprocess.Popen[bytes
         while probe.poll() is None:
             for role, node in nodes.items():
                 if node.poll() is not None:
-                    raise Unavailable(f"the {role} under test ended with {node.returncode}: {_tail(mesh, role)}")
+                    raise Unavailable(f"the {role} under test ended with {node.returncode}: {_tail(directory, role)}")
             if time.monotonic() > deadline:
-                logs = "; ".join(_tail(mesh, role) for role in nodes)
+                logs = "; ".join(_tail(directory, role) for role in nodes)
                 raise Unavailable(f"the mesh under test ran no task in {START_S:g} s: {logs}")
             time.sleep(0.02)
         if probe.returncode:
@@ -99,8 +101,8 @@ def _wait_until_ready(mesh: RunningMesh, nodes: dict[str, subprocess.Popen[bytes
         _stop(probe)
 
 
-def _tail(mesh: RunningMesh, role: str) -> str:
-    text = (mesh.directory / f"{role}.log").read_text(errors="replace")
+def _tail(directory: Path, role: str) -> str:
+    text = (directory / f"{role}.log").read_text(errors="replace")
     return text[-500:].strip() or f"the {role} logged nothing"
 
 

@@ -10,26 +10,23 @@ import sys
 from concurrent.futures import ProcessPoolExecutor
 from time import perf_counter
 
+from bench.cpu import Meter
 from bench.tasks import nothing
 
 CHUNKSIZE = 64
 
 
-def tasks(pool: ProcessPoolExecutor, count: int) -> float:
+def tasks(pool: ProcessPoolExecutor, count: int) -> None:
     """Submit one by one, and take every result."""
-    began = perf_counter()
     futures = [pool.submit(nothing) for _ in range(count)]
     for future in futures:
         future.result()
-    return count / (perf_counter() - began)
 
 
-def mapped(pool: ProcessPoolExecutor, count: int) -> float:
+def mapped(pool: ProcessPoolExecutor, count: int) -> None:
     """``map`` with ``CHUNKSIZE``."""
-    began = perf_counter()
     returned = sum(1 for _ in pool.map(nothing, range(count), chunksize=CHUNKSIZE))
     assert returned == count, f"{returned} results of {count}"
-    return count / (perf_counter() - began)
 
 
 MEASUREMENTS = {measurement.__name__: measurement for measurement in (tasks, mapped)}
@@ -37,5 +34,9 @@ MEASUREMENTS = {measurement.__name__: measurement for measurement in (tasks, map
 if __name__ == "__main__":
     with ProcessPoolExecutor(int(sys.argv[3])) as pool:
         tasks(pool, 100)  # the processes are up
-        found = MEASUREMENTS[sys.argv[1]](pool, int(sys.argv[2]))
-    print(json.dumps({"per_s": found}))
+        count = int(sys.argv[2])
+        meter = Meter()
+        began = perf_counter()
+        MEASUREMENTS[sys.argv[1]](pool, count)
+        found = {"per_s": count / (perf_counter() - began), "cpu_us": meter.us_per_task(count)}
+    print(json.dumps(found))

@@ -22,6 +22,7 @@ from typing import Any
 
 import zmq
 
+from bench.cpu import Meter
 from bench.figures import percentile
 from bench.peers.floor_nodes import (
     BATCH,
@@ -117,9 +118,10 @@ def running_floor(executors: int) -> Iterator[Client]:
 def tasks(client: Client, count: int) -> dict[str, float]:
     """Submit one by one, and take every result."""
     client.wait([client.submit() for _ in range(WARM_UP)])
+    meter = Meter()
     began = perf_counter()
     client.wait([client.submit() for _ in range(count)])
-    return {"per_s": count / (perf_counter() - began)}
+    return {"per_s": count / (perf_counter() - began), "cpu_us": meter.us_per_task(count)}
 
 
 def latency(client: Client, count: int) -> dict[str, float]:

@@ -6,6 +6,7 @@ import json
 import sys
 from time import perf_counter, perf_counter_ns
 
+from bench.cpu import Meter
 from bench.figures import percentile
 from bench.tasks import app, noop
 
@@ -21,20 +22,23 @@ def probe(count: int) -> dict[str, float]:
 def tasks(count: int) -> dict[str, float]:
     """Submit one by one, and take every result."""
     probe(1)
+    meter = Meter()
     began = perf_counter()
     results = [noop.delay() for _ in range(count)]
     for result in results:
         result.get(timeout=PATIENCE_S)
-    return {"per_s": count / (perf_counter() - began)}
+    return {"per_s": count / (perf_counter() - began), "cpu_us": meter.us_per_task(count)}
 
 
 def mapped(count: int) -> dict[str, float]:
     """``app.map``, with the chunks it makes by itself."""
     probe(1)
+    meter = Meter()
     began = perf_counter()
     returned = sum(1 for _ in app.map(noop, range(count), timeout=PATIENCE_S))
+    found = {"per_s": count / (perf_counter() - began), "cpu_us": meter.us_per_task(count)}
     assert returned == count, f"{returned} results of {count}"
-    return {"per_s": count / (perf_counter() - began)}
+    return found
 
 
 def latency(count: int) -> dict[str, float]:

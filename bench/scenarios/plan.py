@@ -43,6 +43,5 @@ def floor_settings() -> Mapping[str, int]:
         "submit": floor.SUBMIT,
         "ahead": floor.AHEAD,
         "window": floor_nodes.WINDOW,
-        "deliver": floor_nodes.DELIVER,
         "chunk": floor_nodes.CHUNK,
     }
