@@ -1,0 +1,40 @@
+"""The numbers that are made of measurements."""
+
+from __future__ import annotations
+
+import pytest
+
+from bench.figures import Figure, figure, paired_ratio, percentile
+
+
+def test_a_figure_is_the_median_between_the_extremes():
+    assert figure([3.0, 1.0, 10.0], "us") == Figure(3.0, 1.0, 10.0, "us")
+
+
+def test_there_is_no_figure_without_measurements():
+    with pytest.raises(ValueError, match="no measurements"):
+        figure([], "us")
+
+
+@pytest.mark.parametrize(("percent", "expected"), [(50, 50), (99, 99), (100, 100), (0.5, 1)])
+def test_a_percentile_is_a_measured_value(percent, expected):
+    assert percentile(list(range(100, 0, -1)), percent) == expected
+
+
+def test_a_percentile_of_one_value_is_that_value():
+    assert percentile([7.0], 99) == 7.0
+
+
+@pytest.mark.parametrize(("values", "percent"), [([], 50), ([1.0], 0), ([1.0], 101)])
+def test_a_percentile_that_does_not_exist_is_an_error(values, percent):
+    with pytest.raises(ValueError, match="percentile"):
+        percentile(values, percent)
+
+
+def test_ratios_are_taken_pair_by_pair_so_that_a_slow_moment_of_both_does_not_count():
+    assert paired_ratio([20.0, 2.0, 30.0], [10.0, 1.0, 10.0]) == 2.0
+
+
+def test_runs_that_are_not_pairs_have_no_ratio():
+    with pytest.raises(ValueError, match="not pairs"):
+        paired_ratio([1.0, 2.0], [1.0])

@@ -1,0 +1,61 @@
+"""What is printed for programs and for people."""
+
+from __future__ import annotations
+
+import json
+from io import StringIO
+
+from rich.console import Console
+
+from bench.figures import Figure
+from bench.progress import Runs
+from bench.report import Report
+
+REPORT = Report(
+    "throughput",
+    {"level": "disk", "mesh": {"chunk_s": 0.002}},
+    {"cpus": 2},
+    {"tasks_per_s": Figure(100_000.4, 90_000.0, 110_000.0, "tasks/s")},
+    {"to_executor": 9.876},
+)
+
+
+def test_the_json_is_one_object_with_figures_that_name_their_parts():
+    assert json.loads(REPORT.to_json()) == {
+        "scenario": "throughput",
+        "settings": {"level": "disk", "mesh": {"chunk_s": 0.002}},
+        "machine": {"cpus": 2},
+        "figures": {"tasks_per_s": {"median": 100_000.4, "min": 90_000.0, "max": 110_000.0, "unit": "tasks/s"}},
+        "ratios": {"to_executor": 9.876},
+    }
+
+
+def test_the_table_shows_figures_ratios_and_where_they_were_measured():
+    text = _shown(REPORT)
+    assert "tasks_per_s" in text and "100,000" in text and "90,000" in text
+    assert "9.88 x" in text
+    assert "settings: level disk, mesh (chunk_s 0.002)" in text
+    assert "machine: cpus 2" in text
+
+
+def test_without_a_terminal_each_run_is_a_line():
+    out = StringIO()
+    with Runs(Console(file=out, force_terminal=False)) as runs:
+        runs.add("p50_us", 160.0, "us")
+        runs.add("p50_us", 180.0, "us")
+    assert out.getvalue().splitlines() == ["p50_us run 1: 160 us", "p50_us run 2: 180 us"]
+    assert runs.figures == {"p50_us": Figure(170.0, 160.0, 180.0, "us")}
+
+
+def test_on_a_terminal_the_table_grows():
+    out = StringIO()
+    with Runs(Console(file=out, force_terminal=True, width=80)) as runs:
+        runs.add("p50_us", 160.0, "us")
+        runs.add("p99_us", 900.0, "us")
+    assert "p99_us" in out.getvalue()
+
+
+def _shown(report: Report) -> str:
+    out = StringIO()
+    report.show(Console(file=out, width=120))
+    return out.getvalue()
