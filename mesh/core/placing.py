@@ -22,35 +22,41 @@ class Holder(Protocol):
 def shares(count: int, holders: Sequence[Holder]) -> list[int]:
     """How many of ``count`` tasks each holder gets; sums to ``count`` or to all the credit there is.
 
-    Water-filling: each is raised towards the same number of held tasks per slot, those at the limit of their
-    credit stay there, and the rest is shared again among the others.
+    Water-filling: those least loaded for their slots are raised to one level, as many of them as that level is above;
+    those at the limit of their credit stay there, and the rest is shared again among the others.
     """
     given = [0] * len(holders)
     left = min(count, sum(holder.credit for holder in holders))
     open_ = [i for i, holder in enumerate(holders) if holder.credit > 0]
-    while left > 0 and open_:
-        slots = sum(holders[i].slots for i in open_)
-        level = (left + sum(holders[i].held + given[i] for i in open_)) / slots
+    while left > 0:
+        open_.sort(key=lambda i: ((holders[i].held + given[i]) / holders[i].slots, i))
+        below, level = _level(left, [(holders[i].held + given[i], holders[i].slots) for i in open_])
         progress = 0
-        still_open = []
-        for i in open_:
+        for i in open_[:below]:
             holder = holders[i]
             room = holder.credit - given[i]
             wanted = min(int(level * holder.slots) - holder.held - given[i], room, left - progress)
             if wanted > 0:
                 given[i] += wanted
                 progress += wanted
-            if given[i] < holder.credit:
-                still_open.append(i)
-        left -= progress
-        open_ = still_open
         if progress == 0:  # less than one each is left: the least loaded first
-            open_.sort(key=lambda i: ((holders[i].held + given[i]) / holders[i].slots, i))
-            for i in open_[:left]:
+            for i in open_[: min(left, below)]:
                 given[i] += 1
-            left -= min(left, len(open_))
-            open_ = [i for i in open_ if given[i] < holders[i].credit]
+                progress += 1
+        left -= progress
+        open_ = [i for i in open_ if given[i] < holders[i].credit]
     return given
+
+
+def _level(left: int, loads: Sequence[tuple[int, int]]) -> tuple[int, float]:
+    """How many of these (held, slots), least loaded first, ``left`` tasks raise, and to how many per slot."""
+    held_sum, slots_sum = loads[0]
+    for below, (held, slots) in enumerate(loads[1:], 1):
+        if held * slots_sum >= (left + held_sum) * slots:
+            return below, (left + held_sum) / slots_sum
+        held_sum += held
+        slots_sum += slots
+    return len(loads), (left + held_sum) / slots_sum
 
 
 def deal(tasks: Sequence[T], counts: Sequence[int]) -> list[list[T]]:
