@@ -51,14 +51,14 @@ class RouterSession:
     def due(self, now: float) -> Due | None:
         """What to send now; counts as sent."""
         settings = self._settings
-        if self.open and now - self.heard >= settings.heartbeat_s * settings.liveness:
+        if self.open and now >= self.heard + settings.heartbeat_s * settings.liveness:
             self.lose(now)
         if not self.open:
             if now < self._hello_at:
                 return None
             self._hello_at = now + settings.hello_retry_s
             return Due.HELLO
-        if now - self._told >= settings.heartbeat_s * 0.9:
+        if now >= self._told + settings.heartbeat_s * 0.9:
             self._told = now
             return Due.HEARTBEAT
         return None
