@@ -91,7 +91,10 @@ def call(
     With -A the task's own options count; without it, the name is enough.
     """
     with invocation.client(routers) as app:
-        result = app.send_task(name, args, kwargs, **options)
+        try:
+            result = app.send_task(name, args, kwargs, **options)
+        except TypeError as error:  # the task's own signature, where -A makes it known
+            raise click.UsageError(f"{name}: {error}") from None
         app.flush(app.settings.submit_timeout_s)
         if wait:
             return show_outcome(invocation, app, result.id, timeout, as_json=as_json, with_traceback=False)

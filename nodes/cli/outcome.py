@@ -43,7 +43,10 @@ def _wait(invocation: Invocation, app: Any, result: Any, timeout: float | None) 
         reasons = [reason for queue in app.status()["queues"] for reason in queue["parked_why"]]
         if reasons and result.state == "PENDING":
             invocation.note(f"task {result.id} still waits; tasks are parked because {'; '.join(sorted({*reasons}))}")
-    return result.get(None if timeout is None else timeout - PATIENCE_S, propagate=False)
+    try:
+        return result.get(None if timeout is None else timeout - PATIENCE_S, propagate=False)
+    except TimeoutError:
+        raise TimeoutError(f"task {result.id} is not finished after {timeout:g} s") from None
 
 
 def _why(result: Any, error: Any) -> str:

@@ -13,7 +13,7 @@ from rich.live import Live
 
 from nodes.cli.invocation import Invocation, pass_invocation, router_option, shared_options
 from nodes.cli.status_view import Status, headline, queues_table, rates, workers_table
-from nodes.cli.tables import plain, rich
+from nodes.tables import plain, rich
 
 RATE_S = 0.5  # between the two looks that give a rate
 

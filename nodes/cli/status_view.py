@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from nodes.cli.tables import Table
+from nodes.tables import Table
 
 Status = dict[str, Any]
 

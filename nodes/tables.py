@@ -12,7 +12,7 @@ from rich.text import Text
 
 @dataclass(slots=True)
 class Table:
-    """``columns`` whose name begins with ``>`` are aligned to the right."""
+    """``columns`` whose name begins with ``>`` are aligned to the right; where none has a name there is no head."""
 
     title: str
     columns: Sequence[str]
@@ -36,12 +36,18 @@ def plain(table: Table) -> str:
             for i, (cell, width) in enumerate(zip(cells, widths))
         ).rstrip()
 
-    return "\n".join(map(line, [names, *table.rows]))
+    return "\n".join(map(line, [names, *table.rows] if any(names) else table.rows))
 
 
 def rich(table: Table) -> RichTable:
     """The table as rich draws it."""
-    drawn = RichTable(title=table.title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    drawn = RichTable(
+        title=table.title,
+        title_justify="left",
+        title_style="bold",
+        box=box.SIMPLE_HEAD,
+        show_header=any(table.names()),
+    )
     for i, name in enumerate(table.names()):
         drawn.add_column(name, justify="right" if table.is_number(i) else "left", overflow="fold")
     for row in table.rows:
