@@ -34,11 +34,11 @@ def specs(count: int) -> list[TaskSpec]:
     return [TaskSpec(new_id(), 0, CALL) for _ in range(count)]
 
 
-def submits(count: int) -> Iterator[Submit]:
-    """SUBMITs of ``BATCH`` tasks each, ``count`` tasks in all."""
+def submits(count: int, batch: int = BATCH) -> Iterator[Submit]:
+    """SUBMITs of ``batch`` tasks each, ``count`` tasks in all."""
     tasks = specs(count)
-    for number, start in enumerate(range(0, count, BATCH), 1):
-        yield Submit(number, [OPTIONS], tasks[start : start + BATCH])
+    for number, start in enumerate(range(0, count, batch), 1):
+        yield Submit(number, [OPTIONS], tasks[start : start + batch])
 
 
 def settlement(task_id: str) -> Settlement:

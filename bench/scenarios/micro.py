@@ -24,6 +24,9 @@ PARTS: dict[str, Callable[[int, Stopwatch], None]] = {
     "router": run_router,
     "worker": run_worker,
     "client": run_client,
+    "single_router": partial(run_router, batch=1),
+    "single_worker": partial(run_worker, batch=1),
+    "single_client": partial(run_client, batch=1),
     "codec": run_codec,
     "payload": run_payload,
     "caller": run_delay,
@@ -48,7 +51,7 @@ def run_micro(tasks: int, repeats: int, queued: int, runs: Runs) -> Report:
             run(tasks, watch)
             for phase, seconds in watch.seconds.items():
                 runs.add(f"{name}_{phase.replace(' ', '_').lower()}_us", seconds / tasks * 1e6, "us/task")
-            if len(watch.seconds) > 1 and name in ("router", "worker", "client"):
+            if name.removeprefix("single_") in ("router", "worker", "client"):
                 runs.add(f"{name}_us", sum(watch.seconds.values()) / tasks * 1e6, "us/task")
     for name, value in measure_memory(queued).items():
         runs.add(f"router_full_{name}", value, "bytes/task" if "bytes" in name else "us/task")
