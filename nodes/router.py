@@ -150,8 +150,15 @@ class RouterNode:
         if now.mono >= self._next_chores:
             self._next_chores = now.mono + CHORES_S
             self._step.look_at_room(self._store.usage().free_bytes, self._settings.free_bytes_min, now)
-            if self._store.prune(now.wall, PRUNE_AT_ONCE) == PRUNE_AT_ONCE:
+            if self._prune(now.wall) == PRUNE_AT_ONCE:
                 self._next_chores = now.mono
+
+    def _prune(self, now: float) -> int:
+        try:
+            return self._store.prune(now, PRUNE_AT_ONCE)
+        except StoreFull as full:
+            log.warning("old outcomes stay for now, deleting them needs room too: %s", full)
+            return 0
 
     # coming in
 

@@ -155,9 +155,9 @@ class Agent:
         events: list[Event] = self._pool.events([*arrivals.readable, *arrivals.writable])
         # Before new executors are started: they get the file descriptors of those that have just ended.
         self._watch_executors()
-        for event in events:
-            if isinstance(event, ExecutorEnded):
-                log.log(INFO if event.cause == "stopped" else WARNING, "executor %d: %s", event.executor, event.cause)
+        for ended in events:
+            if isinstance(ended, ExecutorEnded):
+                log.log(INFO if ended.cause == "stopped" else WARNING, "executor %d: %s", ended.executor, ended.cause)
         for peer, frames, _role in arrivals.messages:
             event = self._channels.receive(peer, frames)
             if event is None:

@@ -51,6 +51,10 @@ class Retention:
                 _correct(connection, block, numbers)
         return forgotten
 
+    def has_due(self, connection: sqlite3.Connection, now: float) -> bool:
+        """Whether there may be outcomes that expired."""
+        return bool(self._due(connection, now))
+
     def _due(self, connection: sqlite3.Connection, now: float) -> list[int]:
         sql = "SELECT block FROM expiries WHERE first_at < ? AND block {} ? ORDER BY block LIMIT ?"
         ahead = connection.execute(sql.format(">"), (now, self._last_block, BLOCKS_MAX)).fetchall()

@@ -165,7 +165,20 @@ class SqliteStore:
         return self._blobs.read(blob)
 
     def prune(self, now: float, limit: int) -> int:
-        """Forget up to ``limit`` expired outcomes with their blobs, and give some of their room back."""
+        """Forget up to ``limit`` expired outcomes with their blobs, and give some of their room back.
+
+        Raises ``StoreFull``: deleting needs room too.
+        """
+        with self._db.reading() as connection:
+            is_due = self._retention.has_due(connection, now)
+        forgotten = self._forget_expired(now, limit) if is_due else 0  # an idle router leaves the disk alone
+        with self._db.reading() as connection:
+            (free_pages,) = connection.execute("PRAGMA freelist_count").fetchone()
+        if free_pages > FREE_PAGES_MAX:
+            self._db.vacuum(min(VACUUM_PAGES, free_pages - FREE_PAGES_MAX))
+        return forgotten
+
+    def _forget_expired(self, now: float, limit: int) -> int:
         with self._db.transaction() as counters:
             connection = self._db.connection
             forgotten = self._retention.forget_expired(connection, now, limit)
@@ -173,10 +186,6 @@ class SqliteStore:
             keys = blob_keys(forgotten)
             delete(connection, "blobs", "key", keys)
         self._blobs.remove(keys)
-        with self._db.reading() as connection:
-            (free_pages,) = connection.execute("PRAGMA freelist_count").fetchone()
-        if free_pages > FREE_PAGES_MAX:
-            self._db.vacuum(min(VACUUM_PAGES, free_pages - FREE_PAGES_MAX))
         return len(forgotten)
 
     def usage(self) -> StoreUsage:
