@@ -14,13 +14,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any, TypeVar
 
 import psutil
 import pytest
 
-from mesh import Mesh
+from mesh import AsyncResult, Mesh
 from mesh.errors import MeshError
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -28,6 +29,11 @@ APP = "tests.cluster_tasks"
 START_S = 20.0
 
 T = TypeVar("T")
+
+
+def send(app: Mesh, name: str, *args: Any, **options: Any) -> AsyncResult[Any]:
+    """Submit a task of ``tests.cluster_tasks``; options as in ``Mesh.send_task``."""
+    return app.send_task(f"{APP}.{name}", args, **options)
 
 
 def wait_until(condition: Callable[[], T], within_s: float, what: str = "") -> T:
@@ -197,11 +203,8 @@ class Cluster:
 
     def outcomes(self) -> list[tuple[str, str]]:
         """(id, state) of each row of the results in the store file."""
-        connection = sqlite3.connect(f"file:{self.store}?mode=ro", uri=True, timeout=10)
-        try:
+        with closing(sqlite3.connect(f"file:{self.store}?mode=ro", uri=True, timeout=10)) as connection:
             return [tuple(row) for row in connection.execute("SELECT id, state FROM results")]
-        finally:
-            connection.close()
 
     def tasks_left(self, app: Mesh) -> int:
         """Unfinished tasks by the router's word; -1 while it does not answer."""

@@ -87,3 +87,12 @@ def retry_once(self: Any) -> int:
     if self.request.retries == 0:
         raise self.retry(countdown=0.05)
     return int(self.request.retries)
+
+
+@app.task(bind=True)
+def whose(self: Any, seconds: float) -> int:
+    """Which process ran it; so a second run gives another result."""
+    note("start", self.request.id, self.request.attempt)
+    time.sleep(seconds)
+    note("end", self.request.id, self.request.attempt)
+    return os.getpid()
