@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -34,7 +36,7 @@ def test_packs_hold_everything_in_order_and_fit_unless_one_item_alone_is_too_lar
 @given(sizes)
 def test_no_two_packs_in_a_row_would_have_fitted_into_one(items: list[int]) -> None:
     packs = [list(part) for part in pack(items, int)]
-    for one, following in zip(packs, packs[1:]):
+    for one, following in pairwise(packs):
         first = following[0]
         assert sum(one) + ITEM_BYTES * len(one) + first + ITEM_BYTES > MESSAGE_BYTES_MAX
 
