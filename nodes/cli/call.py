@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from nodes.cli.client import client
 from nodes.cli.invocation import Invocation, pass_invocation, router_option, shared_options
 from nodes.cli.outcome import show_outcome
 
@@ -90,7 +91,7 @@ def call(
 
     With -A the task's own options count; without it, the name is enough.
     """
-    with invocation.client(routers) as app:
+    with client(invocation, routers) as app:
         try:
             result = app.send_task(name, args, kwargs, **options)
         except TypeError as error:  # the task's own signature, where -A makes it known

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from mesh.errors import TimeoutError
+from nodes.cli.client import client
 from nodes.cli.invocation import Invocation, pass_invocation, router_option, shared_options
 
 CONFIRM_S = 2.0  # how long to wait for the word that a task is cancelled: a worker may have it
@@ -34,7 +35,7 @@ def cancel(
 
     Exit code 1 when one of them could not be cancelled.
     """
-    with invocation.client(routers) as app:
+    with client(invocation, routers) as app:
         results = [app.AsyncResult(task_id) for task_id in task_ids]
         app.control.revoke([r.id for r in results if r.state != "UNKNOWN"], terminate, signal)
         states = {r.id: _state(r) for r in results}
@@ -73,7 +74,7 @@ def _in_words(state: str) -> str:
 def purge(invocation: Invocation, routers: tuple[str, ...], queues: tuple[str, ...], force: bool, as_json: bool) -> int:
     """Cancel all tasks that wait in queues to be run; those that run, or have a time to come, are left alone."""
     names = [name.strip() for value in queues for name in value.split(",") if name.strip()]
-    with invocation.client(routers) as app:
+    with client(invocation, routers) as app:
         if not force and not as_json:
             waiting = sum(q["ready"] + q["parked"] for q in app.status()["queues"] if not names or q["name"] in names)
             where = f"queue {', '.join(names)}" if names else "all queues"

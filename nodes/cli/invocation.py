@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import click
 
-import mesh
 from mesh.errors import ConfigError
 from mesh.settings import Settings
-from nodes.loader import load_app
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -35,19 +32,6 @@ class Invocation:
         """Tell the user something that is no error."""
         if not self.quiet:
             click.echo(f"mesh: note: {text}", err=True)
-
-    @contextmanager
-    def client(self, routers: Sequence[str] = ()) -> Iterator[Any]:
-        """The app that -A names, or one without tasks, joined to the mesh this command is about."""
-        app = load_app(self.app) if self.app else mesh.Mesh("mesh")
-        if self.mesh:
-            app.settings = app.settings.with_overrides(mesh=self.mesh)
-        if routers:
-            app.routers = [*routers]
-        try:
-            yield app
-        finally:
-            app.close()
 
 
 def _keep(field: str) -> Callable[[click.Context, click.Parameter, Any], Any]:

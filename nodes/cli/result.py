@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from nodes.cli.client import client
 from nodes.cli.invocation import Invocation, pass_invocation, router_option, shared_options
 from nodes.cli.outcome import show_outcome
 
@@ -29,5 +30,5 @@ def result(
     Exit code 1 when it failed or nobody knows it, 3 when it is not finished in time. With -A, or in the app's
     directory, results of the app's own classes can be read.
     """
-    with invocation.client(routers) as app:
+    with client(invocation, routers) as app:
         return show_outcome(invocation, app, task_id, timeout, as_json=as_json, with_traceback=with_traceback)

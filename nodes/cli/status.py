@@ -11,6 +11,7 @@ import click
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 
+from nodes.cli.client import client
 from nodes.cli.invocation import Invocation, pass_invocation, router_option, shared_options
 from nodes.cli.status_view import Status, headline, queues_table, rates, workers_table
 from nodes.tables import plain, rich
@@ -29,7 +30,7 @@ RATE_S = 0.5  # between the two looks that give a rate
 @pass_invocation
 def status(invocation: Invocation, routers: tuple[str, ...], watch: bool, interval: float, as_json: bool) -> None:
     """Show the router, its workers, its queues with what is parked and why, and tasks per second."""
-    with invocation.client(routers) as app:
+    with client(invocation, routers) as app:
         mesh_name = app.settings.mesh
         before: Status = app.status()
         time.sleep(RATE_S)

@@ -1,0 +1,30 @@
+"""The app through which a verb talks to the mesh."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from mesh import Mesh
+from mesh.net.find import find_routers
+from nodes.cli.invocation import Invocation
+from nodes.loader import load_app
+
+
+@contextmanager
+def client(invocation: Invocation, routers: Sequence[str]) -> Iterator[Any]:
+    """The app that -A names, or one without tasks, joined to the mesh this command is about. Raises ``ConfigError``."""
+    app = load_app(invocation.app) if invocation.app else Mesh("mesh")
+    # A verb waits itself until what it submits is accepted: what is not by then shall not hold up its end.
+    app.settings = app.settings.with_overrides(mesh=invocation.mesh, exit_flush_s=0.0)
+    if routers:
+        app.routers = [*routers]
+    find_routers(app.settings.mesh, app.routers, os.environ)  # a wrong address or directory shows here, not in a wait
+    logging.getLogger("mesh").addHandler(logging.NullHandler())  # errors are raised, and told in one line
+    try:
+        yield app
+    finally:
+        app.close()

@@ -1,0 +1,335 @@
+"""The ``mesh`` command where no node is needed."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from mesh.errors import ConfigError, Overloaded, Refused, StoreLocked, TaskFailed, TimeoutError, UnknownTask
+from mesh.net.keys import new_key
+from nodes.cli.hostnames import file_name, node_name
+from nodes.cli.main import INSTEAD, VERBS, exit_code, main
+from nodes.cli.node_files import output_to, pid_file
+from nodes.cli.node_options import store_url
+from nodes.cli.router import listen_address
+from nodes.cli.status_view import duration, headline, queues_table, rates, workers_table
+from nodes.supervisor import how_it_ended
+from nodes.tables import Table, plain
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
+    """Runs ``mesh ARGUMENTS`` here, away from this user's own mesh: exit code, output, errors."""
+    for name in ("MESH_KEY", "MESH_ROUTERS", "MESH_STORE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("MESH_NAME", "t")
+    monkeypatch.setenv("MESH_RUNTIME_DIR", str(tmp_path / "run"))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.setenv("MESH_CONNECT_TIMEOUT_S", "0.1")
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        code = main(list(arguments))
+        captured = capfd.readouterr()
+        return code, captured.out, captured.err
+
+    return run
+
+
+def test_every_verb_explains_itself(run: Run) -> None:
+    for verb in VERBS:
+        code, out, _ = run(verb, "--help")
+        assert code == 0, verb
+        assert f"Usage: mesh {verb}" in out
+
+
+def test_the_list_of_verbs_is_shown_without_importing_them(run: Run) -> None:
+    code, out, _ = run("--help")
+    assert code == 0
+    assert all(verb in out for verb in VERBS)
+    program = (
+        "import sys; from nodes.cli.main import main; main(['--help']); main(['version']);"
+        "sys.exit(any(name in sys.modules for name in ('zmq', 'sqlite3', 'rich', 'mesh.api.app', 'bench')))"
+    )
+    assert subprocess.run([sys.executable, "-c", program], capture_output=True, timeout=30).returncode == 0
+
+
+def test_the_version_is_said_in_both_ways(run: Run) -> None:
+    assert run("--version") == run("version")
+    assert json.loads(run("version", "--json")[1])["mesh"] in run("version")[1]
+
+
+MISTAKES = [
+    (["stats"], 2, "did you mean 'status'?"),
+    (["frobnicate"], 2, "there is no command 'frobnicate'"),
+    (["beat"], 2, "the scheduler is not there yet"),
+    (["status", "--frob"], 2, "No such option"),
+    (["call"], 2, "Missing argument 'NAME'"),
+    (["call", "x", "-a", "[1"], 2, "'[1' is not JSON"),
+    (["call", "x", "-a", "1"], 2, "expected a JSON list"),
+    (["call", "x", "-k", "[]"], 2, "expected a JSON object"),
+    (["call", "x", "--eta", "tomorrow"], 2, "'tomorrow' is no date and time"),
+    (["call", "x", "--priority", "300"], 2, "300 is not in the range"),
+    (["call", "x", "--eta", "2030-01-01", "--countdown", "3"], 2, "choose one"),
+    (["call", "x"], 3, "Is `mesh up` running?"),
+    (["status"], 3, "Is `mesh up` running?"),
+    (["status", "--router", "nowhere"], 2, "router address 'nowhere'"),
+    (["status", "-A", "missing"], 2, "there is no module 'missing'"),
+    (["-A", "missing", "status"], 2, "there is no module 'missing'"),
+    (["--mesh", "a/b", "status"], 2, "mesh name 'a/b'"),
+    (["--workdir", "/does/not/exist", "status"], 2, "--workdir /does/not/exist: No such file or directory"),
+    (["worker", "-B"], 2, "the scheduler is not there yet"),
+    (["worker", "-c", "0"], 2, "0 is not in the range"),
+    (["worker", "-n", "w%x"], 2, "%x stands for nothing here"),
+    (["router", "--store", "mysql://x"], 2, "there is no store of this kind"),
+    (["router", "--listen", "nowhere"], 2, "write host:port"),
+    (["router", "--store", "memory://", "--level", "disk"], 2, "contradicts the store"),
+    (["router", "-l", "loud"], 2, "'loud' is not one of"),
+    (["router", "-f", "/does/not/exist"], 2, "--logfile /does/not/exist"),
+    (["key"], 2, "no key of mesh 't'"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "code", "text"), MISTAKES, ids=[" ".join(m[0]) for m in MISTAKES])
+def test_a_mistake_is_one_line_and_an_exit_code(run: Run, arguments: list[str], code: int, text: str) -> None:
+    found, out, err = run(*arguments)
+    assert (found, out) == (code, "")
+    assert err.startswith("mesh: error: ") and err.count("\n") == 1
+    assert text in err
+
+
+def test_a_wrong_setting_in_the_environment_is_one_line_too(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MESH_HEARTBEAT_S", "often")
+    code, _, err = run("status")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "MESH_HEARTBEAT_S='often': expected float" in err
+
+
+def test_a_runtime_directory_that_others_can_read_is_refused(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir(mode=0o755)
+    code, _, err = run("status")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "chmod 700" in err
+
+
+def test_every_verb_of_celery_that_is_missing_is_answered(run: Run) -> None:
+    assert not INSTEAD.keys() & VERBS.keys()
+    for verb in INSTEAD:
+        assert run(verb, "--anything")[0] == 2
+
+
+def test_the_secret_is_shown_only_where_it_is_asked_for(run: Run, tmp_path: Path) -> None:
+    assert run("key", "new")[0] == 0
+    path = Path(run("key", "path")[1].strip())
+    secret = path.read_text()
+    assert path.stat().st_mode & 0o777 == 0o600
+    for arguments in (["key"], ["key", "show"], ["key", "path"]):
+        code, out, err = run(*arguments)
+        assert code == 0
+        assert secret.split(":")[1] not in out + err
+        assert str(path) in out
+    assert run("key", "show", "--secret") == (0, secret, "")
+
+
+def test_a_key_is_replaced_by_force_only(run: Run) -> None:
+    run("key", "new")
+    before = run("key", "show", "--secret")[1]
+    code, _, err = run("key", "new")
+    assert code == 2
+    assert "--force" in err
+    assert run("key", "show", "--secret")[1] == before
+    assert run("key", "new", "--force")[0] == 0
+    assert run("key", "show", "--secret")[1] != before
+
+
+def test_a_key_of_the_environment_goes_first(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    key = new_key()
+    monkeypatch.setenv("MESH_KEY", key.text)
+    assert f"key id  {key.key_id}\nkept in MESH_KEY" in run("key")[1]
+    assert run("key", "new")[0] == 2
+
+
+def test_a_key_file_that_others_can_read_is_refused(run: Run) -> None:
+    run("key", "new")
+    Path(run("key", "path")[1].strip()).chmod(0o644)
+    code, _, err = run("key")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "chmod 600" in err
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (ConfigError("x"), 2),
+        (StoreLocked("x"), 2),
+        (Overloaded("x"), 3),
+        (TimeoutError("x"), 3),
+        (Refused("x"), 3),
+        (UnknownTask("x"), 1),
+        (TaskFailed("x"), 1),
+    ],
+)
+def test_exit_codes_tell_what_may_help(error: Exception, code: int) -> None:
+    assert exit_code(error) == code  # type: ignore[arg-type]
+
+
+def test_celerys_flags_are_taken_and_explained(run: Run) -> None:
+    flags = ["-P", "prefork", "-E", "-O", "fair", "--without-gossip", "--prefetch-multiplier", "4"]
+    code, _, err = run("worker", *flags, "--level-is-no-option")
+    assert code == 2  # so that no worker is started here
+    notes = run("worker", *flags, "-n", "%x")[2].splitlines()
+    assert sum(line.startswith("mesh: note: --") and "has no effect" in line for line in notes) == 5
+    assert "No such option" in err
+    assert len(run("-q", "worker", *flags, "-n", "%x")[2].splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("template", "name"),
+    [
+        ("w1", "w1@box.example.org"),
+        ("w1@%h", "w1@box.example.org"),
+        ("w1@%n", "w1@box"),
+        ("%n@%d", "box@example.org"),
+        ("100%%@x", "100%@x"),
+    ],
+)
+def test_names_of_nodes_take_celerys_letters(template: str, name: str) -> None:
+    assert node_name(template, host="box.example.org") == name
+
+
+def test_names_of_files_take_parts_of_the_nodes_name() -> None:
+    assert file_name("/var/log/%n.log", "w1@box.example.org") == "/var/log/w1.log"
+    assert file_name("%p-%h-%d", "w1@box.example.org") == "w1@box.example.org-box.example.org-example.org"
+
+
+@pytest.mark.parametrize(
+    ("store", "level", "variable", "url"),
+    [
+        (None, None, None, None),
+        (None, None, "sqlite:///x.db", None),
+        ("sqlite:///a.db", None, None, "sqlite:///a.db"),
+        (None, "memory", None, "memory://"),
+        (None, "process", None, "sqlite://?level=process"),
+        (None, "process", "sqlite:///x.db", "sqlite:///x.db?level=process"),
+        ("sqlite:///a.db", "process", None, "sqlite:///a.db?level=process"),
+        ("sqlite:///a.db?level=process", "process", None, "sqlite:///a.db?level=process"),
+        ("memory://", "memory", None, "memory://"),
+    ],
+)
+def test_store_and_level_make_one_address(
+    store: str | None, level: str | None, variable: str | None, url: str | None
+) -> None:
+    assert store_url(store, level, {"MESH_STORE": variable} if variable else {}) == url
+
+
+@pytest.mark.parametrize(
+    ("store", "level"), [("sqlite:///a.db", "memory"), ("sqlite:///a?level=disk", "process"), ("memory://", "disk")]
+)
+def test_store_and_level_may_not_contradict_each_other(store: str, level: str) -> None:
+    with pytest.raises(ConfigError, match="contradicts"):
+        store_url(store, level, {})
+
+
+def test_a_router_listens_where_it_is_told_to() -> None:
+    assert listen_address("127.0.0.1:*") == "tcp://127.0.0.1:*"
+    assert listen_address("tcp://0.0.0.0:7000") == "tcp://0.0.0.0:7000"
+    assert listen_address("off") is None
+
+
+def test_a_pid_file_stands_while_the_node_lives(tmp_path: Path) -> None:
+    path = tmp_path / "w.pid"
+    path.write_text("999999999\n")  # left over
+    with pid_file(str(path)):
+        assert path.read_text().strip().isdecimal()
+    assert not path.exists()
+
+
+def test_a_pid_file_of_a_living_process_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "w.pid"
+    path.write_text("1\n")
+    with pytest.raises(ConfigError, match="process 1 is running"), pid_file(str(path)):
+        pass
+    assert path.read_text() == "1\n"
+
+
+def test_a_log_file_gets_the_output_of_child_processes_too(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "w.log"
+    with output_to(str(path)):
+        subprocess.run([sys.executable, "-c", "import sys; print('out'); print('err', file=sys.stderr)"], check=True)
+    assert sorted(path.read_text().split()) == ["err", "out"]
+    assert capfd.readouterr() == ("", "")
+
+
+STATUS = {
+    "router": {
+        "name": "router@box",
+        "boot": 3,
+        "uptime_s": 100.0,
+        "durability": "disk",
+        "store_full": False,
+        "tasks": 12,
+        "accepted": 1_000,
+        "finished": {"succeeded": 980, "failed": 8},
+        "clients": 1,
+    },
+    "workers": [
+        {
+            "name": "w1@box",
+            "queues": ["default", "images"],
+            "slots": 4,
+            "credit": 9,
+            "held": 3,
+            "running": 2,
+            "settled": 988,
+            "draining": True,
+            "silent_s": 4.2,
+        }
+    ],
+    "queues": [
+        {"name": "default", "ready": 7, "running": 2, "scheduled": 1, "parked": 0, "parked_why": []},
+        {"name": "gpu", "ready": 0, "running": 0, "scheduled": 0, "parked": 2, "parked_why": ["no worker serves it"]},
+    ],
+}
+
+
+def test_rates_come_from_two_looks_at_the_same_life_of_a_router() -> None:
+    later = {"router": {**STATUS["router"], "uptime_s": 102.0, "accepted": 3_000, "finished": {"succeeded": 1_988}}}  # type: ignore[dict-item]
+    assert rates(STATUS, later) == {"accepted_per_s": 1_000.0, "finished_per_s": 500.0}
+    later["router"]["boot"] = 4
+    assert rates(STATUS, later) == {"accepted_per_s": 0.0, "finished_per_s": 0.0}
+
+
+def test_the_status_is_readable_without_a_terminal() -> None:
+    text = headline("default", STATUS, {"accepted_per_s": 1000.0, "finished_per_s": 0.5})
+    assert text == (
+        "mesh default: router@box, up 1 min 40 s, level disk, 1 client\n"
+        "12 unfinished, 980 succeeded, 8 ended otherwise; now 1 000/s in, 0.5/s done"
+    )
+    assert plain(workers_table(STATUS)).splitlines()[1].split("  ")[0] == "w1@box"
+    assert "draining, silent for 4 s" in plain(workers_table(STATUS))
+    assert "no worker serves it" in plain(queues_table(STATUS))
+
+
+def test_plain_tables_align_numbers_to_the_right() -> None:
+    table = Table("t", ["name", ">count"], [["a", "1"], ["long", "1000"]])
+    assert plain(table) == "NAME  COUNT\na         1\nlong   1000"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.4, "0 s"), (59, "59 s"), (100, "1 min 40 s"), (3_600, "1 h"), (100_000, "1 d 3 h")]
+)
+def test_durations_show_what_matters(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
+
+
+def test_the_end_of_a_child_is_told_in_words() -> None:
+    assert how_it_ended(3) == "ended with exit code 3"
+    assert how_it_ended(-9) == "was killed by SIGKILL"
+    assert how_it_ended(-99) == "was killed by signal 99"
