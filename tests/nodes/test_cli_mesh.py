@@ -1,0 +1,339 @@
+"""The ``mesh`` command against real nodes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from nodes.cli.main import main
+from tests.cluster import APP, REPOSITORY, Cluster, Node, send, wait_until
+
+pytestmark = pytest.mark.processes
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(capfd: pytest.CaptureFixture[str], cluster: Cluster) -> Run:
+    """Runs ``mesh ARGUMENTS`` in this process, as a client of the cluster: exit code, output, errors."""
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        code = main(list(arguments))
+        captured = capfd.readouterr()
+        return code, captured.out.strip(), captured.err.strip()
+
+    return run
+
+
+def status(run: Run) -> dict[str, Any]:
+    code, out, err = run("status", "--json")
+    assert (code, err) == (0, "")
+    found: dict[str, Any] = json.loads(out)
+    return found
+
+
+def queue(run: Run, name: str) -> dict[str, Any]:
+    rows = {row["name"]: row for row in status(run)["queues"]}
+    found: dict[str, Any] = rows.get(name, {})
+    return found
+
+
+def fails(*arguments: str, cluster: Cluster) -> tuple[int, str]:
+    """Run ``mesh ARGUMENTS`` as a process of its own that is to end by itself: exit code, errors."""
+    done = subprocess.run(
+        [sys.executable, "-m", "nodes", *arguments],
+        cwd=REPOSITORY,
+        env=cluster.environ,
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    return done.returncode, done.stderr
+
+
+def test_call_prints_the_id_and_result_the_result(cluster: Cluster, run: Run) -> None:
+    cluster.router()
+    cluster.worker("w")
+    code, task_id, _ = run("call", f"{APP}.echo", "-a", '["hello"]')
+    assert code == 0
+    assert run("result", task_id) == (0, "hello", "")
+    answer = json.loads(run("result", task_id, "--json")[1])
+    assert (answer["state"], answer["result"], answer["error"]) == ("SUCCESS", "hello", None)
+    assert answer["worker"].startswith("w@")
+
+
+def test_call_can_wait_for_the_result(cluster: Cluster, run: Run) -> None:
+    cluster.router()
+    cluster.worker("w")
+    assert run("call", f"{APP}.echo", "-k", '{"value": [1, 2]}', "--wait") == (0, "[1, 2]", "")
+    assert json.loads(run("call", f"{APP}.echo", "-a", "[7]", "--wait", "--json")[1])["result"] == 7
+
+
+def test_a_task_that_failed_is_one_line_and_exit_code_1(cluster: Cluster, run: Run) -> None:
+    cluster.router()
+    cluster.worker("w")
+    code, out, err = run("call", f"{APP}.fail", "-a", '["value"]', "--wait")
+    assert (code, out) == (1, "")
+    assert err.startswith("mesh: error: task ") and err.count("\n") == 0
+    assert "ValueError" in err and "no such value" in err
+    task_id = run("call", f"{APP}.fail", "-a", '["value"]')[1]
+    code, _, err = run("result", task_id, "--traceback")
+    assert code == 1
+    assert err.startswith("Traceback") and "cluster_tasks.py" in err
+    code, out, err = run("result", task_id, "--json")
+    assert (code, err) == (1, "")
+    assert json.loads(out)["error"]["type"] == "ValueError"
+
+
+def test_an_unknown_id_is_one_line_and_exit_code_1(cluster: Cluster, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster.router()
+    monkeypatch.setenv("MESH_UNKNOWN_GRACE_S", "0.1")
+    code, out, err = run("result", "nobody-knows")
+    assert (code, out) == (1, "")
+    assert err.startswith("mesh: error: ") and "nobody-knows" in err and err.count("\n") == 0
+    assert run("cancel", "nobody-knows") == (1, "", "nobody-knows is not known to the mesh")
+
+
+def test_a_result_that_is_not_there_in_time_is_exit_code_3(cluster: Cluster, run: Run) -> None:
+    cluster.router()
+    task_id = run("call", f"{APP}.nothing")[1]
+    code, out, err = run("result", task_id, "--timeout", "0.2")
+    assert (code, out) == (3, "")
+    assert err.startswith("mesh: error: no result of task")
+
+
+def test_a_call_with_wrong_arguments_is_one_line_where_the_app_is_known(cluster: Cluster, run: Run) -> None:
+    cluster.router()
+    code, _, err = run("-A", APP, "call", f"{APP}.echo", "-a", "[1, 2, 3]")
+    assert code == 2
+    assert err.startswith("mesh: error: ") and err.count("\n") == 0
+
+
+def test_a_call_may_have_a_time_to_come_and_a_queue(cluster: Cluster, run: Run) -> None:
+    cluster.router()
+    run("call", f"{APP}.nothing", "--countdown", "1000", "--queue", "later")
+    assert wait_until(lambda: queue(run, "later"), 5.0)["scheduled"] == 1
+    run("call", f"{APP}.nothing", "--eta", "2099-01-01T00:00:00+00:00", "--queue", "later")
+    assert wait_until(lambda: queue(run, "later")["scheduled"] == 2, 5.0)
+    task_id = run("call", f"{APP}.nothing", "--queue", "later", "--expires", "0.1")[1]
+    assert wait_until(lambda: json.loads(run("result", task_id, "--json")[1])["state"] == "REVOKED", 5.0)
+
+
+def test_status_shows_workers_queues_and_why_tasks_are_parked(cluster: Cluster, run: Run) -> None:
+    cluster.router()
+    cluster.worker("w", slots=2)
+    run("call", "no.such.task")
+    run("call", f"{APP}.nothing", "--queue", "empty")
+    found = status(run)
+    assert found["mesh"] == "t"
+    assert found["rates"].keys() == {"accepted_per_s", "finished_per_s"}
+    assert [(row["name"].split("@")[0], row["slots"]) for row in found["workers"]] == [("w", 2)]
+    assert queue(run, "default")["parked"] == 1
+    code, text, _ = run("status")
+    assert code == 0
+    assert "knows task 'no.such.task'" in text
+    assert "no worker serves queue 'empty'" in text
+
+
+def test_purge_cancels_what_waits_in_the_queues_named(cluster: Cluster, run: Run) -> None:
+    cluster.router()
+    kept = run("call", f"{APP}.nothing", "--queue", "kept")[1]
+    for _ in range(3):
+        run("call", f"{APP}.nothing", "--queue", "gone")
+    assert run("purge", "-Q", "gone", "-f") == (0, "3 tasks cancelled", "")
+    assert run("purge", "-Q", "gone", "--json")[1] == '{"purged": 0}'
+    assert queue(run, "kept")["parked"] == 1
+    assert run("cancel", kept) == (0, f"{kept} cancelled", "")
+
+
+def test_purge_asks_first(cluster: Cluster, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster.router()
+    run("call", f"{APP}.nothing")
+    refused = subprocess.run(
+        [sys.executable, "-m", "nodes", "purge"],
+        input="n\n",
+        cwd=REPOSITORY,
+        env=cluster.environ,
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert "Cancel 1 tasks that wait in all queues?" in refused.stderr
+    assert refused.returncode != 0
+    assert queue(run, "default")["parked"] == 1
+
+
+def test_cancel_leaves_a_running_task_alone_unless_told_to_terminate(cluster: Cluster, run: Run) -> None:
+    cluster.router()
+    cluster.worker("w")
+    result = send(cluster.client(), "work", 1, 600.0)
+    wait_until(cluster.runs, 10.0, "the task starts")
+    code, _, err = run("cancel", result.id)
+    assert code == 1
+    assert "without --terminate" in err
+    assert run("cancel", "--terminate", result.id) == (0, f"{result.id} cancelled", "")
+    assert run("cancel", "--json", result.id) == (0, json.dumps({result.id: "REVOKED"}), "")
+
+
+def test_a_worker_whose_app_cannot_be_loaded_ends_with_one_line(cluster: Cluster) -> None:
+    cluster.router()
+    code, err = fails("worker", "-A", "no_such_module", "-c", "1", "-l", "error", cluster=cluster)
+    assert code == 2
+    last = err.strip().splitlines()[-1]
+    assert last.startswith("mesh: error: ") and "no_such_module" in last
+    assert "Traceback" not in err
+
+
+def test_a_second_router_on_a_store_says_who_holds_it(cluster: Cluster) -> None:
+    first = cluster.router()
+    code, err = fails("router", cluster=cluster)
+    assert code == 2
+    assert err.startswith("mesh: error: ") and err.count("\n") == 1
+    assert f"pid {first.pid}" in err
+
+
+def test_a_name_and_a_log_file_may_stand_for_the_host(cluster: Cluster) -> None:
+    cluster.router()
+    log, pid = cluster.place / "w1.log", cluster.place / "w1.pid"
+    node = cluster.start(
+        "quiet", "worker", "-n", "w1@%n", "-c", "1", "-f", f"{cluster.place}/%n.log", "--pidfile", str(pid)
+    )
+    wait_until(lambda: log.exists() and "welcomed" in log.read_text(), 10.0, "the worker logs into its file")
+    assert int(pid.read_text()) == node.pid
+    node.terminate()
+    assert node.wait(10.0) == 0
+    assert not pid.exists()
+    assert node.text() == ""
+
+
+# mesh up
+
+
+def up(cluster: Cluster, *flags: str, wait: bool = True) -> Node:
+    """Start ``mesh up`` and wait for its friendly words."""
+    node = cluster.start(f"up{len(cluster.nodes)}", "up", "-A", APP, "-c", "1", *flags)
+    if wait:
+        wait_until(lambda: "submit from any script" in node.text(), 20.0, "mesh up says how to use it")
+    return node
+
+
+def child(node: Node, role: str) -> psutil.Process | None:
+    try:
+        children = psutil.Process(node.pid).children()
+    except psutil.NoSuchProcess:
+        return None
+    return next((c for c in children if c.status() != psutil.STATUS_ZOMBIE and role in c.cmdline()), None)
+
+
+def alive(processes: list[psutil.Process]) -> list[psutil.Process]:
+    return [p for p in processes if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
+
+
+def test_up_starts_a_mesh_and_tells_how_to_use_it(cluster: Cluster, run: Run) -> None:
+    node = up(cluster)
+    text = node.text()
+    assert "mesh 't' is up" in text
+    assert str(cluster.store) in text
+    assert "power cuts" in text
+    assert run("call", f"{APP}.echo", "-a", "[5]", "--wait") == (0, "5", "")
+
+
+def test_up_ends_all_it_started_in_order(cluster: Cluster) -> None:
+    node = up(cluster, "-l", "info")
+    family = psutil.Process(node.pid).children(recursive=True)
+    assert len(family) == 3  # router, worker, one executor
+    node.terminate()
+    assert node.wait(20.0) == 0
+    assert not alive(family)
+    text = node.text()
+    assert text.index("leaves") < text.index("router stops")
+
+
+def test_up_lets_running_tasks_finish_before_it_ends(cluster: Cluster) -> None:
+    node = up(cluster)
+    result = send(cluster.client(), "work", 42, 1.0)
+    wait_until(cluster.runs, 10.0, "the task starts")
+    node.process.send_signal(signal.SIGINT)
+    assert node.wait(20.0) == 0
+    assert [run.what for run in cluster.runs()] == ["start", "end"]
+    assert (result.id, "succeeded") in cluster.outcomes()
+
+
+def test_a_second_signal_ends_up_at_once(cluster: Cluster) -> None:
+    node = up(cluster, "-l", "info")
+    send(cluster.client(), "work", 1, 600.0)
+    wait_until(cluster.runs, 10.0, "the task starts")
+    family = psutil.Process(node.pid).children(recursive=True)
+    node.terminate()
+    wait_until(lambda: "asked to stop" in node.text(), 5.0, "the worker drains")
+    node.terminate()
+    node.wait(15.0)
+    assert not alive(family)
+
+
+@pytest.mark.chaos
+@pytest.mark.parametrize("role", ["router", "worker"])
+def test_up_starts_a_killed_child_again(cluster: Cluster, run: Run, role: str) -> None:
+    node = up(cluster)
+    victim = child(node, role)
+    assert victim is not None
+    victim.kill()
+    wait_until(lambda: f"{role} was killed by SIGKILL" in node.text(), 5.0)
+    again = wait_until(lambda: child(node, role), 10.0, f"another {role} is started")
+    assert again.pid != victim.pid
+    assert run("call", f"{APP}.echo", "-a", "[6]", "--wait", "--timeout", "20") == (0, "6", "")
+
+
+@pytest.mark.chaos
+def test_nothing_outlives_a_supervisor_that_is_killed(cluster: Cluster) -> None:
+    node = up(cluster)
+    family = psutil.Process(node.pid).children(recursive=True)
+    node.process.kill()
+    node.process.wait()
+    wait_until(lambda: not alive(family), 15.0, "router, worker and executor end with their supervisor")
+
+
+def test_up_beside_a_router_that_runs_starts_only_a_worker(cluster: Cluster, run: Run) -> None:
+    first = up(cluster)
+    second = up(cluster)
+    assert f"uses the router ipc://{cluster.place}" in second.text()
+    assert child(second, "router") is None
+    assert len(status(run)["workers"]) == 2
+    second.terminate()
+    assert second.wait(20.0) == 0
+    assert child(first, "router") is not None
+    assert len(status(run)["workers"]) == 1
+
+
+def test_up_ends_with_the_line_of_the_child_that_cannot_work(cluster: Cluster) -> None:
+    code, err = fails("up", "-A", "no_such_module", "-c", "1", cluster=cluster)
+    assert code == 2
+    lines = err.strip().splitlines()
+    assert [line for line in lines if line.startswith("mesh: error: ")] == [lines[-1]]
+    assert "no_such_module" in lines[-1]
+
+
+def test_the_demo_loses_nothing(cluster: Cluster, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "nodes", "demo"],
+        cwd=tmp_path,
+        env=cluster.environ | {"TMPDIR": str(cluster.place)},
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stderr == ""
+    assert done.stdout.count("kill -9") == 2
+    assert "Nothing was lost" in done.stdout
+    assert not [path for path in cluster.place.glob("mesh-demo-*") if path.exists()]
+    assert not os.path.exists(cluster.store), "the demo touches nothing of the user's"
