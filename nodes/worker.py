@@ -172,7 +172,7 @@ class Agent:
             events.append(PeerLost(peer))
         events += [RouterFound(peer) for peer in arrivals.connected]
         for problem in arrivals.problems:
-            self._routers.note(problem.text)
+            self._routers.complain(problem)
         return events
 
     def _on_welcome(self, peer: Peer, welcome: Welcome) -> None:

@@ -360,7 +360,7 @@ class Connection:
             events.append(PeerLost(peer))
         events += [RouterFound(peer) for peer in arrivals.connected]
         for problem in arrivals.problems:
-            self._routers.note(problem.text)
+            self._routers.complain(problem)
         return events
 
     def _look_at(self, event: MessageReceived) -> None:

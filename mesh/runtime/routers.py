@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from mesh.errors import MeshError, Refused, Unavailable
 from mesh.model import Peer
+from mesh.net.arrivals import Problem, Trouble
 from mesh.runtime.channels import Transport
 from mesh.runtime.finding import Finder
 from mesh.settings import Settings
@@ -39,6 +40,7 @@ class Routers:
         self._started = time.monotonic()
         self._ever_welcomed = False
         self._refused: str | None = None
+        self._misfits = 0  # greetings in a row that failed for the key
 
     # on any thread
 
@@ -124,11 +126,20 @@ class Routers:
             log.warning("%s", problem)
         self._tried = problem
 
+    def complain(self, problem: Problem) -> None:
+        """Note what a transport says; a key that does not fit twice in a row is no accident of a router's restart."""
+        self.note(problem.text)
+        if problem.kind in (Trouble.WRONG_KEY, Trouble.NO_COMMON_SECURITY):
+            self._misfits += 1
+            if self._misfits > 1 and not self._welcomed:
+                self._refused = problem.text
+
     def welcome(self, peer: Peer, others: Sequence[str]) -> None:
         """A router lets us in and names others."""
         self._welcomed.add(peer)
         self._ever_welcomed = True
         self._refused = None
+        self._misfits = 0
         self._finder.pause()
         if others:
             self._found.append((others, False))
