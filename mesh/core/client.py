@@ -287,6 +287,8 @@ class ClientMachine:
     # outcomes
 
     def _on_outcomes(self, session: RouterSession, message: Outcomes, now: Now) -> None:
+        for number in message.accepted:
+            self._settle_batch(number)
         waiting = self.waiting
         wanted = [outcome for outcome in message.outcomes if waiting.pop(outcome.id, None) is not None]
         if wanted:

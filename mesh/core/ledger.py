@@ -81,13 +81,13 @@ class Ledger:
             commands.append(DropBlobs(self.blobs))
         for node_id, node in self.nodes.items():
             commands.append(DropNode(node_id) if node is None else SaveNode(node))
+        for peer, outcomes in self.news.items():
+            for part in pack(outcomes, outcome_bytes):
+                commands.append(Send(peer, Outcomes(list(part), self.accepted.pop(peer, [])), after_commit=True))
         for peer, numbers in self.accepted.items():
             commands.append(Send(peer, Accepted(numbers), after_commit=True))
         for peer, numbers in self.acks.items():
             commands.append(Send(peer, SettledAck(numbers), after_commit=True))
-        for peer, outcomes in self.news.items():
-            for part in pack(outcomes, outcome_bytes):
-                commands.append(Send(peer, Outcomes(list(part)), after_commit=True))
         commands += self._later
         self.__init__()  # type: ignore[misc]
         return commands

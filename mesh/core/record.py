@@ -44,6 +44,7 @@ class Rare(Struct, gc=False):
     cancel: Cancel | None = None  # asked for while it was out: it must not be delivered again
     marked: bool = False  # the store has a mark of it
     started: bool = False  # at-most-once, and handed out
+    settled: int = 0  # the last attempt that was settled and did not finish it
 
 
 class TaskRecord(Struct, gc=False):

@@ -272,7 +272,10 @@ class RouterMachine:
         if hello.node_id not in self.nodes:
             self.nodes[hello.node_id] = node = NodeInfo(hello.node_id, hello.name)
             self._ledger.nodes[node.node_id] = node
-        self._reconcile(worker, dict(info.held), now)
+        held: dict[str, int] = {}
+        for task_id, attempt in info.held:  # an id stands there twice where an earlier attempt is not acknowledged
+            held[task_id] = max(attempt, held.get(task_id, 0))
+        self._reconcile(worker, held, now)
         self.expected.discard(hello.node_id)
 
     def _take_over(self, peer: Peer, node_id: str) -> Worker | None:
@@ -300,7 +303,7 @@ class RouterMachine:
             if task_id in worker.leases:
                 continue
             claimed = self.table.tasks.get(task_id)
-            if claimed is None or not self._may_adopt(claimed):
+            if claimed is None or not self._may_adopt(claimed, attempt):
                 not_yours.append((task_id, attempt))
                 continue
             claims.append((claimed, attempt))
@@ -323,8 +326,10 @@ class RouterMachine:
         ]
         self.table.requeue(again, now)
 
-    def _may_adopt(self, task: TaskRecord) -> bool:
-        """Whether nobody else holds the task and it does not wait for its time."""
+    def _may_adopt(self, task: TaskRecord, attempt: int) -> bool:
+        """Whether nobody else holds the task, it does not wait for its time, and this attempt is its last and open."""
+        if attempt < task.attempt or (task.rare is not None and attempt <= task.rare.settled):
+            return False
         return task.id in self.table.limbo or task.state is READY
 
     def _on_peer_lost(self, event: PeerLost, now: Now) -> None:

@@ -94,9 +94,9 @@ class TaskTable:
             for spec in specs:
                 if spec.id in tasks:
                     self.watch(owner, spec.id)
-            if not fresh:
-                return
             submit, raw = Submit(submit.batch, submit.options, fresh, submit.repeated), None
+        if not fresh:
+            return
         order = self._next_order
         for spec in fresh:
             if spec.id in tasks:  # the same id twice in one batch
@@ -214,6 +214,7 @@ class TaskTable:
             rare.losses += 1
         else:
             rare.deaths += 1
+            rare.settled = task.attempt
         if rare.started or task.kind.options.at_most_once:
             why = f"its worker was lost ({cause}) and it is delivered at most once: whether it ran is unknown"
             self.end(task, FAILED, now, ErrorInfo("mesh.errors.WorkerLostError", why))
@@ -236,6 +237,8 @@ class TaskTable:
             return
         retry = settlement.retry
         rare.retries += 1
+        rare.settled = task.attempt
+        rare.started = False
         rare.eta = retry.eta if retry is not None else now.wall
         if retry is not None and retry.payload is not None:
             self._replace_payload(task, retry.payload)
@@ -382,6 +385,7 @@ class TaskTable:
         rare = task.rarely()
         rare.retries, rare.deaths, rare.eta = mark.retries, mark.deaths, mark.not_before
         rare.marked, rare.started = True, mark.started
+        rare.settled = 0 if mark.started else mark.attempt
         task.attempt = mark.attempt
         if mark.payload is not None:
             task.payload = mark.payload

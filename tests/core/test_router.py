@@ -1,0 +1,772 @@
+"""What a router does: these events, exactly this list of commands."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from mesh.core.commands import (
+    AppendBatch,
+    DropBatches,
+    DropOutcomes,
+    DropPeer,
+    LookUpFunction,
+    LookUpOutcomes,
+    RecordOutcomes,
+    SaveFunction,
+    SaveMarks,
+    SaveNode,
+    Send,
+)
+from mesh.core.events import FunctionLookedUp, OutcomesLookedUp, PeerLost, StoreFilled, StoreFreed
+from mesh.messages import (
+    Accepted,
+    Bye,
+    Cancel,
+    Credit,
+    Deliver,
+    Drop,
+    Function,
+    GetFunction,
+    Heartbeat,
+    Hello,
+    Outcomes,
+    PutFunction,
+    Query,
+    Recall,
+    Refuse,
+    Rejected,
+    Released,
+    Reply,
+    SayHello,
+    Settled,
+    SettledAck,
+    Submit,
+    Unknown,
+    Unwatch,
+    Watch,
+    Welcome,
+)
+from mesh.model import (
+    Ending,
+    ErrorInfo,
+    FunctionCode,
+    NodeInfo,
+    Outcome,
+    Peer,
+    Retrying,
+    Role,
+    TaskMark,
+    TaskOptions,
+    TaskSpec,
+    TaskState,
+)
+from mesh.settings import Settings
+from tests.core.make import (
+    C1,
+    C2,
+    MONO,
+    W1,
+    W2,
+    WALL,
+    WELCOME,
+    WORK,
+    Driven,
+    at,
+    delivery,
+    got,
+    hello_client,
+    hello_worker,
+    sent,
+    settlement,
+    submit,
+)
+
+ONCE = TaskOptions("work", at_most_once=True)
+
+
+def quiet() -> Settings:
+    """No heartbeats between the messages a test looks at."""
+    return Settings(heartbeat_s=1_000.0)
+
+
+def router(settings: Settings | None = None, *, window: int | None = None) -> Driven:
+    """With a client, and with a worker where it has a window."""
+    driven = Driven(settings or quiet())
+    driven.hear(C1, hello_client())
+    if window is not None:
+        driven.hear(W1, hello_worker(window=window))
+    return driven
+
+
+def outcome(task_id: str, state: TaskState = TaskState.SUCCEEDED, seconds: float = 0.0, **fields: object) -> Outcome:
+    """As the router of a test makes it."""
+    values = {
+        "name": "work",
+        "queue": "default",
+        "worker": "worker",
+        "attempts": 1,
+        "accepted_at": WALL,
+        "finished_at": WALL + seconds,
+        "expires_at": WALL + seconds + Settings().result_ttl_s,
+        "batch": 1,
+        **fields,
+    }
+    return Outcome(task_id, state, **values)  # type: ignore[arg-type]
+
+
+# accepting
+
+
+def test_a_submit_is_journalled_delivered_at_once_and_accepted_after_the_commit() -> None:
+    mesh = router(window=5)
+    assert mesh.hear(C1, submit("a", "b")) == [
+        Send(W1, Deliver({1: WORK}, [delivery("a"), delivery("b")])),
+        AppendBatch(1, submit("a", "b"), None, WALL),
+        Send(C1, Accepted([1]), after_commit=True),
+    ]
+
+
+def test_batches_of_one_wake_up_are_accepted_in_one_message() -> None:
+    mesh = router()
+    commands = mesh.hear(C1, submit("a"), submit("b", batch=2))
+    assert sent(commands) == [Accepted([1, 2])]
+    assert [c.seq for c in commands if isinstance(c, AppendBatch)] == [1, 2]
+
+
+def test_a_resent_batch_is_stored_once_and_accepted_again() -> None:
+    mesh = router()
+    mesh.hear(C1, submit("a"))
+    assert mesh.hear(C1, submit("a", repeated=True)) == [Send(C1, Accepted([1]), after_commit=True)]
+
+
+def test_a_resent_batch_that_is_finished_is_answered_with_its_outcome() -> None:
+    mesh = router()
+    again = submit("a", repeated=True)
+    assert mesh.hear(C1, again) == [LookUpOutcomes(C1, ["a"], again, None)]
+    done = outcome("a")
+    assert mesh.do(OutcomesLookedUp(C1, ["a"], [done], again, None)) == [
+        Send(C1, Accepted([1]), after_commit=True),
+        Send(C1, Outcomes([done]), after_commit=True),
+    ]
+
+
+def test_of_a_resent_batch_only_what_is_unknown_is_journalled() -> None:
+    mesh = router()
+    mesh.hear(C1, submit("a"))
+    again = submit("a", "b", "c", batch=2, repeated=True)
+    assert mesh.hear(C1, again) == [LookUpOutcomes(C1, ["b", "c"], again, None)]
+    commands = mesh.do(OutcomesLookedUp(C1, ["b", "c"], [outcome("b")], again, b"raw"))
+    assert commands[0] == AppendBatch(2, submit("c", batch=2, repeated=True), None, WALL)
+    assert set(mesh.machine.table.tasks) == {"a", "c"}
+
+
+def test_an_id_that_stands_twice_in_a_batch_is_one_task() -> None:
+    mesh = router(window=5)
+    commands = mesh.hear(C1, submit("a", "a"))
+    assert sent(commands, W1) == [Deliver({1: WORK}, [delivery("a")])]
+    commands = mesh.hear(W1, Settled(1, [settlement("a")]))
+    assert DropBatches([1]) in commands
+
+
+def test_a_batch_of_no_tasks_is_accepted_and_leaves_nothing_behind() -> None:
+    mesh = router()
+    assert mesh.hear(C1, Submit(7, [], [])) == [Send(C1, Accepted([7]), after_commit=True)]
+
+
+def test_a_batch_that_names_options_it_does_not_bring_is_rejected_whole() -> None:
+    mesh = router()
+    bad = Submit(1, [WORK], [TaskSpec("a", 0, b""), TaskSpec("b", 1, b"")])
+    reason = "a task refers to options that were not sent with it"
+    assert mesh.hear(C1, bad) == [Send(C1, Rejected(1, "invalid", reason))]
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        (Settings(heartbeat_s=1e3, queued_tasks_max=2), "2 tasks are queued; the limit is 2"),
+        (Settings(heartbeat_s=1e3, queued_bytes_max=8), "8 bytes are queued; the limit is 8"),
+    ],
+)
+def test_at_a_limit_a_submit_is_overloaded_and_nothing_of_it_is_taken(settings: Settings, reason: str) -> None:
+    mesh = router(settings)
+    mesh.hear(C1, Submit(1, [WORK], [TaskSpec("a", 0, b"1234"), TaskSpec("b", 0, b"5678")]))
+    assert mesh.hear(C1, submit("c", batch=2)) == [Send(C1, Rejected(2, "overloaded", reason))]
+    assert set(mesh.machine.table.tasks) == {"a", "b"}
+
+
+def test_a_low_store_takes_no_tasks_but_goes_on_with_those_it_has() -> None:
+    mesh = router()
+    mesh.hear(C1, submit("a"))
+    mesh.do(StoreFilled("5 bytes are free", halt=False))
+    assert sent(mesh.hear(C1, submit("b", batch=2))) == [Rejected(2, "overloaded", "5 bytes are free")]
+    assert sent(mesh.hear(W1, hello_worker()))[1:] == [Deliver({1: WORK}, [delivery("a")])]
+
+
+def test_a_full_store_starts_nothing_until_it_has_room() -> None:
+    mesh = router(window=1)
+    mesh.do(StoreFilled("full", halt=True))
+    assert sent(mesh.hear(C1, submit("a"))) == [Rejected(1, "overloaded", "full")]
+    mesh.do(StoreFreed())
+    assert sent(mesh.hear(C1, submit("a")), W1) == [Deliver({1: WORK}, [delivery("a")])]
+
+
+# delivering
+
+
+def test_no_more_is_delivered_than_the_window_allows() -> None:
+    mesh = router(window=2)
+    assert sent(mesh.hear(C1, submit("a", "b", "c")), W1) == [Deliver({1: WORK}, [delivery("a"), delivery("b")])]
+    assert sent(mesh.hear(W1, Settled(1, [settlement("a")])), W1)[0] == Deliver({1: WORK}, [delivery("c")])
+
+
+def test_a_credit_is_a_level_and_not_a_sum() -> None:
+    mesh = router(window=1)
+    mesh.hear(C1, submit("a", "b", "c"))
+    assert sent(mesh.hear(W1, Credit(2), Credit(2)), W1) == [Deliver({1: WORK}, [delivery("b")])]
+    assert mesh.hear(W1, Credit(0)) == []
+
+
+def test_of_one_queue_the_highest_priority_goes_first_and_then_the_oldest() -> None:
+    mesh = router()
+    high = TaskOptions("work", priority=9)
+    mesh.hear(C1, submit("low1"), submit("low2", batch=2), submit("high", batch=3, options=high))
+    mesh.hear(W1, hello_worker(window=0))
+    order = []
+    for window in (1, 2, 3):
+        [message] = sent(mesh.hear(W1, Credit(window)), W1)
+        assert isinstance(message, Deliver)
+        order += [one.id for one in message.tasks]
+    assert order == ["high", "low1", "low2"]
+
+
+def test_tasks_of_different_functions_in_a_queue_start_in_the_order_of_acceptance() -> None:
+    mesh = router()
+    other = TaskOptions("other")
+    batch = Submit(1, [WORK, other], [TaskSpec(f"t{i}", i % 2, b"") for i in range(6)])
+    mesh.hear(C1, batch)
+    [_, message] = sent(mesh.hear(W1, hello_worker(window=6, tasks=("work", "other"))), W1)
+    assert isinstance(message, Deliver)
+    assert [one.id for one in message.tasks] == [f"t{i}" for i in range(6)]
+
+
+def test_queues_take_turns_so_that_a_long_one_starves_nobody() -> None:
+    mesh = router()
+    images = TaskOptions("work", "images")
+    mesh.hear(C1, submit(*(f"d{i}" for i in range(50))), submit("i1", batch=2, options=images))
+    [_, message] = sent(mesh.hear(W1, hello_worker(window=4, queues=("default", "images"))), W1)
+    assert isinstance(message, Deliver)
+    assert "i1" in {one.id for one in message.tasks}
+    assert len(message.tasks) == 4
+
+
+def test_what_no_worker_can_run_is_parked_and_shown_and_goes_out_when_one_joins() -> None:
+    mesh = router(window=5)
+    assert sent(mesh.hear(C1, submit("a", options=TaskOptions("unknown"))), W1) == []
+    [reply] = sent(mesh.hear(C1, Query(1, "status")))
+    assert isinstance(reply, Reply)
+    [queue] = msgspec.json.decode(reply.body)["queues"]
+    assert queue["parked"] == 1
+    assert queue["parked_why"] == ["no worker of queue 'default' knows task 'unknown'"]
+    [_, message] = sent(mesh.hear(W2, hello_worker("w2", tasks=("unknown",))), W2)
+    assert isinstance(message, Deliver)
+    assert [one.id for one in message.tasks] == ["a"]
+
+
+def test_shipped_code_goes_to_workers_of_its_python_only() -> None:
+    mesh = router()
+    mesh.hear(C1, submit("a", options=TaskOptions("f", function="digest", python="3.12")))
+    assert sent(mesh.hear(W1, hello_worker("w1", python="3.11"))) == [WELCOME]
+    assert len(sent(mesh.hear(W2, hello_worker("w2", python="3.12")), W2)) == 2
+
+
+def test_an_at_most_once_task_is_marked_started_before_it_is_delivered() -> None:
+    mesh = router(window=1)
+    assert mesh.hear(C1, submit("a", options=ONCE)) == [
+        AppendBatch(1, submit("a", options=ONCE), None, WALL),
+        SaveMarks([TaskMark("a", 1, 1, 0, 0, None, b"", started=True)]),
+        Send(C1, Accepted([1]), after_commit=True),
+        Send(W1, Deliver({1: ONCE}, [delivery("a")]), after_commit=True),
+    ]
+
+
+def test_an_idle_worker_gets_what_another_has_not_started() -> None:
+    mesh = router(window=4)
+    mesh.hear(C1, submit("a", "b", "c", "d"))
+    commands = mesh.hear(W2, hello_worker("w2", window=4))
+    assert sent(commands, W1) == [Recall(1)]
+    commands = mesh.hear(W1, Released([("d", 1)], recall=True))
+    assert sent(commands, W2) == [Deliver({1: WORK}, [delivery("d", 2)])]
+
+
+def test_a_worker_that_has_nothing_to_give_back_is_left_alone_for_a_while() -> None:
+    mesh = router(window=4)
+    mesh.hear(C1, submit("a", "b"))
+    mesh.hear(W2, hello_worker("w2", window=4))
+    assert mesh.hear(W1, Released([], recall=True)) == []
+    assert sent(mesh.do(wait=0.02), W1) == [Recall(1)]
+
+
+# settling
+
+
+def test_a_success_is_recorded_and_then_told_and_acknowledged() -> None:
+    mesh = router(window=1)
+    mesh.hear(C1, submit("a"))
+    done = outcome("a", seconds=1.0, payload=b"42", started_at=WALL)
+    word = settlement("a", payload=b"42", started_at=WALL)
+    assert mesh.hear(W1, Settled(3, [word]), wait=1.0) == [
+        RecordOutcomes([done], []),
+        DropBatches([1]),
+        Send(W1, SettledAck([3]), after_commit=True),
+        Send(C1, Outcomes([done]), after_commit=True),
+    ]
+    assert not mesh.machine.table.tasks
+
+
+def test_a_failure_is_final() -> None:
+    mesh = router(window=1)
+    mesh.hear(C1, submit("a"))
+    error = ErrorInfo("builtins.ValueError", "no")
+    commands = mesh.hear(W1, Settled(1, [settlement("a", ending=Ending.FAILED, error=error)]))
+    assert sent(commands, C1) == [Outcomes([outcome("a", TaskState.FAILED, error=error)])]
+
+
+def test_a_result_that_is_ignored_is_recorded_without_it_and_told_to_nobody() -> None:
+    mesh = router(window=1)
+    mesh.hear(C1, submit("a", options=TaskOptions("work", ignore_result=True)))
+    assert mesh.hear(W1, Settled(1, [settlement("a", payload=b"42")])) == [
+        RecordOutcomes([outcome("a")], []),
+        DropBatches([1]),
+        Send(W1, SettledAck([1]), after_commit=True),
+    ]
+
+
+def test_a_retry_waits_for_its_time_and_brings_its_new_arguments() -> None:
+    mesh = router(window=1)
+    mesh.hear(C1, submit("a"))
+    again = Retrying(WALL + 5, b"new")
+    commands = mesh.hear(W1, Settled(1, [settlement("a", ending=Ending.RETRY, retry=again)]))
+    assert commands == [
+        SaveMarks([TaskMark("a", 1, 1, 1, 0, WALL + 5, b"new")]),
+        Send(W1, SettledAck([1]), after_commit=True),
+    ]
+    assert mesh.machine.next_deadline() == pytest.approx(MONO + 5)
+    assert mesh.do(wait=4.9) == []
+    [message] = sent(mesh.do(wait=0.2), W1)
+    assert isinstance(message, Deliver)
+    assert message.tasks == [msgspec.structs.replace(delivery("a", 2, retries=1), payload=b"new")]
+
+
+def test_a_task_whose_executor_dies_three_times_is_dead_lettered_with_the_signals() -> None:
+    mesh = router(window=1)
+    mesh.hear(C1, submit("a"))
+    for attempt in (1, 2):
+        [message] = sent(mesh.hear(W1, Settled(attempt, [settlement("a", attempt, Ending.LOST)])), W1)[:1]
+        assert isinstance(message, Deliver)
+        assert message.tasks == [delivery("a", attempt + 1, deaths=attempt)]
+    [message] = sent(mesh.hear(W1, Settled(3, [settlement("a", 3, Ending.LOST)])), C1)
+    assert isinstance(message, Outcomes)
+    [dead] = message.outcomes
+    assert dead.state is TaskState.DEAD
+    assert dead.error is not None
+    assert dead.error.message.count("SIGKILL") == 3
+
+
+def test_an_at_most_once_task_whose_executor_dies_fails_and_never_runs_again() -> None:
+    mesh = router(window=1)
+    mesh.hear(C1, submit("a", options=ONCE))
+    commands = mesh.hear(W1, Settled(1, [settlement("a", ending=Ending.LOST)]))
+    [message] = sent(commands, C1)
+    assert isinstance(message, Outcomes)
+    assert message.outcomes[0].state is TaskState.FAILED
+    assert sent(commands, W1) == [SettledAck([1])]
+
+
+def test_a_settlement_that_comes_twice_is_acknowledged_twice_and_counts_once() -> None:
+    mesh = router(window=1)
+    mesh.hear(C1, submit("a"))
+    mesh.hear(W1, Settled(1, [settlement("a")]))
+    assert mesh.hear(W1, Settled(1, [settlement("a")])) == [Send(W1, SettledAck([1]), after_commit=True)]
+    assert mesh.machine.counters["stale"] == 1
+
+
+def test_the_failure_of_a_stale_attempt_is_ignored_and_its_success_is_the_first() -> None:
+    mesh = router(window=1)
+    mesh.hear(C1, submit("a"))
+    mesh.do(PeerLost(W1))
+    mesh.hear(W2, hello_worker("w2"))
+    mesh.hear(W1, hello_worker("worker", window=0))
+    failed = settlement("a", 1, Ending.FAILED, error=ErrorInfo("E", "late"))
+    assert mesh.hear(W1, Settled(1, [failed])) == [Send(W1, SettledAck([1]), after_commit=True)]
+    commands = mesh.hear(W1, Settled(2, [settlement("a")]))
+    assert sent(commands, W2) == [Drop([("a", 2)])]
+    assert sent(commands, C1) == [Outcomes([outcome("a", attempts=2)])]
+    assert sent(mesh.hear(W2, Settled(1, [settlement("a", 2)]))) == [SettledAck([1])]
+
+
+def test_a_drained_workers_deliveries_go_elsewhere_and_it_gets_no_more() -> None:
+    mesh = router(window=2)
+    mesh.hear(C1, submit("a", "b"))
+    mesh.hear(W2, hello_worker("w2", window=0))
+    assert sent(mesh.hear(W1, Released([("a", 1), ("b", 1)]))) == []
+    assert sent(mesh.hear(W2, Credit(2)), W2) == [Deliver({1: WORK}, [delivery("a", 2), delivery("b", 2)])]
+
+
+def test_a_release_of_an_attempt_it_does_not_hold_changes_nothing() -> None:
+    mesh = router(window=1)
+    mesh.hear(C1, submit("a"))
+    assert mesh.hear(W1, Released([("a", 2), ("b", 1)], recall=True)) == []
+
+
+# losing workers
+
+
+@pytest.mark.parametrize("loss", [PeerLost(W1), got(W1, Bye("stopped"))])
+def test_the_tasks_of_a_lost_worker_go_to_another_at_once(loss: PeerLost) -> None:
+    mesh = router(window=2)
+    mesh.hear(C1, submit("a", "b"))
+    mesh.hear(W2, hello_worker("w2", window=2))
+    assert sent(mesh.do(loss), W2) == [Deliver({1: WORK}, [delivery("a", 2), delivery("b", 2)])]
+
+
+def test_a_worker_silent_for_three_heartbeats_is_gone() -> None:
+    mesh = router(Settings(), window=1)
+    mesh.hear(C1, submit("a"))
+    for _ in range(5):
+        mesh.do(wait=1.0)
+    assert W1 in mesh.machine.workers
+    commands = mesh.do(wait=1.0)
+    assert DropPeer(W1) in commands
+    assert W1 not in mesh.machine.workers
+    assert len(mesh.machine.table.ready) == 1
+
+
+def test_a_worker_that_speaks_is_not_gone() -> None:
+    mesh = router(Settings(), window=1)
+    for _ in range(20):
+        mesh.hear(W1, Heartbeat(), wait=1.0)
+    assert W1 in mesh.machine.workers
+
+
+def test_a_worker_that_connects_anew_keeps_what_it_holds() -> None:
+    mesh = router(window=2)
+    mesh.hear(C1, submit("a", "b"))
+    anew = Peer(b"w1 anew")
+    commands = mesh.hear(anew, hello_worker(window=2, held=[("a", 1), ("b", 1)]))
+    assert commands == [Send(anew, WELCOME), DropPeer(W1)]
+    assert sent(mesh.hear(anew, Settled(1, [settlement("a")])), C1) == [Outcomes([outcome("a")])]
+
+
+def test_a_delivery_that_was_lost_on_the_way_is_made_again() -> None:
+    mesh = router(window=2)
+    mesh.hear(C1, submit("a", "b"))
+    commands = mesh.hear(W1, hello_worker(window=2, held=[("a", 1)]))
+    assert sent(commands, W1) == [WELCOME, Deliver({1: WORK}, [delivery("b", 2)])]
+
+
+def test_what_a_worker_holds_without_a_right_to_it_is_taken_from_it() -> None:
+    mesh = router(window=1)
+    mesh.hear(C1, submit("a"))
+    commands = mesh.hear(W2, hello_worker("w2", window=0, held=[("a", 1), ("gone", 4)]))
+    assert sent(commands, W2) == [WELCOME, Drop([("a", 1), ("gone", 4)])]
+
+
+def test_a_worker_that_was_taken_for_gone_gets_back_what_nobody_else_has_yet() -> None:
+    mesh = router(window=1)
+    mesh.hear(C1, submit("a"))
+    mesh.do(PeerLost(W1))
+    commands = mesh.hear(W1, hello_worker(held=[("a", 1)]))
+    assert sent(commands, W1) == [WELCOME]
+    assert mesh.machine.workers[W1].held == 1
+
+
+@pytest.mark.parametrize("ending", [Ending.LOST, Ending.RETRY])
+@pytest.mark.parametrize("window", [0, 1])
+def test_an_attempt_whose_acknowledgement_was_lost_is_counted_once(ending: Ending, window: int) -> None:
+    mesh = router(window=1)
+    mesh.hear(C1, submit("a"))
+    mesh.hear(W1, Credit(window))
+    told = Settled(1, [settlement("a", ending=ending)])
+    mesh.hear(W1, told)  # neither its acknowledgement nor a second delivery arrives
+    mesh.do(PeerLost(W1))
+    mesh.hear(W1, hello_worker(window=0, held=[("a", 1)]))
+    mesh.hear(W1, told)
+    rare = mesh.machine.table.tasks["a"].rare
+    assert rare is not None
+    assert (rare.deaths, rare.retries) == ((1, 0) if ending is Ending.LOST else (0, 1))
+
+
+def test_a_claim_of_two_attempts_is_a_claim_of_the_later_one() -> None:
+    mesh = router(window=1)
+    mesh.hear(C1, submit("a"))
+    told = Settled(1, [settlement("a", ending=Ending.LOST)])
+    assert sent(mesh.hear(W1, told), W1)[0] == Deliver({1: WORK}, [delivery("a", 2, deaths=1)])
+    # the delivery arrived, the acknowledgement of the first attempt did not
+    commands = mesh.hear(W1, hello_worker(held=[("a", 2), ("a", 1)]))
+    assert sent(commands, W1) == [WELCOME]
+    mesh.hear(W1, told)
+    rare = mesh.machine.table.tasks["a"].rare
+    assert rare is not None and rare.deaths == 1
+
+
+def test_a_delivery_of_an_at_most_once_task_that_was_lost_on_the_way_fails() -> None:
+    mesh = router(window=1)
+    mesh.hear(C1, submit("a", options=ONCE))
+    [message] = sent(mesh.hear(W1, hello_worker()), C1)
+    assert isinstance(message, Outcomes)
+    assert message.outcomes[0].state is TaskState.FAILED
+
+
+# time
+
+
+def test_a_task_with_an_eta_starts_then() -> None:
+    mesh = router(window=1)
+    assert sent(mesh.hear(C1, submit("a", eta=WALL + 3)), W1) == []
+    assert mesh.machine.next_deadline() == pytest.approx(MONO + 3)
+    assert sent(mesh.do(wait=3.0), W1) == [Deliver({1: WORK}, [delivery("a")])]
+
+
+def test_a_task_that_nobody_took_in_time_expires() -> None:
+    mesh = router()
+    mesh.hear(C1, submit("a", expires_at=WALL + 3))
+    [message] = sent(mesh.do(wait=3.0), C1)
+    assert isinstance(message, Outcomes)
+    assert message.outcomes[0].state is TaskState.EXPIRED
+
+
+def test_a_task_that_was_taken_in_time_does_not_expire_at_its_router() -> None:
+    mesh = router(window=1)
+    mesh.hear(C1, submit("a", expires_at=WALL + 3))
+    assert mesh.do(wait=10.0) == []
+    assert sent(mesh.hear(W1, Settled(1, [settlement("a")])), C1) != []
+
+
+# cancelling
+
+
+def test_a_waiting_task_is_cancelled_at_once() -> None:
+    mesh = router()
+    mesh.hear(C1, submit("a"))
+    error = ErrorInfo("mesh.errors.TaskRevokedError", "cancelled before it finished")
+    end = outcome("a", TaskState.CANCELLED, worker="", attempts=0, error=error)
+    assert mesh.hear(C1, Cancel(["a", "never heard of"])) == [
+        RecordOutcomes([end], []),
+        DropBatches([1]),
+        Send(C1, Outcomes([end]), after_commit=True),
+    ]
+
+
+def test_a_cancel_of_a_delivered_task_goes_to_its_worker_and_is_remembered() -> None:
+    mesh = router(window=1)
+    mesh.hear(C1, submit("a"))
+    cancel = Cancel(["a"], terminate=True, signal="SIGTERM")
+    assert mesh.hear(C1, cancel) == [Send(W1, cancel)]
+    [message] = sent(mesh.do(PeerLost(W1)), C1)
+    assert isinstance(message, Outcomes)
+    assert message.outcomes[0].state is TaskState.CANCELLED
+
+
+def test_a_purge_cancels_what_waits_in_the_queues_named() -> None:
+    mesh = router()
+    mesh.hear(C1, submit("a", "b"), submit("c", batch=2, options=TaskOptions("work", "other")))
+    commands = mesh.hear(C1, Query(9, "purge", ["default"]))
+    assert sent(commands)[-1] == Reply(9, b'{"purged":2}')
+    assert set(mesh.machine.table.tasks) == {"c"}
+
+
+# watching
+
+
+def test_whoever_watches_is_told_after_the_commit() -> None:
+    mesh = router(window=1)
+    mesh.hear(C2, hello_client("c2"))
+    mesh.hear(C1, submit("a"))
+    assert mesh.hear(C2, Watch(["a"])) == []
+    commands = mesh.hear(W1, Settled(1, [settlement("a")]))
+    assert Send(C2, Outcomes([outcome("a")]), after_commit=True) in commands
+    assert Send(C1, Outcomes([outcome("a")]), after_commit=True) in commands
+
+
+def test_what_is_finished_is_looked_up_and_what_nobody_knows_is_unknown() -> None:
+    mesh = router()
+    assert mesh.hear(C1, Watch(["old", "never"])) == [LookUpOutcomes(C1, ["old", "never"])]
+    assert mesh.do(OutcomesLookedUp(C1, ["old", "never"], [outcome("old")])) == [
+        Send(C1, Outcomes([outcome("old")]), after_commit=True),
+        Send(C1, Unknown(["never"]), after_commit=True),
+    ]
+
+
+def test_whoever_no_longer_watches_is_not_told() -> None:
+    mesh = router(window=1)
+    mesh.hear(C2, hello_client("c2"))
+    mesh.hear(C1, submit("a"))
+    mesh.hear(C2, Watch(["a"]), Unwatch(["a"]))
+    assert sent(mesh.hear(W1, Settled(1, [settlement("a")])), C2) == []
+
+
+def test_a_result_is_forgotten_when_its_client_says_so() -> None:
+    mesh = router()
+    assert mesh.hear(C1, Unwatch(["done"], forget=True)) == [DropOutcomes(["done"])]
+
+
+def test_nobody_watches_more_than_the_limit() -> None:
+    mesh = router(Settings(heartbeat_s=1e3, watched_ids_max=1))
+    mesh.hear(C2, hello_client("c2"))
+    mesh.hear(C1, submit("a", "b"))
+    [refusal] = sent(mesh.hear(C2, Watch(["a", "b"])))
+    assert refusal == Refuse("watched", "no more than 1 ids can be watched (watched_ids_max): b")
+
+
+# who may do what
+
+
+def test_a_node_without_a_session_is_asked_for_hello() -> None:
+    mesh = router()
+    assert mesh.hear(C2, submit("a")) == [Send(C2, SayHello()), DropPeer(C2)]
+
+
+@pytest.mark.parametrize(
+    ("peer", "message", "reason"),
+    [
+        (W1, submit("a"), "a worker may not submit"),
+        (W1, Watch(["a"]), "a worker may not send Watch"),
+        (C1, Credit(5), "a client may not send Credit"),
+        (C1, Settled(1, [settlement("a")]), "a client may not send Settled"),
+    ],
+)
+def test_a_verb_of_another_role_is_refused(peer: Peer, message: Submit, reason: str) -> None:
+    mesh = router(window=1)
+    assert mesh.hear(peer, message) == [Send(peer, Refuse("role", reason))]
+    assert mesh.machine.counters["refused"] == 1
+
+
+def test_a_hello_of_another_protocol_is_refused_with_both_numbers() -> None:
+    mesh = router()
+    [refusal] = sent(mesh.hear(C2, msgspec.structs.replace(hello_client("c2"), protocol=7)))
+    assert isinstance(refusal, Refuse)
+    assert refusal.code == "protocol"
+    assert "7 there, 1 here" in refusal.reason
+
+
+@pytest.mark.parametrize(
+    "hello",
+    [
+        Hello("prince", "n", "n", "3.11", "0"),
+        Hello(Role.ROUTER, "n", "n", "3.11", "0"),
+        Hello(Role.WORKER, "n", "n", "3.11", "0"),
+        msgspec.structs.replace(hello_worker(), role=Role.CLIENT),
+    ],
+)
+def test_a_hello_that_makes_no_sense_is_refused(hello: Hello) -> None:
+    commands = Driven(quiet()).hear(C1, hello)
+    [refusal] = sent(commands)
+    assert isinstance(refusal, Refuse)
+    assert refusal.code == "invalid"
+    assert commands[-1] == DropPeer(C1)
+
+
+def test_a_client_key_makes_no_worker_and_an_admin_key_makes_anything() -> None:
+    mesh = Driven(quiet())
+    [refusal] = sent(mesh.do(got(W1, hello_worker(), Role.CLIENT)))
+    assert refusal == Refuse("role", "a client key does not make a worker")
+    assert sent(mesh.do(got(W1, hello_worker(), Role.ADMIN))) == [WELCOME]
+
+
+# functions
+
+
+def test_a_shipped_function_is_kept_and_given_to_whoever_asks() -> None:
+    mesh = router(window=1)
+    code = FunctionCode("digest", "3.11", b"code")
+    assert mesh.hear(C1, PutFunction(code)) == [SaveFunction(code)]
+    assert mesh.hear(W1, GetFunction("digest")) == [LookUpFunction(W1, "digest")]
+    assert mesh.do(FunctionLookedUp(W1, "digest", code)) == [Send(W1, Function("digest", code))]
+
+
+# starting again
+
+
+def restarted(*specs: str, marks: tuple[TaskMark, ...] = (), options: TaskOptions = WORK, **fields: object) -> Driven:
+    """A router that finds these in its journal, and knows the worker node ``worker`` from before."""
+    mesh = Driven(Settings(heartbeat_s=1e3, grace_s=5.0), next_seq=2)
+    batch = submit(*specs, options=options, **fields)
+    mesh.machine.restore([(1, WALL - 60, batch, set())], list(marks), [NodeInfo("worker", "worker")], at(0))
+    mesh.machine.check()
+    return mesh
+
+
+def test_after_a_restart_what_a_worker_still_runs_is_adopted_and_not_run_again() -> None:
+    mesh = restarted("a", "b")
+    commands = mesh.hear(W1, hello_worker(window=5, held=[("a", 3)]))
+    assert sent(commands, W1) == [WELCOME, Deliver({1: WORK}, [delivery("b")])]
+    mesh.hear(W1, Settled(1, [settlement("a", 3)]))
+    assert set(mesh.machine.table.tasks) == {"b"}
+
+
+def test_after_a_restart_old_tasks_wait_for_the_workers_that_may_run_them_and_new_ones_do_not() -> None:
+    mesh = restarted("old")
+    mesh.hear(W2, hello_worker("w2", window=5))
+    mesh.hear(C1, hello_client())
+    assert sent(mesh.hear(C1, submit("new")), W2) == [Deliver({1: WORK}, [delivery("new")])]
+    assert sent(mesh.do(wait=4.9), W2) == []
+    [message] = sent(mesh.do(wait=0.2), W2)
+    assert isinstance(message, Deliver)
+    assert [one.id for one in message.tasks] == ["old"]
+
+
+def test_after_a_restart_a_task_keeps_its_retries_deaths_and_time() -> None:
+    mesh = restarted("a", marks=(TaskMark("a", 1, 4, 2, 1, WALL + 30, b"new"),))
+    mesh.hear(W1, hello_worker())
+    assert sent(mesh.do(wait=29.0), W1) == []
+    [message] = sent(mesh.do(wait=1.1), W1)
+    assert isinstance(message, Deliver)
+    assert message.tasks == [msgspec.structs.replace(delivery("a", 5, retries=2, deaths=1), payload=b"new")]
+
+
+def test_after_a_restart_an_at_most_once_task_that_was_out_fails_unless_its_worker_has_it() -> None:
+    mark = TaskMark("a", 1, 1, 0, 0, None, b"", started=True)
+    mesh = restarted("a", marks=(mark,), options=ONCE)
+    assert sent(mesh.hear(W1, hello_worker(held=[("a", 1)])), W1) == [WELCOME]
+    mesh.hear(W1, Settled(1, [settlement("a")]))
+    assert not mesh.machine.table.tasks
+
+    mesh = restarted("a", marks=(mark,), options=ONCE)
+    commands = mesh.hear(W1, hello_worker())
+    [recorded] = [c for c in commands if isinstance(c, RecordOutcomes)]
+    assert recorded.outcomes[0].state is TaskState.FAILED
+    assert recorded.marked == ["a"]
+
+
+def test_after_a_restart_an_at_most_once_task_that_asked_to_be_retried_is_retried() -> None:
+    mesh = router(window=1)
+    mesh.hear(C1, submit("a", options=ONCE))
+    commands = mesh.hear(W1, Settled(1, [settlement("a", ending=Ending.RETRY, retry=Retrying(WALL + 30))]))
+    [saved] = [c for c in commands if isinstance(c, SaveMarks)]
+    mesh = restarted("a", marks=tuple(saved.marks), options=ONCE)
+    assert sent(mesh.hear(W1, hello_worker()), W1) == [WELCOME]
+    [message] = sent(mesh.do(wait=31.0), W1)
+    assert isinstance(message, Deliver)
+    assert message.tasks == [delivery("a", 2, retries=1)]
+
+
+def test_after_a_restart_an_attempt_that_was_settled_is_not_counted_again() -> None:
+    mesh = restarted("a", marks=(TaskMark("a", 1, 1, 0, 1, None, b""),))
+    told = Settled(1, [settlement("a", ending=Ending.LOST)])
+    mesh.hear(W1, hello_worker(window=0, held=[("a", 1)]))
+    mesh.hear(W1, told)
+    rare = mesh.machine.table.tasks["a"].rare
+    assert rare is not None and rare.deaths == 1
+
+
+def test_after_a_restart_a_batch_that_is_finished_is_dropped() -> None:
+    mesh = Driven(quiet(), next_seq=2)
+    mesh.machine.restore([(1, WALL, submit("a"), {"a"})], [], [], at(0))
+    assert mesh.do() == [DropBatches([1])]
+
+
+def test_a_worker_is_remembered_until_it_is_gone() -> None:
+    mesh = Driven(quiet())
+    commands = mesh.hear(W1, hello_worker())
+    assert commands == [Send(W1, Welcome("r", "router", "0", "memory")), SaveNode(NodeInfo("worker", "worker"))]
