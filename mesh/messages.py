@@ -162,9 +162,10 @@ class Rejected(Message, frozen=True, array_like=True, gc=False, tag="REJECTED"):
 
 
 class Outcomes(Message, frozen=True, array_like=True, gc=False, tag="OUTCOMES"):
-    """Final outcomes of tasks the client submitted or watches."""
+    """Final outcomes of tasks the client submitted or watches; ``accepted``: as in ACCEPTED, in the same envelope."""
 
     outcomes: list[Outcome]
+    accepted: list[int] = []
 
 
 class Unknown(Message, frozen=True, array_like=True, gc=False, tag="UNKNOWN"):

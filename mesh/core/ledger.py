@@ -65,10 +65,28 @@ class Ledger:
 
     def close(self) -> list[Command]:
         """All commands of this wake-up; the ledger is empty again."""
-        commands: list[Command] = self._now
+        commands, self._now = self._now, []
+        if self._later or self.batches or self.outcomes or self._has_rest():
+            self._close_records(commands)
+            self._close_messages(commands)
+        return commands
+
+    def _has_rest(self) -> bool:
+        return bool(
+            self.marks
+            or self.done_batches
+            or self.forgotten
+            or self.blobs
+            or self.functions
+            or self.nodes
+            or self.accepted
+            or self.acks
+            or self.news
+        )
+
+    def _close_records(self, commands: list[Command]) -> None:
         commands += self.batches
-        if self.functions:
-            commands += [SaveFunction(code) for code in self.functions]
+        commands += [SaveFunction(code) for code in self.functions]
         if self.outcomes:
             commands.append(RecordOutcomes(self.outcomes, self.unmarked))
         if self.marks:
@@ -81,6 +99,14 @@ class Ledger:
             commands.append(DropBlobs(self.blobs))
         for node_id, node in self.nodes.items():
             commands.append(DropNode(node_id) if node is None else SaveNode(node))
+        self._clear_records()
+
+    def _clear_records(self) -> None:
+        self.batches, self.functions, self.outcomes, self.unmarked = [], [], [], []
+        self.marks, self.nodes = {}, {}
+        self.done_batches, self.forgotten, self.blobs = [], [], []
+
+    def _close_messages(self, commands: list[Command]) -> None:
         for peer, outcomes in self.news.items():
             for part in pack(outcomes, outcome_bytes):
                 commands.append(Send(peer, Outcomes(list(part), self.accepted.pop(peer, [])), after_commit=True))
@@ -88,6 +114,8 @@ class Ledger:
             commands.append(Send(peer, Accepted(numbers), after_commit=True))
         for peer, numbers in self.acks.items():
             commands.append(Send(peer, SettledAck(numbers), after_commit=True))
+        self.news.clear()
+        self.accepted.clear()
+        self.acks.clear()
         commands += self._later
-        self.__init__()  # type: ignore[misc]
-        return commands
+        self._later = []

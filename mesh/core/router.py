@@ -64,6 +64,7 @@ from mesh.settings import Settings
 CLIENT_VERBS = frozenset({Submit, Watch, Unwatch, Cancel, Query, PutFunction})
 WORKER_VERBS = frozenset({Credit, Settled, Released, GetFunction})
 RECALL_PAUSE_S = 0.020  # after a worker had nothing to give back
+ACK_PAUSE_S = 0.020  # settlements are acknowledged together: a worker loses nothing by keeping them so long
 PURGE_AT_ONCE = 20_000  # tasks cancelled in one wake-up, so that a purge of millions stops nobody
 
 
@@ -106,6 +107,8 @@ class RouterMachine:
         self._next_round = 0.0
         self._able: dict[int, list[Worker]] = {}
         self._turn = 0
+        self._acks: dict[Peer, list[int]] = {}  # batches of settlements, not yet acknowledged
+        self._ack_at: float | None = None
         self._purges: list[tuple[Peer, int, list[str], int]] = []
         self._handlers: dict[type, Callable[[Any, Now], None]] = {
             MessageReceived: self._on_message,
@@ -155,6 +158,8 @@ class RouterMachine:
         due = self.table.next_due()
         if due is not None:
             deadlines.append(self._now.mono + (due - self._now.wall))
+        if self._ack_at is not None:
+            deadlines.append(self._ack_at)
         if self._purges:
             deadlines.append(self._now.mono)
         deadlines += [w.recall_after for w in self.workers.values() if w.recall_after > self._now.mono]
@@ -186,6 +191,10 @@ class RouterMachine:
         if now.mono >= self._next_round:
             self._next_round = now.mono + self.settings.heartbeat_s / 2
             self._make_round(now)
+        if self._ack_at is not None and now.mono >= self._ack_at:
+            self._ack_at = None
+            self._ledger.acks.update(self._acks)
+            self._acks = {}
         if self._purges:
             self._go_on_purging(now)
 
@@ -284,6 +293,7 @@ class RouterMachine:
         if worker is None:
             return None
         del self.workers[worker.peer]
+        self._acks.pop(worker.peer, None)
         self._ledger.add(DropPeer(worker.peer))
         for task in worker.leases.values():
             task.worker = peer
@@ -352,6 +362,7 @@ class RouterMachine:
 
     def _lose_worker(self, worker: Worker, cause: str, now: Now) -> None:
         del self.workers[worker.peer]
+        self._acks.pop(worker.peer, None)
         self._able.clear()
         self._forget_node(worker.node_id)
         leases = list(worker.leases.values())
@@ -542,7 +553,9 @@ class RouterMachine:
                 state = CANCELLED if ending is Ending.CANCELLED else EXPIRED
                 table.end(task, state, now, settlement.error, name)
         self.table.requeue(lost, now)
-        self._ledger.acks[peer].append(message.batch)
+        self._acks.setdefault(peer, []).append(message.batch)
+        if self._ack_at is None:
+            self._ack_at = now.mono + ACK_PAUSE_S
 
     def _on_stale(self, task: TaskRecord, settlement: Any, worker: Worker, now: Now) -> None:
         """A word on an attempt that is no longer the worker's: only a success still counts, and it is the first."""

@@ -14,7 +14,7 @@ from mesh.net.frames import BYTES_PER_WAKE_MAX, FRAMES_MAX, MESSAGES_PER_WAKE_MA
 from mesh.net.keys import MeshKey
 from mesh.net.monitor import Monitor
 from mesh.net.outbox import Outbox
-from mesh.net.sockets import Socket, dealer_socket, events_of, set_family
+from mesh.net.sockets import NOBLOCK, POLLIN, POLLOUT, Socket, dealer_socket, events_of, set_family
 
 _EVENTS = monitor.LOST | monitor.GREETED | monitor.RETRIED | monitor.GREETING_FAILED
 # libzmq gives an address up for good when the greeting is refused; a router there may have the right key later.
@@ -68,10 +68,10 @@ class Connection:
     def is_busy(self) -> bool:
         """Send what waited, if there is room; whether there is something to receive."""
         events = events_of(self._socket)
-        while self._outbox and events & zmq.POLLOUT:
+        while self._outbox and events & POLLOUT:
             self._counters.sent += self._outbox.flush(self._write)
             events = events_of(self._socket)
-        return bool(events & zmq.POLLIN)
+        return bool(events & POLLIN)
 
     def send(self, frames: Sequence[Buffer]) -> bool:
         """Send or keep for later; False where the outbox is full."""
@@ -98,7 +98,7 @@ class Connection:
         count = size = 0
         while count < MESSAGES_PER_WAKE_MAX and size < BYTES_PER_WAKE_MAX:
             try:
-                first = receive(zmq.NOBLOCK, copy=False)
+                first = receive(NOBLOCK, copy=False)
             except zmq.Again:
                 break
             frames = read_frames(self._socket, first)

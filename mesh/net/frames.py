@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import zmq
 
 from mesh.net.arrivals import Buffer
-from mesh.net.sockets import FRAME_BYTES_MAX, Socket
+from mesh.net.sockets import FRAME_BYTES_MAX, MORE, NOBLOCK, Socket
 
 FRAMES_MAX = 1_024
 """A message of more frames is dropped: neither ZeroMQ's limits nor its frame size bound the memory of one."""
@@ -19,7 +19,6 @@ PROBE: tuple[Buffer, ...] = (b"",)
 """A message of one empty frame: asks ZeroMQ whether a peer is there. Transports keep it from everybody else."""
 
 _COPY_BYTES_MAX = 64 << 10  # copying less is cheaper than sharing it
-_MORE = zmq.SNDMORE | zmq.NOBLOCK
 
 
 def read_frames(socket: Socket, first: zmq.Frame) -> list[Buffer] | None:
@@ -27,7 +26,7 @@ def read_frames(socket: Socket, first: zmq.Frame) -> list[Buffer] | None:
     frames: list[Buffer] = [first.bytes]
     frame, count = first, 1
     while frame.more:
-        frame = socket.recv(zmq.NOBLOCK, copy=False)
+        frame = socket.recv(NOBLOCK, copy=False)
         count += 1
         if count <= FRAMES_MAX:
             frames.append(frame.bytes if len(frame) < _COPY_BYTES_MAX else frame.buffer)
@@ -50,7 +49,7 @@ def write_frames(socket: Socket, frames: Sequence[Buffer]) -> bool:
     whole = True
     for index, frame in enumerate(frames):
         try:
-            socket.send(frame, zmq.NOBLOCK if index == last else _MORE, copy=len(frame) < _COPY_BYTES_MAX)
+            socket.send(frame, NOBLOCK if index == last else MORE, copy=len(frame) < _COPY_BYTES_MAX)
         except zmq.Again:
             if index == 0:
                 raise

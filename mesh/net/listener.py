@@ -21,7 +21,7 @@ from mesh.net.arrivals import Arrivals, Buffer, Counters, Problem, Trouble
 from mesh.net.frames import BYTES_PER_WAKE_MAX, FRAMES_MAX, MESSAGES_PER_WAKE_MAX, read_frames, size_of, write_frames
 from mesh.net.keys import MeshKey
 from mesh.net.monitor import Monitor
-from mesh.net.sockets import Socket, bind, events_of, router_socket
+from mesh.net.sockets import MORE, NOBLOCK, POLLIN, Socket, bind, events_of, router_socket
 
 _EVENTS = monitor.LOST | monitor.GREETING_FAILED
 _UNKNOWN_FD = -1
@@ -67,6 +67,7 @@ class Listener:
         self.fd: int = self._socket.FD
         self.monitor_fd = self._monitor.fd
         self.drained = True  # all that had come was taken
+        self.used = True  # since it was last asked whether there is something: the wait needs to know anew
         self._kind = "tcp" if key else "ipc"
         self._secure = key is not None
         self._welcome = welcome
@@ -78,21 +79,23 @@ class Listener:
 
     def has_input(self) -> bool:
         """Whether there is something to take; also makes the socket notice what its I/O thread did."""
-        return bool(events_of(self._socket) & zmq.POLLIN)
+        self.used = bool(events_of(self._socket) & POLLIN)
+        return self.used
 
     def drain(self, arrivals: Arrivals, suspects: set[Caller]) -> None:
         """Take messages until there are none or it is somebody else's turn."""
         receive, callers, messages = self._socket.recv, self._callers, arrivals.messages
         count = size = 0
         self.drained = False
+        self.used = True
         while count < MESSAGES_PER_WAKE_MAX and size < BYTES_PER_WAKE_MAX:
             try:
-                routing_id = receive(zmq.NOBLOCK)
+                routing_id = receive(NOBLOCK)
             except zmq.Again:
                 self.drained = True
                 self._gone.clear()
                 break
-            first = receive(zmq.NOBLOCK, copy=False)
+            first = receive(NOBLOCK, copy=False)
             frames = read_frames(self._socket, first)
             count += 1
             caller = callers.get(routing_id) or self._meet(routing_id, first, suspects)
@@ -130,8 +133,9 @@ class Listener:
 
     def send(self, routing_id: bytes, frames: Sequence[Buffer]) -> bool:
         """Queue a message; False where the peer takes no more just now. Raises ``PeerGone``."""
+        self.used = True
         try:
-            self._socket.send(routing_id, zmq.SNDMORE | zmq.NOBLOCK)
+            self._socket.send(routing_id, MORE)
         except zmq.Again:
             return False
         except zmq.ZMQError as error:

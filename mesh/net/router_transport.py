@@ -61,7 +61,7 @@ class RouterTransport:
         arrivals = Arrivals()
         self._flush()
         # The last use of the sockets before the wait: see mesh.net.poll.
-        busy = [listener for listener in self._listeners if listener.has_input()]
+        busy = [listener for listener in self._listeners if listener.used and listener.has_input()]
         patience = 0.0 if busy else self._patience(timeout_s)
         fired = self._poll.wait(patience, arrivals.readable, arrivals.writable)
         suspects: set[Caller] = set()

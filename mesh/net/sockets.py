@@ -128,9 +128,15 @@ def set_family(socket: Socket, endpoint: str) -> None:
     socket.set(zmq.IPV6, int("[" in endpoint))
 
 
+# Plain numbers: arithmetic on zmq's enums costs more than the calls they are for.
+POLLIN, POLLOUT, NOBLOCK = int(zmq.POLLIN), int(zmq.POLLOUT), int(zmq.NOBLOCK)
+MORE = int(zmq.NOBLOCK | zmq.SNDMORE)
+_EVENTS = int(zmq.EVENTS)
+
+
 def events_of(socket: Socket) -> int:
     """What the socket can do now (POLLIN, POLLOUT); also makes it notice what its I/O thread did."""
-    return int(socket.getsockopt(zmq.EVENTS))
+    return int(socket.getsockopt(_EVENTS))
 
 
 def raise_fd_limit() -> int:

@@ -43,7 +43,7 @@ from mesh.core.events import (
     TasksCancelled,
 )
 from mesh.errors import Overloaded, Unavailable, UnknownTask
-from mesh.messages import Accepted, SayHello, Submit, Welcome
+from mesh.messages import Accepted, Outcomes, SayHello, Submit, Welcome
 from mesh.model import Blob, FunctionCode, Payload, Peer, TaskOptions, TaskSpec
 from mesh.runtime.channels import Buffer, RouterChannels, Transport
 from mesh.runtime.exiting import call_at_exit
@@ -367,14 +367,20 @@ class Connection:
         """What a message means to the shell, besides what the machine makes of it."""
         message = event.message
         if type(message) is Accepted:
-            if self._blobs_of_batch:
-                for batch in message.batches:
-                    for key in self._blobs_of_batch.pop(batch, ()):
-                        self._parts.pop(key, None)
+            self._drop_parts(message.batches)
+        elif type(message) is Outcomes:
+            self._drop_parts(message.accepted)
         elif type(message) is Welcome:
             self._routers.welcome(event.peer, message.routers)
         elif type(message) is SayHello:
             self._routers.unwelcome(event.peer)
+
+    def _drop_parts(self, batches: Sequence[int]) -> None:
+        """Large payloads of accepted batches are the router's now."""
+        if self._blobs_of_batch:
+            for batch in batches:
+                for key in self._blobs_of_batch.pop(batch, ()):
+                    self._parts.pop(key, None)
 
     def _collect_work(self, events: list[Event]) -> None:
         submissions = self._submissions

@@ -110,8 +110,10 @@ class Runner:
             else:
                 settlement, parts = self._failed(delivery, options, error, args, kwargs, doing)
             runtime_s = perf_counter() - began
+            current_request.set(None)
             return msgspec.structs.replace(settlement, started_at=started_at, runtime_s=runtime_s), parts
         runtime_s = perf_counter() - began
+        current_request.set(None)
         return Settlement(delivery.id, delivery.attempt, Ending.SUCCEEDED, payload, started_at, runtime_s), parts
 
     def _unpack(self, name: str, digest: str) -> TaskFunction | None:

@@ -8,7 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import msgspec
 
@@ -61,6 +61,9 @@ class ExecutorProcess:
         self._connection = ours
         self._reader = FrameReader(ours)
         self._writer = FrameWriter(ours)
+        self._fd = ours.fileno()
+        self._watched = [(self._pidfd, False), (self._fd, False)]
+        self._watched_to_write = [(self._pidfd, False), (self._fd, True)]
 
     @property
     def pid(self) -> int:
@@ -68,10 +71,13 @@ class ExecutorProcess:
 
     def fds(self) -> list[tuple[int, bool]]:
         """What to poll: (file descriptor, whether also for writing). A socket at its end would wake us for ever."""
-        watched = [(self._pidfd, False)]
-        if not self._reader.ended:
-            watched.append((self._connection.fileno(), self._writer.pending))
-        return watched
+        if self._reader.ended:
+            return [(self._pidfd, False)]
+        return self._watched_to_write if self._writer.pending else self._watched
+
+    def concerns(self, ready: Collection[int]) -> bool:
+        """Whether one of its file descriptors is among those that are ready."""
+        return self._pidfd in ready or self._fd in ready
 
     def send(self, message: FromAgent, parts: Sequence[Buffer] = ()) -> None:
         """Send without waiting; to a process that is gone, nothing."""

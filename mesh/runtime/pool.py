@@ -110,7 +110,7 @@ class ExecutorPool:
         events: list[Event] = []
         chosen = None if ready is None else frozenset(ready)
         for executor in list(self._executors.values()):
-            if chosen is None or any(fd in chosen for fd, _ in executor.fds()):
+            if chosen is None or executor.concerns(chosen):
                 executor.flush()
                 self._read(executor, events)
             if executor.deadline is not None and monotonic() >= executor.deadline:

@@ -33,7 +33,7 @@ from mesh.core.commands import (
 from mesh.core.events import Event, FunctionLookedUp, OutcomesLookedUp, StoreFilled, StoreFreed
 from mesh.core.router import RouterMachine
 from mesh.errors import StoreFull
-from mesh.messages import Accepted, Deliver, Message, Submit
+from mesh.messages import Accepted, Deliver, Message, Outcomes, Submit
 from mesh.model import Peer
 from mesh.store.base import Store
 
@@ -110,8 +110,9 @@ class RouterStep:
                     self._delivered |= isinstance(command.message, Deliver)
                     self._send(command.peer, command.message)
             elif isinstance(command, AppendBatch):
-                raw = self._encode_submit(command.submit) if command.raw is None else command.raw
-                self._records.append(replace(command, raw=raw))
+                if command.raw is None:
+                    command = replace(command, raw=self._encode_submit(command.submit))
+                self._records.append(command)
             elif isinstance(command, RECORDS):
                 self._records.append(command)
             elif isinstance(command, (LookUpOutcomes, LookUpFunction)):
@@ -161,8 +162,7 @@ class RouterStep:
         waiting: list[Command] = []
         told: list[Command] = []
         for command in self._later:
-            accepts = isinstance(command, Send) and isinstance(command.message, Accepted)
-            (waiting if accepts else told).append(command)
+            (waiting if _accepts(command) else told).append(command)
         self._later = waiting
         self._tell(told)
 
@@ -195,3 +195,11 @@ class RouterStep:
                 code = self.store.function(question.digest)
                 answers.append(FunctionLookedUp(question.peer, question.digest, code))
         return answers
+
+
+def _accepts(command: Command) -> bool:
+    """Whether it tells a client that a batch is accepted."""
+    if not isinstance(command, Send):
+        return False
+    message = command.message
+    return isinstance(message, Accepted) or (isinstance(message, Outcomes) and bool(message.accepted))

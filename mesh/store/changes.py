@@ -29,6 +29,7 @@ class Changes:
     """Records whose order among each other no longer matters. None under a key: it is removed."""
 
     batches: list[tuple[int, float, bytes]] = field(default_factory=list)
+    last_seq: int = 0
     dropped_batches: list[int] = field(default_factory=list)
     marks: dict[str, TaskMark | None] = field(default_factory=dict)
     outcomes: list[Outcome] = field(default_factory=list)
@@ -42,6 +43,7 @@ class Changes:
         match record:
             case AppendBatch():
                 self.batches.append((record.seq, record.accepted_at, raw_of(record)))
+                self.last_seq = record.seq
             case RecordOutcomes():
                 self.outcomes += record.outcomes
                 self.marks.update(dict.fromkeys(record.marked))
@@ -60,6 +62,13 @@ class Changes:
             case DropNode():
                 self.nodes[record.node_id] = None
 
+    def leave_out_finished(self) -> None:
+        """A batch that came and was finished within this commit need not be written at all."""
+        finished = {seq for seq, _, _ in self.batches}.intersection(self.dropped_batches)
+        if finished:
+            self.batches = [batch for batch in self.batches if batch[0] not in finished]
+            self.dropped_batches = [seq for seq in self.dropped_batches if seq not in finished]
+
 
 def gather(records: Sequence[Record]) -> Iterable[Changes]:
     """Gather records; an outcome that follows a drop of outcomes starts anew, for it may be of the same id."""
@@ -69,6 +78,8 @@ def gather(records: Sequence[Record]) -> Iterable[Changes]:
             yield changes
             changes = Changes()
         changes.add(record)
+    if changes.batches and changes.dropped_batches:
+        changes.leave_out_finished()
     yield changes
 
 

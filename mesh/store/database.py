@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import astuple, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from zlib import crc32
 
 from mesh.errors import StoreDamaged, StoreError, StoreFull
 from mesh.store.checkpoint import Checkpointer
+from mesh.store.counters import Counters
 from mesh.store.lock import FileLock
 from mesh.store.salvage import move_damaged_rows, rebuild
 from mesh.store.schema import prepare
@@ -43,18 +42,6 @@ _WAY_OUT = (
     "nothing of it was served. To go on with what is left, start once with salvage "
     "(mesh router --salvage, or open_store(..., salvage=True)); tasks that are missing must be submitted again"
 )
-
-
-@dataclass(slots=True)
-class Counters:
-    """The row of ``meta``: what is true of the file as a whole."""
-
-    boot: int = 0
-    commits: int = 0
-    last_seq: int = 0  # of the journal
-    last_n: int = 0  # of the results
-    outcomes: int = 0
-    batches: int = 0
 
 
 class Database:
@@ -118,7 +105,7 @@ class Database:
                 if found != [("ok",)]:
                     raise StoreDamaged(f"{self.path}: {'; '.join(text for (text,) in found)}; {_WAY_OUT}")
             prepare(connection, self.path)
-            connection.execute("INSERT OR IGNORE INTO meta VALUES (1, 0, 0, 0, 0, 0, 0, ?)", (_checksum(Counters()),))
+            connection.execute("INSERT OR IGNORE INTO meta VALUES (1, 0, 0, 0, 0, 0, 0, ?)", (Counters().checksum(),))
             connection.execute(f"PRAGMA synchronous = {_SYNCHRONOUS[level]}")
         except sqlite3.Error as error:
             connection.close()
@@ -133,7 +120,7 @@ class Database:
             "SELECT boot, commits, last_seq, last_n, outcomes, batches, crc FROM meta WHERE id = 1"
         ).fetchone()
         counters = Counters(*values)
-        if _checksum(counters) != crc:
+        if counters.checksum() != crc:
             raise StoreDamaged(f"{self.path}: the row of counters was changed since it was written; {_WAY_OUT}")
         return counters
 
@@ -168,7 +155,7 @@ class Database:
     def _write_counters(self, counters: Counters) -> None:
         self.connection.execute(
             "UPDATE meta SET boot = ?, commits = ?, last_seq = ?, last_n = ?, outcomes = ?, batches = ?, crc = ?",
-            (*astuple(counters), _checksum(counters)),
+            (*counters.values(), counters.checksum()),
         )
 
     @contextmanager
@@ -255,10 +242,6 @@ class Database:
             # An fsync that failed once may succeed the next time without the data being on disk.
             self._broken = f"{error} ({name})"
         return StoreError(f"{self.path}: {error} ({name})")
-
-
-def _checksum(counters: Counters) -> int:
-    return crc32(struct.pack("<6q", *astuple(counters)))
 
 
 def _decode(text: bytes) -> str:

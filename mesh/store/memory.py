@@ -74,9 +74,9 @@ class MemoryStore:
             self._apply(changes)
 
     def _apply(self, changes: Changes) -> None:
+        self._last_seq = max(self._last_seq, changes.last_seq)
         for seq, accepted_at, raw in changes.batches:
             self._batches[seq] = (raw, accepted_at)
-            self._last_seq = max(self._last_seq, seq)
         _update(self._marks, changes.marks)
         for outcome in changes.outcomes:
             self._record(outcome)

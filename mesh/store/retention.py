@@ -8,15 +8,19 @@ from __future__ import annotations
 
 import sqlite3
 
+from mesh.store.counters import Counters
 from mesh.store.statements import delete
 
 BLOCK_BITS = 10
 BLOCKS_MAX = 64  # blocks looked at in one call
 
 
-def note_expiries(connection: sqlite3.Connection, first_n: int, last_n: int, expires_at: float) -> None:
-    """Remember that results ``first_n`` to ``last_n`` came, none of which expires before ``expires_at``."""
-    for block in range(first_n >> BLOCK_BITS, (last_n >> BLOCK_BITS) + 1):
+def note_expiries(connection: sqlite3.Connection, counters: Counters, first_n: int, expires_at: float) -> None:
+    """Remember that results from ``first_n`` on came, none of which expires before ``expires_at``."""
+    for block in range(first_n >> BLOCK_BITS, (counters.last_n >> BLOCK_BITS) + 1):
+        if counters.noted[0] == block and counters.noted[1] <= expires_at:
+            continue
+        counters.noted = (block, expires_at)
         connection.execute(
             "INSERT INTO expiries (block, first_at) VALUES (?, ?) "
             "ON CONFLICT (block) DO UPDATE SET first_at = min(first_at, excluded.first_at)",

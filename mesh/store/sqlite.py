@@ -18,6 +18,7 @@ from mesh.store.ballast import Ballast
 from mesh.store.base import Recovered, StoredBatch, StoreUsage
 from mesh.store.blobs import BlobFiles
 from mesh.store.changes import gather
+from mesh.store.counters import Counters
 from mesh.store.database import Database
 from mesh.store.retention import Retention
 from mesh.store.rows import FULL_COLUMNS, function_of, journal_is_whole, mark_is_whole, mark_of, outcome_of
@@ -183,6 +184,7 @@ class SqliteStore:
             connection = self._db.connection
             forgotten = self._retention.forget_expired(connection, now, limit)
             counters.outcomes -= len(forgotten)
+            counters.noted = Counters().noted
             keys = blob_keys(forgotten)
             delete(connection, "blobs", "key", keys)
         self._blobs.remove(keys)

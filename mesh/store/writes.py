@@ -8,7 +8,7 @@ from typing import Any
 
 from mesh.model import Blob, Outcome
 from mesh.store.changes import Changes
-from mesh.store.database import Counters
+from mesh.store.counters import Counters
 from mesh.store.retention import note_expiries
 from mesh.store.rows import (
     FULL_COLUMNS,
@@ -27,6 +27,7 @@ from mesh.store.statements import delete, insert, select
 def write(connection: sqlite3.Connection, changes: Changes, counters: Counters) -> list[str]:
     """Write changes and count them; the keys of blobs whose files may go once this is committed."""
     unneeded = list(changes.dropped_blobs)
+    counters.last_seq = max(counters.last_seq, changes.last_seq)
     if changes.batches:
         _append_batches(connection, changes.batches, counters)
     if changes.marks:
@@ -52,7 +53,6 @@ def _append_batches(
     values: list[Any] = []
     for seq, accepted_at, raw in batches:
         values += (seq, accepted_at, counters.last_n, raw, journal_crc(seq, accepted_at, raw))
-        counters.last_seq = max(counters.last_seq, seq)
     counters.batches += insert(connection, "journal", "seq, accepted_at, results_from, raw, crc", values)
 
 
@@ -87,7 +87,7 @@ def _write_outcomes(connection: sqlite3.Connection, outcomes: Sequence[Outcome],
         inserted += insert(connection, "results", FULL_COLUMNS, values, "OR IGNORE")
     counters.last_n += len(outcomes)
     counters.outcomes += inserted
-    note_expiries(connection, first_n, counters.last_n, min(outcome.expires_at for outcome in outcomes))
+    note_expiries(connection, counters, first_n, min(outcome.expires_at for outcome in outcomes))
     return [] if inserted == len(outcomes) else _blobs_of_second_outcomes(connection, outcomes)
 
 
