@@ -36,12 +36,13 @@ def block(name: str, router: dict[str, Any], addresses: str, worker: dict[str, A
     """What is printed."""
     own = "" if name == "default" else f', mesh="{name}"'
     queues = ", ".join(worker["queues"])
+    slots = f"{worker['slots']} slot{'' if worker['slots'] == 1 else 's'}"
     return "\n".join(
         [
             "",
             f"  mesh {name!r} is up",
             f"  router   {router['name']}  {addresses}",
-            f"  worker   {worker['name']}  {worker['slots']} slots, queues: {queues}, {worker['tasks']} tasks known",
+            f"  worker   {worker['name']}  {slots}, queues: {queues}, {worker['tasks']} tasks known",
             f"  store    {store}  (accepted tasks survive: {_survives(router['durability'])})",
             "",
             "  submit from any script on this machine:",

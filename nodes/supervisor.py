@@ -47,6 +47,7 @@ class Supervisor:
         self._machine = SupervisionMachine([*commands], stop_s=stop_s, now=time.monotonic())
         self._running: dict[str, subprocess.Popen[bytes]] = {}
         self._stops = 0
+        self._stopping = False
         self._not_started: list[Event] = []
         self._exit: int | None = None
 
@@ -78,6 +79,9 @@ class Supervisor:
         if select.select([wakeups], [], [], pause)[0]:
             os.read(wakeups, 4096)
         stops, self._stops = self._stops, 0
+        if stops and not self._stopping:
+            self._stopping = True
+            self._report("stopping: what runs may finish; Ctrl-C or SIGTERM again ends it at once")
         events: list[Event] = [StopAsked() for _ in range(stops)]
         for name, child in [*self._running.items()]:
             code = child.poll()

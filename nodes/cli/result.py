@@ -27,8 +27,8 @@ def result(
 ) -> int:
     """Wait until task ID is finished, and print its result.
 
-    Exit code 1 when it failed or nobody knows it, 3 when it is not finished in time. With -A, or in the app's
-    directory, results of the app's own classes can be read.
+    Exit code 1 when it failed or nobody knows it, 3 when it is not finished in time. With -A,
+    results of the app's own classes can be read.
     """
     with client(invocation, routers) as app:
         return show_outcome(invocation, app, task_id, timeout, as_json=as_json, with_traceback=with_traceback)
