@@ -28,6 +28,7 @@ VERBS = {
     "router": LazyCommand("nodes.cli.router:router", "Run a router in this process."),
     "worker": LazyCommand("nodes.cli.worker:worker", "Run a worker node in this process."),
     "key": LazyCommand("nodes.cli.key:key", "Show, make or find the key of the mesh."),
+    "join": LazyCommand("nodes.cli.join:join", "Keep the key of a mesh on another machine."),
     "demo": LazyCommand("nodes.cli.demo:demo", "See a mesh at work in half a minute, killed workers included."),
     "bench": LazyCommand("bench.cli:bench", "Measure what this machine can do."),
     "version": LazyCommand("nodes.cli.version:version", "Show the version."),
@@ -36,7 +37,6 @@ VERBS = {
 INSTEAD = {
     "beat": "the scheduler is not there yet",
     "scheduler": "the scheduler is not there yet",
-    "join": "set MESH_KEY to the key of the mesh (`mesh key show --secret`), and give --router its address",
     "multi": "start `mesh worker -n NAME` once for each worker",
     "inspect": "`mesh status --json` says what nodes say of themselves",
     "control": "`mesh cancel` and `mesh purge` change the fate of tasks",

@@ -156,6 +156,19 @@ def test_a_key_of_the_environment_goes_first(run: Run, monkeypatch: pytest.Monke
     assert run("key", "new")[0] == 2
 
 
+def test_a_key_of_another_machine_is_kept_and_never_replaces_one(run: Run) -> None:
+    key, other = new_key(), new_key()
+    code, out, err = run("join", key.text)
+    assert (code, err) == (0, "")
+    assert key.key_id in out and key.text not in out
+    assert run("key", "show", "--secret")[1].strip() == key.text
+    assert run("join", key.text)[0] == 0
+    code, _, err = run("join", other.text)
+    assert (code, err.count("\n")) == (2, 1)
+    assert other.text not in err
+    assert run("join", key.text[:-3])[0] == 2
+
+
 def test_a_key_file_that_others_can_read_is_refused(run: Run) -> None:
     run("key", "new")
     Path(run("key", "path")[1].strip()).chmod(0o644)
