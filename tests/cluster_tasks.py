@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
+import threading
 import time
 from typing import Any
 
@@ -70,7 +71,7 @@ class Unpicklable(Exception):
 
     def __init__(self, what: str) -> None:
         super().__init__(what)
-        self.handle = lambda: what
+        self.lock = threading.Lock()
 
 
 @app.task
@@ -78,7 +79,7 @@ def fail(kind: str) -> None:
     if kind == "value":
         raise ValueError("no such value", 7)
     if kind == "unpicklable":
-        raise Unpicklable("it holds a lambda")
+        raise Unpicklable("it holds a lock")
     raise KeyError(kind)
 
 

@@ -1,0 +1,125 @@
+"""Real worker nodes: draining, time limits, replaced executors, cancelled tasks."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+
+import pytest
+
+from mesh.errors import TaskRevokedError, TimeLimitExceeded
+from tests.cluster import Cluster, send, wait_until
+
+pytestmark = [pytest.mark.processes, pytest.mark.timeout(60)]
+
+
+def test_a_worker_that_is_told_to_stop_finishes_what_runs_and_gives_back_the_rest(cluster: Cluster) -> None:
+    cluster.router()
+    leaving = cluster.worker("leaving", slots=2)
+    app = cluster.client()
+    own = set(leaving.executors())
+    results = [send(app, "whose", 0.5) for _ in range(8)]
+    wait_until(lambda: len(cluster.runs()) == 2, 5.0, "two run")
+    cluster.worker("other", slots=2)
+    leaving.terminate()
+    assert leaving.wait(5.0) == 0
+    values = [result.get(timeout=10.0) for result in results]
+    ran_there = sum(value in own for value in values)
+    assert 2 <= ran_there <= 4, f"{ran_there} ran on the one that left"
+    runs = Counter(run.id for run in cluster.runs() if run.what == "start")
+    assert set(runs.values()) == {1}, "nothing ran twice"
+    assert app.status()["router"]["counters"]["stale"] == 0
+
+
+def test_a_second_signal_stops_a_worker_at_once_and_no_task_is_lost(cluster: Cluster) -> None:
+    cluster.router()
+    leaving = cluster.worker("leaving", slots=2)
+    app = cluster.client()
+    results = [send(app, "work", i, 3.0) for i in range(2)]
+    wait_until(lambda: len(cluster.runs()) == 2, 5.0, "two run")
+    leaving.terminate()
+    wait_until(lambda: "asked to stop" in leaving.text(), 5.0, "it drains")
+    begun = time.monotonic()
+    leaving.terminate()
+    assert leaving.wait(5.0) == 0
+    assert time.monotonic() - begun < 1.5
+    cluster.worker("other", slots=2)
+    assert [result.get(timeout=10.0) for result in results] == [0, 1]
+
+
+def test_a_task_over_its_time_limit_is_killed_and_its_executor_replaced(cluster: Cluster) -> None:
+    cluster.router()
+    worker = cluster.worker("w1", slots=1)
+    app = cluster.client()
+    before = worker.executors()
+    begun = time.monotonic()
+    result = send(app, "work", 1, 30.0, time_limit=0.5)
+    with pytest.raises(TimeLimitExceeded, match=r"0\.5 s"):
+        result.get(timeout=10.0)
+    assert 0.5 <= time.monotonic() - begun < 2.0
+    assert send(app, "work", 2).get(timeout=5.0) == 2
+    assert worker.executors() != before
+    assert [run.what for run in cluster.runs() if run.id == result.id] == ["start"]
+    assert dict(cluster.outcomes())[result.id] == "failed"
+
+
+def test_executors_are_replaced_after_their_number_of_tasks(cluster: Cluster) -> None:
+    cluster.router()
+    cluster.worker("w1", "--max-tasks-per-child", "10", slots=1)
+    app = cluster.client()
+    pids = [result.get(timeout=20.0) for result in [send(app, "executor_pid") for _ in range(100)]]
+    assert set(Counter(pids).values()) == {10}
+    assert len(set(pids)) == 10
+
+
+def test_a_queued_task_can_be_cancelled_and_never_runs(cluster: Cluster) -> None:
+    cluster.router()
+    app = cluster.client()
+    results = [send(app, "work", i) for i in range(20)]
+    app.flush(timeout=5.0)
+    results[7].revoke()
+    with pytest.raises(TaskRevokedError):
+        results[7].get(timeout=5.0)
+    cluster.worker("w1")
+    assert [result.get(timeout=5.0) for i, result in enumerate(results) if i != 7]
+    assert results[7].id not in {run.id for run in cluster.runs()}
+    assert results[7].state == "REVOKED"
+
+
+def test_a_running_task_is_cancelled_only_with_terminate(cluster: Cluster) -> None:
+    cluster.router()
+    cluster.worker("w1")
+    app = cluster.client()
+    patient = send(app, "work", 1, 0.5)
+    wait_until(cluster.runs, 5.0, "it runs")
+    patient.revoke()
+    assert patient.get(timeout=5.0) == 1
+    hasty = send(app, "work", 2, 30.0)
+    wait_until(lambda: hasty.id in {run.id for run in cluster.runs()}, 5.0, "it runs")
+    hasty.revoke(terminate=True)
+    with pytest.raises(TaskRevokedError):
+        hasty.get(timeout=5.0)
+    assert send(app, "work", 3).get(timeout=5.0) == 3
+
+
+def test_a_task_waits_for_its_eta_and_a_retry_for_its_countdown(cluster: Cluster) -> None:
+    cluster.router()
+    cluster.worker("w1")
+    app = cluster.client()
+    begun = time.monotonic()
+    later = send(app, "work", 1, countdown=0.6)
+    assert send(app, "retry_once").get(timeout=5.0) == 1
+    assert later.get(timeout=5.0) == 1
+    assert time.monotonic() - begun >= 0.6
+
+
+def test_a_task_for_a_queue_that_nobody_serves_is_parked_until_somebody_does(cluster: Cluster) -> None:
+    cluster.router()
+    cluster.worker("w1")
+    app = cluster.client()
+    result = send(app, "work", 1, queue="images")
+    assert send(app, "work", 2).get(timeout=5.0) == 2
+    (row,) = [queue for queue in app.status()["queues"] if queue["name"] == "images"]
+    assert row["parked"] == 1 and "images" in row["parked_why"][0]
+    cluster.worker("w2", "-Q", "images")
+    assert result.get(timeout=5.0) == 1
