@@ -70,9 +70,13 @@ def pause(rng: random.Random, least: float, most: float) -> None:
     time.sleep(rng.uniform(least, most))
 
 
-def kill_executor(worker: Node, rng: random.Random) -> Fault:
-    """kill -9 one executor of a worker."""
-    pid = rng.choice(wait_until(worker.executors, 10.0, "an executor to kill"))
+def kill_executor(cluster: Cluster, worker: Node, rng: random.Random) -> Fault | None:
+    """kill -9 one executor of a worker that has begun to run tasks; None where there is none just now."""
+    used = {run.pid for run in cluster.runs()}
+    pids = [pid for pid in worker.executors() if pid in used]
+    if not pids:
+        return None
+    pid = rng.choice(pids)
     begun = time.monotonic()
     os.kill(pid, signal.SIGKILL)
     wait_until(lambda: pid not in worker.executors(), 5.0, "the executor is gone")

@@ -8,7 +8,7 @@ import random
 import pytest
 
 from tests.chaos.nemesis import Load, kill_executor, kill_router, kill_worker, pause
-from tests.cluster import Cluster
+from tests.cluster import Cluster, wait_until
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(120)]
 
@@ -31,7 +31,9 @@ def test_killed_executors_lose_nothing(cluster: Cluster) -> None:
     load.wait_running()
     for _ in range(ROUNDS):
         pause(rng, 0.05, 0.4)
-        load.faults.append(kill_executor(worker, rng))
+        load.faults.append(
+            wait_until(lambda: kill_executor(cluster, worker, rng), 10.0, "an executor that works is killed")
+        )
     verdict = load.finish(cluster.client())
     assert verdict.is_good, verdict
 
@@ -86,7 +88,7 @@ def test_kills_of_everything_at_once_lose_nothing(cluster: Cluster) -> None:
         elif what < 0.6:
             load.faults.append(kill_worker(workers[victim]))
             workers[victim] = cluster.again(workers[victim])
-        elif workers[victim].executors():
-            load.faults.append(kill_executor(workers[victim], rng))
+        elif (fault := kill_executor(cluster, workers[victim], rng)) is not None:
+            load.faults.append(fault)
     verdict = load.finish(cluster.client())
     assert verdict.is_good, verdict

@@ -18,16 +18,18 @@ def test_a_worker_that_is_told_to_stop_finishes_what_runs_and_gives_back_the_res
     leaving = cluster.worker("leaving", slots=2)
     app = cluster.client()
     own = set(leaving.executors())
-    results = [send(app, "whose", 0.5) for _ in range(8)]
+    results = [send(app, "whose", 0.5) for _ in range(12)]
     wait_until(lambda: len(cluster.runs()) == 2, 5.0, "two run")
     cluster.worker("other", slots=2)
     leaving.terminate()
+    wait_until(lambda: "asked to stop" in leaving.text(), 5.0, "it drains")
+    told = time.monotonic()
     assert leaving.wait(5.0) == 0
     values = [result.get(timeout=10.0) for result in results]
-    ran_there = sum(value in own for value in values)
-    assert 2 <= ran_there <= 4, f"{ran_there} ran on the one that left"
-    runs = Counter(run.id for run in cluster.runs() if run.what == "start")
-    assert set(runs.values()) == {1}, "nothing ran twice"
+    assert own & set(values), "what ran there ended there"
+    starts = [run for run in cluster.runs() if run.what == "start"]
+    assert all(run.at < told + 0.1 for run in starts if run.pid in own), "nothing more was started there"
+    assert set(Counter(run.id for run in starts).values()) == {1}, "nothing ran twice"
     assert app.status()["router"]["counters"]["stale"] == 0
 
 
