@@ -152,18 +152,19 @@ class RouterMachine:
 
     def next_deadline(self) -> float | None:
         """The monotonic second at which ``handle`` must be called even if nothing happens."""
-        deadlines = [self._next_round]
-        if self.limbo_until is not None:
-            deadlines.append(self.limbo_until)
+        if self._purges:
+            return self._now.mono
+        deadline = self._next_round
+        for own in (self.limbo_until, self._ack_at):
+            if own is not None and own < deadline:
+                deadline = own
         due = self.table.next_due()
         if due is not None:
-            deadlines.append(self._now.mono + (due - self._now.wall))
-        if self._ack_at is not None:
-            deadlines.append(self._ack_at)
-        if self._purges:
-            deadlines.append(self._now.mono)
-        deadlines += [w.recall_after for w in self.workers.values() if w.recall_after > self._now.mono]
-        return min(deadlines)
+            deadline = min(deadline, self._now.mono + (due - self._now.wall))
+        for worker in self.workers.values():
+            if self._now.mono < worker.recall_after < deadline:
+                deadline = worker.recall_after
+        return deadline
 
     def restore(
         self,
@@ -617,30 +618,38 @@ class RouterMachine:
             return
         deliveries: dict[Peer, list[TaskRecord]] = {}
         while lanes := [lane for lane in self.table.ready if len(lane) and any(w.credit for w in self.able(lane))]:
-            self._serve(lanes, deliveries)
+            self._serve(*self._next_lane(lanes), deliveries)
         for peer, tasks in deliveries.items():
             self._deliver(self.workers[peer], tasks)
         self._recall(now)
 
-    def _serve(self, lanes: list[Lane], deliveries: dict[Peer, list[TaskRecord]]) -> None:
-        """Give out work from one queue; queues take turns, within a queue priority and then age decide."""
+    def _next_lane(self, lanes: list[Lane]) -> tuple[Lane, int | None, int]:
+        """Whose turn it is: queues take turns, within a queue priority and then age decide.
+
+        With the lane: the order before which its tasks are the oldest, and how many queues want the same credit.
+        """
+        if len(lanes) == 1:
+            return lanes[0], None, 1
         queues = sorted({lane.queue for lane in lanes})
         self._turn += 1
         queue = queues[self._turn % len(queues)]
-        candidates = [lane for lane in lanes if lane.queue == queue]
-        top = max(lane.priority for lane in candidates)
-        heads = sorted(
-            ((head.order, lane) for lane in candidates if lane.priority == top and (head := lane.head())),
-            key=lambda pair: pair[0],
-        )
-        lane = heads[0][1]
-        before = heads[1][0] if len(heads) > 1 else None
+        top = max(lane.priority for lane in lanes if lane.queue == queue)
+        heads = [
+            (head.order, lane)
+            for lane in lanes
+            if lane.queue == queue and lane.priority == top and (head := lane.head())
+        ]
+        heads.sort(key=lambda pair: pair[0])
+        return heads[0][1], heads[1][0] if len(heads) > 1 else None, len(queues)
+
+    def _serve(self, lane: Lane, before: int | None, queues: int, deliveries: dict[Peer, list[TaskRecord]]) -> None:
+        """Give out the lane's oldest tasks, as far as there is credit."""
         workers = [worker for worker in self.able(lane) if worker.credit]
         credit = sum(worker.credit for worker in workers)
-        limit = credit if len(queues) == 1 else max(1, credit // len(queues))
+        limit = credit if queues == 1 else max(1, credit // queues)
         taken = lane.take(min(limit, len(lane)), before)
-        counts = shares(len(taken), workers) if len(workers) > 1 else [len(taken)]
-        for worker, tasks in zip(workers, deal(taken, counts)):
+        hands = [taken] if len(workers) == 1 else deal(taken, shares(len(taken), workers))
+        for worker, tasks in zip(workers, hands):
             if tasks:
                 worker.leases.update((task.id, task) for task in tasks)
                 deliveries.setdefault(worker.peer, []).extend(tasks)

@@ -85,7 +85,6 @@ class RouterTransport:
         A peer that is found to be gone, or whose outbox is full, is in ``lost`` of the next ``receive``. Large
         frames are not copied: they must not change until the peer has acknowledged them.
         """
-        self._poll.check_process()
         check_frames(frames)
         caller = self._callers.get(peer)
         if caller is None:

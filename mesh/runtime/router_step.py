@@ -80,26 +80,28 @@ class RouterStep:
 
     def next_deadline(self) -> float | None:
         """The monotonic second at which ``step`` must be called even if nothing happens."""
-        deadlines = (self.machine.next_deadline(), self._retry_at, self._commit_by)
-        return min((d for d in deadlines if d is not None), default=None)
+        deadline = self.machine.next_deadline()
+        for own in (self._retry_at, self._commit_by):
+            if own is not None and (deadline is None or own < deadline):
+                deadline = own
+        return deadline
 
     def _may_wait(self, now: Now) -> bool:
         """Whether to leave the commit to a later wake-up."""
         delivered, self._delivered = self._delivered, False
-        if self._commit_by is None and delivered and self._only_new_tasks():
-            self._commit_by = now.mono + self.machine.settings.commit_delay_s
-        if self._commit_by is not None and now.mono < self._commit_by and self._only_new_tasks():
-            return True
-        self._commit_by = None
-        return False
-
-    def _only_new_tasks(self) -> bool:
-        return (
-            bool(self._records)
+        if (
+            (delivered or self._commit_by is not None)
+            and self._records
             and not self._questions
             and self._retry_at is None
-            and all(isinstance(record, AppendBatch) for record in self._records)
-        )
+            and all(type(record) is AppendBatch for record in self._records)
+        ):
+            if self._commit_by is None:
+                self._commit_by = now.mono + self.machine.settings.commit_delay_s
+            if now.mono < self._commit_by:
+                return True
+        self._commit_by = None
+        return False
 
     def _sort(self, commands: Sequence[Command]) -> None:
         for command in commands:

@@ -10,7 +10,7 @@ import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from copy import copy
 from pathlib import Path
 
 from mesh.errors import StoreDamaged, StoreError, StoreFull
@@ -169,7 +169,8 @@ class Database:
                 f"{self.path}: {self._broken or self._checkpointer.failed}; what is on disk is uncertain since then: "
                 "restart the router, which reads it anew"
             )
-        counters = replace(self.counters, commits=self.counters.commits + 1)
+        counters = copy(self.counters)
+        counters.commits += 1
         try:
             self.connection.execute("BEGIN IMMEDIATE")
             yield counters
