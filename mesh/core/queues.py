@@ -9,12 +9,16 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator
+from heapq import merge
+from operator import attrgetter
 from typing import TYPE_CHECKING, NamedTuple
 
 from mesh.model import TaskOptions, TaskState
 
 if TYPE_CHECKING:
     from mesh.core.record import TaskRecord
+
+_order = attrgetter("order")
 
 COMPACT_ABOVE = 64  # removed tasks a lane may hold before it is rebuilt
 
@@ -73,8 +77,14 @@ class Lane:
         return taken
 
     def put_back(self, returned: Iterable[TaskRecord]) -> None:
-        """Tasks that were taken and not run go before all others, oldest first."""
-        self.tasks.extendleft(sorted(returned, key=lambda task: -task.order))
+        """Tasks that were taken and not run go where their order puts them: nearly always before all others."""
+        oldest_first = sorted(returned, key=_order)
+        head = self.head()
+        if oldest_first and head is not None and head.order < oldest_first[-1].order:
+            self.tasks = deque(merge(oldest_first, self, key=_order))
+            self._removed = 0
+        else:
+            self.tasks.extendleft(reversed(oldest_first))
 
     def remove_one(self) -> None:
         """One of the tasks is no longer READY; the caller has changed its state."""
