@@ -60,7 +60,7 @@ class LaneRules(RuleBasedStateMachine):
         for task in back:
             task.move(TaskState.READY)
         self.lane.put_back(reversed(back))
-        self.model = back + self.model
+        self.model = sorted(back + self.model, key=lambda task: task.order)
 
     @precondition(lambda self: self.model)
     @rule(data=st.data())
