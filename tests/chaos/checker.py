@@ -101,9 +101,8 @@ def judge(history: History) -> Verdict:
     for task_id, outcome in history.told:
         told[task_id].add(outcome)
     states = dict(history.stored)
-    lost = history.accepted - executed - set(stored)
+    lost = {task_id for task_id in history.accepted - executed if states.get(task_id, "succeeded") == "succeeded"}
     if not history.failures_expected:
-        lost |= {task_id for task_id in history.accepted - executed if states.get(task_id) == "succeeded"}
         lost |= {task_id for task_id in history.accepted if states.get(task_id, "succeeded") != "succeeded"}
     repeats = sum(len(runs) - 1 for runs in by_id.values())
     unexplained = [later for runs in by_id.values() for later in _unexplained(runs, history.faults)]

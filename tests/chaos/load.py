@@ -1,4 +1,4 @@
-"""A client process under test: ``python -m tests.chaos.load LOG STOP``; it submits until the file STOP appears.
+"""A client process under test: ``python -m tests.chaos.load LOG STOP SEED DELIVERY``; it submits until STOP is there.
 
 It logs every id it submitted, which were confirmed, and each outcome it was told.
 """
@@ -29,7 +29,8 @@ class Log:
         os.write(self._fd, f"outcome {result.id} {state}\n".encode())
 
 
-def main(log_path: str, stop: str, seed: str) -> None:
+def main(log_path: str, stop: str, seed: str, delivery: str) -> None:
+    app.conf.update(task_acks_late=delivery == "at-least-once")
     rng = random.Random(seed)
     log = Log(log_path)
     waiting: list[Any] = []

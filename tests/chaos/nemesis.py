@@ -20,8 +20,9 @@ DRAIN_S = 40.0
 class Load:
     """Client processes that submit and wait for results until told to stop."""
 
-    def __init__(self, cluster: Cluster, clients: int, seed: int) -> None:
+    def __init__(self, cluster: Cluster, clients: int, seed: int, *, at_most_once: bool = False) -> None:
         self._cluster = cluster
+        self._at_most_once = at_most_once
         self._stop = cluster.place / "stop"
         self._logs = [cluster.place / f"client{number}.events" for number in range(clients)]
         self._processes = [self._start(number, log, seed) for number, log in enumerate(self._logs)]
@@ -30,6 +31,7 @@ class Load:
     def _start(self, number: int, log: Path, seed: int) -> subprocess.Popen[bytes]:
         output = (self._cluster.place / f"client{number}.log").open("wb")
         command = [sys.executable, "-m", "tests.chaos.load", str(log), str(self._stop), f"{seed}-{number}"]
+        command.append("at-most-once" if self._at_most_once else "at-least-once")
         environ = self._cluster.environ | {"MESH_SUBMIT_TIMEOUT_S": "60"}
         return subprocess.Popen(command, cwd=REPOSITORY, env=environ, stdout=output, stderr=output)
 
@@ -46,7 +48,7 @@ class Load:
             wait_until(lambda: self._cluster.tasks_left(watcher) == 0, DRAIN_S, "all tasks are finished")
         finally:
             self.kill()
-        history = History(faults=self.faults)
+        history = History(faults=self.faults, failures_expected=self._at_most_once)
         for log in self._logs:
             read_clients(log.read_text().splitlines(), history)
         history.executions = read_runs(self._cluster.run_log.read_text().splitlines())

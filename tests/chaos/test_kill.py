@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+from collections import Counter
 
 import pytest
 
@@ -92,3 +93,49 @@ def test_kills_of_everything_at_once_lose_nothing(cluster: Cluster) -> None:
             load.faults.append(fault)
     verdict = load.finish(cluster.client())
     assert verdict.is_good, verdict
+
+
+def test_tasks_that_are_delivered_at_most_once_never_run_twice_whatever_is_killed(cluster: Cluster) -> None:
+    seed = new_seed()
+    rng = random.Random(seed)
+    router = cluster.router(grace_s=1.0)
+    workers = [cluster.worker("w1", slots=2), cluster.worker("w2")]
+    load = Load(cluster, 2, seed, at_most_once=True)
+    load.wait_running()
+    for _ in range(ROUNDS):
+        pause(rng, 0.0, 0.4)
+        what, victim = rng.random(), rng.randrange(2)
+        if what < 0.3:
+            load.faults.append(kill_router(router))
+            router = cluster.again(router)
+        elif what < 0.6:
+            load.faults.append(kill_worker(workers[victim]))
+            workers[victim] = cluster.again(workers[victim])
+        elif (fault := kill_executor(cluster, workers[victim], rng)) is not None:
+            load.faults.append(fault)
+    verdict = load.finish(cluster.client())
+    assert verdict.is_good, verdict
+    assert verdict.duplicates == 0
+    states = Counter(state for _, state in cluster.outcomes())
+    print(states)
+    assert set(states) <= {"succeeded", "failed"}
+
+
+def test_what_a_killed_client_had_confirmed_is_run_once(cluster: Cluster) -> None:
+    seed = new_seed()
+    rng = random.Random(seed)
+    cluster.router()
+    cluster.worker("w1", slots=2)
+    watcher = cluster.client()
+    for number in range(5):
+        script = cluster.script(f"while True: print(work.delay({number}).id, flush=True) or app.flush()")
+        assert script.stdout is not None
+        confirmed = [script.stdout.readline().strip() for _ in range(rng.randint(2, 200))]
+        script.kill()
+        confirmed.extend(script.communicate()[0].split("\n")[:-1])
+        confirmed.pop()  # it may have been killed before its flush
+        for task_id in confirmed:
+            assert watcher.AsyncResult(task_id).get(timeout=10.0) == number
+    wait_until(lambda: cluster.tasks_left(watcher) == 0, 10.0, "nothing is left")
+    wait_until(lambda: watcher.status()["router"]["clients"] == 1, 5.0, "dead clients are forgotten")
+    assert max(Counter(run.id for run in cluster.runs() if run.what == "start").values()) == 1
