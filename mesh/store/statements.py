@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from typing import Any
 
 _WIDTHS = (256, 32, 4, 1)
@@ -18,13 +19,17 @@ def insert(connection: sqlite3.Connection, table: str, columns: str, values: Seq
     ``conflict`` is what SQLite shall do about a row whose key is there already: an ``OR ...`` of its INSERT.
     """
     count = columns.count(",") + 1
-    row = f"({', '.join('?' * count)})"
-    head = f"INSERT {conflict} INTO {table} ({columns}) VALUES "
     inserted = 0
     for start, width in _chunks(len(values) // count):
         part = values[start * count : (start + width) * count]
-        inserted += connection.execute(head + ", ".join([row] * width), part).rowcount
+        inserted += connection.execute(_insert_text(table, columns, width, conflict), part).rowcount
     return inserted
+
+
+@lru_cache(maxsize=256)
+def _insert_text(table: str, columns: str, width: int, conflict: str) -> str:
+    row = f"({', '.join('?' * (columns.count(',') + 1))})"
+    return f"INSERT {conflict} INTO {table} ({columns}) VALUES {', '.join([row] * width)}"
 
 
 def delete(connection: sqlite3.Connection, table: str, key: str, values: Sequence[Any]) -> int:
