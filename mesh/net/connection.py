@@ -45,11 +45,12 @@ class Connection:
         self._server = key.role(Role.ROUTER).public if key else None
         self._counters = counters
         self._silent = False  # it was told that nobody listens there
+        self._quiet = False  # it had nothing to receive when it was asked, and was not used since
         self.open()
 
     def open(self) -> None:
         """Begin to connect; libzmq goes on trying by itself while nobody listens."""
-        self.up, self.reopen_at = False, None
+        self.up, self.reopen_at, self._quiet = False, None, False
         self._socket = dealer_socket(self._context, self._own, self._server)
         self._monitor = Monitor(self._socket, _EVENTS)
         self.fd: int = self._socket.FD
@@ -66,12 +67,17 @@ class Connection:
         return len(self._outbox) > 0
 
     def is_busy(self) -> bool:
+        """Whether there is something to receive. Afterwards its descriptor tells all news: see mesh.net.poll."""
+        return not self._quiet and self.look()
+
+    def look(self) -> bool:
         """Send what waited, if there is room; whether there is something to receive."""
         events = events_of(self._socket)
         while self._outbox and events & POLLOUT:
             self._counters.sent += self._outbox.flush(self._write)
             events = events_of(self._socket)
-        return bool(events & POLLIN)
+        self._quiet = not events & POLLIN
+        return not self._quiet
 
     def send(self, frames: Sequence[Buffer]) -> bool:
         """Send or keep for later; False where the outbox is full."""
@@ -95,6 +101,7 @@ class Connection:
     def drain(self, arrivals: Arrivals) -> None:
         """Take messages until there are none or it is somebody else's turn."""
         receive, messages = self._socket.recv, arrivals.messages
+        self._quiet = False
         count = size = 0
         while count < MESSAGES_PER_WAKE_MAX and size < BYTES_PER_WAKE_MAX:
             try:
@@ -113,6 +120,9 @@ class Connection:
                 continue
             size += size_of(frames)
             messages.append((self.peer, frames, None))
+            # On an idle mesh messages come one by one: asking for a second costs a third of failing to receive it.
+            if count == 1 and not self.look():
+                break
         self._counters.received += count
 
     def observe(self, arrivals: Arrivals) -> None:
@@ -144,6 +154,7 @@ class Connection:
             self._counters.lost += 1
 
     def _write(self, frames: Sequence[Buffer]) -> bool:
+        self._quiet = False
         try:
             write_frames(self._socket, frames)
         except zmq.Again:

@@ -89,16 +89,18 @@ class DealerTransport:
             arrivals.problems.append(problem)
             connection.lose(arrivals)
         self._full = []
-        self._reopen()
+        patience = self._reopen(timeout_s)
         # The last use of the sockets before the wait: see mesh.net.poll.
         busy = [connection for connection in self._connections.values() if connection.is_busy()]
-        patience = 0.0 if busy or arrivals.lost else self._patience(timeout_s)
+        if busy or arrivals.lost:
+            patience = 0.0
         fired = self._poll.wait(patience, arrivals.readable, arrivals.writable)
-        for connection in self._connections.values():
-            if connection in busy or connection.fd in fired:
-                connection.drain(arrivals)
-            if connection.monitor_fd in fired:
-                connection.observe(arrivals)
+        if busy or fired:
+            for connection in self._connections.values():
+                if connection.fd in fired or connection in busy:
+                    connection.drain(arrivals)
+                if connection.monitor_fd in fired:
+                    connection.observe(arrivals)
         return arrivals
 
     def is_connected(self, peer: Peer) -> bool:
@@ -134,23 +136,24 @@ class DealerTransport:
     def _has_unsent(self) -> bool:
         unsent = False
         for connection in self._connections.values():
-            connection.is_busy()
+            connection.look()
             unsent |= connection.up and connection.has_unsent
         return unsent
 
-    def _patience(self, timeout_s: float | None) -> float | None:
-        waits = [] if timeout_s is None else [timeout_s]
-        now = time.monotonic()
-        waits += [max(0.0, c.reopen_at - now) for c in self._connections.values() if c.reopen_at is not None]
-        return min(waits, default=None)
-
-    def _reopen(self) -> None:
+    def _reopen(self, timeout_s: float | None) -> float | None:
+        """Open anew what is due; how long to wait then: ``timeout_s`` at the most, or until the next one is due."""
         for connection in self._connections.values():
-            if connection.reopen_at is not None and connection.reopen_at <= time.monotonic():
+            if connection.reopen_at is None:
+                continue
+            pause = connection.reopen_at - time.monotonic()
+            if pause <= 0.0:
                 self._detach(connection)
                 connection.close()
                 connection.open()
                 self._attach(connection)
+            elif timeout_s is None or pause < timeout_s:
+                timeout_s = pause
+        return timeout_s
 
     def _attach(self, connection: Connection) -> None:
         self._poll.add(connection.fd)
