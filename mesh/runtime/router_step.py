@@ -24,6 +24,7 @@ from mesh.core.commands import (
     RECORDS,
     AppendBatch,
     Command,
+    DropBatches,
     DropPeer,
     LookUpFunction,
     LookUpOutcomes,
@@ -152,21 +153,23 @@ class RouterStep:
         return True
 
     def _commit_without_new_tasks(self) -> None:
-        new = [record for record in self._records if isinstance(record, AppendBatch)]
-        rest = [record for record in self._records if not isinstance(record, AppendBatch)]
+        new, rest = _parted(self._records)
         if not new or not rest:
             return
         try:
             self.store.commit(rest)
         except StoreFull:
             return
-        self._records = list(new)
-        waiting: list[Command] = []
-        told: list[Command] = []
-        for command in self._later:
-            (waiting if _accepts(command) else told).append(command)
-        self._later = waiting
-        self._tell(told)
+        self._records = new
+        later, self._later = self._later, []
+        for command in later:
+            if isinstance(command, Send) and isinstance(command.message, Accepted):
+                self._later.append(command)
+            elif isinstance(command, Send) and isinstance(command.message, Outcomes) and command.message.accepted:
+                self._later.append(Send(command.peer, Accepted(command.message.accepted), after_commit=True))
+                self._send(command.peer, Outcomes(command.message.outcomes))
+            else:
+                self._tell([command])
 
     def look_at_room(self, free_bytes: int | None, least: int, now: Now) -> None:
         """Accept nothing while less than ``least`` bytes of disk are free."""
@@ -199,9 +202,15 @@ class RouterStep:
         return answers
 
 
-def _accepts(command: Command) -> bool:
-    """Whether it tells a client that a batch is accepted."""
-    if not isinstance(command, Send):
-        return False
-    message = command.message
-    return isinstance(message, Accepted) or (isinstance(message, Outcomes) and bool(message.accepted))
+def _parted(records: Sequence[Record]) -> tuple[list[Record], list[Record]]:
+    """New tasks, and what may be durable before they are. A batch that waits is not dropped before it is there."""
+    new: list[Record] = [record for record in records if isinstance(record, AppendBatch)]
+    waiting = {record.seq for record in records if isinstance(record, AppendBatch)}
+    rest: list[Record] = []
+    for record in records:
+        if isinstance(record, DropBatches):
+            new += [DropBatches(both)] if (both := [seq for seq in record.seqs if seq in waiting]) else []
+            rest += [DropBatches(here)] if (here := [seq for seq in record.seqs if seq not in waiting]) else []
+        elif not isinstance(record, AppendBatch):
+            rest.append(record)
+    return new, rest

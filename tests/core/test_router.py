@@ -19,6 +19,7 @@ from mesh.core.commands import (
     Send,
 )
 from mesh.core.events import FunctionLookedUp, OutcomesLookedUp, PeerLost, StoreFilled, StoreFreed
+from mesh.core.router import ACK_PAUSE_S
 from mesh.messages import (
     Accepted,
     Bye,
@@ -146,8 +147,7 @@ def test_a_resent_batch_that_is_finished_is_answered_with_its_outcome() -> None:
     assert mesh.hear(C1, again) == [LookUpOutcomes(C1, ["a"], again, None)]
     done = outcome("a")
     assert mesh.do(OutcomesLookedUp(C1, ["a"], [done], again, None)) == [
-        Send(C1, Accepted([1]), after_commit=True),
-        Send(C1, Outcomes([done]), after_commit=True),
+        Send(C1, Outcomes([done], [1]), after_commit=True),
     ]
 
 
@@ -318,10 +318,26 @@ def test_a_success_is_recorded_and_then_told_and_acknowledged() -> None:
     assert mesh.hear(W1, Settled(3, [word]), wait=1.0) == [
         RecordOutcomes([done], []),
         DropBatches([1]),
-        Send(W1, SettledAck([3]), after_commit=True),
         Send(C1, Outcomes([done]), after_commit=True),
     ]
     assert not mesh.machine.table.tasks
+    assert mesh.machine.next_deadline() == pytest.approx(MONO + 1.0 + ACK_PAUSE_S)
+    assert mesh.do(wait=ACK_PAUSE_S) == [Send(W1, SettledAck([3]), after_commit=True)]
+
+
+def test_settlements_of_a_while_are_acknowledged_together() -> None:
+    mesh = router(window=2)
+    mesh.hear(C1, submit("a", "b"))
+    mesh.hear(W1, Settled(1, [settlement("a")]))
+    assert sent(mesh.hear(W1, Settled(2, [settlement("b")]), wait=ACK_PAUSE_S / 2), W1) == []
+    assert sent(mesh.do(wait=ACK_PAUSE_S / 2)) == [SettledAck([1, 2])]
+
+
+def test_a_batch_that_ends_in_the_wake_up_it_came_in_is_accepted_with_its_outcome() -> None:
+    mesh = router(window=1)
+    mesh.hear(C1, submit("a"))
+    commands = mesh.do(got(C1, submit("b", batch=2)), got(W1, Settled(1, [settlement("a")])))
+    assert sent(commands, C1) == [Outcomes([outcome("a")], [2])]
 
 
 def test_a_failure_is_final() -> None:
@@ -338,7 +354,6 @@ def test_a_result_that_is_ignored_is_recorded_without_it_and_told_to_nobody() ->
     assert mesh.hear(W1, Settled(1, [settlement("a", payload=b"42")])) == [
         RecordOutcomes([outcome("a")], []),
         DropBatches([1]),
-        Send(W1, SettledAck([1]), after_commit=True),
     ]
 
 
@@ -347,10 +362,8 @@ def test_a_retry_waits_for_its_time_and_brings_its_new_arguments() -> None:
     mesh.hear(C1, submit("a"))
     again = Retrying(WALL + 5, b"new")
     commands = mesh.hear(W1, Settled(1, [settlement("a", ending=Ending.RETRY, retry=again)]))
-    assert commands == [
-        SaveMarks([TaskMark("a", 1, 1, 1, 0, WALL + 5, b"new")]),
-        Send(W1, SettledAck([1]), after_commit=True),
-    ]
+    assert commands == [SaveMarks([TaskMark("a", 1, 1, 1, 0, WALL + 5, b"new")])]
+    mesh.do(wait=ACK_PAUSE_S)
     assert mesh.machine.next_deadline() == pytest.approx(MONO + 5)
     assert mesh.do(wait=4.9) == []
     [message] = sent(mesh.do(wait=0.2), W1)
@@ -380,14 +393,15 @@ def test_an_at_most_once_task_whose_executor_dies_fails_and_never_runs_again() -
     [message] = sent(commands, C1)
     assert isinstance(message, Outcomes)
     assert message.outcomes[0].state is TaskState.FAILED
-    assert sent(commands, W1) == [SettledAck([1])]
+    assert sent(commands, W1) == []
 
 
 def test_a_settlement_that_comes_twice_is_acknowledged_twice_and_counts_once() -> None:
     mesh = router(window=1)
     mesh.hear(C1, submit("a"))
-    mesh.hear(W1, Settled(1, [settlement("a")]))
-    assert mesh.hear(W1, Settled(1, [settlement("a")])) == [Send(W1, SettledAck([1]), after_commit=True)]
+    for _ in range(2):
+        mesh.hear(W1, Settled(1, [settlement("a")]))
+        assert mesh.do(wait=ACK_PAUSE_S) == [Send(W1, SettledAck([1]), after_commit=True)]
     assert mesh.machine.counters["stale"] == 1
 
 
@@ -398,11 +412,15 @@ def test_the_failure_of_a_stale_attempt_is_ignored_and_its_success_is_the_first(
     mesh.hear(W2, hello_worker("w2"))
     mesh.hear(W1, hello_worker("worker", window=0))
     failed = settlement("a", 1, Ending.FAILED, error=ErrorInfo("E", "late"))
-    assert mesh.hear(W1, Settled(1, [failed])) == [Send(W1, SettledAck([1]), after_commit=True)]
+    assert mesh.hear(W1, Settled(1, [failed])) == []
     commands = mesh.hear(W1, Settled(2, [settlement("a")]))
     assert sent(commands, W2) == [Drop([("a", 2)])]
     assert sent(commands, C1) == [Outcomes([outcome("a", attempts=2)])]
-    assert sent(mesh.hear(W2, Settled(1, [settlement("a", 2)]))) == [SettledAck([1])]
+    assert mesh.hear(W2, Settled(1, [settlement("a", 2)])) == []
+    assert mesh.do(wait=ACK_PAUSE_S) == [
+        Send(W1, SettledAck([1, 2]), after_commit=True),
+        Send(W2, SettledAck([1]), after_commit=True),
+    ]
 
 
 def test_a_drained_workers_deliveries_go_elsewhere_and_it_gets_no_more() -> None:

@@ -1,0 +1,273 @@
+"""One wake-up of a router: persist, then tell."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from mesh.core.commands import AppendBatch, Record
+from mesh.core.events import Event, PeerLost
+from mesh.core.router import ACK_PAUSE_S, RouterMachine
+from mesh.errors import StoreError, StoreFull
+from mesh.messages import (
+    Accepted,
+    Credit,
+    Function,
+    GetFunction,
+    Message,
+    PutFunction,
+    Rejected,
+    Settled,
+    Submit,
+    Watch,
+)
+from mesh.model import FunctionCode, Peer, TaskOptions, TaskState
+from mesh.runtime.router_step import RETRY_S, RouterStep
+from mesh.settings import Settings
+from mesh.store.memory import MemoryStore
+from tests.core.make import C1, C2, W1, at, got, hello_client, hello_worker, settlement, submit
+
+encode = msgspec.msgpack.Encoder().encode
+decode = msgspec.msgpack.Decoder(Submit).decode
+
+
+class Process:
+    """A step with its machine and store; ``log`` is what was done, in order: commits, and messages by their verb."""
+
+    def __init__(self, *, commit_delay_s: float = 0.0, store: MemoryStore | None = None) -> None:
+        self.log: list[Any] = []
+        self.messages: list[tuple[Peer, Message]] = []
+        self.room = "all"  # or "outcomes" (no new tasks), or "none"
+        self.seconds = 0.0
+        self.store = store or MemoryStore()
+        commit = self.store.commit
+
+        def commit_noted(records: list[Record]) -> None:
+            new = any(isinstance(record, AppendBatch) for record in records)
+            if self.room == "none" or (self.room == "outcomes" and new):
+                raise StoreFull("no room")
+            commit(records)
+            self.log.append("commit")
+
+        self.store.commit = commit_noted  # type: ignore[method-assign, assignment]
+        found = self.store.recover()
+        settings = Settings(heartbeat_s=1e3, commit_delay_s=commit_delay_s)
+        self.machine = RouterMachine("r", "router", settings, boot=found.boot, next_seq=found.next_seq)
+        batches = [(b.seq, b.accepted_at, decode(b.raw), b.settled) for b in found.batches]
+        self.machine.restore(batches, found.marks, found.nodes, at(0))
+        self.step = RouterStep(self.machine, self.store, encode_submit=encode, send=self._send, drop=self._drop)
+
+    def _send(self, peer: Peer, message: Message) -> None:
+        self.log.append(type(message).__name__)
+        self.messages.append((peer, message))
+
+    def _drop(self, peer: Peer) -> None:
+        self.log.append(f"drop {peer.decode()}")
+
+    def do(self, *events: Event, wait: float = 0.0) -> list[Any]:
+        self.seconds += wait
+        self.log.clear()
+        self.step.step(events, at(self.seconds))
+        self.machine.check()
+        return list(self.log)
+
+    def hear(self, peer: Peer, *messages: Message, wait: float = 0.0) -> list[Any]:
+        return self.do(*(got(peer, message) for message in messages), wait=wait)
+
+
+def process(window: int = 5, **options: Any) -> Process:
+    one = Process(**options)
+    one.hear(C1, hello_client())
+    one.hear(W1, hello_worker(window=window))
+    return one
+
+
+def test_a_delivery_leaves_before_the_commit_and_the_acceptance_after_it() -> None:
+    assert process().hear(C1, submit("a")) == ["Deliver", "commit", "Accepted"]
+
+
+def test_outcomes_and_acknowledgements_leave_after_the_commit() -> None:
+    one = process()
+    one.hear(C1, submit("a"))
+    assert one.hear(W1, Settled(1, [settlement("a")])) == ["commit", "Outcomes"]
+    assert one.do(wait=ACK_PAUSE_S) == ["SettledAck"]
+
+
+def test_an_acknowledgement_waits_for_the_commit_it_is_about() -> None:
+    one = process()
+    one.hear(C1, submit("a"))
+    one.room = "none"
+    one.hear(W1, Settled(1, [settlement("a")]))
+    assert one.do(wait=ACK_PAUSE_S) == []
+    one.room = "all"
+    assert one.do(wait=RETRY_S) == ["commit", "Outcomes", "SettledAck"]
+
+
+def test_an_at_most_once_delivery_leaves_after_the_commit() -> None:
+    one = process()
+    options = TaskOptions("work", at_most_once=True)
+    assert one.hear(C1, submit("a", options=options)) == ["commit", "Accepted", "Deliver"]
+
+
+def test_a_wake_up_with_many_messages_is_one_commit() -> None:
+    one = process()
+    log = one.hear(C1, *(submit(f"t{i}", batch=i) for i in range(20)))
+    assert log.count("commit") == 1
+    assert log[-1] == "Accepted"
+
+
+def test_a_wake_up_that_changes_nothing_writes_nothing() -> None:
+    assert "commit" not in process().hear(W1, Settled(1, [settlement("unknown")]))
+
+
+def test_new_tasks_that_were_just_delivered_share_the_commit_of_their_outcome() -> None:
+    one = process(commit_delay_s=0.001)
+    assert one.hear(C1, submit("a")) == ["Deliver"]
+    assert one.step.next_deadline() == pytest.approx(1000.001)
+    log = one.hear(W1, Settled(1, [settlement("a")]), wait=0.0005)
+    assert log == ["commit", "Accepted", "Outcomes"]
+
+
+def test_new_tasks_wait_for_an_outcome_no_longer_than_the_setting() -> None:
+    one = process(commit_delay_s=0.001)
+    one.hear(C1, submit("a"))
+    assert one.hear(C1, submit("b", batch=2), wait=0.0005) == ["Deliver"]
+    assert one.do(wait=0.0006) == ["commit", "Accepted", "Accepted"]
+
+
+def test_new_tasks_that_nobody_can_run_yet_are_committed_at_once() -> None:
+    assert process(window=0, commit_delay_s=0.001).hear(C1, submit("a")) == ["commit", "Accepted"]
+
+
+def test_a_question_is_answered_from_what_was_committed_in_the_same_wake_up() -> None:
+    one = process()
+    one.hear(C1, submit("a"))
+    one.hear(C2, hello_client("c2"))
+    log = one.do(got(W1, Settled(1, [settlement("a")])), got(C2, Watch(["a"])))
+    assert log == ["commit", "Outcomes", "Outcomes"]
+    code = FunctionCode("digest", "3.11", b"code")
+    one.do(got(C1, PutFunction(code)), got(W1, GetFunction("digest")))
+    assert one.messages[-1] == (W1, Function("digest", code))
+
+
+def test_a_session_is_dropped_after_what_was_said_in_it() -> None:
+    one = process()
+    one.hear(C1, submit("a"))
+    log = one.hear(Peer(b"stranger"), submit("b"))
+    assert log == ["SayHello", "drop stranger"]
+
+
+# a full store
+
+
+def test_while_the_store_is_full_nobody_is_told_anything_that_is_not_durable() -> None:
+    one = process()
+    one.room = "none"
+    assert one.hear(C1, submit("a")) == ["Deliver"]
+    assert one.hear(W1, Settled(1, [settlement("a")]), wait=0.1) == []
+    assert one.store.outcomes(["a"]) == []
+
+
+def test_what_was_held_back_is_told_once_there_is_room() -> None:
+    one = process()
+    one.room = "none"
+    one.hear(C1, submit("a"))
+    one.hear(W1, Settled(1, [settlement("a")]), wait=0.1)
+    one.room = "all"
+    assert one.do(wait=0.1) == [], "it is not tried again at each wake-up"
+    assert one.step.next_deadline() == pytest.approx(1000.0 + RETRY_S)
+    assert one.do(wait=RETRY_S) == ["commit", "Accepted", "Outcomes", "SettledAck"]
+
+
+def test_while_the_store_is_full_new_tasks_are_overloaded_and_none_starts() -> None:
+    one = process(window=1)
+    one.hear(C1, submit("a", "b", "c"))
+    one.room = "none"
+    assert one.hear(W1, Settled(1, [settlement("a")])) == ["Deliver"], "that there is no room shows at the commit"
+    assert one.hear(W1, Credit(5)) == []
+    assert one.hear(C1, submit("d", batch=2)) == ["Rejected"]
+    message = one.messages[-1][1]
+    assert isinstance(message, Rejected)
+    assert message.code == "overloaded"
+    assert message.reason.startswith("the store is full: no room")
+    one.room = "all"
+    assert sorted(one.do(wait=RETRY_S)) == ["Deliver", "Outcomes", "SettledAck", "commit"]
+
+
+def test_work_goes_on_in_the_wake_up_that_finds_room() -> None:
+    one = process(window=0)
+    one.hear(C1, submit("a"))
+    one.room = "none"
+    one.hear(C1, submit("b", batch=2))
+    one.hear(W1, hello_worker(window=5))
+    one.room = "all"
+    log = one.do(wait=RETRY_S)
+    assert "Deliver" in log
+    assert log.count("Accepted") == 1
+
+
+def test_outcomes_are_committed_alone_where_new_tasks_do_not_fit() -> None:
+    one = process()
+    one.hear(C1, submit("a"))
+    one.room = "outcomes"
+    log = one.do(got(C1, submit("b", batch=2)), got(W1, Settled(1, [settlement("a")])))
+    assert log == ["Deliver", "commit", "Outcomes"]
+    assert [o.state for o in one.store.outcomes(["a"])] == [TaskState.SUCCEEDED]
+    one.room = "all"
+    assert "Accepted" in one.do(wait=RETRY_S)
+
+
+@pytest.mark.parametrize("restart", [False, True])
+def test_a_task_that_ends_before_its_batch_fits_leaves_no_batch_behind(restart: bool) -> None:
+    one = process()
+    one.room = "outcomes"
+    one.hear(C1, submit("a"))
+    one.hear(W1, Settled(1, [settlement("a")]), wait=RETRY_S)
+    one.room = "all"
+    one.do(wait=RETRY_S)
+    assert one.store.usage().batches == 0
+    if restart:
+        assert not Process(store=one.store).machine.table.tasks
+
+
+def test_an_error_of_the_store_that_waiting_does_not_mend_ends_the_router() -> None:
+    one = process()
+
+    def broken(records: list[Record]) -> None:
+        raise StoreError("the disk is gone")
+
+    one.store.commit = broken  # type: ignore[method-assign, assignment]
+    with pytest.raises(StoreError, match="the disk is gone"):
+        one.hear(C1, submit("a"))
+    assert Accepted not in {type(message) for _, message in one.messages}
+
+
+def test_little_room_is_said_once_and_taken_back_once() -> None:
+    one = process()
+    one.step.look_at_room(10, 100, at(0))
+    assert one.machine.full == "10 bytes of disk are free, fewer than free_bytes_min = 100"
+    assert not one.machine.halted
+    one.step.look_at_room(1_000, 100, at(0))
+    assert one.machine.full is None
+
+
+def test_a_router_that_crashed_before_the_commit_has_promised_nothing() -> None:
+    one = process()
+    one.room = "none"
+    one.hear(C1, submit("a"))
+    after = Process(store=one.store)
+    assert not after.machine.table.tasks
+    assert not any(isinstance(message, Accepted) for _, message in one.messages)
+
+
+def test_a_router_that_crashed_after_the_commit_has_the_tasks_and_the_outcomes() -> None:
+    one = process()
+    one.hear(C1, submit("a", "b"))
+    one.hear(W1, Settled(1, [settlement("a")]))
+    after = Process(store=one.store)
+    assert set(after.machine.table.tasks) == {"b"}
+    log = after.do(PeerLost(W1), wait=6.0)
+    assert log == ["commit"]
+    assert after.hear(W1, hello_worker("new", window=5)) == ["Welcome", "Deliver", "commit"]
