@@ -121,6 +121,7 @@ class Cluster:
             self.environ.pop(name, None)
         self.nodes: list[Node] = []
         self.clients: list[Mesh] = []
+        self.programs: list[subprocess.Popen[Any]] = []
 
     # nodes
 
@@ -184,7 +185,7 @@ class Cluster:
         """Run a program that may use ``app`` and the tasks of ``tests.cluster_tasks``."""
         environ = self.environ | {f"MESH_{key.upper()}": str(value) for key, value in settings.items()}
         program = f"from tests.cluster_tasks import *\n{code}"
-        return subprocess.Popen(
+        script = subprocess.Popen(
             [sys.executable, "-c", program],
             cwd=REPOSITORY,
             env=environ,
@@ -192,6 +193,8 @@ class Cluster:
             stderr=subprocess.STDOUT,
             text=True,
         )
+        self.programs.append(script)
+        return script
 
     # what happened
 
@@ -214,6 +217,9 @@ class Cluster:
             return -1
 
     def close(self) -> None:
+        for program in self.programs:
+            program.kill()
+            program.wait()
         for node in self.nodes:
             if node.is_running:
                 node.go_on()

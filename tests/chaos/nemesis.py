@@ -29,11 +29,13 @@ class Load:
         self.faults: list[Fault] = []
 
     def _start(self, number: int, log: Path, seed: int) -> subprocess.Popen[bytes]:
-        output = (self._cluster.place / f"client{number}.log").open("wb")
         command = [sys.executable, "-m", "tests.chaos.load", str(log), str(self._stop), f"{seed}-{number}"]
         command.append("at-most-once" if self._at_most_once else "at-least-once")
         environ = self._cluster.environ | {"MESH_SUBMIT_TIMEOUT_S": "60"}
-        return subprocess.Popen(command, cwd=REPOSITORY, env=environ, stdout=output, stderr=output)
+        with (self._cluster.place / f"client{number}.log").open("wb") as output:
+            process = subprocess.Popen(command, cwd=REPOSITORY, env=environ, stdout=output, stderr=output)
+        self._cluster.programs.append(process)
+        return process
 
     def wait_running(self) -> None:
         """Until every client was told some outcome or confirmation."""
@@ -42,12 +44,9 @@ class Load:
     def finish(self, watcher: Mesh) -> Verdict:
         """Stop submitting, wait until nothing is left, and judge."""
         self._stop.touch()
-        try:
-            for process in self._processes:
-                assert process.wait(DRAIN_S) == 0, "a client failed"
-            wait_until(lambda: self._cluster.tasks_left(watcher) == 0, DRAIN_S, "all tasks are finished")
-        finally:
-            self.kill()
+        for process in self._processes:
+            assert process.wait(DRAIN_S) == 0, "a client failed"
+        wait_until(lambda: self._cluster.tasks_left(watcher) == 0, DRAIN_S, "all tasks are finished")
         history = History(faults=self.faults, failures_expected=self._at_most_once)
         for log in self._logs:
             read_clients(log.read_text().splitlines(), history)
@@ -60,11 +59,6 @@ class Load:
             print(*sorted([*story, *self.faults], key=_time), sep="\n")
         assert len(history.accepted) > 500, "there was no load"
         return verdict
-
-    def kill(self) -> None:
-        for process in self._processes:
-            process.kill()
-            process.wait()
 
 
 def pause(rng: random.Random, least: float, most: float) -> None:
