@@ -1,9 +1,9 @@
 """The loop of an executor process: takes chunks of tasks from its agent, runs them, says how they ended.
 
-Two threads. The main thread runs tasks, because users' code may need it (signals), and sends what is finished when
-a chunk ends. The courier reads the socket, answers a Reclaim at once, and sends what is finished while the main
-thread is busy with a long task. A deque of what is pending lies between them: both take from it, each delivery is
-taken once.
+Two threads. The main thread reads the socket, runs the tasks that came, because users' code may need it (signals),
+and sends what is finished when a chunk ends. The courier stands in for it while a task takes long: it answers a
+Reclaim, and sends what is finished. Short chunks never meet it, so they cost no switch of threads. A deque of what
+is pending lies between the two: both take from it, each delivery is taken once.
 """
 
 from __future__ import annotations
@@ -15,8 +15,7 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from queue import SimpleQueue
-from time import monotonic
+from time import monotonic, sleep
 
 from mesh.model import Blob, Delivery, Settlement, TaskOptions
 from mesh.runtime.execute import Runner
@@ -41,6 +40,9 @@ from mesh.wire.parts import Buffer
 FLUSH_S = 0.005
 """What is finished waits no longer than this for a task that is not."""
 
+WATCH_S = 0.1
+"""How often the courier looks whether there is a new chunk, while nothing waits for the task that runs."""
+
 log = logging.getLogger("mesh.executor")
 
 
@@ -55,21 +57,40 @@ class Executor:
         self._settled: deque[Settlement] = deque()
         self._results: dict[str, Sequence[Buffer]] = {}  # the parts of large results not yet sent, by blob key
         self._sending = threading.Lock()
-        self._wake: SimpleQueue[bool] = SimpleQueue()  # True: there is a chunk; False: stop
+        self._reader = FrameReader(connection)
+        self._reading = threading.Lock()  # the main thread has it whenever it does not run tasks
+        self._busy = threading.Event()  # the main thread runs tasks
+        self._stopped = False
         self._flushed_at = 0.0
 
     def run(self) -> None:
         """Run tasks in this thread until the agent says Stop."""
         self._send(Ready(self._runner.names))
-        threading.Thread(target=self._carry, name="mesh-courier", daemon=True).start()
-        while self._wake.get():
-            self._run_pending()
+        courier = threading.Thread(target=self._guarded, args=(self._carry,), name="mesh-courier", daemon=True)
+        courier.start()
+        self._guarded(self._serve)
+        self._busy.set()  # should this process not end, the courier still notices that the agent is gone
+
+    def _guarded(self, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except Exception:
+            log.critical("the executor failed; its agent will start another one", exc_info=True)
+            self._on_agent_gone()
 
     # the main thread
+
+    def _serve(self) -> None:
+        while not self._stopped:
+            with self._reading:
+                if not self._pending and not self._stopped:  # else the courier has read meanwhile
+                    self._read(wait=True)
+            self._run_pending()
 
     def _run_pending(self) -> None:
         pending, settled, run = self._pending, self._settled, self._runner.run
         self._flushed_at = monotonic()
+        self._busy.set()
         while True:
             try:
                 delivery, options, parts = pending.popleft()
@@ -83,6 +104,7 @@ class Executor:
             if parts or monotonic() - self._flushed_at > FLUSH_S:
                 self._flush()
         self._flush()
+        self._busy.clear()
         sys.stdout.flush()
         sys.stderr.flush()
 
@@ -106,34 +128,19 @@ class Executor:
         except OSError:
             self._on_agent_gone()
 
-    # the courier
-
-    def _carry(self) -> None:
-        try:
-            self._serve()
-        except Exception:
-            log.critical("the executor's courier failed; its agent will start another executor", exc_info=True)
-        self._on_agent_gone()
-
-    def _serve(self) -> None:
-        """Read the socket until the agent is gone."""
-        reader = FrameReader(self._connection)
-        poll = select.poll()
-        poll.register(self._connection, select.POLLIN)
-        while not reader.ended:
-            waiting = self._pending or self._settled
-            if not poll.poll(FLUSH_S * 1000 if waiting else None):
-                self._flush()
-                continue
-            for envelope, raw in reader.read():
-                self._receive(envelope, raw)
+    def _read(self, *, wait: bool) -> None:
+        """Take what the agent has sent. The caller has ``_reading``."""
+        for envelope, raw in self._reader.read(wait=wait):
+            self._receive(envelope, raw)
+        if self._reader.ended:
+            self._stopped = True
+            self._on_agent_gone()
 
     def _receive(self, envelope: memoryview, raw: memoryview) -> None:
         message = decode_from_agent(envelope)
         match message:
             case Chunk():
                 self._accept(message, raw)
-                self._wake.put(True)
             case Code():
                 payload = message.code.payload
                 blobs = [payload] if isinstance(payload, Blob) else []
@@ -141,7 +148,7 @@ class Executor:
             case Reclaim():
                 self._reclaim()
             case Stop():
-                self._wake.put(False)
+                self._stopped = True
 
     def _accept(self, chunk: Chunk, raw: memoryview) -> None:
         options = chunk.options
@@ -162,3 +169,26 @@ class Executor:
                 break
         with self._sending:
             self._send(Reclaimed(ids[::-1]))
+
+    # the courier
+
+    def _carry(self) -> None:
+        poll = select.poll()
+        poll.register(self._connection, select.POLLIN)
+        while not self._reader.ended:
+            left_s = self._flushed_at + FLUSH_S - monotonic()
+            if left_s > 0.0:
+                sleep(left_s)
+            elif self._busy.is_set():
+                self._help(poll)
+            else:
+                self._busy.wait()
+
+    def _help(self, poll: select.poll) -> None:
+        self._flush()
+        waiting = self._pending or self._settled
+        if poll.poll(1000 * (FLUSH_S if waiting else WATCH_S)) and self._reading.acquire(blocking=False):
+            try:
+                self._read(wait=False)
+            finally:
+                self._reading.release()

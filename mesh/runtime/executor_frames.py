@@ -174,7 +174,7 @@ class FrameWriter:
 
 
 class FrameReader:
-    """Cuts a stream into frames, without waiting.
+    """Cuts a stream into frames.
 
     ``ended``: the other end has closed it. ``drained``: the last ``read`` took all there was.
     """
@@ -183,37 +183,41 @@ class FrameReader:
         self.ended = False
         self.drained = False
         self._connection = connection
-        self._buffer = bytearray()  # the beginning of a frame
+        self._buffer = b""  # the beginning of a frame
         self._body: bytearray | None = None  # a large frame being filled in place
         self._filled = 0
         self._envelope_bytes = 0
 
-    def read(self) -> list[tuple[memoryview, memoryview]]:
-        """The (envelope, parts) of the frames that are complete by now; takes in no more than a bound."""
+    def read(self, *, wait: bool = False) -> list[tuple[memoryview, memoryview]]:
+        """The (envelope, parts) of the frames that are complete by now; takes in no more than a bound.
+
+        With ``wait`` it waits for some bytes, which may complete no frame.
+        """
         frames: list[tuple[memoryview, memoryview]] = []
+        flags = 0 if wait else socket.MSG_DONTWAIT
         self.drained = False
         taken = 0
         while taken < READ_BYTES_MAX and not self.drained:
             wanted = RECEIVE_BYTES if self._body is None else len(self._body) - self._filled
             try:
-                received = self._receive(frames)
+                received = self._receive(frames, flags)
                 self.ended = received == 0
             except BlockingIOError:
                 received = 0
             except OSError:
                 received = 0
                 self.ended = True
+            flags = socket.MSG_DONTWAIT
             taken += received
             self.drained = received < wanted
         return frames
 
-    def _receive(self, frames: list[tuple[memoryview, memoryview]]) -> int:
+    def _receive(self, frames: list[tuple[memoryview, memoryview]], flags: int) -> int:
         if self._body is None:
-            data = self._connection.recv(RECEIVE_BYTES, socket.MSG_DONTWAIT)
-            self._buffer += data
-            self._cut(frames)
+            data = self._connection.recv(RECEIVE_BYTES, flags)
+            self._cut(self._buffer + data, frames)
             return len(data)
-        count = self._connection.recv_into(memoryview(self._body)[self._filled :], 0, socket.MSG_DONTWAIT)
+        count = self._connection.recv_into(memoryview(self._body)[self._filled :], 0, flags)
         self._filled += count
         if self._filled == len(self._body):
             view = memoryview(self._body)
@@ -221,8 +225,8 @@ class FrameReader:
             self._body = None
         return count
 
-    def _cut(self, frames: list[tuple[memoryview, memoryview]]) -> None:
-        buffer, at = self._buffer, 0
+    def _cut(self, buffer: bytes, frames: list[tuple[memoryview, memoryview]]) -> None:
+        at, whole = 0, memoryview(buffer)
         while len(buffer) - at >= HEADER.size:
             envelope_bytes, parts_bytes = HEADER.unpack_from(buffer, at)
             start = at + HEADER.size
@@ -231,15 +235,14 @@ class FrameReader:
             if at > len(buffer):
                 self._body = bytearray(total)
                 self._filled = len(buffer) - start
-                self._body[: self._filled] = memoryview(buffer)[start:]
+                self._body[: self._filled] = whole[start:]
                 self._envelope_bytes = envelope_bytes
                 break
-            view = memoryview(buffer)[start:at]
+            view = whole[start:at]
+            if parts_bytes:
+                view = memoryview(bytearray(view))  # a task may change the arrays it is given
             frames.append((view[:envelope_bytes], view[envelope_bytes:]))
-        if frames and not (len(buffer) - at):
-            self._buffer = bytearray()
-        elif at:
-            self._buffer = buffer[at:]
+        self._buffer = buffer[at:]
 
 
 def _first(pending: deque[memoryview]) -> list[memoryview]:
