@@ -426,7 +426,6 @@ class WorkerMachine:
         if executor is None:
             return
         executor.reclaiming = False
-        executor.progress_at = now.mono
         back = [held for task_id in event.ids if (held := executor.chunk.pop(task_id, None)) is not None]
         self.waiting.extendleft(reversed(back))
         for held in back:
@@ -495,14 +494,14 @@ class WorkerMachine:
     def _feed(self, now: Now) -> None:
         """Give idle executors chunks of what waits, oldest first."""
         while self.waiting:
-            executor = self._free_executor()
+            executor = self._free_executor(now)
             if executor is None:
                 return
             chunk = self._next_chunk(executor, now)
             if chunk:
                 self._run(executor, chunk, now)
 
-    def _free_executor(self) -> Executor | None:
+    def _free_executor(self, now: Now) -> Executor | None:
         """The idlest executor that may take a chunk: an idle one, or one that is nearly through."""
         best: Executor | None = None
         for executor in self.executors.values():
@@ -510,7 +509,8 @@ class WorkerMachine:
                 continue
             if not executor.chunk:
                 return executor
-            if not executor.alone and (best is None or len(executor.chunk) < len(best.chunk)):
+            stuck = executor.alone or now.mono >= executor.progress_at + STUCK_S
+            if not stuck and (best is None or len(executor.chunk) < len(best.chunk)):
                 best = executor
         if best is None or self.waiting[0].alone:
             return None

@@ -1,0 +1,443 @@
+"""What a worker node does: these events, exactly this list of commands."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from mesh.core.commands import (
+    Command,
+    DropPeer,
+    Exit,
+    GiveFunction,
+    KillExecutor,
+    PublishRefused,
+    ReclaimChunk,
+    RunChunk,
+    Send,
+    StartExecutor,
+    StopExecutor,
+)
+from mesh.core.events import (
+    Event,
+    ExecutorEnded,
+    ExecutorFailed,
+    ExecutorReclaimed,
+    ExecutorSettled,
+    ExecutorStarted,
+    PeerLost,
+    RouterFound,
+    StopRequested,
+)
+from mesh.core.worker import RESTART_S, STUCK_S, WorkerMachine
+from mesh.messages import (
+    Bye,
+    Cancel,
+    Credit,
+    Deliver,
+    Drop,
+    Function,
+    GetFunction,
+    Heartbeat,
+    Hello,
+    Message,
+    Recall,
+    Refuse,
+    Released,
+    SayHello,
+    Settled,
+    SettledAck,
+    Shutdown,
+    WorkerInfo,
+)
+from mesh.model import Blob, Delivery, Ending, ErrorInfo, FunctionCode, Peer, Role, TaskOptions
+from mesh.settings import Settings
+from tests.core.make import MONO, WALL, WELCOME, WORK, at, delivery, got, sent, settlement
+
+R = Peer(b"router")
+LIMITED = TaskOptions("work", time_limit_s=2.0)
+SHIPPED = TaskOptions("work", function="digest", python="3.11")
+CODE = FunctionCode("digest", "3.11", b"code")
+
+
+class Driven:
+    """A worker machine, its clock in seconds from 0, and its invariants checked after each step."""
+
+    def __init__(self, *, slots: int = 1, settings: Settings | None = None, **options: Any) -> None:
+        settings = settings or Settings(heartbeat_s=1_000.0)
+        self.machine = WorkerMachine("node", "worker", settings, slots=slots, **options)
+        self.seconds = 0.0
+        self.begun = self.machine.start()
+
+    def do(self, *events: Event, wait: float = 0.0) -> list[Command]:
+        self.seconds += wait
+        commands = self.machine.handle(events, at(self.seconds))
+        self.machine.check()
+        return commands
+
+    def hear(self, *messages: Message, wait: float = 0.0) -> list[Command]:
+        return self.do(*(got(R, message) for message in messages), wait=wait)
+
+    def settle(self, executor: int, *ids: str, runtime_s: float = 1.0, wait: float = 0.0) -> list[Command]:
+        words = [settlement(i, runtime_s=runtime_s) for i in ids]
+        return self.do(ExecutorSettled(executor, words), wait=wait)
+
+
+def worker(slots: int = 1, **options: Any) -> Driven:
+    """With its executors started and a session open."""
+    driven = Driven(slots=slots, **options)
+    driven.do(*(ExecutorStarted(number + 1, ("work",)) for number in range(slots)), RouterFound(R))
+    driven.hear(WELCOME)
+    return driven
+
+
+def deliver(*deliveries: Delivery | str, options: TaskOptions = WORK) -> Deliver:
+    return Deliver({1: options}, [delivery(one) if isinstance(one, str) else one for one in deliveries])
+
+
+def run(executor: int, *deliveries: Delivery | str, options: TaskOptions = WORK) -> RunChunk:
+    message = deliver(*deliveries, options=options)
+    return RunChunk(executor, message.options, message.tasks)
+
+
+def hello(window: int = 2, held: Sequence[tuple[str, int]] = (), slots: int = 1) -> Hello:
+    info = WorkerInfo(["default"], ["work"], slots, window, list(held))
+    return Hello(Role.WORKER, "node", "worker", "", "0", info)
+
+
+def in_one_chunk(mesh: Driven, *ids: str) -> None:
+    """Have executor 1 hold these in one chunk: tasks of a name that is known to be short."""
+    mesh.hear(deliver("first"))
+    mesh.settle(1, "first", runtime_s=0.0)
+    assert mesh.hear(deliver(*ids)) == [run(1, *ids)]
+
+
+# sessions
+
+
+def test_a_node_starts_its_executors_and_says_hello_once_it_knows_its_tasks() -> None:
+    mesh = Driven(slots=2)
+    assert mesh.begun == [StartExecutor(1), StartExecutor(2)]
+    assert mesh.do(RouterFound(R)) == []
+    assert mesh.do(ExecutorStarted(1, ("work",))) == [Send(R, hello(window=3, slots=2))]
+
+
+def test_an_unanswered_hello_is_said_again() -> None:
+    mesh = Driven()
+    mesh.do(RouterFound(R), ExecutorStarted(1, ("work",)))
+    assert mesh.do(wait=0.9) == []
+    assert mesh.do(wait=0.1) == [Send(R, hello())]
+
+
+def test_a_hello_names_what_waits_what_runs_and_what_was_not_acknowledged() -> None:
+    mesh = worker()
+    mesh.hear(deliver("done"))
+    mesh.settle(1, "done")
+    mesh.hear(deliver("runs", delivery("waits", 4)))
+    assert mesh.hear(SayHello()) == [Send(R, hello(held=[("runs", 1), ("waits", 4), ("done", 1)]))]
+
+
+def test_what_was_not_acknowledged_is_sent_again_in_the_next_session() -> None:
+    mesh = worker()
+    mesh.hear(deliver("a"))
+    word = settlement("a", runtime_s=1.0)
+    assert Send(R, Settled(1, [word])) in mesh.settle(1, "a")
+    mesh.do(PeerLost(R))
+    assert sent(mesh.do(wait=1.0)) == [hello(held=[("a", 1)])]
+    assert mesh.hear(WELCOME) == [Send(R, Settled(1, [word]))]
+    mesh.hear(SettledAck([1]))
+    assert mesh.hear(SayHello()) == [Send(R, hello())]
+    assert mesh.hear(WELCOME) == []
+
+
+def test_what_ends_while_no_router_is_there_is_told_to_the_next() -> None:
+    mesh = worker()
+    mesh.hear(deliver("a"))
+    mesh.do(PeerLost(R))
+    assert sent(mesh.settle(1, "a")) == []
+    assert sent(mesh.do(wait=1.0)) == [hello(held=[("a", 1)])]
+    assert sent(mesh.hear(WELCOME)) == [Settled(1, [settlement("a", runtime_s=1.0)])]
+
+
+def test_a_node_says_that_it_lives_when_it_says_nothing_else() -> None:
+    mesh = worker(settings=Settings(heartbeat_s=2.0))
+    assert mesh.do(wait=1.8) == [Send(R, Heartbeat(WALL + 1.8, 0))]
+
+
+def test_a_refusal_is_made_public() -> None:
+    mesh = Driven()
+    mesh.do(RouterFound(R), ExecutorStarted(1, ()))
+    assert mesh.hear(Refuse("role", "no")) == [PublishRefused("role", "no")]
+
+
+def test_a_node_that_owes_too_many_settlements_asks_for_no_more_work() -> None:
+    mesh = worker(settings=Settings(heartbeat_s=1e3, unacked_max=1))
+    mesh.hear(deliver("a", "b"))
+    mesh.settle(1, "a")
+    assert sent(mesh.settle(1, "b"))[-1] == Credit(0)
+    assert sent(mesh.hear(SettledAck([1, 2]))) == [Credit(mesh.machine.routers[R].window)]
+    assert mesh.machine.routers[R].window > 1
+
+
+# running
+
+
+def test_a_task_of_unknown_length_goes_alone_and_the_next_when_it_is_done() -> None:
+    mesh = worker()
+    assert mesh.hear(deliver("a", "b")) == [run(1, "a")]
+    commands = mesh.settle(1, "a")
+    assert commands[0] == run(1, "b")
+    assert sent(commands)[0] == Settled(1, [settlement("a", runtime_s=1.0)])
+
+
+def test_short_tasks_go_in_chunks_and_are_shared_among_the_executors() -> None:
+    mesh = worker(slots=2)
+    mesh.hear(deliver("first"))
+    mesh.settle(1, "first", runtime_s=0.0)
+    ids = [f"t{i}" for i in range(10)]
+    commands = mesh.hear(deliver(*ids))
+    assert all(isinstance(command, RunChunk) for command in commands)
+    assert sorted(task.id for command in commands for task in command.tasks) == ids
+    assert {command.executor for command in commands} == {1, 2}
+
+
+def test_a_wider_window_is_asked_for_when_tasks_are_short() -> None:
+    mesh = worker()
+    mesh.hear(deliver("a"))
+    assert sent(mesh.settle(1, "a", runtime_s=0.0001))[-1] == Credit(181)
+
+
+@pytest.mark.parametrize(("options", "fields"), [(LIMITED, {}), (WORK, {"deaths": 1})], ids=["time limit", "death"])
+def test_a_task_with_a_time_limit_or_a_death_has_an_executor_to_itself(
+    options: TaskOptions, fields: dict[str, Any]
+) -> None:
+    mesh = worker()
+    mesh.hear(deliver("first"))
+    mesh.settle(1, "first", runtime_s=0.0)
+    tasks = [delivery("a", **fields), delivery("b", **fields)]
+    assert mesh.hear(deliver(*tasks, options=options)) == [run(1, tasks[0], options=options)]
+    assert mesh.settle(1, "a", runtime_s=0.0)[0] == run(1, tasks[1], options=options)
+
+
+def test_a_task_whose_time_to_start_has_passed_is_not_run() -> None:
+    mesh = worker()
+    [message] = sent(mesh.hear(deliver(delivery("late", expires_at=WALL)), wait=1.0))
+    assert message == Settled(1, [settlement("late", ending=Ending.EXPIRED)])
+
+
+def test_an_executor_is_replaced_after_its_share_of_tasks() -> None:
+    mesh = worker(max_tasks=2)
+    mesh.hear(deliver("a"))
+    mesh.settle(1, "a")
+    assert mesh.hear(deliver("b", "c")) == [run(1, "b"), StopExecutor(1), StartExecutor(2)]
+    assert mesh.settle(1, "b")[0] != run(1, "c")
+    assert mesh.do(ExecutorEnded(1, "exit code 0")) == []
+    assert mesh.do(ExecutorStarted(2)) == [run(2, "c")]
+
+
+# shipped functions
+
+
+def test_a_shipped_function_is_asked_for_once_and_given_to_an_executor_once() -> None:
+    mesh = worker()
+    assert mesh.hear(deliver("a", "b", options=SHIPPED)) == [Send(R, GetFunction("digest"))]
+    commands = mesh.hear(Function("digest", CODE))
+    assert commands == [GiveFunction(1, CODE), run(1, "a", options=SHIPPED)]
+    assert mesh.settle(1, "a")[0] == run(1, "b", options=SHIPPED)
+
+
+def test_a_function_nobody_has_fails_the_tasks_that_need_it() -> None:
+    mesh = worker()
+    mesh.hear(deliver("a", options=SHIPPED))
+    [message] = sent(mesh.hear(Function("digest")))
+    assert isinstance(message, Settled)
+    [word] = message.settlements
+    assert word.ending is Ending.FAILED
+    assert word.error is not None and word.error.type == "mesh.errors.NotRegistered"
+
+
+def test_a_function_that_was_asked_for_in_a_lost_session_is_asked_for_again() -> None:
+    mesh = worker()
+    mesh.hear(deliver("a", options=SHIPPED))
+    mesh.hear(SayHello())
+    assert mesh.hear(WELCOME) == [Send(R, GetFunction("digest"))]
+
+
+# giving back
+
+
+def test_a_recall_gives_back_the_newest_of_what_waits() -> None:
+    mesh = worker()
+    mesh.hear(deliver("runs", "a", "b", "c"))
+    assert mesh.hear(Recall(2)) == [Send(R, Released([("c", 1), ("b", 1)], recall=True))]
+    assert mesh.settle(1, "runs")[0] == run(1, "a")
+
+
+def test_a_recall_is_answered_also_when_there_is_nothing_to_give() -> None:
+    mesh = worker()
+    mesh.hear(deliver("runs"))
+    assert mesh.hear(Recall(2)) == [Send(R, Released([], recall=True))]
+
+
+def test_what_waits_behind_a_long_task_is_taken_back_from_its_executor_and_nothing_is_put_there_again() -> None:
+    mesh = worker()
+    in_one_chunk(mesh, "long", "a", "b")
+    assert mesh.machine.next_deadline() == pytest.approx(MONO + STUCK_S)
+    assert mesh.do(wait=STUCK_S) == [ReclaimChunk(1)]
+    assert mesh.do(ExecutorReclaimed(1, ["a", "b"]), wait=0.001) == []
+    assert mesh.hear(deliver("c")) == []
+    assert mesh.settle(1, "long", runtime_s=0.011)[0] == run(1, "a")
+
+
+def test_what_was_taken_back_goes_to_an_idle_executor() -> None:
+    mesh = worker(slots=2)
+    mesh.hear(deliver("first"))
+    mesh.settle(1, "first", runtime_s=0.0)
+    mesh.hear(deliver("a", "b", "c", "d"))
+    has = {number: list(executor.chunk) for number, executor in mesh.machine.executors.items()}
+    assert sorted(map(len, has.values())) == [2, 2]
+    mesh.settle(2, *has[2])
+    assert mesh.do(wait=STUCK_S) == [ReclaimChunk(1)]
+    assert mesh.do(ExecutorReclaimed(1, has[1][1:])) == [run(2, has[1][1])]
+
+
+def test_a_dropped_delivery_is_not_started() -> None:
+    mesh = worker()
+    mesh.hear(deliver("runs", "a", "b"))
+    mesh.hear(Drop([("a", 1), ("b", 2)]))
+    assert mesh.settle(1, "runs")[0] == run(1, "b")
+
+
+# cancelling
+
+
+def test_a_cancelled_task_that_waits_is_settled_so() -> None:
+    mesh = worker()
+    mesh.hear(deliver("runs", "a"))
+    assert mesh.hear(Cancel(["a", "gone"])) == [Send(R, Settled(1, [settlement("a", ending=Ending.CANCELLED)]))]
+
+
+def test_a_cancelled_task_that_runs_goes_on_unless_it_is_to_be_terminated() -> None:
+    mesh = worker()
+    mesh.hear(deliver("a"))
+    assert mesh.hear(Cancel(["a"])) == []
+    assert mesh.hear(Cancel(["a"], terminate=True, signal="SIGTERM")) == [KillExecutor(1, "SIGTERM")]
+    commands = mesh.do(ExecutorEnded(1, "SIGTERM"), wait=0.5)
+    assert commands[0] == StartExecutor(2)
+    [message] = sent(commands)
+    assert isinstance(message, Settled)
+    assert [word.ending for word in message.settlements] == [Ending.CANCELLED]
+
+
+def test_a_task_cancelled_inside_a_chunk_is_taken_back_first_and_its_neighbours_live() -> None:
+    mesh = worker()
+    in_one_chunk(mesh, "a", "b", "c")
+    assert mesh.hear(Cancel(["b"], terminate=True)) == [ReclaimChunk(1)]
+    commands = mesh.do(ExecutorReclaimed(1, ["b", "c"]))
+    assert sent(commands)[0] == Settled(2, [settlement("b", ending=Ending.CANCELLED)])
+    assert not any(isinstance(command, KillExecutor) for command in commands)
+    assert [h.delivery.id for h in mesh.machine.held.values()] == ["a", "c"]
+
+
+# death
+
+
+def test_a_task_over_its_time_limit_is_killed_and_failed() -> None:
+    mesh = worker()
+    mesh.hear(deliver("a", options=LIMITED))
+    assert mesh.do(wait=1.9) == []
+    assert mesh.do(wait=0.1) == [KillExecutor(1)]
+    [message] = sent(mesh.do(ExecutorEnded(1, "SIGKILL")))
+    assert isinstance(message, Settled)
+    [word] = message.settlements
+    assert word.ending is Ending.FAILED
+    assert word.error == ErrorInfo(
+        "mesh.errors.TimeLimitExceeded", "task a ran over its time limit of 2 s and was killed"
+    )
+
+
+def test_the_nodes_time_limit_is_for_tasks_without_their_own() -> None:
+    mesh = worker(time_limit_s=1.0)
+    mesh.hear(deliver("a"))
+    assert mesh.do(wait=1.0) == [KillExecutor(1)]
+
+
+def test_all_that_an_executor_had_is_told_lost_with_the_cause_when_it_dies() -> None:
+    mesh = worker()
+    in_one_chunk(mesh, "a", "b")
+    commands = mesh.do(ExecutorEnded(1, "SIGSEGV"))
+    assert commands[0] == StartExecutor(2)
+    lost = ErrorInfo("WorkerLost", "executor of worker: SIGSEGV")
+    assert sent(commands)[0] == Settled(2, [settlement(i, ending=Ending.LOST, error=lost) for i in ("a", "b")])
+
+
+def test_the_last_words_of_an_executor_count() -> None:
+    mesh = worker()
+    mesh.hear(deliver("a"))
+    words = ExecutorSettled(1, [settlement("a")])
+    assert sent(mesh.do(words, ExecutorEnded(1, "SIGKILL")))[0] == Settled(1, [settlement("a")])
+
+
+def test_an_executor_that_dies_while_starting_is_started_anew_after_longer_and_longer_pauses() -> None:
+    mesh = Driven()
+    assert mesh.do(ExecutorEnded(1, "exit code 1")) == []
+    assert mesh.do(wait=RESTART_S) == []
+    assert mesh.do(wait=RESTART_S) == [StartExecutor(2)]
+    mesh.do(ExecutorEnded(2, "exit code 1"))
+    assert mesh.do(wait=3 * RESTART_S) == []
+    assert mesh.do(wait=RESTART_S) == [StartExecutor(3)]
+
+
+def test_a_node_whose_app_cannot_be_loaded_leaves_and_says_why() -> None:
+    mesh = Driven()
+    assert mesh.do(ExecutorFailed(1, "No module named 'tasks'")) == [Exit(1, "No module named 'tasks'")]
+
+
+# leaving
+
+
+@pytest.mark.parametrize("stop", [StopRequested(), got(R, Shutdown())])
+def test_a_node_that_stops_gives_back_what_has_not_started_and_waits_for_what_runs(stop: Event) -> None:
+    mesh = worker()
+    mesh.hear(deliver("runs", "waits"))
+    assert mesh.do(stop) == [Send(R, Released([("waits", 1)])), Send(R, Credit(0))]
+    commands = mesh.settle(1, "runs")
+    assert sent(commands) == [Settled(1, [settlement("runs", runtime_s=1.0)])]
+    assert mesh.hear(SettledAck([1])) == [
+        KillExecutor(1),
+        Send(R, Bye("stopped")),
+        DropPeer(R),
+        Exit(0, "stopped"),
+    ]
+
+
+def test_a_drain_does_not_last_longer_than_its_setting() -> None:
+    mesh = worker(settings=Settings(heartbeat_s=1e3, drain_s=30.0))
+    mesh.hear(deliver("runs"))
+    mesh.do(StopRequested())
+    assert mesh.do(wait=29.9) == []
+    assert mesh.do(wait=0.1)[-1] == Exit(0, "stopped with 1 running and 0 unacknowledged")
+
+
+def test_a_second_request_does_not_wait() -> None:
+    mesh = worker()
+    mesh.hear(deliver("runs"))
+    mesh.do(StopRequested())
+    assert mesh.do(StopRequested(at_once=True))[-1] == Exit(0, "stopped with 1 running and 0 unacknowledged")
+
+
+# large payloads
+
+
+def test_a_node_knows_which_large_payloads_it_still_needs() -> None:
+    mesh = worker()
+    argument, result = Blob("argument", [100_000]), Blob("result", [100_000])
+    mesh.hear(deliver(Delivery("a", 1, 1, argument)))
+    assert mesh.machine.blobs_held() == {"argument"}
+    mesh.do(ExecutorSettled(1, [settlement("a", payload=result)]))
+    assert mesh.machine.blobs_held() == set()
+    assert mesh.machine.blobs_owed() == {"result"}
+    mesh.hear(SettledAck([1]))
+    assert mesh.machine.blobs_owed() == set()
