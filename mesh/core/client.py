@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any
 
 from mesh.clock import Now
@@ -70,8 +71,8 @@ class OutBatch:
     size: int
     give_up_at: float  # monotonic: after this an overloaded mesh makes it fail
     repeated: bool
-    retry_at: float | None = None  # it was refused for load; to be sent again then
-    refusal: Rejected | None = None
+    retry_at: float = 0.0  # monotonic; of a refused batch
+    refusal: Rejected | None = None  # for load; it is sent again
 
 
 class ClientMachine:
@@ -97,6 +98,7 @@ class ClientMachine:
         self.home: Peer | None = None  # the router we submit to
         self.waiting: dict[str, bool] = {}
         self.batches: dict[int, OutBatch] = {}
+        self._refused: dict[int, OutBatch] = {}  # those of them with a refusal
         self.unaccepted = 0
         self.unaccepted_bytes = 0
         self._functions: dict[str, FunctionCode] = {}
@@ -104,7 +106,7 @@ class ClientMachine:
         self._wishes: list[Message] = []
         self._next_batch = 0
         self._out: list[Command] = []
-        self._now = Now(0.0, 0.0)
+        self._deadline: float | None = None
         self._handlers: dict[type, Callable[[Any, Now], None]] = {
             MessageReceived: self._on_message,
             RouterFound: self._on_router_found,
@@ -132,9 +134,26 @@ class ClientMachine:
 
     def handle(self, events: Sequence[Event], now: Now) -> list[Command]:
         """Take in what happened and the time; return what is to be done about it, in order."""
-        self._now = now
         for event in events:
             self._handlers[type(event)](event, now)
+        self._deadline = self._earliest()
+        if self._deadline is not None and now.mono >= self._deadline:
+            self._do_what_is_due(now)
+            self._deadline = self._earliest()
+        out, self._out = self._out, []
+        return out
+
+    def next_deadline(self) -> float | None:
+        """The monotonic second at which ``handle`` must be called even if nothing happens."""
+        return self._deadline
+
+    def _earliest(self) -> float | None:
+        deadlines = [session.deadline() for session in self.routers.values()]
+        for batch in self._refused.values():
+            deadlines.append(batch.give_up_at if self.home is None else min(batch.retry_at, batch.give_up_at))
+        return min(deadlines, default=None)
+
+    def _do_what_is_due(self, now: Now) -> None:
         for peer, session in self.routers.items():
             due = session.due(now.mono)
             if self.home == peer and not session.open:
@@ -143,17 +162,8 @@ class ClientMachine:
                 self._send(peer, Hello(self.role, self.node_id, self.name, self.python, self.version))
             elif due is Due.HEARTBEAT:
                 self._send(peer, Heartbeat(now.wall))
-        self._try_again(now)
-        out, self._out = self._out, []
-        return out
-
-    def next_deadline(self) -> float | None:
-        """The monotonic second at which ``handle`` must be called even if nothing happens."""
-        deadlines = [session.deadline() for session in self.routers.values()]
-        for batch in self.batches.values():
-            if batch.retry_at is not None:
-                deadlines.append(min(batch.retry_at, batch.give_up_at))
-        return min(deadlines, default=None)
+        for batch in list(self._refused.values()):
+            self._try_again(batch, now)
 
     def _send(self, peer: Peer, message: Message) -> None:
         self._out.append(Send(peer, message))
@@ -198,7 +208,7 @@ class ClientMachine:
         in_batches: set[str] = set()
         for batch in self.batches.values():
             in_batches.update(task.id for task in batch.tasks)
-            if batch.retry_at is None:
+            if batch.refusal is None:
                 self._submit(peer, batch)
             batch.repeated = True
         ids = [task_id for task_id, asked_for in self.waiting.items() if asked_for or task_id not in in_batches]
@@ -218,9 +228,10 @@ class ClientMachine:
     def _on_tasks_submitted(self, event: TasksSubmitted, now: Now) -> None:
         for code in event.functions:
             self._functions[code.digest] = code
-        for spec in event.tasks:
-            if not event.options[spec.option].ignore_result:
-                self.waiting[spec.id] = False
+        tasks, options = event.tasks, event.options
+        if any(one.ignore_result for one in options):
+            tasks = [spec for spec in tasks if not options[spec.option].ignore_result]
+        self.waiting.update(dict.fromkeys(map(_id, tasks), False))
         give_up_at = now.mono + self.settings.submit_timeout_s
         most = self.settings.batch_tasks_max
         for part in pack(event.tasks, _spec_bytes):
@@ -249,6 +260,7 @@ class ClientMachine:
     def _settle_batch(self, number: int) -> OutBatch | None:
         batch = self.batches.pop(number, None)
         if batch is not None:
+            self._refused.pop(number, None)
             self.unaccepted -= len(batch.tasks)
             self.unaccepted_bytes -= batch.size
         return batch
@@ -264,6 +276,7 @@ class ClientMachine:
         if message.code == "overloaded" and now.mono < batch.give_up_at:
             batch.retry_at = now.mono + message.retry_after_s
             batch.refusal = message
+            self._refused[batch.number] = batch
         else:
             self._give_up(batch, message)
 
@@ -274,15 +287,14 @@ class ClientMachine:
             self.waiting.pop(task_id, None)
         self._out.append(PublishRejected(ids, why.code, why.reason, why.retry_after_s))
 
-    def _try_again(self, now: Now) -> None:
-        for batch in [b for b in self.batches.values() if b.retry_at is not None]:
-            assert batch.retry_at is not None
-            if now.mono >= batch.give_up_at:
-                assert batch.refusal is not None
-                self._give_up(batch, batch.refusal)
-            elif now.mono >= batch.retry_at and self.home is not None:
-                batch.retry_at = None
-                self._submit(self.home, batch)
+    def _try_again(self, batch: OutBatch, now: Now) -> None:
+        assert batch.refusal is not None
+        if now.mono >= batch.give_up_at:
+            self._give_up(batch, batch.refusal)
+        elif now.mono >= batch.retry_at and self.home is not None:
+            batch.refusal = None
+            del self._refused[batch.number]
+            self._submit(self.home, batch)
 
     # outcomes
 
@@ -341,7 +353,12 @@ class ClientMachine:
         """Raise ``AssertionError`` if an invariant is broken. Called after every step of a test."""
         assert self.unaccepted == sum(len(batch.tasks) for batch in self.batches.values()), "unaccepted miscounted"
         assert self.unaccepted_bytes == sum(batch.size for batch in self.batches.values())
+        refused = {number for number, batch in self.batches.items() if batch.refusal is not None}
+        assert self._refused.keys() == refused, "batches to be sent again miscounted"
         assert self.home is None or self.routers[self.home].open, "home is a router without a session"
+
+
+_id = attrgetter("id")
 
 
 def _spec_bytes(spec: TaskSpec) -> int:

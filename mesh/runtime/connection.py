@@ -101,6 +101,7 @@ class Connection:
         self._blobs_of_batch: dict[int, list[str]] = {}
         self._lost: Lost | None = None
         self._taken = 0  # submissions the machine was given
+        self._now = self._clock.now()  # of the last turn
         self._flushes: list[Flush] = []
 
         self._thread = threading.Thread(target=self._run, name="mesh-connection", daemon=True)
@@ -313,17 +314,14 @@ class Connection:
         events = self._collect_arrivals(arrivals)
         self._routers.connect_to_found()
         self._collect_work(events)
-        now = self._clock.now()
-        for command in self._machine.handle(events, now):
+        self._now = self._clock.now()
+        for command in self._machine.handle(events, self._now):
             self._apply(command)
         self._channels.parts.clear()  # of outcomes nobody here waits for any more
         if self._flushes:
             self._advance_flushes()
         if self._waiting:
             self._notify()
-
-    def _has_new_flush(self) -> bool:
-        return any(flush.batches is None for flush in self._flushes)
 
     def _advance_flushes(self) -> None:
         batches = self._machine.batches
@@ -340,12 +338,15 @@ class Connection:
 
     def _pause_s(self) -> float:
         self._sleeping = True
-        if self._submissions or self._requests or self._routers.has_news or self._closing or self._has_new_flush():
+        if self._submissions or self._requests or self._closing or self._routers.has_news:
+            return 0.0
+        if self._flushes and any(flush.batches is None for flush in self._flushes):
             return 0.0
         deadline = self._machine.next_deadline()
         if deadline is None:
             return self._settings.heartbeat_s
-        return min(self._settings.heartbeat_s, max(0.0, deadline - self._clock.now().mono))
+        # Counted from the last turn, which saves a look at the clock and makes deadlines late by a turn at most.
+        return min(self._settings.heartbeat_s, max(0.0, deadline - self._now.mono))
 
     def _collect_arrivals(self, arrivals: Any) -> list[Event]:
         events: list[Event] = []
@@ -358,7 +359,8 @@ class Connection:
         for peer in arrivals.lost:
             self._lose(peer)
             events.append(PeerLost(peer))
-        events += [RouterFound(peer) for peer in arrivals.connected]
+        for peer in arrivals.connected:
+            events.append(RouterFound(peer))
         for problem in arrivals.problems:
             self._routers.complain(problem)
         return events
@@ -366,10 +368,10 @@ class Connection:
     def _look_at(self, event: MessageReceived) -> None:
         """What a message means to the shell, besides what the machine makes of it."""
         message = event.message
-        if type(message) is Accepted:
-            self._drop_parts(message.batches)
-        elif type(message) is Outcomes:
+        if type(message) is Outcomes:
             self._drop_parts(message.accepted)
+        elif type(message) is Accepted:
+            self._drop_parts(message.batches)
         elif type(message) is Welcome:
             self._routers.welcome(event.peer, message.routers)
         elif type(message) is SayHello:
@@ -388,8 +390,11 @@ class Connection:
             # A bounded bite: what came from the network must not wait for a long backlog.
             bite = submissions[: 2 * self._settings.batch_tasks_max]
             del submissions[: len(bite)]
-            taken = sum(_size(submission.task.payload) for submission in bite)
-            self._fresh_bytes = max(0, self._fresh_bytes - taken) if submissions else 0
+            if submissions:
+                taken = sum(_size(submission.task.payload) for submission in bite)
+                self._fresh_bytes = max(0, self._fresh_bytes - taken)
+            else:
+                self._fresh_bytes = 0
             self._taken += len(bite)
             events += self._batcher.events(bite)
         while self._requests:
