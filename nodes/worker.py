@@ -92,6 +92,7 @@ class Agent:
         )
         self._transport = DealerTransport(outbox_bytes_max=settings.outbox_bytes_max)
         self._pool = ExecutorPool(
+            self._transport,
             app=config.app,
             include=config.include,
             worker_name=self.name,
@@ -103,7 +104,6 @@ class Agent:
         self._routers = Routers(settings, self._transport, self._connect, self._find)
         self._stopping = Stopping(self._transport.wake)
         self._stops_seen = 0
-        self._watched: dict[int, bool] = {}
         self._lonely_since = monotonic()
         self._lonely_s = LONELY_S
         self._exit: Exit | None = None
@@ -129,7 +129,6 @@ class Agent:
         return 0
 
     def _turn(self) -> None:
-        self._watch_executors()
         arrivals = self._transport.receive(self._pause_s())
         events = self._events(arrivals)
         self._routers.connect_to_found()
@@ -144,17 +143,18 @@ class Agent:
     def _pause_s(self) -> float:
         if self._routers.has_news or self._stopping.asked > self._stops_seen:
             return 0.0
-        deadlines = [monotonic() + self._settings.heartbeat_s]
-        deadlines += [d for d in (self._machine.next_deadline(), self._pool.next_deadline()) if d is not None]
-        return max(0.0, min(deadlines) - monotonic())
+        now = monotonic()
+        wake_at = now + self._settings.heartbeat_s
+        for deadline in (self._machine.next_deadline(), self._pool.next_deadline()):
+            if deadline is not None and deadline < wake_at:
+                wake_at = deadline
+        return max(0.0, wake_at - now)
 
     # coming in
 
     def _events(self, arrivals: Any) -> list[Event]:
         # What executors finished is told first, so that a RECALL or a new delivery finds them as they are.
-        events: list[Event] = self._pool.events([*arrivals.readable, *arrivals.writable])
-        # Before new executors are started: they get the file descriptors of those that have just ended.
-        self._watch_executors()
+        events: list[Event] = self._pool.events(arrivals.readable + arrivals.writable)
         for ended in events:
             if isinstance(ended, ExecutorEnded):
                 log.log(INFO if ended.cause == "stopped" else WARNING, "executor %d: %s", ended.executor, ended.cause)
@@ -166,6 +166,7 @@ class Agent:
                 self._on_welcome(peer, event.message)
             elif isinstance(event.message, SayHello):
                 self._routers.unwelcome(peer)
+                self._lonely_since = monotonic()
             events.append(event)
         for peer in arrivals.lost:
             self._lose(peer)
@@ -179,17 +180,6 @@ class Agent:
         log.info("welcomed by %s (router %s, taskmesh %s)", welcome.name, welcome.router_id, welcome.version)
         self._lonely_s = LONELY_S
         self._routers.welcome(peer, welcome.routers)
-
-    def _watch_executors(self) -> None:
-        wanted = dict(self._pool.fds())
-        if wanted == self._watched:
-            return
-        for fd in self._watched.keys() - wanted.keys():
-            self._transport.unwatch_fd(fd)
-        for fd, write in wanted.items():
-            if self._watched.get(fd) is not write:
-                self._transport.watch_fd(fd, write)
-        self._watched = wanted
 
     # going out
 
@@ -234,9 +224,7 @@ class Agent:
         return self._transport.connect(endpoint, key, Role.WORKER)
 
     def _complain_when_lonely(self) -> None:
-        if self._routers.welcomed:
-            self._lonely_since = monotonic()
-        elif monotonic() - self._lonely_since > self._lonely_s:
+        if not self._routers.welcomed and monotonic() - self._lonely_since > self._lonely_s:
             log.warning("no router yet: %s", self._routers.situation())
             self._lonely_since = monotonic()
             self._lonely_s = min(2 * self._lonely_s, 60.0)

@@ -8,7 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
@@ -28,18 +28,15 @@ SOCKET_BUFFER_BYTES = 1 << 20
 
 
 class ExecutorProcess:
-    """A child process with a session of its own, so that the terminal's signals pass it by.
+    """A child process with a session of its own, so that the terminal's signals pass it by."""
 
-    ``deadline`` is when it will be killed (monotonic), if it is not ready, or not gone, by then.
-    """
-
-    def __init__(self, number: int, setup: ExecutorSetup, directory: str | None, deadline: float) -> None:
+    def __init__(self, number: int, setup: ExecutorSetup, directory: str | None) -> None:
         self.number = number
         self.ready = False
         self.stopping = False
         self.failed = False
         self.late = ""  # why it was killed, where that was a deadline
-        self.deadline: float | None = deadline
+        self.watched: Mapping[int, bool] = {}  # what of ``fds`` is polled
         ours, theirs = socket.socketpair()
         try:
             for end in (ours, theirs):
@@ -57,27 +54,25 @@ class ExecutorProcess:
             raise
         finally:
             theirs.close()
-        self._pidfd = os.pidfd_open(self._process.pid)
+        self.pidfd = os.pidfd_open(self._process.pid)
+        """Can be read when the process is over; it stays a zombie, and its number its own, until ``reap``."""
         self._connection = ours
         self._reader = FrameReader(ours)
         self._writer = FrameWriter(ours)
         self._fd = ours.fileno()
-        self._watched = [(self._pidfd, False), (self._fd, False)]
-        self._watched_to_write = [(self._pidfd, False), (self._fd, True)]
+        self._watched = {self.pidfd: False, self._fd: False}
+        self._watched_at_end = {self.pidfd: False}  # a socket at its end would wake us for ever
+        self._watched_to_write = {self.pidfd: False, self._fd: True}
 
     @property
     def pid(self) -> int:
         return self._process.pid
 
-    def fds(self) -> list[tuple[int, bool]]:
-        """What to poll: (file descriptor, whether also for writing). A socket at its end would wake us for ever."""
+    def fds(self) -> Mapping[int, bool]:
+        """What to poll, with True also for writing; the same object until that changes."""
         if self._reader.ended:
-            return [(self._pidfd, False)]
+            return self._watched_at_end
         return self._watched_to_write if self._writer.pending else self._watched
-
-    def concerns(self, ready: Collection[int]) -> bool:
-        """Whether one of its file descriptors is among those that are ready."""
-        return self._pidfd in ready or self._fd in ready
 
     def send(self, message: FromAgent, parts: Sequence[Buffer] = ()) -> None:
         """Send without waiting; to a process that is gone, nothing."""
@@ -101,10 +96,6 @@ class ExecutorProcess:
         """True when its end of the socket is closed: it is dying, or of no use any more."""
         return self._reader.ended
 
-    def has_exited(self) -> bool:
-        """True when the process is over; it stays a zombie, and its number its own, until ``reap``."""
-        return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
-
     def kill(self, number: signal.Signals) -> None:
         """Send a signal; SIGKILL to all its process group, so that what a task has started ends with the task."""
         if number == signal.SIGKILL:
@@ -115,7 +106,7 @@ class ExecutorProcess:
     def wait(self, timeout_s: float | None) -> None:
         """Wait until the process is over, or this long."""
         poll = select.poll()
-        poll.register(self._pidfd, select.POLLIN)
+        poll.register(self.pidfd, select.POLLIN)
         poll.poll(None if timeout_s is None else timeout_s * 1000)
 
     def reap(self) -> str:
@@ -124,7 +115,7 @@ class ExecutorProcess:
             self.kill(signal.SIGKILL)
         code = self._process.wait()
         self._connection.close()
-        os.close(self._pidfd)
+        os.close(self.pidfd)
         if self.late:
             return self.late
         if code < 0:

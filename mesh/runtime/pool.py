@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from time import monotonic
+from typing import Protocol
 
 from mesh.core.commands import GiveFunction, KillExecutor, ReclaimChunk, RunChunk, StartExecutor, StopExecutor
 from mesh.core.events import (
@@ -42,6 +43,14 @@ from mesh.wire.parts import Buffer, cut
 PoolCommand = StartExecutor | RunChunk | GiveFunction | ReclaimChunk | StopExecutor | KillExecutor
 
 
+class Watcher(Protocol):
+    """Polls file descriptors for the pool; those that are ready are to be passed to ``ExecutorPool.events``."""
+
+    def watch_fd(self, fd: int, write: bool = False) -> None: ...
+
+    def unwatch_fd(self, fd: int) -> None: ...
+
+
 class ExecutorPool:
     """Starts executors, feeds them and tells what becomes of them.
 
@@ -54,6 +63,7 @@ class ExecutorPool:
 
     def __init__(
         self,
+        watcher: Watcher,
         *,
         app: str | None,
         include: Sequence[str] = (),
@@ -64,6 +74,7 @@ class ExecutorPool:
     ) -> None:
         self.blobs_in: dict[str, list[Buffer]] = {}
         self.blobs_out: dict[str, list[Buffer]] = {}
+        self._watcher = watcher
         self._settings = settings
         self._directory = directory
         self._setup = ExecutorSetup(
@@ -76,6 +87,8 @@ class ExecutorPool:
             payload_bytes_max=settings.payload_bytes_max,
         )
         self._executors: dict[int, ExecutorProcess] = {}
+        self._watched: dict[int, ExecutorProcess] = {}  # by file descriptor
+        self._deadlines: dict[int, float] = {}  # by number: when to kill those that are not ready, or not gone
 
     def apply(self, command: PoolCommand) -> None:
         """Carry out a command. One for an executor that has ended meanwhile is nothing: its end will be told."""
@@ -96,25 +109,22 @@ class ExecutorPool:
                 self._stop(executor)
             case KillExecutor(signal=name):
                 self._kill(executor, signal.Signals.__members__.get(name, signal.SIGKILL))
-
-    def fds(self) -> list[tuple[int, bool]]:
-        """File descriptors to poll for reading, and with True for writing too. They change with every call here."""
-        return [pair for executor in self._executors.values() for pair in executor.fds()]
+        self._watch(executor, executor.fds())
 
     def next_deadline(self) -> float | None:
         """When ``events`` must be called even if no file descriptor is ready (monotonic)."""
-        return min((e.deadline for e in self._executors.values() if e.deadline is not None), default=None)
+        return min(self._deadlines.values()) if self._deadlines else None
 
-    def events(self, ready: Sequence[int] | None = None) -> list[Event]:
-        """What has happened. ``ready``: the file descriptors that are ready; None: look at all executors."""
+    def events(self, ready: Iterable[int]) -> list[Event]:
+        """What has happened. ``ready``: the file descriptors that are ready."""
         events: list[Event] = []
-        chosen = None if ready is None else frozenset(ready)
-        for executor in list(self._executors.values()):
-            if chosen is None or executor.concerns(chosen):
+        for fd in ready:
+            executor = self._watched.get(fd)
+            if executor is not None:
                 executor.flush()
-                self._read(executor, events)
-            if executor.deadline is not None and monotonic() >= executor.deadline:
-                self._kill_late(executor)
+                self._read(executor, events, exited=fd == executor.pidfd)
+        if self._deadlines:
+            self._kill_late()
         return events
 
     def pids(self) -> dict[int, int]:
@@ -133,13 +143,27 @@ class ExecutorPool:
             executor.wait(max(0.0, deadline - monotonic()))
             executor.kill(signal.SIGKILL)
             executor.wait(None)
-            executor.reap()
+            self._reap(executor)
         self._executors.clear()
 
     def _start(self, number: int) -> None:
         assert number not in self._executors, f"executor {number} is still there"
-        deadline = monotonic() + self._settings.executor_start_s
-        self._executors[number] = ExecutorProcess(number, self._setup, self._directory, deadline)
+        executor = self._executors[number] = ExecutorProcess(number, self._setup, self._directory)
+        self._deadlines[number] = monotonic() + self._settings.executor_start_s
+        self._watch(executor, executor.fds())
+
+    def _watch(self, executor: ExecutorProcess, wanted: Mapping[int, bool]) -> None:
+        before = executor.watched
+        if wanted is before:
+            return
+        for fd in before.keys() - wanted.keys():
+            del self._watched[fd]
+            self._watcher.unwatch_fd(fd)
+        for fd, write in wanted.items():
+            if before.get(fd) is not write:
+                self._watched[fd] = executor
+                self._watcher.watch_fd(fd, write)
+        executor.watched = wanted
 
     def _stop(self, executor: ExecutorProcess) -> None:
         executor.stopping = True
@@ -150,27 +174,37 @@ class ExecutorPool:
     def _kill(self, executor: ExecutorProcess, number: signal.Signals) -> None:
         executor.kill(number)
         if number != signal.SIGKILL:
-            executor.deadline = monotonic() + self._settings.kill_grace_s
+            self._deadlines[executor.number] = monotonic() + self._settings.kill_grace_s
 
-    def _kill_late(self, executor: ExecutorProcess) -> None:
-        if not executor.ready:
-            executor.late = f"not ready after {self._settings.executor_start_s:g} s (setting executor_start_s)"
-        executor.deadline = None
-        executor.kill(signal.SIGKILL)
+    def _kill_late(self) -> None:
+        now = monotonic()
+        for number in [number for number, deadline in self._deadlines.items() if now >= deadline]:
+            del self._deadlines[number]
+            executor = self._executors[number]
+            if not executor.ready:
+                executor.late = f"not ready after {self._settings.executor_start_s:g} s (setting executor_start_s)"
+            executor.kill(signal.SIGKILL)
 
-    def _read(self, executor: ExecutorProcess, events: list[Event]) -> None:
-        exited = executor.has_exited()  # asked first: what it wrote before is in the socket now
+    def _read(self, executor: ExecutorProcess, events: list[Event], *, exited: bool) -> None:
+        number = executor.number
         while True:
             events += [self._event(executor, message, raw) for message, raw in executor.read()]
             if executor.drained or not exited:
                 break
         if exited:
-            del self._executors[executor.number]
-            cause = executor.reap()
+            del self._executors[number]
+            cause = self._reap(executor)
             if not executor.failed:
-                events.append(ExecutorEnded(executor.number, cause))
-        elif executor.hung_up and executor.deadline is None:
-            executor.deadline = monotonic() + self._settings.kill_grace_s
+                events.append(ExecutorEnded(number, cause))
+            return
+        if executor.hung_up and number not in self._deadlines:
+            self._deadlines[number] = monotonic() + self._settings.kill_grace_s
+        self._watch(executor, executor.fds())
+
+    def _reap(self, executor: ExecutorProcess) -> str:
+        self._deadlines.pop(executor.number, None)
+        self._watch(executor, {})
+        return executor.reap()
 
     def _event(self, executor: ExecutorProcess, message: FromExecutor, raw: memoryview) -> Event:
         number = executor.number
@@ -188,7 +222,7 @@ class ExecutorPool:
                 return ExecutorFailed(number, reason)
             case Ready(tasks=tasks):
                 executor.ready = True
-                executor.deadline = None
+                self._deadlines.pop(number, None)
                 return ExecutorStarted(number, tasks)
 
     def _parts_of(self, payloads: Sequence[Payload]) -> list[Buffer]:

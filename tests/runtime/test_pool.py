@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import select
 import signal
 import subprocess
 import sys
@@ -31,6 +30,7 @@ from mesh.wire.exceptions import rebuild_exception
 from mesh.wire.functions import pack_function
 from mesh.wire.payload import decode, encode_call
 from tests.runtime.task_functions import call, named
+from tests.runtime.watched import Watched
 
 pytestmark = pytest.mark.processes
 
@@ -151,8 +151,13 @@ class Node:
     """A pool and what it has told."""
 
     def __init__(self, directory: Path, app: str | None = "demo", **settings: Any) -> None:
+        self.watched = Watched()
         self.pool = ExecutorPool(
-            app=app, worker_name="w1", settings=Settings().with_overrides(**settings), directory=str(directory)
+            self.watched,
+            app=app,
+            worker_name="w1",
+            settings=Settings().with_overrides(**settings),
+            directory=str(directory),
         )
         self.events: list[Event] = []
 
@@ -164,10 +169,7 @@ class Node:
         self.pool.apply(RunChunk(number, {i: named(name) for i, name in enumerate(names)}, list(deliveries)))
 
     def poll(self, timeout_s: float = 0.05) -> None:
-        poll = select.poll()
-        for fd, writing in self.pool.fds():
-            poll.register(fd, select.POLLIN | (select.POLLOUT if writing else 0))
-        self.events += self.pool.events([fd for fd, _ in poll.poll(timeout_s * 1000)])
+        self.events += self.pool.events(self.watched.ready(timeout_s))
 
     def wait_until(self, condition: Callable[[], bool]) -> None:
         deadline = time.monotonic() + DEADLINE_S
@@ -269,7 +271,7 @@ def test_a_death_is_told_with_its_cause_after_what_was_finished_before(
     assert ended == ExecutorEnded(1, cause)
     assert node.events[-1] is ended
     assert set(s.id for s in node.settlements) <= {"a", "b"}
-    assert node.pool.fds() == []
+    assert node.watched.fds == set()
 
 
 def test_what_was_finished_long_before_a_death_is_told(node: Node) -> None:
@@ -482,11 +484,13 @@ def test_executors_are_gone_when_their_agent_is(directory: Path, task: str) -> N
         from mesh.runtime.pool import ExecutorPool
         from mesh.settings import Settings
         from tests.runtime.task_functions import call, named
+        from tests.runtime.watched import Watched
 
-        pool = ExecutorPool(app="demo", worker_name="w", settings=Settings(), directory={str(directory)!r})
+        watched = Watched()
+        pool = ExecutorPool(watched, app="demo", worker_name="w", settings=Settings(), directory={str(directory)!r})
         pool.apply(StartExecutor(1))
-        while not any(isinstance(event, ExecutorStarted) for event in pool.events()):
-            time.sleep(0.01)
+        while not any(isinstance(event, ExecutorStarted) for event in pool.events(watched.ready(1.0))):
+            pass
         pool.apply(RunChunk(1, {{0: named({task!r})}}, [call("t", 1000)]))
         print(pool.pids()[1], flush=True)
         time.sleep(1000)
