@@ -504,15 +504,17 @@ class WorkerMachine:
     def _free_executor(self, now: Now) -> Executor | None:
         """The idlest executor that may take a chunk: an idle one, or one that is nearly through."""
         best: Executor | None = None
+        first = self.waiting[0]
         for executor in self.executors.values():
             if executor.phase is not Phase.UP or executor.kill_as is not None or executor.reclaiming:
                 continue
             if not executor.chunk:
                 return executor
-            stuck = executor.alone or now.mono >= executor.progress_at + STUCK_S
-            if not stuck and (best is None or len(executor.chunk) < len(best.chunk)):
+            closed = executor.alone or now.mono >= executor.progress_at + STUCK_S
+            closed = closed or first.delivery.id in executor.chunk  # an attempt that the router gave up may run there
+            if not closed and (best is None or len(executor.chunk) < len(best.chunk)):
                 best = executor
-        if best is None or self.waiting[0].alone:
+        if best is None or first.alone:
             return None
         # A second chunk behind a short one keeps the executor from idling between two.
         runtime = self._pace.runtime(pace_name(next(iter(best.chunk.values())).options))
@@ -533,7 +535,7 @@ class WorkerMachine:
                 waiting.popleft()
                 continue
             if delivery.id in executor.chunk or (held.alone and (chunk or executor.chunk)):
-                break  # an earlier attempt of it, given up by the router, may still run there
+                break
             waiting.popleft()
             if delivery.expires_at is not None and delivery.expires_at <= now.wall:
                 self._settle(held, Settlement(delivery.id, delivery.attempt, Ending.EXPIRED))

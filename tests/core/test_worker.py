@@ -310,6 +310,14 @@ def test_a_dropped_delivery_is_not_started() -> None:
     assert mesh.settle(1, "runs")[0] == run(1, "b")
 
 
+def test_a_later_attempt_waits_for_an_earlier_one_that_runs_here_though_it_was_given_up() -> None:
+    mesh = worker()
+    in_one_chunk(mesh, "a")
+    mesh.hear(Drop([("a", 1)]))
+    assert mesh.hear(deliver(delivery("a", 2), "b")) == []
+    assert mesh.settle(1, "a")[0] == run(1, delivery("a", 2))
+
+
 # cancelling
 
 
