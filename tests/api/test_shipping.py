@@ -5,7 +5,9 @@ from __future__ import annotations
 import functools
 import gc
 
+from mesh.api import shipping
 from mesh.api.shipping import Shipped, function_name
+from mesh.wire.functions import unpack_function
 
 
 def test_a_function_is_pickled_once():
@@ -52,3 +54,39 @@ def test_every_callable_has_a_name_and_a_code():
     for function in (len, functools.partial(max, 1), Adder(), "x".join, Adder):
         assert Shipped().code(function).digest
         assert "." in function_name(function)
+
+
+def test_what_a_global_was_bound_to_last_is_sent_however_often_it_was_bound_anew():
+    shipped = Shipped()
+    space: dict[str, object] = {}
+    exec("def report():\n    return FIGURES", space)
+    report = space["report"]
+
+    for n in range(30):
+        for figures in (n, 10 * n):  # the second may get the address that the one sent before had
+            space["FIGURES"] = [figures]
+        assert unpack_function(shipped.code(report))() == [10 * n]
+
+
+def test_a_function_that_calls_itself_is_forgotten_too():
+    shipped = Shipped()
+
+    def factorial(n):
+        return n * factorial(n - 1) if n else 1
+
+    shipped.code(factorial)
+    del factorial
+    gc.collect()
+
+    assert len(shipped._codes) == 0
+
+
+def test_no_more_functions_are_kept_than_the_limit(monkeypatch):
+    monkeypatch.setattr(shipping, "SHIPPED_MAX", 4)
+    shipped = Shipped()
+    functions = [functools.partial(max, n) for n in range(10)]
+
+    for function in functions:
+        shipped.code(function)
+
+    assert len(shipped._codes) <= 4
