@@ -189,6 +189,8 @@ class TaskMark(Struct, frozen=True, array_like=True, gc=False):
     not_before: float | None = None
     payload: Payload | None = None
     started: bool = False  # an at-most-once task that was handed out
+    losses: int = 0
+    causes: tuple[str, ...] = ()
 
 
 class NodeInfo(Struct, frozen=True, array_like=True, gc=False):

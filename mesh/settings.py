@@ -31,6 +31,7 @@ class Settings:
     outbox_bytes_max: int = 64 << 20  # unsent to one peer; beyond: its session is cut and it must say HELLO again
     commit_delay_s: float = 0.001  # new tasks just delivered are committed no later, with what comes meanwhile
     free_bytes_min: int = 64 << 20  # of disk; below: submits are Overloaded, completions still fit
+    losses_max: int = 10  # worker nodes lost with a task before it is taken for poison, too
     deaths_max: int = 3  # worker processes a task may take with it before it is dead-lettered
     result_ttl_s: float = 86_400.0  # outcomes are kept this long
     watched_ids_max: int = 1_000_000  # ids one client may wait for besides its own

@@ -73,13 +73,3 @@ class Worker(Session):
         if need.python != self.python:
             return f"no worker of queue {queue!r} has Python {need.python}, which the shipped {need.name!r} needs"
         return None
-
-
-class Client(Session):
-    """A client, with the number of ids it waits for besides those it submitted."""
-
-    __slots__ = ("watched",)
-
-    def __init__(self, peer: Peer, hello: Hello, role: Role, now: float) -> None:
-        super().__init__(peer, hello, role, now)
-        self.watched: set[str] = set()

@@ -24,10 +24,10 @@ from mesh.core.events import (
 )
 from mesh.core.ledger import Ledger
 from mesh.core.packing import pack, payload_bytes
-from mesh.core.peers import Client, Session, Worker
-from mesh.core.placing import deal, shares
+from mesh.core.peers import Session, Worker
 from mesh.core.queues import Lane
 from mesh.core.record import TaskRecord
+from mesh.core.spreading import spread
 from mesh.core.states import CANCELLED, EXPIRED, FAILED, LEASED, READY, SUCCEEDED
 from mesh.core.status import snapshot
 from mesh.core.tasks import TaskTable
@@ -65,6 +65,7 @@ CLIENT_VERBS = frozenset({Submit, Watch, Unwatch, Cancel, Query, PutFunction})
 WORKER_VERBS = frozenset({Credit, Settled, Released, GetFunction})
 RECALL_PAUSE_S = 0.020  # after a worker had nothing to give back
 ACK_PAUSE_S = 0.020  # settlements are acknowledged together: a worker loses nothing by keeping them so long
+PURGES_MAX = 100
 PURGE_AT_ONCE = 20_000  # tasks cancelled in one wake-up, so that a purge of millions stops nobody
 
 
@@ -93,7 +94,7 @@ class RouterMachine:
         self._ledger = Ledger()
         self.table = TaskTable(settings, self._ledger, next_seq)
         self.workers: dict[Peer, Worker] = {}
-        self.clients: dict[Peer, Client] = {}
+        self.clients: dict[Peer, Session] = {}
         self.nodes: dict[str, NodeInfo] = {}
         self.expected: set[str] = set()  # nodes that may hold what is in limbo
         self.limbo_until: float | None = None
@@ -184,7 +185,7 @@ class RouterMachine:
     def _tick(self, now: Now) -> None:
         if self.limbo_until is not None and (now.mono >= self.limbo_until or not self.expected):
             self.limbo_until = None
-            for node_id in self.expected:
+            for node_id in sorted(self.expected):
                 self._forget_node(node_id)
             self.expected.clear()
             self.table.leave_limbo(now)
@@ -265,7 +266,7 @@ class RouterMachine:
             elif (client := self.clients.get(peer)) is not None:
                 client.heard = now.mono
             else:
-                self.clients[peer] = Client(peer, hello, role, now.mono)
+                self.clients[peer] = Session(peer, hello, role, now.mono)
             return
         self._ledger.add(DropPeer(peer))
 
@@ -356,10 +357,8 @@ class RouterMachine:
         self._ledger.add(DropPeer(session.peer))
 
     def _drop_client(self, peer: Peer) -> None:
-        client = self.clients.pop(peer, None)
-        if client is not None:
-            for task_id in client.watched:
-                self._unwatch(peer, task_id)
+        if self.clients.pop(peer, None) is not None:
+            self.table.watching.leave(peer)
 
     def _lose_worker(self, worker: Worker, cause: str, now: Now) -> None:
         del self.workers[worker.peer]
@@ -446,30 +445,17 @@ class RouterMachine:
             self._ledger.add(LookUpOutcomes(session.peer, absent))
 
     def _watch(self, peer: Peer, task_id: str) -> None:
-        client = self.clients.get(peer)
-        if client is None:
-            return
-        if len(client.watched) >= self.settings.watched_ids_max:
-            limit = self.settings.watched_ids_max
+        limit = self.settings.watched_ids_max
+        if self.table.watching.count(peer) >= limit:
             self._refuse(peer, "watched", f"no more than {limit} ids can be watched (watched_ids_max): {task_id}")
-        elif self.table.watch(peer, task_id):
-            client.watched.add(task_id)
+        else:
+            self.table.watch(peer, task_id)
 
     def _on_unwatch(self, session: Session, message: Unwatch, now: Now) -> None:
         for task_id in message.ids:
-            self._unwatch(session.peer, task_id)
-            client = self.clients.get(session.peer)
-            if client is not None:
-                client.watched.discard(task_id)
+            self.table.watching.remove(session.peer, task_id)
         if message.forget:
             self._ledger.forgotten += [i for i in message.ids if i not in self.table.tasks]
-
-    def _unwatch(self, peer: Peer, task_id: str) -> None:
-        watchers = self.table.watchers.get(task_id)
-        if watchers is not None and peer in watchers:
-            watchers.remove(peer)
-            if not watchers:
-                del self.table.watchers[task_id]
 
     def _on_cancel(self, session: Session, message: Cancel, now: Now) -> None:
         by_worker: dict[Peer, list[str]] = {}
@@ -494,11 +480,19 @@ class RouterMachine:
             tasks = self.table.tasks
             answer = {i: tasks[i].state for i in message.arguments if i in tasks}
         elif message.what == "purge":
-            self._purges.append((session.peer, message.request, message.arguments, 0))
+            self._purge(session.peer, message)
             return
         else:
             answer = {"error": f"unknown query {message.what!r}; known: status, states, purge"}
-        self._ledger.send_after_commit(session.peer, Reply(message.request, msgspec.json.encode(answer)))
+        # Not after the commit: a full store is what people ask the status for.
+        self._ledger.send(session.peer, Reply(message.request, msgspec.json.encode(answer)))
+
+    def _purge(self, peer: Peer, query: Query) -> None:
+        if len(self._purges) < PURGES_MAX:
+            self._purges.append((peer, query.request, query.arguments, 0))
+        else:
+            answer = {"error": f"{PURGES_MAX} purges are under way already; try again later"}
+            self._ledger.send(peer, Reply(query.request, msgspec.json.encode(answer)))
 
     def _go_on_purging(self, now: Now) -> None:
         peer, request, queues, done = self._purges.pop(0)
@@ -616,43 +610,10 @@ class RouterMachine:
     def _dispatch(self, now: Now) -> None:
         if not self.workers or self.halted:
             return
-        deliveries: dict[Peer, list[TaskRecord]] = {}
-        while lanes := [lane for lane in self.table.ready if len(lane) and any(w.credit for w in self.able(lane))]:
-            self._serve(*self._next_lane(lanes), deliveries)
-        for peer, tasks in deliveries.items():
-            self._deliver(self.workers[peer], tasks)
-        self._recall(now)
-
-    def _next_lane(self, lanes: list[Lane]) -> tuple[Lane, int | None, int]:
-        """Whose turn it is: queues take turns, within a queue priority and then age decide.
-
-        With the lane: the order before which its tasks are the oldest, and how many queues want the same credit.
-        """
-        if len(lanes) == 1:
-            return lanes[0], None, 1
-        queues = sorted({lane.queue for lane in lanes})
         self._turn += 1
-        queue = queues[self._turn % len(queues)]
-        top = max(lane.priority for lane in lanes if lane.queue == queue)
-        heads = [
-            (head.order, lane)
-            for lane in lanes
-            if lane.queue == queue and lane.priority == top and (head := lane.head())
-        ]
-        heads.sort(key=lambda pair: pair[0])
-        return heads[0][1], heads[1][0] if len(heads) > 1 else None, len(queues)
-
-    def _serve(self, lane: Lane, before: int | None, queues: int, deliveries: dict[Peer, list[TaskRecord]]) -> None:
-        """Give out the lane's oldest tasks, as far as there is credit."""
-        workers = [worker for worker in self.able(lane) if worker.credit]
-        credit = sum(worker.credit for worker in workers)
-        limit = credit if queues == 1 else max(1, credit // queues)
-        taken = lane.take(min(limit, len(lane)), before)
-        hands = [taken] if len(workers) == 1 else deal(taken, shares(len(taken), workers))
-        for worker, tasks in zip(workers, hands):
-            if tasks:
-                worker.leases.update((task.id, task) for task in tasks)
-                deliveries.setdefault(worker.peer, []).extend(tasks)
+        for worker, tasks in spread(self.table.ready, self.able, self._turn).items():
+            self._deliver(worker, tasks)
+        self._recall(now)
 
     def _deliver(self, worker: Worker, tasks: list[TaskRecord]) -> None:
         table, peer = self.table, worker.peer

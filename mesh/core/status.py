@@ -45,7 +45,7 @@ def snapshot(router: RouterMachine, now: Now) -> dict[str, Any]:
                 "window": worker.window,
                 "credit": worker.credit,
                 "held": worker.held,
-                "running": min(worker.held, worker.running or worker.slots),
+                "running": min(worker.held, worker.slots),
                 "settled": worker.settled,
                 "draining": worker.draining,
                 "silent_s": now.mono - worker.heard,

@@ -5,7 +5,6 @@ Peers and their sessions are not known here; what must be written or told goes i
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Collection, Iterable, Iterator
 
 from mesh.clock import Now
@@ -14,6 +13,8 @@ from mesh.core.ledger import Ledger
 from mesh.core.queues import ReadyQueues
 from mesh.core.record import Batch, Kind, Rare, TaskRecord
 from mesh.core.states import CANCELLED, DEAD, EXPIRED, FAILED, LEASED, READY, SCHEDULED, SUCCEEDED
+from mesh.core.timers import Timers
+from mesh.core.watching import Watching
 from mesh.messages import Submit
 from mesh.model import (
     Blob,
@@ -32,7 +33,6 @@ from mesh.model import (
 from mesh.settings import Settings
 
 KINDS_MAX = 4_096  # interned options; beyond, those without tasks are dropped
-NODE_LOSSES_MAX = 10  # worker nodes lost with a task before it is taken for poison
 
 
 class TaskTable:
@@ -48,13 +48,14 @@ class TaskTable:
         self.bytes = 0
         self.accepted = 0
         self.finished: dict[TaskState, int] = dict.fromkeys((SUCCEEDED, FAILED, CANCELLED, EXPIRED, DEAD), 0)
-        self.watchers: dict[str, list[Peer]] = {}
+        self.watching = Watching()
         self._kinds: dict[TaskOptions, Kind] = {}
-        self._etas: list[tuple[float, int, str]] = []
-        self._expiries: list[tuple[float, int, str]] = []
+        self._etas = Timers(self.tasks, lambda task: task.state is SCHEDULED)
+        self._expiries = Timers(self.tasks, lambda task: True)
         self._next_seq = next_seq
         self._next_order = 0
         self._next_kind = 0
+        self._kinds_max = KINDS_MAX
         self.lanes_changed = True
 
     # coming in
@@ -63,7 +64,7 @@ class TaskTable:
         """The interned form of ``options``."""
         kind = self._kinds.get(options)
         if kind is None:
-            if len(self._kinds) >= KINDS_MAX:
+            if len(self._kinds) >= self._kinds_max:
                 self._drop_unused_kinds()
             lane, new = self.ready.lane(options)
             self.lanes_changed |= new
@@ -77,6 +78,7 @@ class TaskTable:
         if self.ready.crowded():
             self.ready.drop_unused({task.kind.lane.number for task in self.tasks.values()})
             self._kinds = {o: k for o, k in self._kinds.items() if id(k) in used}
+        self._kinds_max = max(KINDS_MAX, 2 * len(self._kinds))  # many in use: do not look again at each new one
         self.lanes_changed = True
 
     def accept(self, owner: Peer, submit: Submit, raw: bytes | None, known: Collection[str], now: Now) -> None:
@@ -120,23 +122,17 @@ class TaskTable:
     def _accept_rare(self, task: TaskRecord, spec: TaskSpec, now: Now) -> None:
         task.rare = Rare(eta=spec.eta, expires_at=spec.expires_at, extra=spec.extra)
         if spec.expires_at is not None:
-            heapq.heappush(self._expiries, (spec.expires_at, task.order, task.id))
+            self._expiries.add(spec.expires_at, task)
         if spec.eta is not None and spec.eta > now.wall:
             task.state = SCHEDULED
-            heapq.heappush(self._etas, (spec.eta, task.order, task.id))
+            self._etas.add(spec.eta, task)
         else:
             task.kind.lane.tasks.append(task)
 
-    def watch(self, peer: Peer, task_id: str) -> bool:
-        """Have ``peer`` told of this task's outcome; False when it is told anyway."""
-        task = self.tasks[task_id]
-        if task.batch.owner == peer and not task.kind.options.ignore_result:
-            return False
-        watchers = self.watchers.setdefault(task_id, [])
-        if peer in watchers:
-            return False
-        watchers.append(peer)
-        return True
+    def watch(self, peer: Peer, task_id: str) -> None:
+        """Have ``peer`` told of this task's outcome, unless it is told anyway."""
+        if self.tasks[task_id].batch.owner != peer:
+            self.watching.add(peer, task_id)
 
     # going out
 
@@ -218,7 +214,7 @@ class TaskTable:
         if rare.started or task.kind.options.at_most_once:
             why = f"its worker was lost ({cause}) and it is delivered at most once: whether it ran is unknown"
             self.end(task, FAILED, now, ErrorInfo("mesh.errors.WorkerLostError", why))
-        elif rare.deaths >= self._settings.deaths_max or rare.losses >= NODE_LOSSES_MAX:
+        elif rare.deaths >= self._settings.deaths_max or rare.losses >= self._settings.losses_max:
             why = (
                 f"dead-lettered: {rare.deaths} worker processes died and {rare.losses} worker nodes were lost "
                 f"with it ({', '.join(rare.causes)})"
@@ -244,7 +240,7 @@ class TaskTable:
             self._replace_payload(task, retry.payload)
         task.move(SCHEDULED)
         task.worker = None
-        heapq.heappush(self._etas, (rare.eta, task.order, task.id))
+        self._etas.add(rare.eta, task)
         self._mark(task)
 
     def _replace_payload(self, task: TaskRecord, payload: Payload) -> None:
@@ -258,7 +254,16 @@ class TaskTable:
         rare = task.rarely()
         rare.marked = True
         self._ledger.marks[task.id] = TaskMark(
-            task.id, task.batch.seq, task.attempt, rare.retries, rare.deaths, rare.eta, task.payload, rare.started
+            task.id,
+            task.batch.seq,
+            task.attempt,
+            rare.retries,
+            rare.deaths,
+            rare.eta,
+            task.payload,
+            rare.started,
+            rare.losses,
+            rare.causes,
         )
 
     # the end
@@ -316,8 +321,8 @@ class TaskTable:
             del self.batches[batch.seq]
         if batch.owner is not None and not options.ignore_result:
             ledger.news[batch.owner].append(outcome)
-        if self.watchers and (watchers := self.watchers.pop(task.id, None)):
-            for peer in watchers:
+        if self.watching:
+            for peer in self.watching.finish(task.id):
                 ledger.news[peer].append(outcome)
         return outcome
 
@@ -325,33 +330,22 @@ class TaskTable:
 
     def advance(self, now: Now) -> None:
         """Start what is due and end what is too late."""
-        etas, expiries = self._etas, self._expiries
-        while etas and etas[0][0] <= now.wall:
-            eta, order, task_id = heapq.heappop(etas)
-            task = self.tasks.get(task_id)
-            if task is None or task.state is not SCHEDULED or task.order != order or task_id in self.limbo:
-                continue
-            if task.rare is not None and task.rare.eta == eta:
+        for eta, task in self._etas.due(now.wall):
+            if task.id not in self.limbo and task.rare is not None and task.rare.eta == eta:
                 task.move(READY)
                 task.kind.lane.tasks.append(task)
-        while expiries and expiries[0][0] <= now.wall:
-            _, order, task_id = heapq.heappop(expiries)
-            task = self.tasks.get(task_id)
-            if task is None or task.order != order or task.state is LEASED:
-                continue  # who holds it looks at the time before it starts
-            self.end(task, EXPIRED, now)
+        for _, task in self._expiries.due(now.wall):
+            if task.state is not LEASED:  # who holds it looks at the time before it starts
+                self.end(task, EXPIRED, now)
 
     def scheduled(self) -> Iterator[TaskRecord]:
         """The tasks that wait for their time."""
-        for _, order, task_id in self._etas:
-            task = self.tasks.get(task_id)
-            if task is not None and task.order == order and task.state is SCHEDULED:
-                yield task
+        return iter(self._etas)
 
     def next_due(self) -> float | None:
         """The next UTC second at which ``advance`` has something to do."""
-        heads = [heap[0][0] for heap in (self._etas, self._expiries) if heap]
-        return min(heads) if heads else None
+        etas, expiries = self._etas.next(), self._expiries.next()
+        return expiries if etas is None else etas if expiries is None else min(etas, expiries)
 
     # after a restart
 
@@ -372,7 +366,7 @@ class TaskTable:
             if mark is not None and mark.batch == seq:
                 self._restore_mark(task, mark)
             if task.rare is not None and task.rare.expires_at is not None:
-                heapq.heappush(self._expiries, (task.rare.expires_at, task.order, task.id))
+                self._expiries.add(task.rare.expires_at, task)
             self.tasks[spec.id] = self.limbo[spec.id] = task
             self.bytes += task.size
             batch.open += 1
@@ -385,6 +379,7 @@ class TaskTable:
         rare = task.rarely()
         rare.retries, rare.deaths, rare.eta = mark.retries, mark.deaths, mark.not_before
         rare.marked, rare.started = True, mark.started
+        rare.losses, rare.causes = mark.losses, tuple(mark.causes)
         rare.settled = 0 if mark.started else mark.attempt
         task.attempt = mark.attempt
         if mark.payload is not None:
@@ -401,7 +396,7 @@ class TaskTable:
                 why = "the router was restarted while it was out, and it is delivered at most once"
                 self.end(task, FAILED, now, ErrorInfo("mesh.errors.WorkerLostError", why))
             elif rare is not None and rare.eta is not None and rare.eta > now.wall:
-                heapq.heappush(self._etas, (rare.eta, task.order, task.id))
+                self._etas.add(rare.eta, task)
             else:
                 task.move(READY)
                 task.kind.lane.tasks.append(task)
@@ -420,4 +415,4 @@ class TaskTable:
         queued = [task.id for lane in self.ready for task in lane]
         assert len(queued) == len(set(queued)) == len(self.ready), "a task is queued twice, or a lane miscounts"
         assert set(queued) == {t.id for t in self.tasks.values() if t.state is READY}, "ready and queued differ"
-        assert set(self.watchers) <= set(self.tasks), "somebody watches a task that is not there"
+        assert self.watching.watched <= set(self.tasks), "somebody watches a task that is not there"
