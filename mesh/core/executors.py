@@ -55,6 +55,6 @@ class Executor:
         self.progress_at = 0.0  # monotonic; when it was last idle, or last settled something
         self.kill_as: Settlement | None = None  # we killed it, and this is why
 
-    def current(self) -> Held | None:
-        """The oldest it has not settled: the one that runs, unless it has just finished."""
-        return next(iter(self.chunk.values()), None)
+    def current(self) -> Held:
+        """The oldest it has not settled: the one that runs, unless it has just finished. It must have one."""
+        return next(iter(self.chunk.values()))

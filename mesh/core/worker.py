@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from math import inf
 from typing import Any
 
 from msgspec.structs import replace
@@ -117,9 +118,12 @@ class WorkerMachine:
         self.held: dict[str, Held] = {}  # all we answer for, waiting or in an executor
         self.waiting: deque[Held] = deque()  # may hold some that are no longer in ``held``
         self.executors: dict[int, Executor] = {}
+        self.unacked = 0  # settlements that some router has not acknowledged
         self.functions: dict[str, FunctionCode] = {}
         self._wanted: dict[str, list[Held]] = {}  # by digest: waits for a shipped function
         self._cancelled: dict[str, Cancel] = {}
+        self._busy: dict[int, Executor] = {}  # those that have a chunk
+        self._sessions_at = inf  # when a session wants something sent
         self._pace = Pace(settings)
         self._next_executor = 0
         self._restarts: list[float] = []  # when to start executors anew
@@ -175,29 +179,25 @@ class WorkerMachine:
 
     def next_deadline(self) -> float | None:
         """The monotonic second at which ``handle`` must be called even if nothing happens."""
-        deadlines = [side.session.deadline() for side in self.routers.values()] if self.tasks is not None else []
-        deadlines += self._restarts
+        deadline = self._sessions_at if self.tasks is not None else inf
+        if self._restarts:
+            deadline = min(deadline, self._restarts[0])
         if self._stopping is not None:
-            deadlines.append(self._stopping)
-        for executor in self.executors.values():
-            current = executor.current()
-            if current is None or executor.kill_as is not None:
+            deadline = min(deadline, self._stopping)
+        for executor in self._busy.values():
+            if executor.kill_as is not None:
                 continue
-            if current.options.time_limit_s is not None:
-                deadlines.append(executor.progress_at + current.options.time_limit_s)
+            limit = executor.current().options.time_limit_s
+            if limit is not None:
+                deadline = min(deadline, executor.progress_at + limit)
             if len(executor.chunk) > 1 and not executor.reclaiming:
-                deadlines.append(executor.progress_at + STUCK_S)
-        return min(deadlines, default=None)
+                deadline = min(deadline, executor.progress_at + STUCK_S)
+        return None if deadline == inf else deadline
 
     @property
     def running(self) -> int:
         """Executors that have something to run."""
-        return sum(1 for executor in self.executors.values() if executor.chunk)
-
-    @property
-    def unacked(self) -> int:
-        """Settlements that some router has not acknowledged."""
-        return sum(len(part) for side in self.routers.values() for part in side.unacked.values())
+        return len(self._busy)
 
     def blobs_held(self) -> set[str]:
         """Keys of the large payloads that this node may still hand to an executor."""
@@ -214,24 +214,30 @@ class WorkerMachine:
         return {payload.key for payload in payloads if isinstance(payload, Blob)}
 
     def _tick(self, now: Now) -> None:
-        if self.tasks is not None and not self._left:
-            for peer, side in self.routers.items():
-                due = side.session.due(now.mono)
-                if due is Due.HELLO:
-                    self._send(peer, self._hello(peer))
-                elif due is Due.HEARTBEAT:
-                    self._send(peer, Heartbeat(now.wall, self.running))
+        if now.mono >= self._sessions_at and self.tasks is not None and not self._left:
+            self._keep_sessions(now)
         while self._restarts and self._restarts[0] <= now.mono:
             self._restarts.pop(0)
             self._out.append(self._new_executor())
-        for executor in self.executors.values():
+        for executor in self._busy.values():
             self._look_after(executor, now)
+
+    def _keep_sessions(self, now: Now) -> None:
+        self._sessions_at = inf
+        for peer, side in self.routers.items():
+            due = side.session.due(now.mono)
+            if due is Due.HELLO:
+                self._send(peer, self._hello(peer))
+            elif due is Due.HEARTBEAT:
+                self._send(peer, Heartbeat(now.wall, self.running))
+            # What is heard meanwhile only puts it off; what brings it forward sets ``_sessions_at``.
+            self._sessions_at = min(self._sessions_at, side.session.deadline())
 
     def _look_after(self, executor: Executor, now: Now) -> None:
         """Kill what is over its time limit; take back what waits behind a long task."""
-        current = executor.current()
-        if current is None or executor.kill_as is not None:
+        if executor.kill_as is not None:
             return
+        current = executor.current()
         limit = current.options.time_limit_s
         if limit is not None and now.mono >= executor.progress_at + limit:
             why = f"task {current.delivery.id} ran over its time limit of {limit:g} s and was killed"
@@ -252,17 +258,19 @@ class WorkerMachine:
             self.routers[event.peer] = RouterSide(RouterSession(event.peer, self.settings, now.mono))
         else:
             side.session.lose(now.mono)
+        self._sessions_at = now.mono
 
     def _on_peer_lost(self, event: PeerLost, now: Now) -> None:
         side = self.routers.get(event.peer)
         if side is not None:
             side.session.lose(now.mono + self.settings.hello_retry_s)
+            self._sessions_at = now.mono
 
     def _hello(self, peer: Peer) -> Hello:
         side = self.routers[peer]
         held = [(h.delivery.id, h.delivery.attempt) for h in self.held.values() if h.router == peer]
         held += [(s.id, s.attempt) for batch in side.unacked.values() for s in batch]
-        side.window = self._window(side)
+        side.window = self._window()
         info = WorkerInfo(self.queues, self.tasks or [], self.slots, side.window, held, self.labels)
         return Hello(Role.WORKER, self.node_id, self.name, self.python, self.version, info)
 
@@ -275,6 +283,7 @@ class WorkerMachine:
 
     def _on_welcome(self, side: RouterSide, message: Welcome, now: Now) -> None:
         side.session.welcome(now.mono)
+        self._sessions_at = now.mono
         for batch, settlements in side.unacked.items():
             self._send_settled(side, batch, settlements)
         for digest, helds in self._wanted.items():
@@ -285,13 +294,15 @@ class WorkerMachine:
         self._out.append(PublishRefused(message.code, message.reason))
         if not side.session.open:
             side.session.refuse(message.reason, now.mono)
+            self._sessions_at = now.mono
 
     def _on_say_hello(self, side: RouterSide, message: SayHello, now: Now) -> None:
         side.session.lose(now.mono)
+        self._sessions_at = now.mono
 
     def _on_settled_ack(self, side: RouterSide, message: SettledAck, now: Now) -> None:
         for batch in message.batches:
-            side.unacked.pop(batch, None)
+            self.unacked -= len(side.unacked.pop(batch, ()))
 
     # deliveries
 
@@ -386,6 +397,7 @@ class WorkerMachine:
             self.tasks = sorted(event.tasks)
             for side in self.routers.values():
                 side.session.lose(now.mono)
+            self._sessions_at = now.mono
             self._tick(now)
 
     def _on_executor_failed(self, event: ExecutorFailed, now: Now) -> None:
@@ -417,6 +429,7 @@ class WorkerMachine:
         executor.progress_at = now.mono
         if not chunk:
             executor.alone = False
+            self._busy.pop(executor.number, None)
         if self._cancelled:
             for settlement in event.settlements:
                 self._cancelled.pop(settlement.id, None)
@@ -427,6 +440,8 @@ class WorkerMachine:
             return
         executor.reclaiming = False
         back = [held for task_id in event.ids if (held := executor.chunk.pop(task_id, None)) is not None]
+        if not executor.chunk:
+            self._busy.pop(executor.number, None)
         self.waiting.extendleft(reversed(back))
         for held in back:
             if self._cancelled.pop(held.delivery.id, None) is not None:
@@ -459,6 +474,7 @@ class WorkerMachine:
         executor = self.executors.pop(event.executor, None)
         if executor is None:
             return
+        self._busy.pop(executor.number, None)
         back: list[Held] = []
         for held in executor.chunk.values():
             delivery = held.delivery
@@ -565,6 +581,7 @@ class WorkerMachine:
                 self._out.append(GiveFunction(executor.number, self.functions[digest]))
         if not executor.chunk:
             executor.progress_at = now.mono
+            self._busy[executor.number] = executor
         executor.chunk.update((held.delivery.id, held) for held in chunk)
         executor.alone = chunk[0].alone
         executor.given += len(chunk)
@@ -578,7 +595,7 @@ class WorkerMachine:
 
     # telling the routers
 
-    def _window(self, side: RouterSide) -> int:
+    def _window(self) -> int:
         if self._stopping is not None or self.unacked > self.settings.unacked_max:
             return 0
         return self._pace.window(self.slots)
@@ -591,11 +608,12 @@ class WorkerMachine:
                     side.batch += 1
                     settlements = list(part)
                     side.unacked[side.batch] = settlements
+                    self.unacked += len(settlements)
                     if side.session.open:
                         self._send_settled(side, side.batch, settlements)
                 side.fresh = []
             if side.session.open:
-                window = self._window(side)
+                window = self._window()
                 if window != side.window and not 0.8 * side.window < window < 1.25 * side.window:
                     side.window = window
                     self._send(side.session.peer, Credit(window))
@@ -648,6 +666,8 @@ class WorkerMachine:
 
     def check(self) -> None:
         """Raise ``AssertionError`` if an invariant is broken. Called after every step of a test."""
+        assert self.unacked == sum(len(part) for side in self.routers.values() for part in side.unacked.values())
+        assert self._busy.keys() == {number for number, executor in self.executors.items() if executor.chunk}
         for executor in self.executors.values():
             assert executor.alone <= (len(executor.chunk) <= 1), "a task that must be alone is not"
             for task_id, held in executor.chunk.items():
