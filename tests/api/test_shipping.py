@@ -71,11 +71,13 @@ def test_what_a_global_was_bound_to_last_is_sent_however_often_it_was_bound_anew
 def test_a_function_that_calls_itself_is_forgotten_too():
     shipped = Shipped()
 
-    def factorial(n):
-        return n * factorial(n - 1) if n else 1
+    def ship():
+        def factorial(n):
+            return n * factorial(n - 1) if n else 1
 
-    shipped.code(factorial)
-    del factorial
+        shipped.code(factorial)
+
+    ship()
     gc.collect()
 
     assert len(shipped._codes) == 0
