@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Iterable
 
+from mesh.errors import MeshError
+
 PAUSE_S = 0.2
+
+log = logging.getLogger("mesh.connection")
 
 
 class Finder:
     """Calls ``find`` until told to stop, and ``report`` with each result: (endpoints, what was tried).
 
-    ``find`` and ``report`` are called on the finder's thread. An error of ``find`` is reported as what was tried.
+    ``find`` and ``report`` are called on the finder's thread. What stops
+    ``find`` is reported as what was tried; an error in it is logged once, too.
     """
 
     def __init__(
@@ -25,6 +31,7 @@ class Finder:
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._run, name="mesh-finder", daemon=True)
         self._started = False
+        self._failed = False
 
     def start(self) -> None:
         """Look for routers from now on."""
@@ -50,8 +57,13 @@ class Finder:
             try:
                 endpoints, tried = self._find()
                 found = list(endpoints)
-            except Exception as error:
+            except (MeshError, OSError) as error:
                 found, tried = [], f"{type(error).__name__}: {error}"
+            except Exception as error:  # ours: it must not end the search, nor pass for an empty network
+                if not self._failed:
+                    log.exception("looking for routers failed; this is an error of the program")
+                self._failed = True
+                found, tried = [], f"an error of the program: {type(error).__name__}: {error}"
             if self._closed.is_set():
                 return
             self._report(found, tried)

@@ -1,0 +1,50 @@
+"""The finder says what it tried, and does not let an error of its own pass for an empty network."""
+
+from __future__ import annotations
+
+import logging
+import queue
+from collections.abc import Callable, Iterable
+
+import pytest
+
+from mesh.errors import ConfigError
+from mesh.runtime.finding import Finder
+
+Find = Callable[[], tuple[Iterable[str], str]]
+
+
+def reports_of(find: Find, count: int) -> list[tuple[list[str], str]]:
+    """The first ``count`` reports of a finder."""
+    reports: queue.SimpleQueue[tuple[list[str], str]] = queue.SimpleQueue()
+    finder = Finder(find, lambda endpoints, tried: reports.put((endpoints, tried)))
+    finder.start()
+    try:
+        return [reports.get(timeout=5.0) for _ in range(count)]
+    finally:
+        finder.close()
+
+
+@pytest.mark.parametrize("error", [ConfigError("no such router"), OSError("no network")])
+def test_what_stops_a_search_is_what_was_tried(error: Exception, caplog: pytest.LogCaptureFixture) -> None:
+    def find() -> tuple[Iterable[str], str]:
+        raise error
+
+    assert reports_of(find, 1) == [([], f"{type(error).__name__}: {error}")]
+    assert caplog.records == []
+
+
+def test_an_error_of_the_program_is_logged_once_and_the_search_goes_on(caplog: pytest.LogCaptureFixture) -> None:
+    tries = iter([1, 2, 3])
+
+    def find() -> tuple[Iterable[str], str]:
+        if next(tries) < 3:
+            raise KeyError("address")
+        return ["ipc://there"], "here"
+
+    with caplog.at_level(logging.ERROR):
+        reports = reports_of(find, 3)
+
+    assert "an error of the program: KeyError: 'address'" in reports[0][1]
+    assert reports[2] == (["ipc://there"], "here")
+    assert len([record for record in caplog.records if record.exc_info]) == 1
