@@ -60,12 +60,17 @@ class TaskTable:
 
     # coming in
 
+    def _kinds_of(self, submit: Submit) -> list[Kind]:
+        """The interned options of a batch."""
+        # Before, and not between: those just made have no tasks yet, and their lanes must not be dropped.
+        if len(self._kinds) + len(submit.options) > self._kinds_max:
+            self._drop_unused_kinds()
+        return [self.kind(options) for options in submit.options]
+
     def kind(self, options: TaskOptions) -> Kind:
         """The interned form of ``options``."""
         kind = self._kinds.get(options)
         if kind is None:
-            if len(self._kinds) >= self._kinds_max:
-                self._drop_unused_kinds()
             lane, new = self.ready.lane(options)
             self.lanes_changed |= new
             self._next_kind += 1
@@ -84,7 +89,7 @@ class TaskTable:
     def accept(self, owner: Peer, submit: Submit, raw: bytes | None, known: Collection[str], now: Now) -> None:
         """Take in the tasks of a batch that are neither unfinished here nor ``known`` to be finished."""
         tasks = self.tasks
-        kinds = [self.kind(options) for options in submit.options]
+        kinds = self._kinds_of(submit)
         batch = Batch(self._next_seq, now.wall, owner)
         specs = submit.tasks
         fresh = (
@@ -354,7 +359,7 @@ class TaskTable:
     ) -> None:
         """Take in a journalled batch; its unfinished tasks wait in limbo until the workers have spoken."""
         batch = Batch(seq, accepted_at, None)
-        kinds = [self.kind(options) for options in submit.options]
+        kinds = self._kinds_of(submit)
         for spec in submit.tasks:
             if spec.id in settled or spec.id in self.tasks:
                 continue

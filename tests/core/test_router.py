@@ -788,3 +788,13 @@ def test_a_worker_is_remembered_until_it_is_gone() -> None:
     mesh = Driven(quiet())
     commands = mesh.hear(W1, hello_worker())
     assert commands == [Send(W1, Welcome("r", "router", "0", "memory")), SaveNode(NodeInfo("worker", "worker"))]
+
+
+def test_tasks_of_more_kinds_than_are_remembered_are_all_queued_and_delivered() -> None:
+    mesh = router()
+    for batch in range(11):
+        options = [TaskOptions("work", f"q{batch}-{i}") for i in range(1_000)]
+        specs = [TaskSpec(f"{batch}-{i}", i, b"") for i in range(1_000)]
+        mesh.hear(C1, Submit(batch, options, specs))
+    assert sum(len(lane) for lane in mesh.machine.table.ready) == 11_000
+    mesh.machine.check()
