@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from mesh.messages import Message, Submit
 from mesh.model import FunctionCode, Outcome, Peer, Role, Settlement, TaskOptions, TaskSpec
 
 
-@dataclass(slots=True, frozen=True)
-class MessageReceived:
+class MessageReceived(Struct, frozen=True, gc=False):
     """``message`` came from ``peer``, in order (``mesh.core.links`` has seen to that).
 
     ``raw`` is its encoded form; ``role`` is what the peer's key allows, None where the transport cannot tell.
@@ -22,8 +22,7 @@ class MessageReceived:
     role: Role | None = None
 
 
-@dataclass(slots=True, frozen=True)
-class PeerLost:
+class PeerLost(Struct, frozen=True, gc=False):
     """The connection to ``peer`` is gone for certain."""
 
     peer: Peer
@@ -32,8 +31,7 @@ class PeerLost:
 # router
 
 
-@dataclass(slots=True, frozen=True)
-class OutcomesLookedUp:
+class OutcomesLookedUp(Struct, frozen=True, gc=False):
     """The answer to ``LookUpOutcomes``; ids that are not among ``outcomes`` are not in the store."""
 
     peer: Peer
@@ -43,8 +41,7 @@ class OutcomesLookedUp:
     raw: bytes | None = None
 
 
-@dataclass(slots=True, frozen=True)
-class FunctionLookedUp:
+class FunctionLookedUp(Struct, frozen=True, gc=False):
     """The answer to ``LookUpFunction``."""
 
     peer: Peer
@@ -52,71 +49,62 @@ class FunctionLookedUp:
     code: FunctionCode | None
 
 
-@dataclass(slots=True, frozen=True)
-class StoreFilled:
+class StoreFilled(Struct, frozen=True, gc=False):
     """The store has little room: accept nothing; with ``halt`` none at all: start nothing either."""
 
     reason: str
     halt: bool
 
 
-@dataclass(slots=True, frozen=True)
-class StoreFreed:
+class StoreFreed(Struct, frozen=True, gc=False):
     """The store has room again."""
 
 
 # worker
 
 
-@dataclass(slots=True, frozen=True)
-class ExecutorStarted:
+class ExecutorStarted(Struct, frozen=True, gc=False):
     """An executor is ready; ``tasks`` are the names its modules define."""
 
     executor: int
     tasks: Sequence[str] = ()
 
 
-@dataclass(slots=True, frozen=True)
-class ExecutorSettled:
+class ExecutorSettled(Struct, frozen=True, gc=False):
     """An executor finished these attempts, in the order it was given them."""
 
     executor: int
     settlements: list[Settlement]
 
 
-@dataclass(slots=True, frozen=True)
-class ExecutorReclaimed:
+class ExecutorReclaimed(Struct, frozen=True, gc=False):
     """An executor gave back these task ids unstarted."""
 
     executor: int
     ids: list[str]
 
 
-@dataclass(slots=True, frozen=True)
-class ExecutorEnded:
+class ExecutorEnded(Struct, frozen=True, gc=False):
     """An executor process is gone. ``cause`` is for people ("SIGKILL", "exit code 3")."""
 
     executor: int
     cause: str
 
 
-@dataclass(slots=True, frozen=True)
-class ExecutorFailed:
+class ExecutorFailed(Struct, frozen=True, gc=False):
     """An executor cannot serve the app at all (it cannot be imported); ``reason`` is one line for people."""
 
     executor: int
     reason: str
 
 
-@dataclass(slots=True, frozen=True)
-class RouterFound:
+class RouterFound(Struct, frozen=True, gc=False):
     """The transport has a connection that may lead to a router."""
 
     peer: Peer
 
 
-@dataclass(slots=True, frozen=True)
-class StopRequested:
+class StopRequested(Struct, frozen=True, gc=False):
     """Drain and leave; ``at_once``: do not wait for running tasks."""
 
     at_once: bool = False
@@ -125,8 +113,7 @@ class StopRequested:
 # client
 
 
-@dataclass(slots=True, frozen=True)
-class TasksSubmitted:
+class TasksSubmitted(Struct, frozen=True, gc=False):
     """The user's threads submitted these; ``chosen`` where the user chose the ids."""
 
     options: list[TaskOptions]
@@ -135,23 +122,20 @@ class TasksSubmitted:
     chosen: bool = False
 
 
-@dataclass(slots=True, frozen=True)
-class ResultsWatched:
+class ResultsWatched(Struct, frozen=True, gc=False):
     """Somebody in this process waits for ids it did not submit."""
 
     ids: list[str]
 
 
-@dataclass(slots=True, frozen=True)
-class ResultsForgotten:
+class ResultsForgotten(Struct, frozen=True, gc=False):
     """Nobody in this process holds these results any more; ``drop``: the store may drop them too."""
 
     ids: list[str]
     drop: bool = False
 
 
-@dataclass(slots=True, frozen=True)
-class TasksCancelled:
+class TasksCancelled(Struct, frozen=True, gc=False):
     """The user revoked these."""
 
     ids: list[str]
@@ -159,8 +143,7 @@ class TasksCancelled:
     signal: str = "SIGKILL"
 
 
-@dataclass(slots=True, frozen=True)
-class QueryAsked:
+class QueryAsked(Struct, frozen=True, gc=False):
     """The user asks a router."""
 
     request: int

@@ -17,7 +17,8 @@ new tasks do not, so it is tried alone.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from mesh.clock import Now
 from mesh.core.commands import (
