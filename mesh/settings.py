@@ -8,9 +8,29 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
+from math import isfinite
 from typing import Any
 
 from mesh.errors import ConfigError
+
+MAY_BE_ZERO = frozenset(
+    {
+        "free_bytes_min",
+        "commit_delay_s",
+        "grace_s",
+        "drain_s",
+        "exit_flush_s",
+        "connect_timeout_s",
+        "submit_timeout_s",
+        "unknown_grace_s",
+        "kill_grace_s",
+        "result_ttl_s",
+        "inline_bytes_max",
+        "watched_ids_max",
+        "queued_tasks_max",
+        "queued_bytes_max",
+    }
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +78,21 @@ class Settings:
     # payloads
     inline_bytes_max: int = 64 << 10  # above this a payload travels in frames of its own
     payload_bytes_max: int = 256 << 20  # above this: PayloadTooLarge
+
+    def __post_init__(self) -> None:
+        """Raise ``ConfigError`` for a value that can mean nothing."""
+        for f in fields(self):
+            value = getattr(self, f.name)
+            if str(f.type) == "str":
+                good = isinstance(value, str) and bool(value)
+            else:
+                number = int if str(f.type) == "int" else (int, float)
+                good = isinstance(value, number) and not isinstance(value, bool) and isfinite(value)
+                good = good and (value > 0 or (value == 0 and f.name in MAY_BE_ZERO))
+            if not good:
+                least = "0 or more" if f.name in MAY_BE_ZERO else "more than 0"
+                wanted = "a name" if str(f.type) == "str" else f"a number ({f.type}), {least}"
+                raise ConfigError(f"setting {f.name} = {value!r}: expected {wanted}")
 
     def with_overrides(self, **values: Any) -> Settings:
         """A copy with the values that are not None. Raises ``ConfigError`` for a name it does not know."""

@@ -6,7 +6,7 @@ No I/O, no clock, no randomness: events and the time come in, commands go out. A
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import msgspec
@@ -385,28 +385,35 @@ class RouterMachine:
         if session.role is Role.WORKER:
             self._refuse(peer, "role", "a worker may not submit")
             return
-        refusal = self._refusal(submit)
-        if refusal is not None:
-            self.counters["rejected"] += 1
-            self._ledger.send(peer, Rejected(submit.batch, *refusal))
-            return
-        if submit.repeated:
-            ids = [spec.id for spec in submit.tasks if spec.id not in self.table.tasks]
-            if ids:
-                self._ledger.add(LookUpOutcomes(peer, ids, submit, raw))
-                return
-        self.table.accept(peer, submit, raw, (), now)
+        tasks = self.table.tasks
+        fresh = [spec.id for spec in submit.tasks if spec.id not in tasks] if submit.repeated else None
+        refusal = self._refusal(submit, len(submit.tasks) if fresh is None else len(fresh))
+        if refusal is not None and (fresh is None or self.full is not None or refusal[0] == "invalid"):
+            self._reject(peer, submit, refusal)
+        elif fresh:  # those that are finished are not new, and not to be refused
+            self._ledger.add(LookUpOutcomes(peer, fresh, submit, raw))
+        else:
+            self._accept(peer, submit, raw, (), now)
+
+    def _accept(self, peer: Peer, submit: Submit, raw: bytes | None, known: Collection[str], now: Now) -> None:
+        self.table.accept(peer, submit, raw, known, now)
         self._ledger.accepted[peer].append(submit.batch)
 
-    def _refusal(self, submit: Submit) -> tuple[str, str] | None:
-        """(code, reason) when this batch cannot be taken."""
+    def _reject(self, peer: Peer, submit: Submit, refusal: tuple[str, str]) -> None:
+        self.counters["rejected"] += 1
+        self._ledger.send(peer, Rejected(submit.batch, *refusal))
+
+    def _refusal(self, submit: Submit, fresh: int) -> tuple[str, str] | None:
+        """(code, reason) when this batch, with so many tasks that are not here yet, cannot be taken."""
         count = len(submit.options)
         if not all(0 <= option < count for option in {spec.option for spec in submit.tasks}):
             return "invalid", "a task refers to options that were not sent with it"
+        if not fresh:
+            return None
         if self.full is not None:
             return "overloaded", self.full
         table, settings = self.table, self.settings
-        if len(table.tasks) + len(submit.tasks) > settings.queued_tasks_max:
+        if len(table.tasks) + fresh > settings.queued_tasks_max:
             return "overloaded", f"{len(table.tasks)} tasks are queued; the limit is {settings.queued_tasks_max}"
         if table.bytes >= settings.queued_bytes_max:
             return "overloaded", f"{table.bytes} bytes are queued; the limit is {settings.queued_bytes_max}"
@@ -419,8 +426,12 @@ class RouterMachine:
         known = {outcome.id for outcome in event.outcomes}
         if event.submit is not None:
             self.counters["duplicates"] += len(known)
-            self.table.accept(peer, event.submit, event.raw, known, now)
-            self._ledger.accepted[peer].append(event.submit.batch)
+            fresh = sum(1 for i in event.ids if i not in known and i not in self.table.tasks)
+            refusal = self._refusal(event.submit, fresh)
+            if refusal is not None:
+                self._reject(peer, event.submit, refusal)
+            else:
+                self._accept(peer, event.submit, event.raw, known, now)
             return
         unknown = []
         for task_id in event.ids:

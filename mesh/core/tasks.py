@@ -136,7 +136,8 @@ class TaskTable:
 
     def watch(self, peer: Peer, task_id: str) -> None:
         """Have ``peer`` told of this task's outcome, unless it is told anyway."""
-        if self.tasks[task_id].batch.owner != peer:
+        task = self.tasks[task_id]
+        if task.batch.owner != peer or task.kind.options.ignore_result:
             self.watching.add(peer, task_id)
 
     # going out
@@ -233,8 +234,7 @@ class TaskTable:
     def settle_retry(self, task: TaskRecord, settlement: Settlement, now: Now) -> None:
         """The task asked to be tried again later."""
         rare = task.rarely()
-        if rare.cancel is not None:
-            self.end(task, CANCELLED, now)
+        if self._ends_instead(task, rare, now):
             return
         retry = settlement.retry
         rare.retries += 1

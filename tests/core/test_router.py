@@ -798,3 +798,18 @@ def test_tasks_of_more_kinds_than_are_remembered_are_all_queued_and_delivered() 
         mesh.hear(C1, Submit(batch, options, specs))
     assert sum(len(lane) for lane in mesh.machine.table.ready) == 11_000
     mesh.machine.check()
+
+
+def test_a_batch_that_is_here_already_is_not_refused_for_load() -> None:
+    mesh = router(Settings(heartbeat_s=1e3, queued_tasks_max=1))
+    mesh.hear(C1, submit("a"))
+    assert sent(mesh.hear(C1, submit("a", repeated=True))) == [Accepted([1])]
+
+
+def test_a_task_whose_time_passed_while_it_ran_is_not_tried_again() -> None:
+    mesh = router(window=1)
+    mesh.hear(C1, Submit(1, [WORK], [TaskSpec("a", 0, b"", expires_at=WALL + 3)]))
+    mesh.seconds = 5
+    retry = settlement("a", ending=Ending.RETRY, retry=Retrying(WALL + 7))
+    (told,) = [message for message in sent(mesh.hear(W1, Settled(1, [retry]))) if isinstance(message, Outcomes)]
+    assert told.outcomes[0].state is TaskState.EXPIRED
