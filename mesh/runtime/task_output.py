@@ -85,7 +85,8 @@ def redirect_output(loglevel: str) -> logging.Handler:
     mesh_log.addHandler(handler)
     mesh_log.setLevel(loglevel.upper())
     mesh_log.propagate = False
-    sys.stdout = LineWriter(logging.INFO, real)
+    # As in Celery: what a task prints is seen at every usual level, or it looks as if the task never ran.
+    sys.stdout = LineWriter(logging.WARNING, real)
     sys.stderr = LineWriter(logging.WARNING, real)
     return handler
 

@@ -427,10 +427,10 @@ def test_what_tasks_print_and_log_is_in_the_nodes_log_with_their_names(
     node.pool.close()
 
     out, err = capfd.readouterr()
-    assert f"INFO executor[{pid}] talk[t1]: from print\n" in err
+    assert f"WARNING executor[{pid}] talk[t1]: from print\n" in err
     assert f"WARNING executor[{pid}] talk[t1]: from stderr\n" in err
     assert f"INFO executor[{pid}] from logging\n" in err
-    assert f"INFO executor[{pid}] talk[t1]: no newline\n" in err
+    assert f"WARNING executor[{pid}] talk[t1]: no newline\n" in err
     assert out == "from C\n"
 
 
