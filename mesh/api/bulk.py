@@ -18,7 +18,7 @@ from msgspec.structs import replace
 from mesh.api.result import AsyncResult
 from mesh.api.shipping import function_name
 from mesh.api.task import Task
-from mesh.errors import ConfigError, TimeoutError
+from mesh.errors import ConfigError, TimeoutError, Unavailable
 from mesh.model import ErrorInfo, FunctionCode, TaskOptions, TaskSpec
 from mesh.wire.exceptions import rebuild_exception
 
@@ -100,7 +100,7 @@ def map_ordered(
     Elements are taken from the iterables as they are needed: at most ``window`` chunks of them are under way. An
     element has no retries of its own. The first error is raised in its place, and what is under way is cancelled,
     unless ``return_exceptions``. Raises ``TimeoutError`` when a result is not there ``timeout`` seconds after the
-    call.
+    call, and ``Unavailable`` in an outage, also with ``return_exceptions``.
     """
     if window < 1:
         raise ConfigError(f"window={window}: expected 1 or more")
@@ -174,7 +174,7 @@ def _chunk(
     left = None if deadline is None else deadline - time.monotonic()
     try:
         return result.get(timeout=left)
-    except TimeoutError:
+    except Unavailable:  # an outage, or no time left: that is nothing the elements did
         raise
     except Exception as error:
         if not return_exceptions:

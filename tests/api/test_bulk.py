@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mesh import ConfigError, Mesh, TimeoutError
+from mesh import ConfigError, Mesh, TimeoutError, Unavailable
 from mesh.api.bulk import CHUNK_BYTES, CHUNK_MAX, GROWTH, ChunkSize
 from mesh.testing import local_mesh
+from tests.api.scripted_router import ScriptedRouter
 from tests.api.waiting import wait_until
 
 app = Mesh("bulk")
@@ -115,6 +116,14 @@ def test_errors_can_be_returned_in_their_place():
 
     assert results[:3] + results[4:] == [0, 1, 2, 4, 5]
     assert isinstance(results[3], ValueError) and "in fragile" in results[3].remote_traceback
+
+
+def test_map_raises_an_outage_also_where_exceptions_are_wanted():
+    lonely = Mesh("bulk", connect_timeout_s=0.1, exit_flush_s=0.01)
+    ScriptedRouter().join(lonely, found=False)
+
+    with lonely, pytest.raises(Unavailable, match="the script and nothing else"):
+        list(lonely.map(len, ["a", "b"], return_exceptions=True))
 
 
 def test_a_map_that_takes_too_long_says_so():
