@@ -1,7 +1,7 @@
 """The ``mesh`` command: its verbs, and what becomes of errors.
 
-Exit codes: 0 done; 1 what was asked for failed; 2 the command, the settings or the store are wrong; 3 no router
-answered, or not in time: trying again may help; 130 interrupted.
+Exit codes: 0 done; 1 what was asked for failed; 2 the command, the settings, the key or the store are wrong; 3 no
+router answered, or not in time: trying again may help; 130 interrupted.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def _show_version(ctx: click.Context, parameter: click.Parameter, wanted: bool) 
     lazy=VERBS,
     instead=INSTEAD,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
-    epilog="Exit codes: 0 done, 1 it failed, 2 wrong command, settings or store, 3 no router or no answer in time.",
+    epilog="Exit codes: 0 done, 1 it failed, 2 wrong command, settings, key or store, 3 no router or no answer.",
 )
 @shared_options
 @click.option(
@@ -92,9 +92,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 def exit_code(error: MeshError) -> int:
     """The exit code for what went wrong."""
-    if isinstance(error, ConfigError | StoreError):
+    if isinstance(error, ConfigError | StoreError | Refused):
         return WRONG
-    if isinstance(error, Unavailable | Refused):
+    if isinstance(error, Unavailable):
         return UNAVAILABLE
     return FAILED
 

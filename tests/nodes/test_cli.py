@@ -184,7 +184,7 @@ def test_a_key_file_that_others_can_read_is_refused(run: Run) -> None:
         (StoreLocked("x"), 2),
         (Overloaded("x"), 3),
         (TimeoutError("x"), 3),
-        (Refused("x"), 3),
+        (Refused("x"), 2),
         (UnknownTask("x"), 1),
         (TaskFailed("x"), 1),
     ],

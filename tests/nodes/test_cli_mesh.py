@@ -14,6 +14,7 @@ from typing import Any
 import psutil
 import pytest
 
+from mesh.net.keys import new_key
 from nodes.cli.main import main
 from tests.cluster import APP, REPOSITORY, Cluster, Node, send, wait_until
 
@@ -69,6 +70,17 @@ def test_call_prints_the_id_and_result_the_result(cluster: Cluster, run: Run) ->
     answer = json.loads(run("result", task_id, "--json")[1])
     assert (answer["state"], answer["result"], answer["error"]) == ("SUCCESS", "hello", None)
     assert answer["worker"].startswith("w@")
+
+
+def test_a_wrong_key_is_one_line_and_exit_code_2(cluster: Cluster, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = cluster.router().text()
+    endpoint = next(word.strip(",;") for word in log.split() if word.startswith("tcp://"))
+    monkeypatch.setenv("MESH_KEY", new_key().text)
+
+    code, _, err = run("status", "--router", endpoint)
+
+    assert (code, err.count("\n")) == (2, 0)
+    assert "key" in err
 
 
 def test_call_can_wait_for_the_result(cluster: Cluster, run: Run) -> None:
