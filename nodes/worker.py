@@ -9,8 +9,7 @@ import logging
 import os
 import platform
 import secrets
-import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from logging import INFO, WARNING
@@ -31,12 +30,12 @@ from mesh.errors import ConfigError
 from mesh.messages import SayHello, Welcome
 from mesh.model import Blob, Peer, Role
 from mesh.net.dealer_transport import DealerTransport
-from mesh.net.find import find_routers
-from mesh.net.keys import load
 from mesh.runtime.channels import RouterChannels
+from mesh.runtime.dialing import Dialer
 from mesh.runtime.pool import ExecutorPool
 from mesh.runtime.routers import Routers
 from mesh.settings import Settings
+from mesh.wire.functions import PYTHON
 from mesh.wire.parts import Buffer
 from nodes.logs import configure_logs
 from nodes.stopping import Stopping
@@ -85,7 +84,7 @@ class Agent:
             settings,
             slots=slots,
             queues=config.queues,
-            python=f"{sys.version_info.major}.{sys.version_info.minor}",
+            python=PYTHON,
             version=version("taskmesh"),
             max_tasks=config.max_tasks_per_child,
             time_limit_s=config.time_limit_s,
@@ -101,7 +100,8 @@ class Agent:
         )
         self._channels = RouterChannels(self._transport, self._parts_of)
         self._pool.blobs_in = self._channels.parts
-        self._routers = Routers(settings, self._transport, self._connect, self._find)
+        dialer = Dialer(self._transport, settings.mesh, Role.WORKER, config.routers)
+        self._routers = Routers(settings, self._transport, dialer.connect, dialer.find)
         self._stopping = Stopping(self._transport.wake)
         self._stops_seen = 0
         self._lonely_since = monotonic()
@@ -212,16 +212,6 @@ class Agent:
             _keep_only(self._pool.blobs_in, self._machine.blobs_held())
         if self._pool.blobs_out:
             _keep_only(self._pool.blobs_out, self._machine.blobs_owed())
-
-    # routers
-
-    def _find(self) -> tuple[Iterable[str], str]:
-        search = find_routers(self._settings.mesh, self._config.routers, os.environ)
-        return [found.endpoints[0] for found in search.found if found.endpoints], search.tried
-
-    def _connect(self, endpoint: str) -> Peer:
-        key = None if endpoint.startswith("ipc://") else load(self._settings.mesh, os.environ)
-        return self._transport.connect(endpoint, key, Role.WORKER)
 
     def _complain_when_lonely(self) -> None:
         if not self._routers.welcomed and monotonic() - self._lonely_since > self._lonely_s:

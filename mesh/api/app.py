@@ -24,11 +24,10 @@ from mesh.api.shipping import Shipped, function_name
 from mesh.api.task import Task
 from mesh.core.client import ClientMachine
 from mesh.errors import ConfigError, TimeoutError
-from mesh.model import FunctionCode, Peer, Role, TaskExtra, TaskOptions, TaskSpec
+from mesh.model import FunctionCode, Role, TaskExtra, TaskOptions, TaskSpec
 from mesh.net.dealer_transport import DealerTransport
-from mesh.net.find import find_routers
-from mesh.net.keys import load
 from mesh.runtime.connection import Connection
+from mesh.runtime.dialing import Dialer
 from mesh.runtime.request import current_request
 from mesh.settings import Settings
 from mesh.wire.functions import PYTHON
@@ -374,18 +373,10 @@ class Mesh:
         return self.open_connection
 
     def _connect(self) -> Connection:
-        settings, environ = self.settings, os.environ
+        settings = self.settings
         transport = DealerTransport(outbox_bytes_max=settings.outbox_bytes_max)
-
-        def connect(endpoint: str) -> Peer:
-            key = None if endpoint.startswith("ipc://") else load(settings.mesh, environ)
-            return transport.connect(endpoint, key, Role.CLIENT)
-
-        def find() -> tuple[list[str], str]:
-            search = find_routers(settings.mesh, self.routers, environ)
-            return [found.endpoints[0] for found in search.found if found.endpoints], search.tried
-
-        return Connection(self.new_machine(), settings, transport, connect, find)
+        dialer = Dialer(transport, settings.mesh, Role.CLIENT, self.routers)
+        return Connection(self.new_machine(), settings, transport, dialer.connect, dialer.find)
 
     def new_machine(self) -> ClientMachine:
         """The decisions of a client, for one connection."""

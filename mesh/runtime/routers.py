@@ -1,4 +1,4 @@
-"""Which routers a client looks for, is connected to and was welcomed by; and what to tell people when there is none."""
+"""Which routers a node looks for, is connected to and was welcomed by; and what to tell people when there is none."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class Routers:
         if self._welcomed:
             return f"connected to {len(self._welcomed)} router{'s' * (len(self._welcomed) > 1)}"
         if self._refused is not None:
-            return f"the router refused this client: {self._refused}"
+            return f"the router refused this node: {self._refused}"
         what = "the connection to the router was lost" if self._ever_welcomed else "no router answered"
         waited = time.monotonic() - self._started
         return f"{what} (mesh {self._settings.mesh!r}, after {waited:.1f} s). {self._tried}. Is `mesh up` running?"
