@@ -1,0 +1,262 @@
+"""What a client does: these events, exactly this list of commands."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from mesh.core.client import WISHES_MAX, ClientMachine
+from mesh.core.commands import (
+    Command,
+    PublishOutcomes,
+    PublishRefused,
+    PublishRejected,
+    PublishReply,
+    PublishUnknown,
+    Send,
+)
+from mesh.core.events import (
+    Event,
+    PeerLost,
+    QueryAsked,
+    ResultsForgotten,
+    ResultsWatched,
+    RouterFound,
+    StopRequested,
+    TasksCancelled,
+    TasksSubmitted,
+)
+from mesh.messages import (
+    Accepted,
+    Bye,
+    Cancel,
+    Heartbeat,
+    Hello,
+    Message,
+    Outcomes,
+    PutFunction,
+    Query,
+    Refuse,
+    Rejected,
+    Reply,
+    SayHello,
+    Unknown,
+    Unwatch,
+    Watch,
+)
+from mesh.model import FunctionCode, Outcome, Peer, Role, TaskOptions, TaskSpec, TaskState
+from mesh.settings import Settings
+from tests.core.make import MONO, WALL, WELCOME, WORK, at, got, sent, submit
+
+R1, R2 = Peer(b"r1"), Peer(b"r2")
+HELLO = Hello(Role.CLIENT, "node", "client", "", "0")
+CODE = FunctionCode("digest", "3.11", b"code")
+
+
+class Driven:
+    """A client machine, its clock in seconds from 0, and its invariants checked after each step."""
+
+    def __init__(self, **settings: Any) -> None:
+        settings = {"heartbeat_s": 1_000.0, **settings}
+        self.machine = ClientMachine("node", "client", Settings(**settings))
+        self.seconds = 0.0
+
+    def do(self, *events: Event, wait: float = 0.0) -> list[Command]:
+        self.seconds += wait
+        commands = self.machine.handle(events, at(self.seconds))
+        self.machine.check()
+        return commands
+
+    def hear(self, *messages: Message, peer: Peer = R1, wait: float = 0.0) -> list[Command]:
+        return self.do(*(got(peer, message) for message in messages), wait=wait)
+
+
+def client(*peers: Peer, **settings: Any) -> Driven:
+    """With a session to each of these routers, by default to one."""
+    driven = Driven(**settings)
+    for peer in peers or (R1,):
+        driven.do(RouterFound(peer))
+        driven.hear(WELCOME, peer=peer)
+    return driven
+
+
+def submitted(*ids: str, options: TaskOptions = WORK, **fields: Any) -> TasksSubmitted:
+    return TasksSubmitted([options], [TaskSpec(i, 0, b"") for i in ids], **fields)
+
+
+def outcome(task_id: str) -> Outcome:
+    return Outcome(task_id, TaskState.SUCCEEDED)
+
+
+# submitting
+
+
+def test_a_submit_goes_to_the_router_at_once_and_is_kept_until_it_is_accepted() -> None:
+    mesh = client()
+    assert mesh.do(submitted("a", "b")) == [Send(R1, submit("a", "b"))]
+    assert mesh.machine.unaccepted == 2
+    assert mesh.hear(Accepted([1])) == []
+    assert mesh.machine.unaccepted == 0
+
+
+def test_outcomes_can_say_what_they_accept() -> None:
+    mesh = client()
+    mesh.do(submitted("a"))
+    assert mesh.hear(Outcomes([outcome("a")], [1])) == [PublishOutcomes([outcome("a")])]
+    assert mesh.machine.unaccepted == 0
+
+
+def test_what_is_submitted_before_there_is_a_router_is_sent_when_there_is_one() -> None:
+    mesh = Driven()
+    assert mesh.do(submitted("a")) == []
+    assert mesh.do(RouterFound(R1)) == [Send(R1, HELLO)]
+    assert mesh.hear(WELCOME) == [Send(R1, submit("a"))]
+
+
+def test_many_tasks_are_cut_into_batches() -> None:
+    mesh = client(batch_tasks_max=2)
+    ids = ["a", "b", "c", "d", "e"]
+    assert sent(mesh.do(submitted(*ids))) == [submit("a", "b"), submit("c", "d", batch=2), submit("e", batch=3)]
+
+
+def test_ids_that_the_user_chose_may_be_known_already() -> None:
+    assert sent(client().do(submitted("a", chosen=True))) == [submit("a", repeated=True)]
+
+
+def test_a_shipped_function_is_sent_once_a_session_before_the_first_task_that_needs_it() -> None:
+    mesh = client()
+    options = TaskOptions("f", function="digest")
+    first = submit("a", options=options)
+    assert sent(mesh.do(submitted("a", options=options, functions=(CODE,)))) == [PutFunction(CODE), first]
+    assert sent(mesh.do(submitted("b", options=options))) == [submit("b", batch=2, options=options)]
+    mesh.hear(Accepted([1]), SayHello())
+    again = submit("b", batch=2, options=options, repeated=True)
+    assert sent(mesh.hear(WELCOME)) == [PutFunction(CODE), again, Watch(["a"])]
+
+
+# losing a router
+
+
+def test_after_a_loss_what_is_not_accepted_is_sent_again_and_the_rest_is_watched() -> None:
+    mesh = client()
+    mesh.do(submitted("a"), submitted("b"))
+    mesh.hear(Accepted([1]))
+    assert mesh.hear(SayHello()) == [Send(R1, HELLO)]
+    assert mesh.hear(WELCOME) == [Send(R1, submit("b", batch=2, repeated=True)), Send(R1, Watch(["a"]))]
+
+
+def test_a_client_with_two_routers_goes_to_the_other_when_one_is_lost() -> None:
+    mesh = client(R1, R2)
+    mesh.do(submitted("a"))
+    assert mesh.do(PeerLost(R1)) == [Send(R2, submit("a", repeated=True))]
+    assert mesh.machine.home == R2
+
+
+def test_a_router_that_is_silent_for_three_heartbeats_is_lost() -> None:
+    mesh = client(heartbeat_s=2.0)
+    mesh.do(submitted("a"))
+    assert sent(mesh.do(wait=1.8)) == [Heartbeat(WALL + 1.8)]
+    mesh.do(wait=4.2)
+    assert mesh.machine.home is None
+
+
+def test_a_refusal_is_made_public_and_asked_again_much_later() -> None:
+    mesh = Driven(hello_retry_s=1.0)
+    mesh.do(RouterFound(R1))
+    assert mesh.hear(Refuse("role", "no")) == [PublishRefused("role", "no")]
+    assert mesh.do(wait=9.9) == []
+    assert mesh.do(wait=0.1) == [Send(R1, HELLO)]
+
+
+# overload
+
+
+def test_an_overloaded_router_is_asked_again_after_the_time_it_named() -> None:
+    mesh = client()
+    mesh.do(submitted("a"))
+    assert mesh.hear(Rejected(1, "overloaded", "full", 2.0)) == []
+    assert mesh.machine.next_deadline() == pytest.approx(MONO + 2.0)
+    assert mesh.do(wait=1.9) == []
+    assert mesh.do(wait=0.1) == [Send(R1, submit("a", repeated=True))]
+
+
+def test_a_mesh_that_stays_overloaded_fails_the_submit_in_the_end() -> None:
+    mesh = client(submit_timeout_s=10.0)
+    mesh.do(submitted("a"))
+    mesh.hear(Rejected(1, "overloaded", "full", 60.0))
+    assert mesh.do(wait=9.9) == []
+    assert mesh.do(wait=0.1) == [PublishRejected(["a"], "overloaded", "full", 60.0)]
+    assert not mesh.machine.waiting
+
+
+def test_a_batch_that_is_wrong_is_given_up_at_once() -> None:
+    mesh = client()
+    mesh.do(submitted("a"))
+    assert mesh.hear(Rejected(1, "invalid", "no")) == [PublishRejected(["a"], "invalid", "no")]
+    assert mesh.machine.unaccepted == 0
+
+
+# outcomes
+
+
+def test_an_outcome_is_published_once() -> None:
+    mesh = client()
+    mesh.do(submitted("a"))
+    assert mesh.hear(Outcomes([outcome("a")])) == [PublishOutcomes([outcome("a")])]
+    assert mesh.hear(Outcomes([outcome("a")])) == []
+
+
+def test_an_outcome_nobody_waits_for_is_dropped() -> None:
+    mesh = client()
+    mesh.do(submitted("a"), ResultsForgotten(["a"]))
+    assert mesh.hear(Outcomes([outcome("a")])) == []
+
+
+def test_a_result_that_is_ignored_is_not_waited_for() -> None:
+    mesh = client()
+    mesh.do(submitted("a", options=TaskOptions("work", ignore_result=True)))
+    assert not mesh.machine.waiting
+
+
+def test_the_result_of_somebody_elses_task_is_watched() -> None:
+    mesh = client()
+    assert mesh.do(ResultsWatched(["x"])) == [Send(R1, Watch(["x"]))]
+    assert mesh.hear(Unknown(["x"])) == [PublishUnknown(["x"])]
+    assert mesh.hear(Unknown(["x"])) == []
+
+
+def test_an_unaccepted_task_is_not_unknown_whatever_a_router_says() -> None:
+    mesh = client()
+    mesh.do(submitted("a"))
+    assert mesh.hear(Unknown(["a"])) == []
+
+
+def test_a_result_nobody_holds_is_unwatched_where_it_was_watched_and_dropped_where_that_is_wanted() -> None:
+    mesh = client()
+    mesh.do(submitted("own"), ResultsWatched(["others"]))
+    assert mesh.do(ResultsForgotten(["own", "others"])) == [Send(R1, Unwatch(["others"]))]
+    assert mesh.do(ResultsForgotten(["own"], drop=True)) == [Send(R1, Unwatch(["own"], forget=True))]
+
+
+# wishes
+
+
+def test_cancels_and_queries_wait_for_a_router() -> None:
+    mesh = Driven()
+    assert mesh.do(TasksCancelled(["a"], True, "SIGTERM"), QueryAsked(7, "status")) == []
+    mesh.do(RouterFound(R1))
+    assert mesh.hear(WELCOME) == [Send(R1, Cancel(["a"], True, "SIGTERM")), Send(R1, Query(7, "status"))]
+    assert mesh.hear(Reply(7, b"{}")) == [PublishReply(7, b"{}")]
+
+
+def test_cancels_and_queries_do_not_wait_without_end() -> None:
+    mesh = Driven()
+    mesh.do(*(QueryAsked(i, "status") for i in range(WISHES_MAX)))
+    [refused] = mesh.do(TasksCancelled(["a"]))
+    assert isinstance(refused, PublishRefused)
+    assert refused.code == "overloaded"
+
+
+def test_a_client_that_stops_says_so_to_every_router() -> None:
+    assert client(R1, R2).do(StopRequested()) == [Send(R1, Bye("closed")), Send(R2, Bye("closed"))]
