@@ -81,20 +81,23 @@ class Executor:
     # the main thread
 
     def _serve(self) -> None:
+        poll = self._new_poll()
         while not self._stopped:
             with self._reading:
                 if not self._pending and not self._stopped:  # else the courier has read meanwhile
-                    self._read(wait=True)
+                    # Not in recv, which would also wake us each time the agent takes what we have sent.
+                    poll.poll()
+                    self._read()
             self._run_pending()
 
     def _run_pending(self) -> None:
         pending, settled, run = self._pending, self._settled, self._runner.run
         self._flushed_at = monotonic()
         self._busy.set()
-        while True:
+        while pending:
             try:
                 delivery, options, parts = pending.popleft()
-            except IndexError:
+            except IndexError:  # the courier was faster
                 break
             settlement, parts = run(delivery, options, parts)
             if parts:
@@ -128,9 +131,15 @@ class Executor:
         except OSError:
             self._on_agent_gone()
 
-    def _read(self, *, wait: bool) -> None:
+    def _new_poll(self) -> select.poll:
+        """Each thread has its own: they may wait at the same time."""
+        poll = select.poll()
+        poll.register(self._connection, select.POLLIN)
+        return poll
+
+    def _read(self) -> None:
         """Take what the agent has sent. The caller has ``_reading``."""
-        for envelope, raw in self._reader.read(wait=wait):
+        for envelope, raw in self._reader.read():
             self._receive(envelope, raw)
         if self._reader.ended:
             self._stopped = True
@@ -173,8 +182,7 @@ class Executor:
     # the courier
 
     def _carry(self) -> None:
-        poll = select.poll()
-        poll.register(self._connection, select.POLLIN)
+        poll = self._new_poll()
         while not self._reader.ended:
             left_s = self._flushed_at + FLUSH_S - monotonic()
             if left_s > 0.0:
@@ -189,6 +197,6 @@ class Executor:
         waiting = self._pending or self._settled
         if poll.poll(1000 * (FLUSH_S if waiting else WATCH_S)) and self._reading.acquire(blocking=False):
             try:
-                self._read(wait=False)
+                self._read()
             finally:
                 self._reading.release()

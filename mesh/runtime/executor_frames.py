@@ -138,9 +138,8 @@ def split_buffers(raw: memoryview, blobs: Iterable[Blob]) -> list[list[Buffer]]:
 
 def send_blocking(connection: socket.socket, buffers: list[Buffer]) -> None:
     """Send all of a frame. Raises ``OSError`` when the other end is gone."""
-    pending: deque[memoryview] = deque(memoryview(buffer) for buffer in buffers)
-    while pending:
-        _drop_sent(pending, connection.sendmsg(_first(pending)))
+    for buffer in buffers:
+        connection.sendall(buffer)
 
 
 class FrameWriter:
@@ -174,7 +173,7 @@ class FrameWriter:
 
 
 class FrameReader:
-    """Cuts a stream into frames.
+    """Cuts a stream into frames, without waiting.
 
     ``ended``: the other end has closed it. ``drained``: the last ``read`` took all there was.
     """
@@ -188,36 +187,31 @@ class FrameReader:
         self._filled = 0
         self._envelope_bytes = 0
 
-    def read(self, *, wait: bool = False) -> list[tuple[memoryview, memoryview]]:
-        """The (envelope, parts) of the frames that are complete by now; takes in no more than a bound.
-
-        With ``wait`` it waits for some bytes, which may complete no frame.
-        """
+    def read(self) -> list[tuple[memoryview, memoryview]]:
+        """The (envelope, parts) of the frames that are complete by now; takes in no more than a bound."""
         frames: list[tuple[memoryview, memoryview]] = []
-        flags = 0 if wait else socket.MSG_DONTWAIT
         self.drained = False
         taken = 0
         while taken < READ_BYTES_MAX and not self.drained:
             wanted = RECEIVE_BYTES if self._body is None else len(self._body) - self._filled
             try:
-                received = self._receive(frames, flags)
+                received = self._receive(frames)
                 self.ended = received == 0
             except BlockingIOError:
                 received = 0
             except OSError:
                 received = 0
                 self.ended = True
-            flags = socket.MSG_DONTWAIT
             taken += received
             self.drained = received < wanted
         return frames
 
-    def _receive(self, frames: list[tuple[memoryview, memoryview]], flags: int) -> int:
+    def _receive(self, frames: list[tuple[memoryview, memoryview]]) -> int:
         if self._body is None:
-            data = self._connection.recv(RECEIVE_BYTES, flags)
+            data = self._connection.recv(RECEIVE_BYTES, socket.MSG_DONTWAIT)
             self._cut(self._buffer + data, frames)
             return len(data)
-        count = self._connection.recv_into(memoryview(self._body)[self._filled :], 0, flags)
+        count = self._connection.recv_into(memoryview(self._body)[self._filled :], 0, socket.MSG_DONTWAIT)
         self._filled += count
         if self._filled == len(self._body):
             view = memoryview(self._body)
