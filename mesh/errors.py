@@ -46,7 +46,7 @@ class NoKey(ConfigError):
 
 
 class ProtocolError(MeshError):
-    """A peer sent what the protocol forbids."""
+    """A peer sent what the protocol forbids, or a message is larger than a peer may be sent."""
 
 
 class Refused(MeshError):

@@ -15,7 +15,7 @@ from time import monotonic
 
 from mesh.clock import SystemClock
 from mesh.core.events import Event, PeerLost
-from mesh.core.links import OUTSIDE, RouterLinks
+from mesh.core.links import OUTSIDE, RouterLinks, Stamp
 from mesh.core.router import RouterMachine
 from mesh.errors import ProtocolError, StoreDamaged, StoreFull
 from mesh.messages import Message, Refuse, Rejected, Submit
@@ -222,12 +222,20 @@ class RouterNode:
         if stamp is None:
             return
         try:
-            frames = encode(message, *stamp, self._parts_of)
+            sent = self._transport.send(peer, self._frames(message, stamp))
+        except ProtocolError as error:
+            # Its number is gone all the same, so the session is over; the peer's next message is answered SAY_HELLO.
+            log.error("a %s is too large to be sent and was dropped: %s", type(message).__name__, error)
+            sent = False
+        if not sent:
+            self._links.close(peer)
+
+    def _frames(self, message: Message, stamp: Stamp) -> list[Buffer]:
+        try:
+            return encode(message, *stamp, self._parts_of)
         except (LookupError, StoreDamaged) as error:
             log.error("a large payload cannot be read, its task will fail: %s", error)
-            frames = encode(without_payloads(message, self._unreadable(message)), *stamp, self._parts_of)
-        if not self._transport.send(peer, frames):
-            self._links.close(peer)
+            return encode(without_payloads(message, self._unreadable(message)), *stamp, self._parts_of)
 
     def _parts_of(self, blob: Blob) -> Sequence[Buffer] | None:
         return self._store.read_blob(blob)

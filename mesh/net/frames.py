@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import zmq
 
+from mesh.errors import ProtocolError
 from mesh.net.arrivals import Buffer
 from mesh.net.sockets import FRAME_BYTES_MAX, MORE, NOBLOCK, Socket
 
@@ -34,10 +35,12 @@ def read_frames(socket: Socket, first: zmq.Frame) -> list[Buffer] | None:
 
 
 def check_frames(frames: Sequence[Buffer]) -> None:
-    """Fail at home for what the peer would drop without a word."""
-    assert 0 < len(frames) <= FRAMES_MAX, f"a message of {len(frames)} frames; at most {FRAMES_MAX}"
+    """Fail at home for what the peer would drop without a word. Raises ``ProtocolError``."""
+    if not 0 < len(frames) <= FRAMES_MAX:
+        raise ProtocolError(f"a message of {len(frames)} frames; at most {FRAMES_MAX}")
     for frame in frames:
-        assert len(frame) <= FRAME_BYTES_MAX, f"a frame of {len(frame)} bytes; at most {FRAME_BYTES_MAX}"
+        if len(frame) > FRAME_BYTES_MAX:
+            raise ProtocolError(f"a frame of {len(frame)} bytes; at most {FRAME_BYTES_MAX}")
 
 
 def write_frames(socket: Socket, frames: Sequence[Buffer]) -> bool:

@@ -47,8 +47,14 @@ class RouterChannels:
         stamp = self._links.stamp(peer, message)
         if stamp is None:
             return
-        # The transport refuses where the connection is gone or cut, and reports that with the next ``receive``.
-        if not self._transport.send(peer, encode(message, *stamp, self._parts_of)):
+        try:
+            # The transport refuses where the connection is gone or cut, and reports that with the next ``receive``.
+            sent = self._transport.send(peer, encode(message, *stamp, self._parts_of))
+        except ProtocolError as error:
+            # Its number is gone all the same, so the session is over; the silence makes the machine say HELLO again.
+            log.error("a %s is too large to be sent and was dropped: %s", type(message).__name__, error)
+            sent = False
+        if not sent:
             self._links.close(peer)
 
     def close(self, peer: Peer) -> None:

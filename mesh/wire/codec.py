@@ -57,7 +57,7 @@ def encode(
 ) -> list[Buffer]:
     """The frames of ``message``; ``parts_of`` gives the bytes of its Blobs, uncopied.
 
-    Raises ``LookupError`` where it has none, and ``ValueError`` for more than FRAMES_MAX frames.
+    Raises ``LookupError`` where it has none, and ``ProtocolError`` for more than FRAMES_MAX frames.
     """
     envelope = bytearray(HEADER_BYTES)
     _encoder.encode_into(message, envelope, HEADER_BYTES)
@@ -69,7 +69,7 @@ def encode(
             raise LookupError(f"the bytes of payload {blob.key} are not here")
         frames += parts
     if len(frames) > FRAMES_MAX:
-        raise ValueError(f"{type(message).__name__} needs {len(frames)} frames, the limit is {FRAMES_MAX}: split it")
+        raise ProtocolError(f"{type(message).__name__} needs {len(frames)} frames, the limit is {FRAMES_MAX}: split it")
     return frames
 
 

@@ -129,7 +129,7 @@ def test_a_message_whose_payload_is_gone_is_a_lookup_error(parts_of):
 
 def test_a_message_of_too_many_frames_is_not_sent():
     message = PutFunction(FunctionCode("d", "3.11", Blob("d", [5])))
-    with pytest.raises(ValueError, match="split it"):
+    with pytest.raises(ProtocolError, match="split it"):
         codec.encode(message, 1, 1, lambda blob: [b"x"] * frames.FRAMES_MAX)
 
 
