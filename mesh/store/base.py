@@ -58,7 +58,10 @@ class Store(Protocol):
         """Read what is unfinished, in order of ``seq``. Raises ``StoreDamaged`` when rows are missing or changed."""
 
     def commit(self, records: Sequence[Record]) -> None:
-        """Make all records durable, in order, or none. Raises ``StoreFull`` (try again later), ``StoreError``."""
+        """Make all records durable, in order, or none. Raises ``StoreFull`` (try again later), ``StoreError``.
+
+        A task whose outcome is dropped stays finished as long as the batch it came in is open.
+        """
 
     def outcomes(self, ids: Sequence[str]) -> list[Outcome]:
         """The outcomes there are of these ids, in no order. Reads what was committed."""

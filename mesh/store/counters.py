@@ -17,7 +17,9 @@ class Counters:
     last_n: int = 0  # of the results
     outcomes: int = 0
     batches: int = 0
-    noted: tuple[int, float] = (-1, 0.0)  # not in the row: the block of results last noted for expiry, and for when
+    # not in the row:
+    noted: tuple[int, float] = (-1, 0.0)  # the block of results last noted for expiry, and for when
+    early: tuple[int, int] | None = None  # a result came before its batch: the result before it, the newest such batch
 
     def values(self) -> tuple[int, ...]:
         """The row, but for its checksum."""

@@ -38,6 +38,7 @@ class MemoryStore:
         self._batches: dict[int, tuple[bytes, float]] = {}
         self._marks: dict[str, TaskMark] = {}
         self._outcomes: dict[str, Outcome] = {}
+        self._forgotten: dict[int, set[str]] = {}  # by batch: finished, and their outcomes dropped
         self._expiries: list[tuple[float, str]] = []
         self._functions: dict[str, FunctionCode] = {}
         self._nodes: dict[str, NodeInfo] = {}
@@ -54,6 +55,9 @@ class MemoryStore:
         for outcome in self._outcomes.values():
             if outcome.batch in batches:
                 batches[outcome.batch].settled.add(outcome.id)
+        for seq, ids in self._forgotten.items():
+            if seq in batches:
+                batches[seq].settled |= ids
         return Recovered(
             self._boot,
             self._last_seq + 1,
@@ -82,8 +86,9 @@ class MemoryStore:
             self._record(outcome)
         for seq in changes.dropped_batches:
             self._batches.pop(seq, None)
+            self._forgotten.pop(seq, None)
         for task_id in changes.dropped_outcomes:
-            self._forget(task_id)
+            self._drop(task_id)
         for code in changes.functions:
             self._functions.setdefault(code.digest, code)
         _update(self._nodes, changes.nodes)
@@ -96,6 +101,12 @@ class MemoryStore:
             heapq.heappush(self._expiries, (outcome.expires_at, outcome.id))
         elif isinstance(outcome.payload, Blob) and outcome.payload != known.payload:
             self._blobs.pop(outcome.payload.key, None)
+
+    def _drop(self, task_id: str) -> None:
+        outcome = self._outcomes.get(task_id)
+        if outcome is not None and (outcome.batch in self._batches or outcome.batch > self._last_seq):
+            self._forgotten.setdefault(outcome.batch, set()).add(task_id)
+        self._forget(task_id)
 
     def _forget(self, task_id: str) -> None:
         outcome = self._outcomes.pop(task_id, None)

@@ -13,7 +13,7 @@ from mesh.store.retention import BLOCK_BITS
 from mesh.store.rows import FULL_COLUMNS, function_is_whole, journal_is_whole, mark_is_whole, outcome_is_whole
 from mesh.store.schema import prepare
 
-_TABLES = ("journal", "results", "expiries", "marks", "functions", "nodes", "blobs", "damaged", "meta")
+_TABLES = ("journal", "results", "forgotten", "expiries", "marks", "functions", "nodes", "blobs", "damaged", "meta")
 
 
 def rebuild(path: Path) -> list[str]:
@@ -52,12 +52,13 @@ def rebuild(path: Path) -> list[str]:
 def _copy(old: sqlite3.Connection, new: sqlite3.Connection, table: str) -> tuple[int, bool]:
     """Copy rows from the front until one cannot be read, then from the back."""
     columns = new.execute(f"PRAGMA table_info({table})").fetchall()
-    (key,) = (column[1] for column in columns if column[5])
+    keys = [column[1] for column in columns if column[5]]
     insert = f"INSERT OR IGNORE INTO {table} VALUES ({', '.join('?' * len(columns))})"
     before = new.total_changes
     for order in ("ASC", "DESC"):
         try:
-            for row in old.execute(f"SELECT * FROM {table} ORDER BY {key} {order}"):
+            by = ", ".join(f"{key} {order}" for key in keys)
+            for row in old.execute(f"SELECT * FROM {table} ORDER BY {by}"):
                 new.execute(insert, row)
         except sqlite3.DatabaseError:
             continue

@@ -72,6 +72,12 @@ def create_view_finished_tasks(db: Any) -> None:
     )
 
 
+@migrations()
+def create_forgotten(db: Any) -> None:
+    """Tasks that are finished and whose results were dropped while the batch they came in was open."""
+    db.execute("CREATE TABLE forgotten (batch INTEGER, id TEXT, PRIMARY KEY (batch, id)) WITHOUT ROWID")
+
+
 def prepare(connection: sqlite3.Connection, path: object) -> None:
     """Create or upgrade the tables. Raises ``StoreError`` for a file that is not ours or newer than we are."""
     (application_id,) = connection.execute("PRAGMA application_id").fetchone()

@@ -72,6 +72,7 @@ class SqliteStore:
             keys = [key for (key,) in self._db.connection.execute("SELECT key FROM blobs")]
         with self._db.transaction() as counters:
             counters.boot += 1
+            self._db.connection.execute("DELETE FROM forgotten WHERE batch NOT IN (SELECT seq FROM journal)")
         self._new_blobs.clear()
         self._blobs.remove_all_but(keys)
         return Recovered(counters.boot, counters.last_seq + 1, batches, marks, nodes)
@@ -88,7 +89,8 @@ class SqliteStore:
         batches = {seq: StoredBatch(seq, raw, accepted_at) for seq, accepted_at, raw, _ in rows}
         settled = execute(
             "SELECT batch, id FROM results WHERE n > (SELECT min(results_from) FROM journal) "
-            "AND batch IN (SELECT seq FROM journal)"
+            "AND batch IN (SELECT seq FROM journal) "
+            "UNION ALL SELECT batch, id FROM forgotten WHERE batch IN (SELECT seq FROM journal)"
         )
         for seq, task_id in settled:
             batches[seq].settled.add(task_id)

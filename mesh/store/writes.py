@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
+from operator import attrgetter
 from typing import Any
 
 from mesh.model import Blob, Outcome
@@ -23,6 +24,8 @@ from mesh.store.rows import (
 )
 from mesh.store.statements import delete, insert, select
 
+_BATCH = attrgetter("batch")
+
 
 def write(connection: sqlite3.Connection, changes: Changes, counters: Counters) -> list[str]:
     """Write changes and count them; the keys of blobs whose files may go once this is committed."""
@@ -36,6 +39,7 @@ def write(connection: sqlite3.Connection, changes: Changes, counters: Counters) 
         unneeded += _write_outcomes(connection, changes.outcomes, counters)
     if changes.dropped_batches:
         counters.batches -= delete(connection, "journal", "seq", changes.dropped_batches)
+        delete(connection, "forgotten", "batch", changes.dropped_batches)
     if changes.dropped_outcomes:
         unneeded += drop_outcomes(connection, changes.dropped_outcomes, counters)
     for code in changes.functions:
@@ -50,9 +54,14 @@ def write(connection: sqlite3.Connection, changes: Changes, counters: Counters) 
 def _append_batches(
     connection: sqlite3.Connection, batches: Sequence[tuple[int, float, bytes]], counters: Counters
 ) -> None:
+    results_from = counters.last_n
+    if counters.early is not None:
+        results_from, newest = counters.early
+        if counters.last_seq >= newest:
+            counters.early = None
     values: list[Any] = []
     for seq, accepted_at, raw in batches:
-        values += (seq, accepted_at, counters.last_n, raw, journal_crc(seq, accepted_at, raw))
+        values += (seq, accepted_at, results_from, raw, journal_crc(seq, accepted_at, raw))
     counters.batches += insert(connection, "journal", "seq, accepted_at, results_from, raw, crc", values)
 
 
@@ -85,6 +94,10 @@ def _write_outcomes(connection: sqlite3.Connection, outcomes: Sequence[Outcome],
         full = [outcome for outcome in outcomes if not is_plain(outcome)]
         values = full_values(full, first_n + len(plain))
         inserted += insert(connection, "results", FULL_COLUMNS, values, "OR IGNORE")
+    newest = max(map(_BATCH, outcomes))
+    if newest > counters.last_seq:  # a full disk had room for the result, and not yet for its batch
+        before = counters.last_n if counters.early is None else counters.early[0]
+        counters.early = (before, newest)
     counters.last_n += len(outcomes)
     counters.outcomes += inserted
     note_expiries(connection, counters, first_n, min(outcome.expires_at for outcome in outcomes))
@@ -98,8 +111,13 @@ def _blobs_of_second_outcomes(connection: sqlite3.Connection, outcomes: Sequence
 
 
 def drop_outcomes(connection: sqlite3.Connection, ids: Sequence[str], counters: Counters) -> list[str]:
-    """Forget outcomes; the keys of the blobs they had."""
-    keys = blob_keys(select(connection, "results", "blob", "id", ids))
+    """Forget outcomes; the keys of the blobs they had. What a batch that is open still needs to know stays known."""
+    rows = select(connection, "results", "blob, batch, id", "id", ids)
+    keys = blob_keys([(blob,) for blob, _, _ in rows])
+    batches = list({batch for _, batch, _ in rows if batch <= counters.last_seq})
+    finished = set(batches) - {seq for (seq,) in select(connection, "journal", "seq", "seq", batches)}
+    values = [value for _, batch, task_id in rows if batch not in finished for value in (batch, task_id)]
+    insert(connection, "forgotten", "batch, id", values, "OR IGNORE")
     counters.outcomes -= delete(connection, "results", "id", ids)
     return keys
 

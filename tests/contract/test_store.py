@@ -203,6 +203,37 @@ def test_a_dropped_outcome_is_gone_and_its_id_may_finish_anew(disk, store):
     assert disk.store.usage().outcomes == 1
 
 
+def test_a_task_whose_outcome_was_forgotten_is_still_finished_while_its_batch_is_open(disk, store):
+    store.put_blob(BLOB, PARTS)
+    store.commit([append(1, "a", "b"), RecordOutcomes([outcome_of("a", batch=1, payload=BLOB)])])
+    store.commit([DropOutcomes(["a"])])
+    assert (store.outcomes(["a"]), store.read_blob(BLOB), store.usage().outcomes) == ([], None, 0)
+
+    assert disk.reopen().recover().batches[0].settled == {"a"}
+    assert disk.store.prune(1e9, 10) == 0
+    again = outcome_of("a", batch=2)
+    disk.store.commit([append(2, "a"), RecordOutcomes([again])])
+    assert disk.store.outcomes(["a"]) == [again]
+
+    assert [b.settled for b in disk.reopen().recover().batches] == [{"a"}, {"a"}]
+    disk.store.commit([RecordOutcomes([outcome_of("b", batch=1)]), DropBatches([1, 2])])
+    disk.store.commit([DropOutcomes(["a", "b"])])
+    assert disk.reopen().recover().batches == []
+    assert disk.store.usage().outcomes == 0
+
+
+@pytest.mark.parametrize("forgotten", [False, True])
+def test_an_outcome_that_was_durable_before_its_batch_still_finishes_its_task(disk, store, forgotten):
+    store.commit([RecordOutcomes([outcome_of("a", batch=1), outcome_of("c", batch=2)])])
+    if forgotten:
+        store.commit([DropOutcomes(["a"])])
+    store.commit([RecordOutcomes([outcome_of("other")])])
+    store.commit([append(1, "a", "b")])
+    store.commit([append(2, "c", "d")])
+
+    assert [b.settled for b in disk.reopen().recover().batches] == [{"a"}, {"c"}]
+
+
 # marks and nodes
 
 
