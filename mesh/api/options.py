@@ -33,7 +33,7 @@ def ends_at(expires: When | None) -> float | None:
 def instant(name: str, when: When) -> float:
     """UTC seconds. A datetime without a zone is taken to be UTC. Raises ``ConfigError``."""
     if isinstance(when, datetime):
-        return (when if when.tzinfo is not None else when.replace(tzinfo=UTC)).timestamp()
+        return _checked_instant(name, (when if when.tzinfo is not None else when.replace(tzinfo=UTC)).timestamp())
     return _checked_instant(name, float(when))
 
 

@@ -283,10 +283,10 @@ class Task(Generic[P, R]):
             raise exc or MaxRetriesExceededError(
                 f"task {request.id} ({self.name}) was retried {request.retries} times, the limit is {limit}"
             )
-        at = instant("eta", eta) if eta is not None else time.time() + self._countdown(countdown)
+        name, when = ("countdown", time.time() + self._countdown(countdown)) if eta is None else ("eta", eta)
         retry = Retry(
             f"task {request.id} ({self.name}) asked to be retried" + (f": {exc!r}" if exc is not None else ""),
-            at,
+            instant(name, when),
             None if args is None else tuple(args),
             None if kwargs is None else dict(kwargs),
         )

@@ -7,15 +7,17 @@ Rule: nothing a task does, raises or returns gets out of ``Runner.run``; everyth
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
+from itertools import count
 from time import perf_counter, time
 from types import CoroutineType
 from typing import Any
 
 import msgspec
 
-from mesh.errors import NotRegistered, Retry
+from mesh.errors import ConfigError, NotRegistered, Retry
 from mesh.model import Delivery, Ending, FunctionCode, Payload, Retrying, Settlement, TaskExtra, TaskOptions
 from mesh.runtime.failure import describe
 from mesh.runtime.map_task import MapTask, replace_unsendable
@@ -26,6 +28,7 @@ from mesh.wire.parts import Buffer
 from mesh.wire.payload import decode_call, encode, encode_call
 
 NO_EXTRA = TaskExtra()
+ETA_MAX = 1e12  # UTC seconds; see mesh.model.Instant
 
 # what was being done for the task when it failed, as its error says it
 READING = "its arguments cannot be read here"
@@ -55,6 +58,8 @@ class Runner:
         self._worker_name = worker_name
         self._inline_bytes_max = inline_bytes_max
         self._payload_bytes_max = payload_bytes_max
+        self._token = os.urandom(8).hex()
+        self._next_key = count(1).__next__
 
     @property
     def names(self) -> list[str]:
@@ -125,10 +130,14 @@ class Runner:
         self._shipped[digest] = function
         return function
 
+    def _key(self, delivery: Delivery) -> str:
+        """A name for a large payload. Attempts are counted anew by a router that starts anew: they name nothing."""
+        return f"{delivery.id[:200]}/{self._token}.{self._next_key()}"
+
     def _encode(self, value: Any, delivery: Delivery) -> tuple[Payload, Sequence[Buffer]]:
         return encode(
             value,
-            key=f"{delivery.id}.{delivery.attempt}",
+            key=self._key(delivery),
             inline_max=self._inline_bytes_max,
             total_max=self._payload_bytes_max,
         )
@@ -169,15 +178,20 @@ class Runner:
                 payload, parts = encode_call(
                     args if retry.new_args is None else tuple(retry.new_args),
                     kwargs if retry.new_kwargs is None else dict(retry.new_kwargs),
-                    key=f"{delivery.id}.{delivery.attempt}",
+                    key=self._key(delivery),
                     inline_max=self._inline_bytes_max,
                     total_max=self._payload_bytes_max,
                 )
             except Exception as error:
                 return self._failed(delivery, options, error, args, kwargs, "its new arguments cannot be sent")
         eta = retry.eta or time()
+        if not isinstance(eta, int | float) or not 0.0 <= eta <= ETA_MAX:
+            wrong = ConfigError(
+                f"cannot be tried again at {eta!r}: that is no instant in UTC seconds, 0 to {ETA_MAX:g}"
+            )
+            return self._failed(delivery, options, wrong, args, kwargs, RUNNING)
         log.info("%s[%s] asks to be tried again in %.1f s: %s", options.name, delivery.id, eta - time(), retry)
-        return Settlement(delivery.id, delivery.attempt, Ending.RETRY, retry=Retrying(eta, payload)), parts
+        return Settlement(delivery.id, delivery.attempt, Ending.RETRY, retry=Retrying(float(eta), payload)), parts
 
     def _map_without_unsendable(
         self, delivery: Delivery, options: TaskOptions, results: list[Any], args: tuple[Any, ...]

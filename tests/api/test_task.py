@@ -199,6 +199,14 @@ def test_retry_carries_the_time_and_new_arguments():
     assert pytest.approx(retry.eta, abs=1) == time.time() + 60
 
 
+@pytest.mark.parametrize("countdown", [float("inf"), float("nan"), 1e13, -1e13])
+def test_retry_refuses_a_countdown_that_leads_to_no_instant(countdown):
+    task = Mesh().task(bind=True)(lambda self: self.retry(countdown=countdown))
+
+    with pytest.raises(ConfigError, match="countdown"):
+        task.apply().get()
+
+
 def test_autoretry_covers_what_it_says_and_no_more():
     calls = []
 

@@ -220,6 +220,34 @@ def test_a_retry_whose_new_arguments_cannot_be_sent_is_a_failure() -> None:
     assert "generator" in error_of(run(runner_of(later), call("t1"), "later")).message
 
 
+@pytest.mark.parametrize("eta", [float("inf"), float("nan"), 1e13, -1e13, "soon"])
+def test_a_retry_at_no_instant_is_a_failure_that_says_so(eta: Any) -> None:
+    def later() -> None:
+        raise Retry(eta=eta)
+
+    assert f"{eta!r}" in error_of(run(runner_of(later), call("t1"), "later")).message
+
+
+def test_each_large_payload_has_a_key_of_its_own_that_is_never_too_long() -> None:
+    def make() -> bytes:
+        return b"x" * (INLINE_MAX + 1)
+
+    def later() -> None:
+        raise Retry(eta=5.0, args=(make(),))
+
+    keys: set[str] = set()
+    for runner in (runner_of(make, later), runner_of(make, later)):  # a router that starts anew counts attempts anew
+        for _ in range(2):
+            made, asked = run(runner, call("t" * 255), "make"), run(runner, call("t" * 255), "later")
+            assert isinstance(made.payload, Blob)
+            assert asked.retry is not None
+            assert isinstance(asked.retry.payload, Blob)
+            keys |= {made.payload.key, asked.retry.payload.key}
+
+    assert len(keys) == 8
+    assert max(map(len, keys)) <= 255
+
+
 def test_a_shipped_lambda_runs_by_its_digest() -> None:
     runner = runner_of()
     code = pack_function(lambda n: n * n)
