@@ -8,7 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
 
@@ -35,7 +35,9 @@ class ExecutorProcess:
         self.ready = False
         self.stopping = False
         self.failed = False
-        self.late = ""  # why it was killed, where that was a deadline
+        self.owed = 0  # tasks it was given and has not told the end of
+        self.killed_for = ""  # why the pool killed it, where that was the pool's own doing
+        self.unreadable = False
         self.watched: Mapping[int, bool] = {}  # what of ``fds`` is polled
         ours, theirs = socket.socketpair()
         try:
@@ -70,7 +72,7 @@ class ExecutorProcess:
 
     def fds(self) -> Mapping[int, bool]:
         """What to poll, with True also for writing; the same object until that changes."""
-        if self._reader.ended:
+        if self._reader.ended or self.unreadable:
             return self._watched_at_end
         return self._watched_to_write if self._writer.pending else self._watched
 
@@ -82,9 +84,13 @@ class ExecutorProcess:
         if self._writer.pending:
             self._writer.flush()
 
-    def read(self) -> list[tuple[FromExecutor, memoryview]]:
-        """The messages that have come by now, with their raw parts; not more than a bound."""
-        return [(decode_from_executor(envelope), raw) for envelope, raw in self._reader.read()]
+    def read(self) -> Iterator[tuple[FromExecutor, memoryview]]:
+        """The messages that have come by now, with their raw parts; not more than a bound.
+
+        Raises whatever a frame that cannot be read leads to: a task may have written to the socket.
+        """
+        for envelope, raw in self._reader.read():
+            yield decode_from_executor(envelope), raw
 
     @property
     def drained(self) -> bool:
@@ -116,8 +122,8 @@ class ExecutorProcess:
         code = self._process.wait()
         self._connection.close()
         os.close(self.pidfd)
-        if self.late:
-            return self.late
+        if self.killed_for:
+            return self.killed_for
         if code < 0:
             return signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
         return "stopped" if self.stopping and code == 0 else f"exit code {code}"

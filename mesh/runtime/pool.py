@@ -100,6 +100,7 @@ class ExecutorPool:
             return
         match command:
             case RunChunk(options=options, tasks=tasks):
+                executor.owed += len(tasks)
                 executor.send(Chunk(options, tasks), self._parts_of([task.payload for task in tasks]))
             case GiveFunction(code=code):
                 executor.send(Code(code), self._parts_of([code.payload]))
@@ -170,6 +171,14 @@ class ExecutorPool:
         executor.send(Stop())
         if not executor.ready:
             executor.kill(signal.SIGKILL)
+        else:
+            self._end_in_time(executor)
+
+    def _end_in_time(self, executor: ExecutorProcess) -> None:
+        """Do not wait for ever for one that has told us all it had to, or can tell us nothing any more."""
+        through = executor.stopping and not executor.owed
+        if (through or executor.hung_up) and executor.number not in self._deadlines:
+            self._deadlines[executor.number] = monotonic() + self._settings.kill_grace_s
 
     def _kill(self, executor: ExecutorProcess, number: signal.Signals) -> None:
         executor.kill(number)
@@ -182,13 +191,23 @@ class ExecutorPool:
             del self._deadlines[number]
             executor = self._executors[number]
             if not executor.ready:
-                executor.late = f"not ready after {self._settings.executor_start_s:g} s (setting executor_start_s)"
+                executor.killed_for = (
+                    f"not ready after {self._settings.executor_start_s:g} s (setting executor_start_s)"
+                )
+            elif executor.stopping and not executor.owed and not executor.unreadable:
+                executor.killed_for = "stopped"  # it is through; a thread that a task left behind keeps it from ending
             executor.kill(signal.SIGKILL)
 
     def _read(self, executor: ExecutorProcess, events: list[Event], *, exited: bool) -> None:
         number = executor.number
-        while True:
-            events += [self._event(executor, message, raw) for message, raw in executor.read()]
+        while not executor.unreadable:
+            try:
+                for message, raw in executor.read():
+                    events.append(self._event(executor, message, raw))
+            except Exception as error:  # whatever it sent must end nobody but itself
+                executor.unreadable = True
+                executor.killed_for = f"unreadable frame: {type(error).__name__}: {error}"
+                executor.kill(signal.SIGKILL)
             if executor.drained or not exited:
                 break
         if exited:
@@ -197,8 +216,7 @@ class ExecutorPool:
             if not executor.failed:
                 events.append(ExecutorEnded(number, cause))
             return
-        if executor.hung_up and number not in self._deadlines:
-            self._deadlines[number] = monotonic() + self._settings.kill_grace_s
+        self._end_in_time(executor)
         self._watch(executor, executor.fds())
 
     def _reap(self, executor: ExecutorProcess) -> str:
@@ -214,8 +232,10 @@ class ExecutorPool:
                     blobs = list(blobs_of(settlements))
                     for blob, buffers in zip(blobs, split_buffers(raw, blobs)):
                         self.blobs_out[blob.key] = [part for buffer in buffers for part in cut(buffer)]
+                executor.owed -= len(settlements)
                 return ExecutorSettled(number, settlements)
             case Reclaimed(ids=ids):
+                executor.owed -= len(ids)
                 return ExecutorReclaimed(number, ids)
             case Ready(error=str(reason)):
                 executor.failed = True

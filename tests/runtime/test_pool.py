@@ -37,7 +37,7 @@ pytestmark = pytest.mark.processes
 DEADLINE_S = 30.0
 
 APP = """
-import ctypes, logging, multiprocessing, os, signal, subprocess, sys, time
+import ctypes, logging, multiprocessing, os, signal, subprocess, sys, threading, time
 
 
 class Function:
@@ -139,6 +139,22 @@ def terminate_own_child():
 def inherited_signals():
     code = "import signal; print(signal.getsignal(15) is signal.SIG_DFL, signal.getsignal(2) is signal.SIG_IGN)"
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip()
+
+
+@app.task
+def write_nonsense():
+    for fd in range(3, 50):
+        try:
+            if os.readlink(f"/proc/self/fd/{fd}").startswith("socket:"):
+                os.write(fd, b"\\x03\\0\\0\\0" + bytes(8) + b"???")
+        except OSError:
+            pass
+    time.sleep(30)
+
+
+@app.task
+def leave_thread():
+    threading.Thread(target=time.sleep, args=(1000,)).start()
 
 
 @app.task
@@ -361,6 +377,26 @@ def test_an_executor_stops_when_it_has_finished_what_it_has(node: Node) -> None:
 
     assert node.wait_for(ExecutorEnded) == ExecutorEnded(1, "stopped")
     assert [s.id for s in node.settlements] == ["a", "b"]
+
+
+def test_an_executor_that_sends_nonsense_ends_alone(node: Node) -> None:
+    node.run(call("a"), call("b", 0.05, option=1), call("c", option=2), names=["noop", "sleep", "write_nonsense"])
+
+    ended = node.wait_for(ExecutorEnded)
+
+    assert ended.cause.startswith("unreadable frame: ")
+    assert [s.id for s in node.settlements] == ["a", "b"], "what it said before counts"
+    node.start(2)
+
+
+def test_a_thread_that_a_task_left_behind_does_not_keep_a_stopped_executor(directory: Path) -> None:
+    node = Node(directory, kill_grace_s=0.2)
+    node.start()
+    node.run(call("a"), call("b", 0.5, option=1), names=["leave_thread", "sleep"])
+    node.pool.apply(StopExecutor(1))
+
+    assert node.wait_for(ExecutorEnded) == ExecutorEnded(1, "stopped")
+    assert [s.id for s in node.settlements] == ["a", "b"], "what it has is finished however long it takes"
 
 
 def test_commands_for_an_executor_that_has_just_ended_are_nothing(node: Node) -> None:
