@@ -56,7 +56,7 @@ class Executor:
         self._pending: deque[tuple[Delivery, TaskOptions, Sequence[Buffer]]] = deque()
         self._settled: deque[Settlement] = deque()
         self._results: dict[str, Sequence[Buffer]] = {}  # the parts of large results not yet sent, by blob key
-        self._sending = threading.Lock()
+        self._sending = threading.RLock()
         self._reader = FrameReader(connection)
         self._reading = threading.Lock()  # the main thread has it whenever it does not run tasks
         self._busy = threading.Event()  # the main thread runs tasks
@@ -176,7 +176,8 @@ class Executor:
                 ids.append(self._pending.pop()[0].id)
             except IndexError:
                 break
-        with self._sending:
+        with self._sending:  # what is finished is told before: then at most one that runs is left
+            self._flush()
             self._send(Reclaimed(ids[::-1]))
 
     # the courier

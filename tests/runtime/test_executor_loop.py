@@ -154,6 +154,32 @@ def test_each_task_is_either_settled_or_given_back_when_a_reclaim_races_with_the
         assert [s.id for s in agent.settlements] + back == ids
 
 
+def test_what_is_finished_is_told_before_a_reclaim_is_answered(hold: threading.Event) -> None:
+    def finish() -> None:
+        time.sleep(0.01)  # long enough for the courier to stand in
+
+    def ask() -> None:
+        agent.send(Reclaim())
+
+    def block() -> None:
+        hold.wait(30)
+
+    agent = Agent(finish, ask, block, add)
+    for number in range(10):
+        hold.clear()
+        agent.frames.clear()
+        agent.settlements.clear()
+        tasks = [call("finish"), call("ask", option=1), call("block", option=2), call("t", 1, 1, option=3)]
+        agent.run(*tasks, names=["finish", "ask", "block", "add"])
+
+        assert agent.wait_reclaimed() == ["t"]
+        del agent.frames[agent.frames.index(Reclaimed(["t"])) :]
+        before = [s.id for f in agent.frames if isinstance(f, Done) for s in f.settlements]
+        assert before[-2:] == ["finish", "ask"], number
+        hold.set()
+        agent.wait_settled(3)
+
+
 def test_stop_lets_it_finish_what_it_has(hold: threading.Event) -> None:
     agent = Agent(add, hold.wait)
     agent.run(call("long", 30.0, option=1), call("t", 1, 2), names=["add", "wait"])
