@@ -352,14 +352,15 @@ class WorkerMachine:
             held = self.held.get(task_id)
             if held is None:
                 continue
-            executor = next((e for e in self.executors.values() if task_id in e.chunk), None)
-            if executor is None:
+            inside = [executor for executor in self.executors.values() if task_id in executor.chunk]
+            if not any(executor.chunk[task_id] is held for executor in inside):
                 self._settle(held, Settlement(task_id, held.delivery.attempt, Ending.CANCELLED))
-            elif len(executor.chunk) > 1:
-                self._cancelled[task_id] = message
-                self._reclaim(executor)
-            elif message.terminate:
-                self._kill(executor, held, Ending.CANCELLED, None, now, message.signal)
+            for executor in inside:  # there may be an earlier attempt, given up by the router
+                if len(executor.chunk) > 1:
+                    self._cancelled[task_id] = message
+                    self._reclaim(executor)
+                elif message.terminate:
+                    self._kill(executor, executor.chunk[task_id], Ending.CANCELLED, None, now, message.signal)
 
     def _reclaim(self, executor: Executor) -> None:
         if not executor.reclaiming:

@@ -349,6 +349,26 @@ def test_a_task_cancelled_inside_a_chunk_is_taken_back_first_and_its_neighbours_
     assert [h.delivery.id for h in mesh.machine.held.values()] == ["a", "c"]
 
 
+def test_a_cancel_ends_the_attempt_that_waits_and_the_one_given_up_that_still_runs() -> None:
+    mesh = worker()
+    mesh.hear(deliver("a"))
+    mesh.hear(Drop([("a", 1)]), deliver(delivery("a", 2)))
+    commands = mesh.hear(Cancel(["a"], terminate=True))
+    assert commands[0] == KillExecutor(1)
+    assert sent(commands) == [Settled(1, [settlement("a", 2, Ending.CANCELLED)])]
+    [message] = sent(mesh.do(ExecutorEnded(1, "SIGKILL")))
+    assert isinstance(message, Settled)
+    assert [(word.attempt, word.ending) for word in message.settlements] == [(1, Ending.CANCELLED)]
+    assert mesh.do(ExecutorStarted(2)) == []
+
+
+def test_a_cancel_reaches_both_attempts_where_both_run() -> None:
+    mesh = worker(slots=2)
+    mesh.hear(deliver("a"))
+    assert mesh.hear(Drop([("a", 1)]), deliver(delivery("a", 2))) == [run(2, delivery("a", 2))]
+    assert mesh.hear(Cancel(["a"], terminate=True)) == [KillExecutor(1), KillExecutor(2)]
+
+
 # death
 
 
@@ -379,6 +399,22 @@ def test_all_that_an_executor_had_is_told_lost_with_the_cause_when_it_dies() -> 
     assert commands[0] == StartExecutor(2)
     lost = ErrorInfo("WorkerLost", "executor of worker: SIGSEGV")
     assert sent(commands)[0] == Settled(2, [settlement(i, ending=Ending.LOST, error=lost) for i in ("a", "b")])
+
+
+def test_a_task_that_may_run_once_only_is_lost_with_an_executor_that_was_killed_for_another() -> None:
+    mesh = worker()
+    mesh.hear(deliver("short"))
+    mesh.settle(1, "short", runtime_s=0.0)
+    mesh.hear(deliver("first", "killed", "given back", options=TaskOptions("work", at_most_once=True)))
+    mesh.hear(Cancel(["killed"], terminate=True))
+    assert KillExecutor(1) in mesh.do(ExecutorReclaimed(1, ["given back"]))
+    [message, *_] = sent(mesh.do(ExecutorEnded(1, "SIGKILL")))
+    assert isinstance(message, Settled)
+    assert [(word.id, word.ending) for word in message.settlements] == [
+        ("first", Ending.LOST),
+        ("killed", Ending.CANCELLED),
+    ]
+    assert sorted(mesh.machine.held) == ["given back"]
 
 
 def test_the_last_words_of_an_executor_count() -> None:
