@@ -480,12 +480,14 @@ class WorkerMachine:
         for held in executor.chunk.values():
             delivery = held.delivery
             self._cancelled.pop(delivery.id, None)
-            if executor.kill_as is None:
+            kill_as = executor.kill_as
+            # Of one that was killed what is left may have started: it was not given back.
+            if kill_as is None or (kill_as.id != delivery.id and held.options.at_most_once):
                 cause = f"executor of {self.name}: {event.cause}"
                 lost = Settlement(delivery.id, delivery.attempt, Ending.LOST, error=ErrorInfo("WorkerLost", cause))
                 self._settle(held, lost)
-            elif executor.kill_as.id == delivery.id:
-                self._settle(held, executor.kill_as)
+            elif kill_as.id == delivery.id:
+                self._settle(held, kill_as)
             else:
                 back.append(held)
         self.waiting.extendleft(reversed(back))
