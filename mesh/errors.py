@@ -15,6 +15,7 @@ MeshError
 ├── StoreError                  the journal or result store failed
 │   ├── StoreLocked             another router holds this store
 │   ├── StoreDamaged            rows are missing or changed since they were written
+│   │   └── RowDamaged          one result or function was changed; the rest can be used
 │   └── StoreFull               no room left to write
 └── TaskError                   the task itself did not succeed
     ├── TaskFailed              it raised an exception that could not be rebuilt here
@@ -98,6 +99,10 @@ class StoreLocked(StoreError):
 
 class StoreDamaged(StoreError):
     """Rows of the journal are missing or changed since they were written."""
+
+
+class RowDamaged(StoreDamaged):
+    """One result or one shipped function was changed since it was written; all else can be used."""
 
 
 class StoreFull(StoreError):

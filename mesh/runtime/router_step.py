@@ -16,6 +16,7 @@ new tasks do not, so it is tried alone.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 
 from msgspec.structs import replace
@@ -34,10 +35,12 @@ from mesh.core.commands import (
 )
 from mesh.core.events import Event, FunctionLookedUp, OutcomesLookedUp, StoreFilled, StoreFreed
 from mesh.core.router import RouterMachine
-from mesh.errors import StoreFull
+from mesh.errors import RowDamaged, StoreFull
 from mesh.messages import Accepted, Deliver, Message, Outcomes, Submit
-from mesh.model import Peer
+from mesh.model import ErrorInfo, FunctionCode, Outcome, Peer, TaskState
 from mesh.store.base import Store
+
+log = logging.getLogger("mesh.router")
 
 RETRY_S = 0.5  # between two tries of a commit that had no room
 
@@ -195,12 +198,33 @@ class RouterStep:
         answers: list[Event] = []
         for question in questions:
             if isinstance(question, LookUpOutcomes):
-                found = self.store.outcomes(question.ids)
+                found = self._outcomes(question.ids)
                 answers.append(OutcomesLookedUp(question.peer, question.ids, found, question.submit, question.raw))
             else:
-                code = self.store.function(question.digest)
-                answers.append(FunctionLookedUp(question.peer, question.digest, code))
+                answers.append(FunctionLookedUp(question.peer, question.digest, self._function(question.digest)))
         return answers
+
+    def _outcomes(self, ids: Sequence[str]) -> list[Outcome]:
+        """What the store has of these ids; a damaged one is a failure, for its task has run."""
+        try:
+            return self.store.outcomes(ids)
+        except RowDamaged:
+            found: list[Outcome] = []
+            for task_id in ids:
+                try:
+                    found += self.store.outcomes([task_id])
+                except RowDamaged as damaged:
+                    log.error("%s", damaged)
+                    error = ErrorInfo("mesh.errors.RowDamaged", str(damaged))
+                    found.append(Outcome(task_id, TaskState.FAILED, error=error))
+            return found
+
+    def _function(self, digest: str) -> FunctionCode | None:
+        try:
+            return self.store.function(digest)
+        except RowDamaged as damaged:
+            log.error("%s", damaged)
+            return None
 
 
 def _parted(records: Sequence[Record]) -> tuple[list[Record], list[Record]]:

@@ -64,10 +64,10 @@ class Store(Protocol):
         """
 
     def outcomes(self, ids: Sequence[str]) -> list[Outcome]:
-        """The outcomes there are of these ids, in no order. Reads what was committed."""
+        """The outcomes there are of these ids, in no order. Reads what was committed. Raises ``RowDamaged``."""
 
     def function(self, digest: str) -> FunctionCode | None:
-        """A shipped function, or None."""
+        """A shipped function, or None. Raises ``RowDamaged``; to save it again mends it."""
 
     def put_blob(self, blob: Blob, parts: Iterable[bytes]) -> None:
         """Write a large payload; durable with the next ``commit``. Doing it twice is harmless."""

@@ -22,7 +22,8 @@ PART_MAX = 1 << 20  # bytes in one part that is read
 _MAGIC = b"MESHBLB1"
 _HEADER = struct.Struct("<8sII")  # magic, number of buffers, checksum of key and sizes
 _CHECKSUM = struct.Struct("<I")
-_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
+# Files left to open are room too: others give theirs back, and then it goes on.
+_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE})
 
 
 class BlobFiles:
@@ -55,7 +56,7 @@ class BlobFiles:
         except OSError as error:
             draft.unlink(missing_ok=True)
             if error.errno in _NO_ROOM:
-                raise StoreFull(f"blob {blob.key}: no room for {blob.size} bytes in {self._directory}") from None
+                raise StoreFull(f"blob {blob.key}: no room for {blob.size} bytes: {error}") from None
             raise StoreError(f"blob {blob.key}: {error}") from error
         except StoreError:
             draft.unlink(missing_ok=True)
@@ -65,7 +66,12 @@ class BlobFiles:
         """Make the names of the files written so far durable."""
         if not self._sync:
             return
-        fd = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            fd = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY)
+        except OSError as error:
+            if error.errno in _NO_ROOM:
+                raise StoreFull(str(error)) from None
+            raise StoreError(str(error)) from error
         try:
             os.fsync(fd)
         except OSError as error:

@@ -9,7 +9,7 @@ from zlib import crc32
 
 import msgspec
 
-from mesh.errors import StoreDamaged
+from mesh.errors import RowDamaged
 from mesh.model import Blob, ErrorInfo, FunctionCode, Outcome, Payload, TaskMark, TaskState
 
 PLAIN_COLUMNS = (
@@ -17,6 +17,7 @@ PLAIN_COLUMNS = (
     "accepted_at, started_at, finished_at, expires_at, crc, result"
 )
 FULL_COLUMNS = PLAIN_COLUMNS + ", blob, error_type, error, traceback, exception, arguments"
+FUNCTION_COLUMNS = "digest, python, payload, blob, crc"
 
 _BLOB = msgspec.json.Decoder(dict[str, Any])
 _MARK = msgspec.msgpack.Decoder(TaskMark)
@@ -98,11 +99,11 @@ def outcome_crc(task_id: str, state: str, payload: bytes, blob: str | None, erro
 
 
 def outcome_of(row: Sequence[Any]) -> Outcome:
-    """The outcome in a row of ``FULL_COLUMNS``. Raises ``StoreDamaged`` naming its id."""
+    """The outcome in a row of ``FULL_COLUMNS``. Raises ``RowDamaged`` naming its id."""
     (_, task_id, batch, state, name, queue, worker, attempts, retries, accepted, started, finished, expires) = row[:13]
     _, payload, blob, *error = row[13:]
     if not outcome_is_whole(row):
-        raise StoreDamaged(f"task {task_id}: its result was changed on disk since it was written; it is lost")
+        raise RowDamaged(f"task {task_id}: its result was changed on disk since it was written; it is lost")
     return Outcome(
         task_id,
         TaskState(state),
@@ -168,10 +169,10 @@ def function_values(code: FunctionCode) -> tuple[str, str, bytes, str | None, in
 
 
 def function_of(row: Sequence[Any]) -> FunctionCode:
-    """The function in a row. Raises ``StoreDamaged`` naming its digest."""
+    """The function in a row. Raises ``RowDamaged`` naming its digest."""
     digest, python, payload, blob, _ = row
     if not function_is_whole(row):
-        raise StoreDamaged(f"function {digest}: its code was changed on disk since it was written; submit it anew")
+        raise RowDamaged(f"function {digest}: its code was changed on disk since it was written; submit it anew")
     return FunctionCode(digest, python, payload_of(payload, blob))
 
 

@@ -21,7 +21,15 @@ from mesh.store.changes import gather
 from mesh.store.counters import Counters
 from mesh.store.database import Database
 from mesh.store.retention import Retention
-from mesh.store.rows import FULL_COLUMNS, function_of, journal_is_whole, mark_is_whole, mark_of, outcome_of
+from mesh.store.rows import (
+    FULL_COLUMNS,
+    FUNCTION_COLUMNS,
+    function_of,
+    journal_is_whole,
+    mark_is_whole,
+    mark_of,
+    outcome_of,
+)
 from mesh.store.statements import delete, insert, select
 from mesh.store.writes import blob_keys, write
 
@@ -47,21 +55,32 @@ class SqliteStore:
         ballast_bytes: int = 16 << 20,
         salvage: bool = False,
     ) -> None:
-        self.path = Path(path).absolute()
+        try:
+            self.path = Path(path).resolve()  # the files beside it must be the same ones under each of its names
+        except (OSError, RuntimeError) as error:
+            raise StoreError(f"{path}: {error}") from error
         self.level = level
         self.url = f"sqlite://{quote(str(self.path))}" + ("" if level == "disk" else f"?level={level}")
         self._free_bytes_min = free_bytes_min
+        self._ballast = Ballast(Path(f"{self.path}.ballast"), ballast_bytes)
         try:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._blobs = BlobFiles(Path(f"{self.path}.blobs"), sync=level == "disk")
-            self._db = Database(self.path, level=level, salvage=salvage)
+            self._db = self._open(salvage)
         except OSError as error:
             raise StoreError(f"{self.path}: {error}") from error
         self.salvaged = self._db.salvaged
         self._new_blobs: dict[str, int] = {}
         self._retention = Retention()
-        self._ballast = Ballast(Path(f"{self.path}.ballast"), ballast_bytes)
         self._ballast.restore(self._free_bytes(), free_bytes_min)
+
+    def _open(self, salvage: bool) -> Database:
+        try:
+            return Database(self.path, level=self.level, salvage=salvage)
+        except StoreFull:
+            if not self._ballast.release():
+                raise
+            return Database(self.path, level=self.level, salvage=salvage)
 
     def recover(self) -> Recovered:
         """Read what is unfinished and count this start. Raises ``StoreDamaged`` naming the rows."""
@@ -70,12 +89,21 @@ class SqliteStore:
             marks = self._read_marks()
             nodes = [NodeInfo(*row) for row in self._db.connection.execute("SELECT node_id, name FROM nodes")]
             keys = [key for (key,) in self._db.connection.execute("SELECT key FROM blobs")]
-        with self._db.transaction() as counters:
-            counters.boot += 1
-            self._db.connection.execute("DELETE FROM forgotten WHERE batch NOT IN (SELECT seq FROM journal)")
+        try:
+            counters = self._count_start()
+        except StoreFull:
+            if not self._make_room():
+                raise
+            counters = self._count_start()
         self._new_blobs.clear()
         self._blobs.remove_all_but(keys)
         return Recovered(counters.boot, counters.last_seq + 1, batches, marks, nodes)
+
+    def _count_start(self) -> Counters:
+        with self._db.transaction() as counters:
+            counters.boot += 1
+            self._db.connection.execute("DELETE FROM forgotten WHERE batch NOT IN (SELECT seq FROM journal)")
+        return counters
 
     def _read_batches(self) -> list[StoredBatch]:
         execute = self._db.connection.execute
@@ -141,17 +169,16 @@ class SqliteStore:
         self._blobs.remove(unneeded)
 
     def outcomes(self, ids: Sequence[str]) -> list[Outcome]:
-        """The outcomes there are of these ids. Raises ``StoreDamaged`` naming the id."""
+        """The outcomes there are of these ids. Raises ``RowDamaged`` naming the id."""
         with self._db.reading() as connection:
             return [
                 outcome_of(row) for row in select(connection, "results", FULL_COLUMNS, "id", list(dict.fromkeys(ids)))
             ]
 
     def function(self, digest: str) -> FunctionCode | None:
-        """A shipped function, or None. Raises ``StoreDamaged``."""
+        """A shipped function, or None. Raises ``RowDamaged``."""
         with self._db.reading() as connection:
-            columns = "digest, python, payload, blob, crc"
-            rows = select(connection, "functions", columns, "digest", [digest])
+            rows = select(connection, "functions", FUNCTION_COLUMNS, "digest", [digest])
         return function_of(rows[0]) if rows else None
 
     def put_blob(self, blob: Blob, parts: Iterable[bytes]) -> None:

@@ -7,14 +7,16 @@ from collections.abc import Sequence
 from operator import attrgetter
 from typing import Any
 
-from mesh.model import Blob, Outcome
+from mesh.model import Blob, FunctionCode, Outcome
 from mesh.store.changes import Changes
 from mesh.store.counters import Counters
 from mesh.store.retention import note_expiries
 from mesh.store.rows import (
     FULL_COLUMNS,
+    FUNCTION_COLUMNS,
     PLAIN_COLUMNS,
     full_values,
+    function_is_whole,
     function_values,
     is_plain,
     journal_crc,
@@ -43,7 +45,7 @@ def write(connection: sqlite3.Connection, changes: Changes, counters: Counters) 
     if changes.dropped_outcomes:
         unneeded += drop_outcomes(connection, changes.dropped_outcomes, counters)
     for code in changes.functions:
-        insert(connection, "functions", "digest, python, payload, blob, crc", function_values(code), "OR IGNORE")
+        _write_function(connection, code)
     if changes.nodes:
         _write_nodes(connection, changes)
     if unneeded:
@@ -75,6 +77,14 @@ def _write_marks(connection: sqlite3.Connection, changes: Changes) -> None:
             values += mark_values(mark)
     insert(connection, "marks", "id, raw, crc", values, "OR REPLACE")
     delete(connection, "marks", "id", removed)
+
+
+def _write_function(connection: sqlite3.Connection, code: FunctionCode) -> None:
+    """The first of a digest stays, as long as it is what was written."""
+    if not insert(connection, "functions", FUNCTION_COLUMNS, function_values(code), "OR IGNORE"):
+        (row,) = select(connection, "functions", FUNCTION_COLUMNS, "digest", [code.digest])
+        if not function_is_whole(row):
+            insert(connection, "functions", FUNCTION_COLUMNS, function_values(code), "OR REPLACE")
 
 
 def _write_nodes(connection: sqlite3.Connection, changes: Changes) -> None:

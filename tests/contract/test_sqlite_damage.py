@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import resource
 import shutil
 import signal
 import sqlite3
@@ -11,12 +12,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from mesh.core.commands import AppendBatch, DropBatches, RecordOutcomes, SaveFunction, SaveMarks
-from mesh.errors import StoreDamaged, StoreError, StoreFull, StoreLocked
+from mesh.errors import RowDamaged, StoreDamaged, StoreError, StoreFull, StoreLocked
 from mesh.model import Blob, FunctionCode, TaskMark
 from mesh.store.sqlite import SqliteStore
 from tests.contract.stores import BLOB, ERROR, PARTS, outcome_of, submit_of
@@ -220,7 +222,7 @@ def test_a_changed_result_is_never_served(settled, text):
 
     store = open_store(settled)
     store.recover()
-    with pytest.raises(StoreDamaged, match=f"task {task_id}:"):
+    with pytest.raises(RowDamaged, match=f"task {task_id}:"):
         store.outcomes([task_id])
     assert len(store.outcomes(["t1", "t3", "large"])) == 3
     store.close()
@@ -235,8 +237,18 @@ def test_a_changed_function_is_never_served(settled):
     flip_text(settled, b"the code of a function")
 
     store = open_store(settled)
-    with pytest.raises(StoreDamaged, match="function d1"):
+    with pytest.raises(RowDamaged, match="function d1"):
         store.function("d1")
+    store.close()
+
+
+def test_a_changed_function_is_mended_by_submitting_it_again(settled):
+    flip_text(settled, b"the code of a function")
+    code = FunctionCode("d1", "3.11", b"the code of a function")
+
+    store = open_store(settled)
+    store.commit([SaveFunction(code)])
+    assert store.function("d1") == code
     store.close()
 
 
@@ -365,6 +377,28 @@ def test_a_second_start_in_this_process_is_refused(path):
     open_store(path).close()
 
 
+def test_two_names_of_one_file_are_one_store(path):
+    path.parent.joinpath("elsewhere").mkdir()
+    other = path.parent / "elsewhere" / "link.db"
+    other.symlink_to(path)
+    store = open_store(other)
+    store.recover()
+    fill(store, 1, 3)
+
+    assert (store.path, store.url) == (path, f"sqlite://{path}?level=process")
+    with pytest.raises(StoreLocked, match=f"pid {os.getpid()} on "):
+        open_store(path)
+    assert [entry.name for entry in other.parent.iterdir()] == ["link.db"]
+    store.close()
+
+
+def test_a_name_that_leads_to_itself_is_a_store_error(path):
+    path.symlink_to(path)
+
+    with pytest.raises(StoreError, match=r"m\.db"):
+        open_store(path)
+
+
 def test_a_newer_schema_is_refused_and_left_as_it_is(settled):
     connection = sqlite3.connect(settled)
     connection.execute(
@@ -475,6 +509,47 @@ def test_on_a_full_disk_completions_still_fit_and_work_goes_on_when_there_is_roo
         store.usage()
         time.sleep(0.01)
     store.commit([AppendBatch(written + 1, submit_of("x"), os.urandom(200_000), 1.0)])
+    store.close()
+
+
+@pytest.mark.chaos
+@pytest.mark.parametrize("level", ["disk", "process"])
+def test_a_store_starts_on_a_full_disk_from_its_own_reserve(small_disk, level):
+    path = small_disk / "m.db"
+    store = SqliteStore(path, level=level, free_bytes_min=0)
+    store.recover()
+    fill(store, 1, 3)
+    store.close()
+    with open(small_disk / "stuff", "wb", buffering=0) as stuff, suppress(OSError):
+        while True:
+            stuff.write(bytes(4096))
+
+    store = SqliteStore(path, level=level, free_bytes_min=0)
+    assert [batch.seq for batch in store.recover().batches] == [1, 2, 3]
+    store.commit([DropBatches([1, 2, 3])])
+    store.close()
+
+
+@pytest.mark.parametrize("there", ["while it writes", "when it commits"])
+def test_no_file_left_to_open_counts_as_a_full_store(path, there):
+    store = open_store(path, level="disk")
+    store.recover()
+    if there == "when it commits":
+        store.put_blob(BLOB, PARTS)
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, limits[1]))
+    try:
+        with pytest.raises(StoreFull, match="Too many open files"):
+            if there == "when it commits":
+                store.commit([RecordOutcomes([outcome_of("large", payload=BLOB)])])
+            else:
+                store.put_blob(BLOB, PARTS)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+    store.put_blob(BLOB, PARTS)
+    store.commit([RecordOutcomes([outcome_of("large", payload=BLOB)])])
+    assert store.read_blob(BLOB) == PARTS
     store.close()
 
 

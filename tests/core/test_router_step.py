@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -17,6 +20,7 @@ from mesh.messages import (
     Function,
     GetFunction,
     Message,
+    Outcomes,
     PutFunction,
     Rejected,
     Settled,
@@ -26,7 +30,9 @@ from mesh.messages import (
 from mesh.model import FunctionCode, Peer, TaskOptions, TaskState
 from mesh.runtime.router_step import RETRY_S, RouterStep
 from mesh.settings import Settings
+from mesh.store.base import Store
 from mesh.store.memory import MemoryStore
+from mesh.store.sqlite import SqliteStore
 from tests.core.make import C1, C2, W1, at, got, hello_client, hello_worker, settlement, submit
 
 encode = msgspec.msgpack.Encoder().encode
@@ -36,7 +42,7 @@ decode = msgspec.msgpack.Decoder(Submit).decode
 class Process:
     """A step with its machine and store; ``log`` is what was done, in order: commits, and messages by their verb."""
 
-    def __init__(self, *, commit_delay_s: float = 0.0, store: MemoryStore | None = None) -> None:
+    def __init__(self, *, commit_delay_s: float = 0.0, store: Store | None = None) -> None:
         self.log: list[Any] = []
         self.messages: list[tuple[Peer, Message]] = []
         self.room = "all"  # or "outcomes" (no new tasks), or "none"
@@ -44,14 +50,14 @@ class Process:
         self.store = store or MemoryStore()
         commit = self.store.commit
 
-        def commit_noted(records: list[Record]) -> None:
+        def commit_noted(records: Sequence[Record]) -> None:
             new = any(isinstance(record, AppendBatch) for record in records)
             if self.room == "none" or (self.room == "outcomes" and new):
                 raise StoreFull("no room")
             commit(records)
             self.log.append("commit")
 
-        self.store.commit = commit_noted  # type: ignore[method-assign, assignment]
+        self.store.commit = commit_noted  # type: ignore[method-assign]
         found = self.store.recover()
         settings = Settings(heartbeat_s=1e3, commit_delay_s=commit_delay_s)
         self.machine = RouterMachine("r", "router", settings, boot=found.boot, next_seq=found.next_seq)
@@ -157,6 +163,58 @@ def test_a_session_is_dropped_after_what_was_said_in_it() -> None:
     one.hear(C1, submit("a"))
     log = one.hear(Peer(b"stranger"), submit("b"))
     assert log == ["SayHello", "drop stranger"]
+
+
+@pytest.fixture
+def damaged(tmp_path: Path) -> Iterator[Process]:
+    """A router on a file whose results of a and c, and whose function, were changed by somebody else."""
+    store = SqliteStore(tmp_path / "m.db", level="process", ballast_bytes=0)
+    one = Process(store=store)
+    one.hear(C1, hello_client())
+    one.hear(W1, hello_worker(window=5))
+    one.hear(C1, submit("a", "b", "c"))
+    one.hear(W1, Settled(1, [settlement(i) for i in "abc"]))
+    one.hear(C1, PutFunction(FunctionCode("digest", "3.11", b"code")))
+    connection = sqlite3.connect(store.path)
+    connection.execute("UPDATE results SET result = 'changed' WHERE id IN ('a', 'c')")
+    connection.execute("UPDATE functions SET payload = 'changed'")
+    connection.commit()
+    connection.close()
+    yield one
+    store.close()
+
+
+def test_a_damaged_result_fails_its_task_and_no_other(damaged: Process) -> None:
+    damaged.hear(C2, hello_client("c2"))
+    damaged.hear(C2, Watch(["a", "b", "c"]))
+    (message,) = [message for peer, message in damaged.messages if peer == C2 and isinstance(message, Outcomes)]
+    found = {outcome.id: outcome for outcome in message.outcomes}
+    assert {i: found[i].state for i in "abc"} == {
+        "a": TaskState.FAILED,
+        "b": TaskState.SUCCEEDED,
+        "c": TaskState.FAILED,
+    }
+    error = found["a"].error
+    assert error is not None
+    assert error.type == "mesh.errors.RowDamaged"
+    assert error.message.startswith("task a: its result was changed on disk")
+
+
+def test_a_task_with_a_damaged_result_does_not_run_again(damaged: Process) -> None:
+    log = damaged.hear(C1, submit("a", batch=2, repeated=True))
+    assert sorted(log) == ["Accepted", "Outcomes", "commit"]
+
+
+def test_a_damaged_function_is_answered_as_unknown_until_it_is_submitted_again(
+    damaged: Process, caplog: pytest.LogCaptureFixture
+) -> None:
+    damaged.hear(W1, GetFunction("digest"))
+    assert damaged.messages[-1] == (W1, Function("digest", None))
+    assert "function digest: its code was changed on disk" in caplog.text
+    code = FunctionCode("digest", "3.11", b"code")
+    damaged.hear(C1, PutFunction(code))
+    damaged.hear(W1, GetFunction("digest"))
+    assert damaged.messages[-1] == (W1, Function("digest", code))
 
 
 # a full store
