@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from mesh.core.events import TasksSubmitted
 from mesh.model import FunctionCode, TaskOptions, TaskSpec
 
 
-class Submission(NamedTuple):
-    """One task as it was submitted. ``task.option`` is 0; ``chosen``: the user chose the id."""
+class Submission(Struct, gc=False):
+    """One task as it was submitted. ``task.option`` is 0; ``chosen``: the user chose the id.
+
+    The garbage collector does not follow it: thousands wait here at a time, and none leads back to itself.
+    """
 
     options: TaskOptions
     task: TaskSpec
@@ -36,15 +39,17 @@ class Batcher:
         last: TaskOptions | None = None
         place = 0
         chosen = submissions[0].chosen if submissions else False
-        for theirs, task, code, is_chosen in submissions:
-            if is_chosen is not chosen:
+        for submission in submissions:
+            theirs, task = submission.options, submission.task
+            if submission.chosen is not chosen:
                 events.append(TasksSubmitted(options, tasks, tuple(functions), chosen))
-                options, tasks, functions, index, last, chosen = [], [], [], {}, None, is_chosen
+                options, tasks, functions, index, last, chosen = [], [], [], {}, None, submission.chosen
             if theirs is not last:  # almost always it is the same object as before
                 last = theirs
                 place = index.setdefault(theirs, len(options))
                 if place == len(options):
                     options.append(theirs)
+                code = submission.code
                 if code is not None and code.digest not in self._functions:
                     self._functions.add(code.digest)
                     functions.append(code)
