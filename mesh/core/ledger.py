@@ -20,17 +20,9 @@ from mesh.core.commands import (
     SaveNode,
     Send,
 )
-from mesh.core.packing import pack, payload_bytes
+from mesh.core.packing import outcome_bytes, pack
 from mesh.messages import Accepted, Message, Outcomes, SettledAck
 from mesh.model import Blob, FunctionCode, NodeInfo, Outcome, Peer, TaskMark
-
-
-def outcome_bytes(outcome: Outcome) -> int:
-    """What an outcome takes in an envelope besides its fixed fields."""
-    error = outcome.error
-    if error is None:
-        return payload_bytes(outcome.payload)
-    return len(error.traceback) + len(error.message) + len(error.arguments) + len(error.pickled or b"")
 
 
 class Ledger:

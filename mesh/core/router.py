@@ -23,7 +23,7 @@ from mesh.core.events import (
     StoreFreed,
 )
 from mesh.core.ledger import Ledger
-from mesh.core.packing import pack, payload_bytes
+from mesh.core.packing import attempt_bytes, pack, task_bytes_with, text_bytes
 from mesh.core.peers import Session, Worker
 from mesh.core.queues import Lane
 from mesh.core.record import TaskRecord
@@ -321,8 +321,8 @@ class RouterMachine:
             claims.append((claimed, attempt))
             worker.leases[task_id] = claimed
         self.table.adopt(claims, worker.peer)
-        if not_yours:
-            self._ledger.send(worker.peer, Drop(not_yours))
+        for part in pack(not_yours, attempt_bytes):
+            self._ledger.send(worker.peer, Drop(list(part)))
         for task in worker.leases.values():
             if task.rare is not None and (cancel := task.rare.cancel) is not None:
                 self._ledger.send(worker.peer, Cancel([task.id], cancel.terminate, cancel.signal))
@@ -441,7 +441,7 @@ class RouterMachine:
                 self._watch(peer, task_id)
             else:
                 unknown.append(task_id)
-        for part in pack(unknown, len):
+        for part in pack(unknown, text_bytes):
             self._ledger.send_after_commit(peer, Unknown(list(part)))
 
     def _on_watch(self, session: Session, message: Watch, now: Now) -> None:
@@ -482,7 +482,8 @@ class RouterMachine:
             else:
                 task.rarely().cancel = message
         for peer, ids in by_worker.items():
-            self._ledger.send(peer, Cancel(ids, message.terminate, message.signal))
+            for part in pack(ids, text_bytes):
+                self._ledger.send(peer, Cancel(list(part), message.terminate, message.signal))
 
     def _on_query(self, session: Session, message: Query, now: Now) -> None:
         if message.what == "status":
@@ -638,9 +639,10 @@ class RouterMachine:
                 recorded.append(delivery)
             else:
                 at_once.append(delivery)
-        for part in pack(at_once, _delivery_bytes):
+        size_of = task_bytes_with(options)
+        for part in pack(at_once, size_of):
             self._ledger.send(peer, _deliver(options, part, len(tasks)))
-        for part in pack(recorded, _delivery_bytes):
+        for part in pack(recorded, size_of):
             self._ledger.send_after_commit(peer, _deliver(options, part, len(tasks)))
 
     def _recall(self, now: Now) -> None:
@@ -688,10 +690,6 @@ def _deliver(options: dict[int, Any], part: Sequence[Delivery], total: int) -> M
         used = {delivery.option for delivery in part}
         options = {number: found for number, found in options.items() if number in used}
     return Deliver(options, list(part))
-
-
-def _delivery_bytes(delivery: Delivery) -> int:
-    return payload_bytes(delivery.payload)
 
 
 def _known_role(role: str) -> Role | None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from mesh.core.packing import (
     FRAME_BYTES,
@@ -13,10 +15,27 @@ from mesh.core.packing import (
     MESSAGE_BYTES_MAX,
     MESSAGE_ITEMS_MAX,
     PART_BYTES,
+    has_long_options,
+    outcome_bytes,
     pack,
     payload_bytes,
+    settlement_bytes,
+    task_bytes,
+    task_bytes_with,
 )
-from mesh.model import Blob
+from mesh.messages import Submit
+from mesh.model import (
+    Blob,
+    Ending,
+    ErrorInfo,
+    Outcome,
+    Retrying,
+    Settlement,
+    TaskExtra,
+    TaskOptions,
+    TaskSpec,
+    TaskState,
+)
 
 sizes = st.lists(
     st.one_of(st.integers(0, 100), st.integers(0, MESSAGE_BYTES_MAX // 3), st.integers(0, 2 * MESSAGE_BYTES_MAX)),
@@ -53,3 +72,48 @@ def test_nothing_is_no_message() -> None:
 def test_a_large_payload_counts_for_the_frames_that_follow() -> None:
     assert payload_bytes(b"abc") == 3
     assert payload_bytes(Blob("k", [1, PART_BYTES, PART_BYTES + 1])) == 4 * FRAME_BYTES
+
+
+LONG = "錯" * 255
+texts = st.text(st.characters(codec="utf-8"), max_size=300)
+blobs = st.builds(Blob, st.just("k"), st.lists(st.integers(1, 1 << 21), min_size=1, max_size=3))
+payloads = st.binary(max_size=300) | blobs
+task_ids = st.text(st.characters(codec="utf-8"), min_size=1, max_size=255)
+extras = st.none() | st.builds(TaskExtra, st.none() | st.dictionaries(texts, texts, max_size=5), texts, texts)
+errors = st.builds(ErrorInfo, texts, texts, texts, st.none() | st.binary(max_size=300), texts)
+retries = st.none() | st.builds(Retrying, st.just(1.5), st.none() | payloads)
+encode = msgspec.msgpack.Encoder().encode
+
+
+@given(st.builds(TaskSpec, task_ids, st.just(2**40), payloads, st.just(1.5), st.just(2.5), extras))
+def test_a_task_takes_no_more_than_is_counted(task: TaskSpec) -> None:
+    assert len(encode(task)) <= task_bytes(task) + ITEM_BYTES
+
+
+@given(st.builds(Settlement, task_ids, st.just(3), st.just(Ending.FAILED), payloads, error=errors, retry=retries))
+def test_a_settlement_takes_no_more_than_is_counted(settlement: Settlement) -> None:
+    assert len(encode(settlement)) <= settlement_bytes(settlement) + ITEM_BYTES
+
+
+@given(
+    st.builds(Outcome, task_ids, st.just(TaskState.FAILED), payloads, errors, texts, texts, texts),
+    st.integers(0, 2**62),
+)
+def test_an_outcome_takes_no_more_than_is_counted(outcome: Outcome, number: int) -> None:
+    at = 1.8e9 + 0.1
+    outcome = replace(outcome, attempts=number, retries=number, batch=number, accepted_at=at, started_at=at)
+    outcome = replace(outcome, finished_at=at, expires_at=at)
+    assert len(encode(outcome)) <= outcome_bytes(outcome) + ITEM_BYTES
+
+
+def test_options_that_are_long_together_are_counted_with_each_task() -> None:
+    options = [TaskOptions(LONG[:200], LONG[: 100 + i % 100]) for i in range(2_000)]
+    tasks = [TaskSpec(LONG, i, b"") for i in range(2_000)]
+    assert has_long_options(options) and not has_long_options(options[:10])
+    for part in pack(tasks, task_bytes_with(options)):
+        assert len(encode(Submit(1, [options[task.option] for task in part], list(part)))) <= MESSAGE_BYTES_MAX
+
+
+def test_large_new_arguments_of_a_retry_count_for_their_frames() -> None:
+    retry = Settlement("t", 1, Ending.RETRY, retry=Retrying(1.0, Blob("k", [PART_BYTES] * 100)))
+    assert len(list(pack([retry] * 10, settlement_bytes))) > 1
