@@ -59,6 +59,7 @@ from mesh.model import Blob, FunctionCode, Peer, Role, TaskOptions, TaskSpec
 from mesh.settings import Settings
 
 WISHES_MAX = 10_000  # cancels and queries kept while there is no router
+FUNCTIONS_MAX = 512  # shipped functions kept for the next session; those that a batch needs stay beyond that, too
 
 
 @dataclass(slots=True)
@@ -99,9 +100,11 @@ class ClientMachine:
         self.waiting: dict[str, bool] = {}
         self.batches: dict[int, OutBatch] = {}
         self._refused: dict[int, OutBatch] = {}  # those of them with a refusal
+        self.suspects: list[int] = []  # batches that were out when a router refused a message: sent one by one
+        self._refusals = 0  # of messages, since a batch was accepted
         self.unaccepted = 0
         self.unaccepted_bytes = 0
-        self._functions: dict[str, FunctionCode] = {}
+        self._functions: dict[str, FunctionCode] = {}  # the one that was used last comes last
         self._sent_functions: set[str] = set()
         self._wishes: list[Message] = []
         self._next_batch = 0
@@ -121,7 +124,7 @@ class ClientMachine:
         self._verbs: dict[type, Callable[[RouterSession, Any, Now], None]] = {
             Welcome: self._on_welcome,
             Refuse: self._on_refuse,
-            SayHello: lambda session, message, now: self._lose(session, now.mono),
+            SayHello: self._on_say_hello,
             Heartbeat: lambda session, message, now: None,
             Accepted: self._on_accepted,
             Rejected: self._on_rejected,
@@ -185,9 +188,12 @@ class ClientMachine:
     def _lose(self, session: RouterSession, hello_at: float) -> None:
         session.lose(hello_at)
         if self.home == session.peer:
-            self.home = next((peer for peer, other in self.routers.items() if other.open), None)
-            if self.home is not None:
-                self._come_home(self.home)
+            self._find_home()
+
+    def _find_home(self) -> None:
+        self.home = next((peer for peer, other in self.routers.items() if other.open), None)
+        if self.home is not None:
+            self._come_home(self.home)
 
     def _on_message(self, event: MessageReceived, now: Now) -> None:
         session = self.routers.get(event.peer)
@@ -203,8 +209,11 @@ class ClientMachine:
             self._come_home(session.peer)
 
     def _come_home(self, peer: Peer) -> None:
-        """Tell a router what no router has confirmed, and what we wait for."""
+        """Tell a router what no router has confirmed, and what we wait for; while there are suspects, one of them."""
         self._sent_functions.clear()
+        if self.suspects:
+            self._submit_again(peer, self.batches[self.suspects[0]])
+            return
         in_batches: set[str] = set()
         for batch in self.batches.values():
             in_batches.update(task.id for task in batch.tasks)
@@ -218,15 +227,46 @@ class ClientMachine:
         for wish in wishes:
             self._send(peer, wish)
 
+    def _on_say_hello(self, session: RouterSession, message: SayHello, now: Now) -> None:
+        if session.refused is None:  # else it answers what was under way when the refusal came
+            self._lose(session, now.mono)
+
     def _on_refuse(self, session: RouterSession, message: Refuse, now: Now) -> None:
         self._out.append(PublishRefused(message.code, message.reason))
         if not session.open:
             session.refuse(message.reason, now.mono)
+        elif message.code == "protocol":
+            self._on_message_refused(session, message.reason, now)
+
+    def _on_message_refused(self, session: RouterSession, reason: str, now: Now) -> None:
+        """The router cannot read something we sent and has ended the session; it does not say what it was.
+
+        So batches that were out are sent one by one: the next refusal then names the one to give up.
+        """
+        session.refuse(reason, now.mono, 2**self._refusals)
+        self._refusals += 1
+        if self.home != session.peer:
+            return
+        self.home = None
+        if self.suspects:
+            number = self.suspects[0]
+            self._give_up(self.batches[number], Rejected(number, "invalid", f"the router cannot read it: {reason}"))
+        else:
+            self.suspects = [batch.number for batch in self.batches.values() if batch.refusal is None]
+        self._find_home()
+
+    def _clear(self, number: int) -> None:
+        """A suspect was answered, so the router could read it."""
+        first = self.suspects[0] == number
+        self.suspects.remove(number)
+        if first and self.home is not None:
+            self._come_home(self.home)
 
     # submitting
 
     def _on_tasks_submitted(self, event: TasksSubmitted, now: Now) -> None:
         for code in event.functions:
+            self._functions.pop(code.digest, None)
             self._functions[code.digest] = code
         tasks, options = event.tasks, event.options
         if any(one.ignore_result for one in options):
@@ -237,6 +277,16 @@ class ClientMachine:
         for part in pack(event.tasks, _spec_bytes):
             for start in range(0, len(part), most):
                 self._new_batch(event, list(part[start : start + most]), give_up_at)
+        if len(self._functions) > FUNCTIONS_MAX:
+            self._forget_functions()
+
+    def _forget_functions(self) -> None:
+        needed = {options.function for batch in self.batches.values() for options in batch.options}
+        for digest in [digest for digest in self._functions if digest not in needed]:
+            if len(self._functions) <= FUNCTIONS_MAX:
+                return
+            del self._functions[digest]
+            self._sent_functions.discard(digest)
 
     def _new_batch(self, event: TasksSubmitted, tasks: list[TaskSpec], give_up_at: float) -> None:
         self._next_batch += 1
@@ -245,9 +295,12 @@ class ClientMachine:
         self.batches[batch.number] = batch
         self.unaccepted += len(tasks)
         self.unaccepted_bytes += size
-        if self.home is not None:
-            self._submit(self.home, batch)
-            batch.repeated = True
+        if self.home is not None and not self.suspects:
+            self._submit_again(self.home, batch)
+
+    def _submit_again(self, peer: Peer, batch: OutBatch) -> None:
+        self._submit(peer, batch)
+        batch.repeated = True
 
     def _submit(self, peer: Peer, batch: OutBatch) -> None:
         for options in batch.options:
@@ -263,9 +316,12 @@ class ClientMachine:
             self._refused.pop(number, None)
             self.unaccepted -= len(batch.tasks)
             self.unaccepted_bytes -= batch.size
+            if number in self.suspects:
+                self._clear(number)
         return batch
 
     def _on_accepted(self, session: RouterSession, message: Accepted, now: Now) -> None:
+        self._refusals = 0
         for number in message.batches:
             self._settle_batch(number)
 
@@ -277,6 +333,8 @@ class ClientMachine:
             batch.retry_at = now.mono + message.retry_after_s
             batch.refusal = message
             self._refused[batch.number] = batch
+            if batch.number in self.suspects:
+                self._clear(batch.number)
         else:
             self._give_up(batch, message)
 
@@ -355,6 +413,7 @@ class ClientMachine:
         assert self.unaccepted_bytes == sum(batch.size for batch in self.batches.values())
         refused = {number for number, batch in self.batches.items() if batch.refusal is not None}
         assert self._refused.keys() == refused, "batches to be sent again miscounted"
+        assert set(self.suspects) <= self.batches.keys() - refused, "a suspect that is answered already"
         assert self.home is None or self.routers[self.home].open, "home is a router without a session"
 
 

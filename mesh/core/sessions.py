@@ -10,6 +10,8 @@ import enum
 from mesh.model import Peer
 from mesh.settings import Settings
 
+REFUSED_PAUSE_MAX = 10.0  # times ``hello_retry_s`` before the next HELLO
+
 
 class Due(enum.Enum):
     """What the session wants sent now."""
@@ -42,11 +44,11 @@ class RouterSession:
         self.refused = None
         self.heard = self._told = now
 
-    def refuse(self, reason: str, now: float) -> None:
-        """The router would not have us; ask again much later, the cause may be mended."""
+    def refuse(self, reason: str, now: float, pause: float = REFUSED_PAUSE_MAX) -> None:
+        """The router would not have us; ask again after ``pause`` times ``hello_retry_s``: it may be mended."""
         self.open = False
         self.refused = reason
-        self._hello_at = now + 10 * self._settings.hello_retry_s
+        self._hello_at = now + min(pause, REFUSED_PAUSE_MAX) * self._settings.hello_retry_s
 
     def due(self, now: float) -> Due | None:
         """What to send now; counts as sent."""

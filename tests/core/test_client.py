@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from mesh.core.client import WISHES_MAX, ClientMachine
+from mesh.core.client import FUNCTIONS_MAX, WISHES_MAX, ClientMachine
 from mesh.core.commands import (
     Command,
     PublishOutcomes,
@@ -138,6 +138,24 @@ def test_a_shipped_function_is_sent_once_a_session_before_the_first_task_that_ne
 # losing a router
 
 
+def test_no_more_functions_are_kept_than_the_limit_and_those_that_batches_need() -> None:
+    mesh = client()
+
+    def ship(n: int) -> list[Message]:
+        code = FunctionCode(f"d{n}", "3.11", b"code")
+        return sent(mesh.do(submitted(f"t{n}", options=TaskOptions("f", function=f"d{n}"), functions=(code,))))
+
+    for n in range(3 * FUNCTIONS_MAX):
+        ship(n)
+        if n != FUNCTIONS_MAX:  # this one is not accepted yet
+            mesh.hear(Accepted([n + 1]))
+    mesh.hear(SayHello())
+    again = sent(mesh.hear(WELCOME))
+    assert PutFunction(FunctionCode(f"d{FUNCTIONS_MAX}", "3.11", b"code")) in again
+    assert len(mesh.machine._functions) == FUNCTIONS_MAX
+    assert isinstance(ship(0)[0], PutFunction)  # who submits it hands it over again
+
+
 def test_after_a_loss_what_is_not_accepted_is_sent_again_and_the_rest_is_watched() -> None:
     mesh = client()
     mesh.do(submitted("a"), submitted("b"))
@@ -170,6 +188,56 @@ def test_a_refusal_is_made_public_and_asked_again_much_later() -> None:
 
 
 # overload
+
+
+def test_a_message_that_a_router_cannot_read_costs_its_own_batch_only() -> None:
+    mesh = client()
+    mesh.do(submitted("good"), submitted("bad"), submitted("fine"))
+    refusal = Refuse("protocol", "malformed")
+
+    assert mesh.hear(refusal, SayHello()) == [PublishRefused("protocol", "malformed")]  # and no HELLO at once
+    assert sent(mesh.do(submitted("new"))) == []
+    assert sent(mesh.do(wait=1.0)) == [HELLO]
+    assert sent(mesh.hear(WELCOME)) == [submit("good", repeated=True)]
+    assert sent(mesh.hear(Accepted([1]))) == [submit("bad", batch=2, repeated=True)]
+    _, told = mesh.hear(refusal)
+    assert told == PublishRejected(["bad"], "invalid", "the router cannot read it: malformed")
+    assert sent(mesh.do(wait=1.0)) == [HELLO]
+    assert sent(mesh.hear(WELCOME)) == [submit("fine", batch=3, repeated=True)]
+    assert sent(mesh.hear(Accepted([3]))) == [submit("new", batch=4), Watch(["good", "fine"])]
+
+
+def test_a_router_that_reads_nothing_is_asked_less_and_less_often() -> None:
+    mesh = client()
+    mesh.do(ResultsWatched(["x"]))
+    pauses = []
+    for _ in range(6):
+        mesh.hear(Refuse("protocol", "malformed"))
+        began = mesh.seconds
+        while HELLO not in sent(mesh.do(wait=0.5)):
+            pass
+        pauses.append(mesh.seconds - began)
+        mesh.hear(WELCOME)
+    assert pauses == [1.0, 2.0, 4.0, 8.0, 10.0, 10.0]
+
+
+def test_the_suspects_go_one_by_one_to_another_router_too() -> None:
+    mesh = client(R1, R2)
+    mesh.do(submitted("a"), submitted("b"))
+    assert sent(mesh.hear(Refuse("protocol", "malformed")), R2) == [submit("a", repeated=True)]
+    _, told, *more = mesh.hear(Refuse("protocol", "malformed"), peer=R2)
+    assert (told, more) == (PublishRejected(["a"], "invalid", "the router cannot read it: malformed"), [])
+
+
+def test_a_suspect_that_a_full_router_has_read_is_none_any_more() -> None:
+    mesh = client()
+    mesh.do(submitted("a"), submitted("b"))
+    mesh.hear(Refuse("protocol", "malformed"))
+    mesh.do(wait=1.0)
+    mesh.hear(WELCOME)
+    assert sent(mesh.hear(Rejected(1, "overloaded", "full", 2.0))) == [submit("b", batch=2, repeated=True)]
+    mesh.hear(Accepted([2]))
+    assert sent(mesh.do(wait=2.0)) == [submit("a", repeated=True)]
 
 
 def test_an_overloaded_router_is_asked_again_after_the_time_it_named() -> None:

@@ -124,11 +124,15 @@ class ClientRules(RuleBasedStateMachine):
             self.in_session.add(router)
             self.happen(got(router, WELCOME))
 
-    @rule(router=routers, how=st.sampled_from(["lost", "gap", "refused"]))
+    @rule(router=routers, how=st.sampled_from(["lost", "gap", "refused", "garbage"]))
     def router_goes(self, router: Peer, how: str) -> None:
         if router in self.in_session:
             self.in_session.discard(router)
-            answers = {"gap": got(router, SayHello()), "refused": got(router, Refuse("role", "no"))}
+            answers = {
+                "gap": got(router, SayHello()),
+                "refused": got(router, Refuse("role", "no")),
+                "garbage": got(router, Refuse("protocol", "malformed")),
+            }
             if how == "refused":
                 self.in_session.add(router)
             self.happen(answers.get(how) or PeerLost(router))
@@ -162,7 +166,10 @@ class ClientRules(RuleBasedStateMachine):
     @invariant()
     def whatever_is_waited_for_was_told_to_the_router_we_are_with(self) -> None:
         home = self.machine.home
-        if home is not None:
+        if home is not None and self.machine.suspects:
+            suspect = self.machine.batches[self.machine.suspects[0]]
+            assert {spec.id for spec in suspect.tasks} <= self.knows[home]
+        elif home is not None:
             held_back = {
                 spec.id for batch in self.machine.batches.values() if batch.refusal is not None for spec in batch.tasks
             }
