@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from itertools import accumulate
 from math import inf
 from typing import Any
 
@@ -41,7 +42,7 @@ from mesh.core.events import (
 )
 from mesh.core.executors import Executor, Held, Phase, pace_name
 from mesh.core.pace import Pace
-from mesh.core.packing import pack, payload_bytes
+from mesh.core.packing import attempt_bytes, pack, settlement_bytes
 from mesh.core.sessions import Due, RouterSession
 from mesh.messages import (
     Bye,
@@ -70,6 +71,8 @@ from mesh.settings import Settings
 STUCK_S = 0.010  # an executor silent this long gives back what it has not started
 RESTART_S = 0.2  # first pause before an executor that died while starting is started anew; doubles up to 30 s
 RESTART_MAX_S = 30.0
+HELD_BYTES_MAX = 7 << 18  # of what a HELLO claims, in the 2 MiB a router takes
+HELD_ITEM_BYTES = 8  # what a claim takes besides its id
 FUNCTIONS_MAX = 512  # shipped functions a node keeps, and an executor before it is replaced
 
 
@@ -119,6 +122,7 @@ class WorkerMachine:
         self.waiting: deque[Held] = deque()  # may hold some that are no longer in ``held``
         self.executors: dict[int, Executor] = {}
         self.unacked = 0  # settlements that some router has not acknowledged
+        self._id_bytes = 1  # of the longest id seen
         self.functions: dict[str, FunctionCode] = {}
         self._wanted: dict[str, list[Held]] = {}  # by digest: waits for a shipped function
         self._cancelled: dict[str, Cancel] = {}
@@ -268,11 +272,29 @@ class WorkerMachine:
 
     def _hello(self, peer: Peer) -> Hello:
         side = self.routers[peer]
-        held = [(h.delivery.id, h.delivery.attempt) for h in self.held.values() if h.router == peer]
-        held += [(s.id, s.attempt) for batch in side.unacked.values() for s in batch]
+        held = self._claims(side)
         side.window = self._window()
         info = WorkerInfo(self.queues, self.tasks or [], self.slots, side.window, held, self.labels)
         return Hello(Role.WORKER, self.node_id, self.name, self.python, self.version, info)
+
+    def _claims(self, side: RouterSide) -> list[tuple[str, int]]:
+        """What we answer for to this router, as far as it fits; what is left out, it gives out anew.
+
+        That is what waits: ``_window`` keeps the rest small, so that only a flood of the longest ids reaches it.
+        """
+        own = [held for held in self.held.values() if held.router == side.session.peer]
+        claims = [(held.delivery.id, held.delivery.attempt) for held in own]
+        claims += [(s.id, s.attempt) for batch in side.unacked.values() for s in batch]
+        if (self._id_bytes + HELD_ITEM_BYTES) * len(claims) <= HELD_BYTES_MAX:
+            return claims
+        running = {task_id for executor in self._busy.values() for task_id in executor.chunk}
+        unstarted = [claim for claim in claims[: len(own)] if claim[0] not in running]
+        claims = [claim for claim in claims[: len(own)] if claim[0] in running] + claims[len(own) :] + unstarted
+        sizes = accumulate(HELD_ITEM_BYTES + len(task_id.encode()) for task_id, _ in claims)
+        fitting = sum(1 for size in sizes if size <= HELD_BYTES_MAX)
+        for task_id, _ in claims[max(fitting, len(claims) - len(unstarted)) :]:
+            del self.held[task_id]
+        return claims[:fitting]
 
     def _on_message(self, event: MessageReceived, now: Now) -> None:
         side = self.routers.get(event.peer)
@@ -314,6 +336,9 @@ class WorkerMachine:
             one = Held(peer, delivery, options[delivery.option])
             held[delivery.id] = one
             waiting.append(one)
+        ids = [delivery.id for delivery in message.tasks]
+        if ids:
+            self._id_bytes = max(self._id_bytes, max(map(len, ids)) * (1 if "".join(ids).isascii() else 4))
 
     def _limited(self, options: TaskOptions) -> TaskOptions:
         return options if options.time_limit_s is not None else replace(options, time_limit_s=self.time_limit_s)
@@ -338,8 +363,10 @@ class WorkerMachine:
         for held in helds:
             attempts.append((held.delivery.id, held.delivery.attempt))
             del self.held[held.delivery.id]
-        if attempts or recall:
-            self._send(side.session.peer, Released(attempts, recall))
+        for part in pack(attempts, attempt_bytes):
+            self._send(side.session.peer, Released(list(part), recall))
+        if recall and not attempts:
+            self._send(side.session.peer, Released([], recall))
 
     def _on_drop(self, side: RouterSide, message: Drop, now: Now) -> None:
         for task_id, attempt in message.attempts:
@@ -599,15 +626,16 @@ class WorkerMachine:
     # telling the routers
 
     def _window(self) -> int:
-        if self._stopping is not None or self.unacked > self.settings.unacked_max:
+        claims_max = HELD_BYTES_MAX // (HELD_ITEM_BYTES + self._id_bytes)  # in one HELLO
+        if self._stopping is not None or self.unacked > min(self.settings.unacked_max, 3 * claims_max // 4):
             return 0
-        return self._pace.window(self.slots)
+        return min(self._pace.window(self.slots), claims_max // 4)
 
     def _report(self, now: Now) -> None:
         """Send what was settled in this wake-up, and a new credit where it has changed much."""
         for side in self.routers.values():
             if side.fresh:
-                for part in pack(side.fresh, _settlement_bytes):
+                for part in pack(side.fresh, settlement_bytes):
                     side.batch += 1
                     settlements = list(part)
                     side.unacked[side.batch] = settlements
@@ -684,10 +712,3 @@ class WorkerMachine:
                 if e.phase is Phase.UP and not e.chunk and e.kill_as is None and not e.reclaiming
             ]
             assert not (waiting and idle), "work and executors both idle"
-
-
-def _settlement_bytes(settlement: Settlement) -> int:
-    error = settlement.error
-    if error is None:
-        return payload_bytes(settlement.payload)
-    return len(error.traceback) + len(error.message) + len(error.arguments) + len(error.pickled or b"")

@@ -485,3 +485,24 @@ def test_a_node_knows_which_large_payloads_it_still_needs() -> None:
     assert mesh.machine.blobs_owed() == {"result"}
     mesh.hear(SettledAck([1]))
     assert mesh.machine.blobs_owed() == set()
+
+
+def test_a_hello_leaves_out_what_waits_where_the_ids_do_not_fit_and_more_is_not_asked_for() -> None:
+    ids = [f"{i:04d}" + "錯" * 250 for i in range(3_000)]
+    mesh = worker()
+    mesh.hear(deliver(*ids))
+    [*_, hello_again] = sent(mesh.hear(SayHello()))
+    assert isinstance(hello_again, Hello) and hello_again.worker is not None
+    claimed = hello_again.worker.held
+    assert claimed[0] == (ids[0], 1), "what runs is claimed first"
+    assert 1 << 20 < sum(len(task_id.encode()) for task_id, _ in claimed) < 7 << 18
+    assert mesh.machine.held.keys() == {task_id for task_id, _ in claimed}, "what is left out is not run here"
+
+
+def test_many_long_ids_are_given_back_in_several_messages() -> None:
+    ids = [f"{i:04d}" + "錯" * 250 for i in range(3_000)]
+    mesh = worker()
+    mesh.hear(deliver(*ids))
+    parts = [message for message in sent(mesh.hear(Recall(3_000))) if isinstance(message, Released)]
+    assert [task_id for part in parts for task_id, _ in part.attempts] == ids[:0:-1]
+    assert len(parts) > 1 and all(part.recall and len(part.attempts) < 1_100 for part in parts)
