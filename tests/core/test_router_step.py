@@ -290,6 +290,24 @@ def test_a_task_that_ends_before_its_batch_fits_leaves_no_batch_behind(restart: 
         assert not Process(store=one.store).machine.table.tasks
 
 
+def test_a_task_that_ended_before_its_batch_was_written_does_not_run_again_after_a_restart(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "m.db", level="process", ballast_bytes=0)
+    one = Process(store=store)
+    one.hear(C1, hello_client())
+    one.hear(W1, hello_worker(window=5))
+    one.hear(C1, submit("before"))
+    one.room = "outcomes"
+    one.hear(C1, submit("a", "b", batch=2))
+    one.hear(W1, Settled(1, [settlement("before"), settlement("a")]), wait=RETRY_S)
+    assert [outcome.id for outcome in store.outcomes(["a"])] == ["a"]
+    one.room = "all"
+    assert "Accepted" in one.do(wait=RETRY_S)
+    store.close()
+    again = SqliteStore(tmp_path / "m.db", level="process", ballast_bytes=0)
+    assert set(Process(store=again).machine.table.tasks) == {"b"}
+    again.close()
+
+
 def test_an_error_of_the_store_that_waiting_does_not_mend_ends_the_router() -> None:
     one = process()
 
