@@ -188,4 +188,4 @@ class ClientRules(RuleBasedStateMachine):
 
 
 TestClient = ClientRules.TestCase
-TestClient.settings = settings(max_examples=int(os.environ.get("MESH_RULES", "60")), stateful_step_count=50)
+TestClient.settings = settings(max_examples=int(os.environ.get("MESH_RULES", "40")), stateful_step_count=50)

@@ -92,7 +92,7 @@ class LaneRules(RuleBasedStateMachine):
 
 
 TestLane = LaneRules.TestCase
-TestLane.settings = settings(max_examples=60, stateful_step_count=20)
+TestLane.settings = settings(max_examples=40, stateful_step_count=20)
 
 
 def test_the_same_queue_priority_and_need_share_a_lane() -> None:

@@ -310,4 +310,4 @@ class RouterRules(RuleBasedStateMachine):
 
 
 TestRouter = RouterRules.TestCase
-TestRouter.settings = settings(max_examples=int(os.environ.get("MESH_RULES", "60")), stateful_step_count=50)
+TestRouter.settings = settings(max_examples=int(os.environ.get("MESH_RULES", "40")), stateful_step_count=50)

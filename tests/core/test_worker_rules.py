@@ -264,4 +264,4 @@ class WorkerRules(RuleBasedStateMachine):
 
 
 TestWorker = WorkerRules.TestCase
-TestWorker.settings = settings(max_examples=int(os.environ.get("MESH_RULES", "60")), stateful_step_count=50)
+TestWorker.settings = settings(max_examples=int(os.environ.get("MESH_RULES", "40")), stateful_step_count=50)
