@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any
 
+from msgspec.structs import replace
+
 from mesh.clock import Now
 from mesh.core.commands import (
     Command,
@@ -33,7 +35,7 @@ from mesh.core.events import (
     TasksCancelled,
     TasksSubmitted,
 )
-from mesh.core.packing import pack, payload_bytes
+from mesh.core.packing import has_long_options, pack, task_bytes_with, text_bytes
 from mesh.core.sessions import Due, RouterSession
 from mesh.messages import (
     Accepted,
@@ -221,7 +223,7 @@ class ClientMachine:
                 self._submit(peer, batch)
             batch.repeated = True
         ids = [task_id for task_id, asked_for in self.waiting.items() if asked_for or task_id not in in_batches]
-        for part in pack(ids, len):
+        for part in pack(ids, text_bytes):
             self._send(peer, Watch(list(part)))
         wishes, self._wishes = self._wishes, []
         for wish in wishes:
@@ -274,9 +276,13 @@ class ClientMachine:
         self.waiting.update(dict.fromkeys(map(_id, tasks), False))
         give_up_at = now.mono + self.settings.submit_timeout_s
         most = self.settings.batch_tasks_max
-        for part in pack(event.tasks, _spec_bytes):
+        long_options = has_long_options(options)
+        for part in pack(event.tasks, task_bytes_with(options)):
             for start in range(0, len(part), most):
-                self._new_batch(event, list(part[start : start + most]), give_up_at)
+                batch_options, batch_tasks = options, list(part[start : start + most])
+                if long_options:
+                    batch_options, batch_tasks = _only_used(options, batch_tasks)
+                self._new_batch(event, batch_options, batch_tasks, give_up_at)
         if len(self._functions) > FUNCTIONS_MAX:
             self._forget_functions()
 
@@ -288,10 +294,12 @@ class ClientMachine:
             del self._functions[digest]
             self._sent_functions.discard(digest)
 
-    def _new_batch(self, event: TasksSubmitted, tasks: list[TaskSpec], give_up_at: float) -> None:
+    def _new_batch(
+        self, event: TasksSubmitted, options: list[TaskOptions], tasks: list[TaskSpec], give_up_at: float
+    ) -> None:
         self._next_batch += 1
         size = sum(map(_spec_size, tasks))
-        batch = OutBatch(self._next_batch, event.options, tasks, size, give_up_at, event.chosen)
+        batch = OutBatch(self._next_batch, options, tasks, size, give_up_at, event.chosen)
         self.batches[batch.number] = batch
         self.unaccepted += len(tasks)
         self.unaccepted_bytes += size
@@ -374,19 +382,20 @@ class ClientMachine:
         for task_id in event.ids:
             self.waiting.setdefault(task_id, True)
         if self.home is not None:
-            for part in pack(event.ids, len):
+            for part in pack(event.ids, text_bytes):
                 self._send(self.home, Watch(list(part)))
 
     def _on_results_forgotten(self, event: ResultsForgotten, now: Now) -> None:
         told = [task_id for task_id in event.ids if self.waiting.pop(task_id, None) or event.drop]
         if told and self.home is not None:
-            for part in pack(told, len):
+            for part in pack(told, text_bytes):
                 self._send(self.home, Unwatch(list(part), event.drop))
 
     # wishes
 
     def _on_tasks_cancelled(self, event: TasksCancelled, now: Now) -> None:
-        self._wish(Cancel(event.ids, event.terminate, event.signal))
+        for part in pack(event.ids, text_bytes):
+            self._wish(Cancel(list(part), event.terminate, event.signal))
 
     def _on_query_asked(self, event: QueryAsked, now: Now) -> None:
         self._wish(Query(event.request, event.what, list(event.arguments)))
@@ -420,8 +429,10 @@ class ClientMachine:
 _id = attrgetter("id")
 
 
-def _spec_bytes(spec: TaskSpec) -> int:
-    return payload_bytes(spec.payload)
+def _only_used(options: list[TaskOptions], tasks: list[TaskSpec]) -> tuple[list[TaskOptions], list[TaskSpec]]:
+    """The options these tasks refer to, and the tasks referring to those."""
+    places = {option: place for place, option in enumerate(dict.fromkeys(task.option for task in tasks))}
+    return [options[option] for option in places], [replace(task, option=places[task.option]) for task in tasks]
 
 
 def _spec_size(spec: TaskSpec) -> int:
