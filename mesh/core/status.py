@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from mesh.clock import Now
 from mesh.core.queues import Lane
@@ -11,10 +14,22 @@ from mesh.core.queues import Lane
 if TYPE_CHECKING:
     from mesh.core.router import RouterMachine
 
+STATUS_BYTES_MAX = 1 << 20  # of the whole body
+ROWS_BYTES_MAX = 480 << 10  # of the workers, and of the queues
+REASONS_MAX = 20  # of those why a queue is parked
+
+Row = dict[str, Any]
+
 
 def snapshot(router: RouterMachine, now: Now) -> dict[str, Any]:
-    """The router, its workers and clients, its queues with what is parked and why, and its counters."""
+    """The router, its workers and clients, its queues with what is parked and why, and its counters.
+
+    Where there are too many for one message, the fullest queues and the busiest workers; ``left_out`` counts the rest.
+    """
     table = router.table
+    all_workers, all_queues = _workers(router, now), _queues(router)
+    workers = _fitting(all_workers, lambda row: row["held"])
+    queues = _fitting(all_queues, lambda row: row["ready"] + row["running"] + row["scheduled"] + row["parked"])
     return {
         "router": {
             "id": router.router_id,
@@ -33,31 +48,50 @@ def snapshot(router: RouterMachine, now: Now) -> dict[str, Any]:
             "counters": router.counters,
             "clients": len(router.clients),
         },
-        "workers": [
-            {
-                "id": worker.node_id,
-                "name": worker.name,
-                "version": worker.version,
-                "python": worker.python,
-                "queues": worker.info.queues,
-                "tasks": len(worker.info.tasks),
-                "slots": worker.slots,
-                "window": worker.window,
-                "credit": worker.credit,
-                "held": worker.held,
-                "running": min(worker.held, worker.slots),
-                "settled": worker.settled,
-                "draining": worker.draining,
-                "silent_s": now.mono - worker.heard,
-            }
-            for worker in sorted(router.workers.values(), key=lambda w: w.name)
-        ],
-        "queues": _queues(router),
+        "workers": workers,
+        "queues": queues,
+        "left_out": {"workers": len(all_workers) - len(workers), "queues": len(all_queues) - len(queues)},
     }
 
 
-def _queues(router: RouterMachine) -> list[dict[str, Any]]:
-    rows: defaultdict[str, dict[str, Any]] = defaultdict(
+def _fitting(rows: list[Row], weight: Callable[[Row], int]) -> list[Row]:
+    """The heaviest rows that fit, in the order in which they came."""
+    sizes = [len(msgspec.json.encode(row)) + 1 for row in rows]
+    if sum(sizes) <= ROWS_BYTES_MAX:
+        return rows
+    chosen = []
+    left = ROWS_BYTES_MAX
+    for place in sorted(range(len(rows)), key=lambda place: -weight(rows[place])):
+        if sizes[place] <= left:
+            left -= sizes[place]
+            chosen.append(place)
+    return [rows[place] for place in sorted(chosen)]
+
+
+def _workers(router: RouterMachine, now: Now) -> list[Row]:
+    return [
+        {
+            "id": worker.node_id,
+            "name": worker.name,
+            "version": worker.version,
+            "python": worker.python,
+            "queues": worker.info.queues,
+            "tasks": len(worker.info.tasks),
+            "slots": worker.slots,
+            "window": worker.window,
+            "credit": worker.credit,
+            "held": worker.held,
+            "running": min(worker.held, worker.slots),
+            "settled": worker.settled,
+            "draining": worker.draining,
+            "silent_s": now.mono - worker.heard,
+        }
+        for worker in sorted(router.workers.values(), key=lambda w: w.name)
+    ]
+
+
+def _queues(router: RouterMachine) -> list[Row]:
+    rows: defaultdict[str, Row] = defaultdict(
         lambda: {"ready": 0, "running": 0, "scheduled": 0, "parked": 0, "parked_why": []}
     )
     for worker in router.workers.values():
@@ -76,7 +110,8 @@ def _queues(router: RouterMachine) -> list[dict[str, Any]]:
             row["ready"] += len(lane)
         else:
             row["parked"] += len(lane)
-            row["parked_why"].append(why)
+            if why not in row["parked_why"] and len(row["parked_why"]) < REASONS_MAX:
+                row["parked_why"].append(why)
     return [{"name": name, **row} for name, row in sorted(rows.items())]
 
 
