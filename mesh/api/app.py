@@ -18,7 +18,16 @@ from mesh.api.control import Control
 from mesh.api.eager import run_eagerly
 from mesh.api.forking import on_fork_in_child
 from mesh.api.ids import TaskIds
-from mesh.api.options import When, checked_limit, checked_priority, checked_queue, checked_text, ends_at, starts_at
+from mesh.api.options import (
+    When,
+    checked_headers,
+    checked_limit,
+    checked_priority,
+    checked_queue,
+    checked_text,
+    ends_at,
+    starts_at,
+)
 from mesh.api.result import AsyncResult as Result  # ``Mesh.AsyncResult`` is a method, as in Celery
 from mesh.api.shipping import Shipped, function_name
 from mesh.api.task import Task
@@ -232,7 +241,7 @@ class Mesh:
             task_id=None if task_id is None else checked_text("task_id", task_id, 255),
             eta=starts_at(countdown, eta),
             expires_at=ends_at(expires),
-            headers=None if headers is None else {str(k): checked_text(k, v, 10_000) for k, v in headers.items()},
+            headers=None if headers is None else checked_headers(headers),
         )
 
     def submit(self, function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Result[R]:

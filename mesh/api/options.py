@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from datetime import UTC, datetime
 
-from mesh.errors import ConfigError
+from mesh.errors import ConfigError, PayloadTooLarge
 
 When = float | int | datetime
 
 INSTANT_MAX = 1e12  # UTC seconds; the protocol takes no more
+HEADERS_BYTES_MAX = 64 << 10  # of one task: they travel in the envelope with it, each time
 
 
 def starts_at(countdown: float | None, eta: When | None) -> float | None:
@@ -51,6 +53,15 @@ def checked_text(name: str, text: str, length_max: int) -> str:
     except UnicodeEncodeError:
         pass
     raise ConfigError(f"{name}={text!r}: expected text of 1 to {length_max} characters")
+
+
+def checked_headers(headers: Mapping[str, str]) -> dict[str, str]:
+    """The headers of one task. Raises ``ConfigError``, and ``PayloadTooLarge`` over HEADERS_BYTES_MAX bytes."""
+    checked = {checked_text("headers", str(k), 10_000): checked_text(k, v, 10_000) for k, v in headers.items()}
+    size = sum(len(k.encode()) + len(v.encode()) for k, v in checked.items())
+    if size > HEADERS_BYTES_MAX:
+        raise PayloadTooLarge(f"headers of {size} bytes; at most {HEADERS_BYTES_MAX}: pass large data as an argument")
+    return checked
 
 
 def checked_priority(priority: int) -> int:

@@ -54,7 +54,9 @@ def workers_table(status: Status) -> Table:
 
 def queues_table(status: Status) -> Table:
     """One row for each queue that is served or has tasks."""
-    table = Table("queues", ["queue", ">ready", ">running", ">scheduled", ">parked", "why parked"])
+    left_out = status.get("left_out", {}).get("queues", 0)
+    title = f"queues ({number(left_out)} with fewer tasks are not shown)" if left_out else "queues"
+    table = Table(title, ["queue", ">ready", ">running", ">scheduled", ">parked", "why parked"])
     for queue in status["queues"]:
         counts = [queue[key] for key in ("ready", "running", "scheduled", "parked")]
         why = "; ".join(dict.fromkeys(queue["parked_why"]))
