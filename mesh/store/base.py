@@ -70,7 +70,7 @@ class Store(Protocol):
         """A shipped function, or None. Raises ``RowDamaged``; to save it again mends it."""
 
     def put_blob(self, blob: Blob, parts: Iterable[bytes]) -> None:
-        """Write a large payload; durable with the next ``commit``. Doing it twice is harmless."""
+        """Write a large payload; durable with the next ``commit``. The one that was committed first of a key stays."""
 
     def read_blob(self, blob: Blob) -> list[bytes] | None:
         """A large payload, as parts of at most 1 MiB, none across a buffer's end; None when it is gone.

@@ -46,8 +46,7 @@ class BlobFiles:
                     file.write(part)
                     checksum = zlib.crc32(part, checksum)
                     size += len(part)
-                if size != blob.size:
-                    raise StoreError(f"blob {blob.key}: {size} bytes came where {blob.size} were announced")
+                check_size(blob, size)
                 file.write(_CHECKSUM.pack(checksum))
                 file.flush()
                 if self._sync:
@@ -99,6 +98,17 @@ class BlobFiles:
             raise StoreDamaged(f"blob {blob.key}: {path} is not what was written; the payload is lost")
         return parts
 
+    def holds(self, key: str) -> bool:
+        """Whether there is a whole payload of this key, whatever its size."""
+        try:
+            with open(self._path(key), "rb") as file:
+                _, count, checksum = _HEADER.unpack(file.read(_HEADER.size))
+                sizes = file.read(8 * count)
+            known = zlib.crc32(key.encode(), zlib.crc32(sizes)) == checksum
+            return known and self.read(Blob(key, list(struct.unpack(f"<{count}Q", sizes)))) is not None
+        except (OSError, struct.error, StoreError):
+            return False
+
     def remove(self, keys: Iterable[str]) -> None:
         """Remove these payloads. What cannot be removed now is removed at the next start."""
         for key in keys:
@@ -116,6 +126,12 @@ class BlobFiles:
 
     def _path(self, key: str) -> Path:
         return self._directory / hashlib.blake2b(key.encode(), digest_size=20).hexdigest()
+
+
+def check_size(blob: Blob, size: int) -> None:
+    """Raise ``StoreError`` unless so many bytes are what was announced."""
+    if size != blob.size:
+        raise StoreError(f"blob {blob.key}: {size} bytes came where {blob.size} were announced")
 
 
 def part_sizes(blob: Blob) -> Iterator[int]:

@@ -99,8 +99,10 @@ class MemoryStore:
         known = self._outcomes.setdefault(outcome.id, outcome)
         if known is outcome:
             heapq.heappush(self._expiries, (outcome.expires_at, outcome.id))
-        elif isinstance(outcome.payload, Blob) and outcome.payload != known.payload:
-            self._blobs.pop(outcome.payload.key, None)
+        elif isinstance(outcome.payload, Blob):
+            kept = known.payload.key if isinstance(known.payload, Blob) else None
+            if outcome.payload.key != kept:
+                self._blobs.pop(outcome.payload.key, None)
 
     def _drop(self, task_id: str) -> None:
         outcome = self._outcomes.get(task_id)
@@ -122,12 +124,16 @@ class MemoryStore:
         return self._functions.get(digest)
 
     def put_blob(self, blob: Blob, parts: Iterable[bytes]) -> None:
-        """Keep a large payload. Raises ``StoreError`` when the parts are not of its size."""
+        """Keep a large payload, unless one of its key was committed.
+
+        Raises ``StoreError`` when the parts are not of its size.
+        """
         data = b"".join(parts)
         if len(data) != blob.size:
             raise StoreError(f"blob {blob.key}: {len(data)} bytes came where {blob.size} were announced")
-        if blob.key not in self._blobs:
-            self._uncommitted_blobs[blob.key] = None
+        if blob.key in self._blobs and blob.key not in self._uncommitted_blobs:
+            return
+        self._uncommitted_blobs[blob.key] = None
         self._blobs[blob.key] = data
 
     def read_blob(self, blob: Blob) -> list[bytes] | None:

@@ -16,7 +16,7 @@ from mesh.errors import StoreDamaged, StoreError, StoreFull
 from mesh.model import Blob, FunctionCode, NodeInfo, Outcome, TaskMark
 from mesh.store.ballast import Ballast
 from mesh.store.base import Recovered, StoredBatch, StoreUsage
-from mesh.store.blobs import BlobFiles
+from mesh.store.blobs import BlobFiles, check_size
 from mesh.store.changes import gather
 from mesh.store.counters import Counters
 from mesh.store.database import Database
@@ -182,13 +182,25 @@ class SqliteStore:
         return function_of(rows[0]) if rows else None
 
     def put_blob(self, blob: Blob, parts: Iterable[bytes]) -> None:
-        """Write a large payload. Raises ``StoreFull``; ``StoreError`` when the parts are not of its size."""
+        """Write a large payload, unless one of its key was committed and is whole.
+
+        Raises ``StoreFull``; ``StoreError`` when the parts are not of its size.
+        """
+        if self._is_committed(blob.key):
+            check_size(blob, sum(map(len, parts)))
+            return
         try:
             self._blobs.write(blob, parts)
         except StoreFull:
             self._make_room()
             raise
         self._new_blobs[blob.key] = blob.size
+
+    def _is_committed(self, key: str) -> bool:
+        if key in self._new_blobs or not self._blobs.holds(key):
+            return False
+        with self._db.reading() as connection:
+            return bool(select(connection, "blobs", "key", "key", [key]))
 
     def read_blob(self, blob: Blob) -> list[bytes] | None:
         """A large payload in parts; None when it is gone. Raises ``StoreDamaged``."""

@@ -304,6 +304,28 @@ def test_a_blob_can_be_written_twice(disk, store):
     assert disk.store.read_blob(BLOB) == PARTS
 
 
+@pytest.mark.parametrize("sizes", [[3], [5]])
+def test_a_committed_blob_is_never_overwritten(disk, store, sizes):
+    first = Blob("k", [3])
+    store.put_blob(first, [b"one"])
+    store.commit([append(1, "t1")])
+
+    for _ in range(2):
+        disk.store.put_blob(Blob("k", sizes), [b"other"[: sizes[0]]])
+        disk.store.commit([RecordOutcomes([outcome_of("t", payload=first), outcome_of("t", payload=Blob("k", sizes))])])
+        assert disk.reopen().read_blob(first) == [b"one"]
+
+
+def test_the_key_of_a_dropped_blob_can_be_used_again(store):
+    store.put_blob(Blob("k", [3]), [b"one"])
+    store.commit([append(1, "t1")])
+    store.commit([DropBlobs([Blob("k", [3])])])
+    store.put_blob(Blob("k", [3]), [b"two"])
+    store.commit([append(2, "t2")])
+
+    assert store.read_blob(Blob("k", [3])) == [b"two"]
+
+
 def test_a_blob_of_the_wrong_size_is_refused_and_the_earlier_one_stays(store):
     store.put_blob(BLOB, PARTS)
     store.commit([])
