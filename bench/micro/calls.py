@@ -12,7 +12,7 @@ from mesh.api.app import Mesh
 from mesh.model import Delivery, FunctionCode, TaskOptions, TaskSpec
 from mesh.runtime.execute import Runner
 from mesh.runtime.executor_frames import Chunk, Done, decode_from_agent, decode_from_executor, encode_frame
-from mesh.runtime.submissions import Batcher, Submission
+from mesh.runtime.submissions import Submission, grouped
 
 CHUNK = 100
 
@@ -62,7 +62,7 @@ def run_delay(tasks: int, watch: Stopwatch) -> None:
     for _ in range(tasks // BATCH):
         sink.taken.clear()
         results = watch.call("delay", delay)
-        watch.call("group", Batcher().events, sink.taken)
+        watch.call("group", grouped, sink.taken)
         watch.call("settle", settle, results, [outcome(result.id) for result in results])
         watch.call("get", get, results)
 

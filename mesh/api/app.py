@@ -148,8 +148,10 @@ class Mesh:
         connection = self.open_connection or self.connection
         new_id = task_id or self.new_id()
         settings = self.settings
+        # A chosen id may be submitted again while its first payload is on its way: each goes by a name of its own.
+        key = new_id if task_id is None else self.new_id()
         payload, parts = encode_call(
-            args, kwargs, key=new_id, inline_max=settings.inline_bytes_max, total_max=settings.payload_bytes_max
+            args, kwargs, key=key, inline_max=settings.inline_bytes_max, total_max=settings.payload_bytes_max
         )
         parent = current_request.get()
         if parent is None and eta is None and expires_at is None and headers is None:

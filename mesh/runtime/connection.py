@@ -43,14 +43,14 @@ from mesh.core.events import (
     TasksCancelled,
 )
 from mesh.errors import Overloaded, Unavailable, UnknownTask
-from mesh.messages import Accepted, Outcomes, SayHello, Submit, Welcome
+from mesh.messages import SayHello, Submit, Welcome
 from mesh.model import Blob, FunctionCode, Payload, Peer, TaskOptions, TaskSpec
 from mesh.runtime.channels import Buffer, RouterChannels, Transport
 from mesh.runtime.exiting import call_at_exit
 from mesh.runtime.flushing import Flush, Lost, rejection
 from mesh.runtime.handles import Handle, Handles
 from mesh.runtime.routers import POLL_S, Routers
-from mesh.runtime.submissions import Batcher, Submission
+from mesh.runtime.submissions import Submission, grouped
 from mesh.settings import Settings
 from mesh.wire.codec import blobs_of
 
@@ -81,7 +81,6 @@ class Connection:
         self._waiting_for = self._handles.by_id
         self.dropped = self._handles.dropped
         self._channels = RouterChannels(transport, self._parts_of)
-        self._batcher = Batcher()
         self._pid = os.getpid()
 
         # written by the user's threads, emptied by the loop
@@ -318,6 +317,8 @@ class Connection:
         for command in self._machine.handle(events, self._now):
             self._apply(command)
         self._channels.parts.clear()  # of outcomes nobody here waits for any more
+        if self._blobs_of_batch:
+            self._drop_parts()
         if self._flushes:
             self._advance_flushes()
         if self._waiting:
@@ -368,21 +369,17 @@ class Connection:
     def _look_at(self, event: MessageReceived) -> None:
         """What a message means to the shell, besides what the machine makes of it."""
         message = event.message
-        if type(message) is Outcomes:
-            self._drop_parts(message.accepted)
-        elif type(message) is Accepted:
-            self._drop_parts(message.batches)
-        elif type(message) is Welcome:
+        if type(message) is Welcome:
             self._routers.welcome(event.peer, message.routers)
         elif type(message) is SayHello:
             self._routers.unwelcome(event.peer)
 
-    def _drop_parts(self, batches: Sequence[int]) -> None:
-        """Large payloads of accepted batches are the router's now."""
-        if self._blobs_of_batch:
-            for batch in batches:
-                for key in self._blobs_of_batch.pop(batch, ()):
-                    self._parts.pop(key, None)
+    def _drop_parts(self) -> None:
+        """Large payloads of batches that were accepted are the router's now; of those given up nobody needs them."""
+        batches = self._machine.batches
+        for number in [number for number in self._blobs_of_batch if number not in batches]:
+            for key in self._blobs_of_batch.pop(number):
+                self._parts.pop(key, None)
 
     def _collect_work(self, events: list[Event]) -> None:
         submissions = self._submissions
@@ -396,7 +393,7 @@ class Connection:
             else:
                 self._fresh_bytes = 0
             self._taken += len(bite)
-            events += self._batcher.events(bite)
+            events += grouped(bite)
         while self._requests:
             events.append(self._requests.popleft())
         if self.dropped:
@@ -437,7 +434,6 @@ class Connection:
         self._lost = (self._lost or Lost()).with_more(len(command.ids), error)
         log.error("%d tasks were not accepted: %s", len(command.ids), command.reason)
         for task_id in command.ids:
-            self._parts.pop(task_id, None)
             self._handles.fail(task_id, error)
 
     def _notify(self) -> None:

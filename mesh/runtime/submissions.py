@@ -1,4 +1,4 @@
-"""Turns what the user's threads submitted, one by one, into the batches the client machine wants."""
+"""Turns what the user's threads submitted, one by one, into the events the client machine wants."""
 
 from __future__ import annotations
 
@@ -23,37 +23,30 @@ class Submission(Struct, gc=False):
     chosen: bool
 
 
-class Batcher:
-    """Groups submissions in their order. Remembers which functions it handed over, so that each goes out once."""
-
-    def __init__(self) -> None:
-        self._functions: set[str] = set()
-
-    def events(self, submissions: Sequence[Submission]) -> list[TasksSubmitted]:
-        """One event, or several where chosen and made ids take turns."""
-        events: list[TasksSubmitted] = []
-        options: list[TaskOptions] = []
-        tasks: list[TaskSpec] = []
-        functions: list[FunctionCode] = []
-        index: dict[TaskOptions, int] = {}
-        last: TaskOptions | None = None
-        place = 0
-        chosen = submissions[0].chosen if submissions else False
-        for submission in submissions:
-            theirs, task = submission.options, submission.task
-            if submission.chosen is not chosen:
-                events.append(TasksSubmitted(options, tasks, tuple(functions), chosen))
-                options, tasks, functions, index, last, chosen = [], [], [], {}, None, submission.chosen
-            if theirs is not last:  # almost always it is the same object as before
-                last = theirs
-                place = index.setdefault(theirs, len(options))
-                if place == len(options):
-                    options.append(theirs)
-                code = submission.code
-                if code is not None and code.digest not in self._functions:
-                    self._functions.add(code.digest)
-                    functions.append(code)
-            tasks.append(task if place == 0 else replace(task, option=place))
-        if tasks:
-            events.append(TasksSubmitted(options, tasks, tuple(functions), chosen))
-        return events
+def grouped(submissions: Sequence[Submission]) -> list[TasksSubmitted]:
+    """The submissions in their order: one event, or several where chosen and made ids take turns."""
+    events: list[TasksSubmitted] = []
+    options: list[TaskOptions] = []
+    tasks: list[TaskSpec] = []
+    functions: dict[str, FunctionCode] = {}
+    index: dict[TaskOptions, int] = {}
+    last: TaskOptions | None = None
+    place = 0
+    chosen = submissions[0].chosen if submissions else False
+    for submission in submissions:
+        theirs, task = submission.options, submission.task
+        if submission.chosen is not chosen:
+            events.append(TasksSubmitted(options, tasks, tuple(functions.values()), chosen))
+            options, tasks, functions, index, last, chosen = [], [], {}, {}, None, submission.chosen
+        if theirs is not last:  # almost always it is the same object as before
+            last = theirs
+            place = index.setdefault(theirs, len(options))
+            if place == len(options):
+                options.append(theirs)
+            code = submission.code
+            if code is not None:
+                functions[code.digest] = code
+        tasks.append(task if place == 0 else replace(task, option=place))
+    if tasks:
+        events.append(TasksSubmitted(options, tasks, tuple(functions.values()), chosen))
+    return events

@@ -13,8 +13,8 @@ import time
 import pytest
 
 from mesh import ConfigError, Mesh, Overloaded, TimeoutError, Unavailable
-from mesh.errors import Refused
-from mesh.messages import Bye, Hello, Outcomes, Watch
+from mesh.errors import MeshError, Refused
+from mesh.messages import Accepted, Bye, Hello, Outcomes, Rejected, Watch
 from mesh.model import Outcome, TaskState
 from tests.api.scripted_router import ROUTER, ScriptedRouter, accept, finish, ignore, overload
 from tests.api.waiting import wait_until
@@ -104,6 +104,38 @@ def test_submit_blocks_at_its_limit_and_then_fails(router, limit):
         for _ in range(102):
             task.delay("four")
     assert time.monotonic() - began >= 0.1
+    app.close()
+
+
+@pytest.mark.parametrize("second", [200_000, 300_000])
+def test_a_chosen_id_may_be_submitted_again_with_a_large_payload(router, second):
+    router.on_submit = ignore
+    app = joined(router)
+    task = app.task(lambda data: None)
+    for size in (200_000, second):
+        task.apply_async([bytes(size)], task_id="mine")
+        count = len(router.submits) + 1
+        wait_until(lambda count=count: len(router.submits) >= count)
+    one, two = (submit.tasks[0].payload for submit in router.submits)
+    router.say(Accepted([1]))
+    router.on_submit = finish
+    router.lose()
+    router.come_back()  # the second is sent again, with its parts
+
+    app.flush(5)
+    assert one.key != two.key
+    assert not app.connection._parts
+    app.close()
+
+
+def test_a_rejected_batch_leaves_no_large_payload_behind(router):
+    router.on_submit = lambda _, submit: [Rejected(submit.batch, "invalid", "no")]
+    app = joined(router)
+    result = app.task(lambda data: None).delay(bytes(200_000))
+
+    with pytest.raises(MeshError, match="not accepted: no"):
+        result.get(timeout=5)
+    wait_until(lambda: not app.connection._parts and not app.connection._blobs_of_batch)
     app.close()
 
 
