@@ -101,12 +101,15 @@ class TaskTable:
             for spec in specs:
                 if spec.id in tasks:
                     self.watch(owner, spec.id)
+                if spec.id in tasks or spec.id in known:
+                    self._drop_doubled(spec)
             submit, raw = Submit(submit.batch, submit.options, fresh, submit.repeated), None
         if not fresh:
             return
         order = self._next_order
         for spec in fresh:
             if spec.id in tasks:  # the same id twice in one batch
+                self._drop_doubled(spec)
                 continue
             kind = kinds[spec.option]
             order += 1
@@ -123,6 +126,14 @@ class TaskTable:
         self.batches[batch.seq] = batch
         self._next_seq += 1
         self._ledger.batches.append(AppendBatch(batch.seq, submit, raw, now.wall))
+
+    def _drop_doubled(self, spec: TaskSpec) -> None:
+        """Keep no large payload that came with a known task, unless it is the task's own: its batch was sent again."""
+        if isinstance(spec.payload, Blob):
+            task = self.tasks.get(spec.id)
+            own = task.payload if task is not None else None
+            if not isinstance(own, Blob) or own.key != spec.payload.key:
+                self._ledger.blobs.append(spec.payload)
 
     def _accept_rare(self, task: TaskRecord, spec: TaskSpec, now: Now) -> None:
         task.rare = Rare(eta=spec.eta, expires_at=spec.expires_at, extra=spec.extra)
