@@ -159,7 +159,8 @@ class Settlement(Struct, frozen=True, array_like=True, gc=False):
 class Outcome(Struct, frozen=True, array_like=True, gc=False):
     """The final state of a task with its result or error; it never changes.
 
-    ``batch`` is the journal row the task came in, ``expires_at`` when the outcome may be forgotten.
+    ``batch`` is the journal row the task came in, ``expires_at`` when the outcome may be forgotten. ``runtime_s`` is by
+    the worker's clock alone; ``started_at`` is the worker's, ``finished_at`` the router's.
     """
 
     id: Id
@@ -176,6 +177,7 @@ class Outcome(Struct, frozen=True, array_like=True, gc=False):
     finished_at: Instant = 0.0
     expires_at: Instant = 0.0
     batch: Count = 0
+    runtime_s: Seconds = 0.0
 
 
 class TaskMark(Struct, frozen=True, array_like=True, gc=False):

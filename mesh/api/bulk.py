@@ -135,19 +135,19 @@ def _map_there(
     deadline: float | None,
     return_exceptions: bool,
 ) -> Iterator[Any]:
-    under_way: deque[tuple[AsyncResult[list[tuple[str, Any]]], int, float]] = deque()
+    under_way: deque[tuple[AsyncResult[list[tuple[str, Any]]], int]] = deque()
     try:
         while True:
             while len(under_way) < window and (chunk := list(islice(elements, size.size))):
                 result, size_bytes = caller.submit(chunk)
                 size.weigh(len(chunk), size_bytes)
-                under_way.append((result, len(chunk), time.monotonic()))
+                under_way.append((result, len(chunk)))
             if not under_way:
                 return
-            result, count, submitted = under_way[0]
+            result, count = under_way[0]
             values = _chunk(result, count, deadline, return_exceptions)
             under_way.popleft()
-            size.learn(count, _busy_s(result, time.monotonic() - submitted))
+            size.learn(count, result.runtime_s or 0.0)
             for kind, value in values:
                 if kind == "ok":
                     yield value
@@ -158,13 +158,7 @@ def _map_there(
                 yield error
     finally:
         if under_way:
-            app.control.revoke([result.id for result, *_ in under_way])
-
-
-def _busy_s(result: AsyncResult[Any], turn_round_s: float) -> float:
-    """How long a worker was busy with a chunk. The clocks of two machines may make nonsense of it: then at most."""
-    runtime_s = result.runtime_s
-    return runtime_s if runtime_s is not None and 0.0 < runtime_s < turn_round_s else turn_round_s
+            app.control.revoke([result.id for result, _ in under_way])
 
 
 def _chunk(

@@ -28,7 +28,7 @@ def run_eagerly(
 ) -> EagerResult[Any]:
     """Run ``task`` until it succeeds, fails or has used up its retries, which do not wait for their time."""
     parent = current_request.get()
-    started_at = time.time()
+    started_at, began = time.time(), time.perf_counter()
     while True:
         request = Request(
             id=task_id,
@@ -58,10 +58,12 @@ def run_eagerly(
             value, error = None, raised
         finally:
             current_request.reset(token)
-        return EagerResult(task.app, _outcome(task, request, started_at, error), value, error)
+        return EagerResult(task.app, _outcome(task, request, started_at, began, error), value, error)
 
 
-def _outcome(task: Task[..., Any], request: Request, started_at: float, error: Exception | None) -> Outcome:
+def _outcome(
+    task: Task[..., Any], request: Request, started_at: float, began: float, error: Exception | None
+) -> Outcome:
     return Outcome(
         request.id,
         TaskState.SUCCEEDED if error is None else TaskState.FAILED,
@@ -74,4 +76,5 @@ def _outcome(task: Task[..., Any], request: Request, started_at: float, error: E
         accepted_at=started_at,
         started_at=started_at,
         finished_at=time.time(),
+        runtime_s=time.perf_counter() - began,
     )

@@ -305,9 +305,9 @@ class AsyncResult(Generic[R]):
 
     @property
     def runtime_s(self) -> float | None:
-        """Seconds from its last start, by the worker's clock, to its end, by the router's; None until then."""
+        """Seconds its last attempt ran, as the worker measured them, 0 if it never did; None until it is finished."""
         outcome = self._outcome
-        return outcome.finished_at - outcome.started_at if outcome is not None else None
+        return outcome.runtime_s if outcome is not None else None
 
     # changing the task's fate
 

@@ -318,6 +318,7 @@ class TaskTable:
             now.wall,
             now.wall + (self._settings.result_ttl_s if options.result_ttl_s is None else options.result_ttl_s),
             batch.seq,
+            settlement.runtime_s,
         )
         ledger.outcomes.append(outcome)
         self.finished[state] += 1

@@ -14,7 +14,7 @@ from mesh.model import Blob, ErrorInfo, FunctionCode, Outcome, Payload, TaskMark
 
 PLAIN_COLUMNS = (
     "n, id, batch, state, name, queue, worker, attempts, retries, "
-    "accepted_at, started_at, finished_at, expires_at, crc, result"
+    "accepted_at, started_at, finished_at, expires_at, runtime_s, crc, result"
 )
 FULL_COLUMNS = PLAIN_COLUMNS + ", blob, error_type, error, traceback, exception, arguments"
 FUNCTION_COLUMNS = "digest, python, payload, blob, crc"
@@ -66,6 +66,7 @@ def plain_values(outcomes: Sequence[Outcome], first_n: int) -> list[Any]:
                 o.started_at,
                 o.finished_at,
                 o.expires_at,
+                o.runtime_s,
                 crc32(payload, crc32(o.id.encode(), _SEEDS[state])),  # type: ignore[arg-type]
                 payload,
             )
@@ -82,7 +83,7 @@ def full_values(outcomes: Sequence[Outcome], first_n: int) -> list[Any]:
         if o.error is not None:
             error = (o.error.type, o.error.message, o.error.traceback, o.error.pickled, o.error.arguments)
         values += (n, o.id, o.batch, str(o.state), o.name, o.queue, o.worker, o.attempts, o.retries)
-        values += (o.accepted_at, o.started_at, o.finished_at, o.expires_at)
+        values += (o.accepted_at, o.started_at, o.finished_at, o.expires_at, o.runtime_s)
         values += (outcome_crc(o.id, o.state, payload, blob, error), payload, blob, *error)
     return values
 
@@ -100,8 +101,8 @@ def outcome_crc(task_id: str, state: str, payload: bytes, blob: str | None, erro
 
 def outcome_of(row: Sequence[Any]) -> Outcome:
     """The outcome in a row of ``FULL_COLUMNS``. Raises ``RowDamaged`` naming its id."""
-    (_, task_id, batch, state, name, queue, worker, attempts, retries, accepted, started, finished, expires) = row[:13]
-    _, payload, blob, *error = row[13:]
+    _, task_id, batch, state, name, queue, worker, attempts, retries = row[:9]
+    accepted, started, finished, expires, runtime, _, payload, blob, *error = row[9:]
     if not outcome_is_whole(row):
         raise RowDamaged(f"task {task_id}: its result was changed on disk since it was written; it is lost")
     return Outcome(
@@ -119,12 +120,13 @@ def outcome_of(row: Sequence[Any]) -> Outcome:
         finished,
         expires,
         batch,
+        runtime or 0.0,  # rows of an older store have none
     )
 
 
 def outcome_is_whole(row: Sequence[Any]) -> bool:
     """Whether a row of ``FULL_COLUMNS`` is what was written."""
-    crc, payload, blob, *error = row[13:]
+    crc, payload, blob, *error = row[14:]
     try:
         return bool(outcome_crc(row[1], row[3], payload, blob, error) == crc)
     except (TypeError, AttributeError):  # not even the type is right

@@ -53,12 +53,19 @@ def _copy(old: sqlite3.Connection, new: sqlite3.Connection, table: str) -> tuple
     """Copy rows from the front until one cannot be read, then from the back."""
     columns = new.execute(f"PRAGMA table_info({table})").fetchall()
     keys = [column[1] for column in columns if column[5]]
-    insert = f"INSERT OR IGNORE INTO {table} VALUES ({', '.join('?' * len(columns))})"
+    try:
+        theirs = {column[1] for column in old.execute(f"PRAGMA table_info({table})")}
+    except sqlite3.DatabaseError:
+        return 0, False
+    names = [column[1] for column in columns if column[1] in theirs]  # an older file may lack some, or the table
+    if not names:
+        return 0, True
+    insert = f"INSERT OR IGNORE INTO {table} ({', '.join(names)}) VALUES ({', '.join('?' * len(names))})"
     before = new.total_changes
     for order in ("ASC", "DESC"):
         try:
             by = ", ".join(f"{key} {order}" for key in keys)
-            for row in old.execute(f"SELECT * FROM {table} ORDER BY {by}"):
+            for row in old.execute(f"SELECT {', '.join(names)} FROM {table} ORDER BY {by}"):
                 new.execute(insert, row)
         except sqlite3.DatabaseError:
             continue

@@ -78,6 +78,15 @@ def create_forgotten(db: Any) -> None:
     db.execute("CREATE TABLE forgotten (batch INTEGER, id TEXT, PRIMARY KEY (batch, id)) WITHOUT ROWID")
 
 
+@migrations()
+def keep_runtimes(db: Any) -> None:
+    """Durations as workers measure them: two machines' clocks may differ by more than a task takes."""
+    db["results"].add_column("runtime_s", float)
+    text = db["finished_tasks"].schema
+    db["finished_tasks"].drop()
+    db.execute(text.replace("round(finished_at - started_at, 6)", "round(runtime_s, 6)"))
+
+
 def prepare(connection: sqlite3.Connection, path: object) -> None:
     """Create or upgrade the tables. Raises ``StoreError`` for a file that is not ours or newer than we are."""
     (application_id,) = connection.execute("PRAGMA application_id").fetchone()

@@ -45,6 +45,7 @@ def outcome_of(task_id: str, **changes: Any) -> Outcome:
         "started_at": 1001.5,
         "finished_at": 1002.75,
         "expires_at": 2000.0,
+        "runtime_s": 1.125,
     }
     return Outcome(task_id, **(values | changes))
 

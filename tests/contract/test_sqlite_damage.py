@@ -20,6 +20,7 @@ import pytest
 from mesh.core.commands import AppendBatch, DropBatches, RecordOutcomes, SaveFunction, SaveMarks
 from mesh.errors import RowDamaged, StoreDamaged, StoreError, StoreFull, StoreLocked
 from mesh.model import Blob, FunctionCode, TaskMark
+from mesh.store.salvage import rebuild
 from mesh.store.sqlite import SqliteStore
 from tests.contract.stores import BLOB, ERROR, PARTS, outcome_of, submit_of
 
@@ -397,6 +398,45 @@ def test_a_name_that_leads_to_itself_is_a_store_error(path):
 
     with pytest.raises(StoreError, match=r"m\.db"):
         open_store(path)
+
+
+def make_older(path: Path) -> None:
+    """As a version wrote it that did not keep runtimes yet."""
+    connection = sqlite3.connect(path)
+    (view,) = connection.execute("SELECT sql FROM sqlite_master WHERE name = 'finished_tasks'").fetchone()
+    connection.execute("DROP VIEW finished_tasks")
+    connection.execute("ALTER TABLE results DROP COLUMN runtime_s")
+    connection.execute(view.replace("round(runtime_s, 6)", "round(finished_at - started_at, 6)"))
+    connection.execute("DELETE FROM _sqlite_migrations WHERE name = 'keep_runtimes'")
+    connection.commit()
+    connection.close()
+
+
+def test_an_older_store_is_upgraded_and_its_results_stay(settled):
+    make_older(settled)
+
+    store = open_store(settled)
+    try:
+        store.recover()
+        [outcome] = store.outcomes(["t1"])
+        assert (outcome.name, outcome.runtime_s) == ("tasks.add", 0.0)
+        store.commit([RecordOutcomes([outcome_of("new")])])
+        assert store.outcomes(["new"])[0].runtime_s == 1.125
+    finally:
+        store.close()
+
+
+def test_an_older_store_can_be_salvaged(settled):
+    make_older(settled)
+
+    rebuild(settled)
+
+    store = open_store(settled)
+    try:
+        store.recover()
+        assert [outcome.id for outcome in store.outcomes(["t1"])] == ["t1"]
+    finally:
+        store.close()
 
 
 def test_a_newer_schema_is_refused_and_left_as_it_is(settled):

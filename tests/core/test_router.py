@@ -153,6 +153,15 @@ def test_a_resent_batch_that_is_finished_is_answered_with_its_outcome() -> None:
     ]
 
 
+def test_how_long_a_task_ran_is_what_its_worker_measured() -> None:
+    mesh = router()
+    mesh.hear(C1, submit("a"))
+    mesh.hear(W1, hello_worker())
+    commands = mesh.hear(W1, Settled(1, [settlement("a", started_at=WALL + 500.0, runtime_s=0.25)]))
+    [record] = [command for command in commands if isinstance(command, RecordOutcomes)]
+    assert record.outcomes[0].runtime_s == 0.25
+
+
 def test_of_a_resent_batch_only_what_is_unknown_is_journalled() -> None:
     mesh = router()
     mesh.hear(C1, submit("a"))

@@ -70,6 +70,7 @@ EXAMPLES: dict[str, m.Message] = {
                 1.72e9,
                 1.73e9,
                 5,
+                0.25,
             ),
             model.Outcome("b", model.TaskState.SUCCEEDED, b"\x01\x05"),
         ]
