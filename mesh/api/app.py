@@ -216,7 +216,7 @@ class Mesh:
             checked_queue(conf.task_default_queue if queue is None else queue),
             checked_priority(priority),
             time_limit_s=checked_limit("time_limit", conf.task_time_limit if time_limit is None else time_limit),
-            ignore_result=conf.task_ignore_result if ignore_result is None else ignore_result,
+            ignore_result=bool(conf.task_ignore_result if ignore_result is None else ignore_result),
             at_most_once=not conf.task_acks_late,
             result_ttl_s=checked_limit("result_expires", conf.result_expires),
         )
@@ -267,7 +267,7 @@ class Mesh:
         conf = self.conf
         return TaskOptions(
             name,
-            conf.task_default_queue,
+            checked_queue(conf.task_default_queue),
             0,
             code.digest,
             code.python,

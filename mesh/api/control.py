@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from mesh.api.options import checked_text
+
 if TYPE_CHECKING:
     from mesh.api.app import Mesh
 
@@ -16,9 +18,10 @@ class Control:
         self._app = app
 
     def revoke(self, task_id: str | Iterable[str], terminate: bool = False, signal: str = "SIGKILL") -> None:
-        """Cancel tasks that have not started; with ``terminate`` also those that run, by ``signal``."""
+        """Cancel tasks that have not started; with ``terminate`` also those that run, by ``signal``. Raises ``ConfigError``."""
         ids = [task_id] if isinstance(task_id, str) else list(task_id)
-        self._app.connection.cancel(ids, terminate, signal)
+        checked = [checked_text("task_id", each, 255) for each in ids]
+        self._app.connection.cancel(checked, bool(terminate), checked_text("signal", signal, 20))
 
     def terminate(self, task_id: str | Iterable[str], signal: str = "SIGKILL") -> None:
         """Cancel tasks, also those that run."""

@@ -169,12 +169,12 @@ class Task(Generic[P, R]):
             self._code = self.app.pack(self)
         options = TaskOptions(
             self.name,
-            self.queue if self.queue is not None else conf.task_default_queue,
+            self.queue if self.queue is not None else checked_queue(conf.task_default_queue),
             self.priority,
             self._code.digest if self._code is not None else None,
             self._code.python if self._code is not None else None,
             self.time_limit if self.time_limit is not None else checked_limit("task_time_limit", conf.task_time_limit),
-            conf.task_ignore_result if self.ignore_result is None else self.ignore_result,
+            bool(conf.task_ignore_result if self.ignore_result is None else self.ignore_result),
             not (conf.task_acks_late if self.acks_late is None else self.acks_late),
             checked_limit("result_expires", conf.result_expires),
         )

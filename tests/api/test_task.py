@@ -95,6 +95,25 @@ def test_wrong_values_are_refused_where_they_are_written(wrong):
         add.apply_async((1,), **wrong)
 
 
+@pytest.mark.parametrize("call", [lambda app: app.control.revoke(["fine", "x" * 256]), lambda app: app.AsyncResult("")])
+def test_ids_that_no_task_can_have_are_refused_where_they_are_written(call):
+    with pytest.raises(ConfigError, match="task_id"):
+        call(Mesh())
+
+
+def test_defaults_are_checked_before_anything_is_sent():
+    mine = Mesh()
+    task = mine.task(lambda: None)
+    mine.conf.update(task_default_queue="", task_ignore_result=1)
+
+    with pytest.raises(ConfigError, match="queue"):
+        task.delay()
+    with pytest.raises(ConfigError, match="queue"):
+        mine.submit(len, "x")
+    mine.conf.task_default_queue = "q"
+    assert task.base_options().ignore_result is True
+
+
 def test_unknown_options_are_named():
     with pytest.raises(TypeError, match="quue"):
         Mesh().task(quue="x")(lambda: None)
