@@ -13,7 +13,7 @@ from importlib import import_module
 from itertools import count
 from time import perf_counter, time
 from types import CoroutineType
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 
@@ -108,8 +108,8 @@ class Runner:
                 doing = SENDING
                 payload, parts = self._encode(value, delivery)
         except BaseException as error:
-            if issubclass(type(error), Retry) and doing is RUNNING:
-                settlement, parts = self._retried(delivery, options, cast(Retry, error), args, kwargs)
+            if isinstance(error, Retry) and doing is RUNNING:
+                settlement, parts = self._retried(delivery, options, error, args, kwargs)
             elif options.mapped and doing is SENDING:
                 settlement, parts = self._map_without_unsendable(delivery, options, value, args)
             else:
@@ -182,7 +182,7 @@ class Runner:
                     inline_max=self._inline_bytes_max,
                     total_max=self._payload_bytes_max,
                 )
-            except BaseException as error:
+            except Exception as error:
                 return self._failed(delivery, options, error, args, kwargs, "its new arguments cannot be sent")
         eta = retry.eta or time()
         if not isinstance(eta, int | float) or not 0.0 <= eta <= ETA_MAX:
@@ -199,7 +199,7 @@ class Runner:
         results = replace_unsendable(results, lambda value: self._encode(value, delivery))
         try:
             payload, parts = self._encode(results, delivery)
-        except BaseException as error:  # each can be sent, all together are too large
+        except Exception as error:  # each can be sent, all together are too large
             return self._failed(delivery, options, error, args, {}, SENDING)
         return Settlement(delivery.id, delivery.attempt, Ending.SUCCEEDED, payload), parts
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from mesh.errors import MeshError, NotRegistered, TaskFailed
 from mesh.model import ErrorInfo
-from mesh.wire.exceptions import message_of, pack_exception, type_name
+from mesh.wire.exceptions import pack_exception
 
 TRACEBACK_CHARS_MAX = 16_384
 ARGUMENTS_CHARS_MAX = 200
@@ -20,10 +20,9 @@ MESH_DIRECTORY = str(Path(__file__).parents[1])
 
 def describe(error: BaseException, args: Sequence[Any], kwargs: Mapping[str, Any], doing: str = "") -> ErrorInfo:
     """Pack an exception that a task raised; ``doing`` says what we did for it where it was not its function."""
-    kind = type(error)  # not isinstance: that asks the object, whose answer is the user's code
-    text = "" if issubclass(kind, NotRegistered) else _traceback_text(error)
-    if doing and not issubclass(kind, MeshError):
-        error = TaskFailed(f"{doing}: {type_name(kind)}: {message_of(error)}", type_name(kind))
+    text = "" if isinstance(error, NotRegistered) else _traceback_text(error)
+    if doing and not isinstance(error, MeshError):
+        error = TaskFailed(f"{doing}: {type(error).__name__}: {_message(error)}", type(error).__name__)
     return pack_exception(error, text, describe_call(args, kwargs))
 
 
@@ -54,17 +53,24 @@ class _ShortRepr(reprlib.Repr):
 
 def _safe_repr(value: Any) -> str:
     try:
-        return str.__str__(_ShortRepr().repr(value))
-    except BaseException:  # the repr of a user's type is the user's code too
-        return f"<{type_name(type(value))}>"
+        return _ShortRepr().repr(value)
+    except Exception:  # the repr of a user's type is the user's code too
+        return f"<{type(value).__name__}>"
+
+
+def _message(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:
+        return "(its message cannot be shown)"
 
 
 def _traceback_text(error: BaseException) -> str:
+    where = _first_own_frame(error.__traceback__)
     try:
-        where = _first_own_frame(error.__traceback__)
         text = "".join(traceback.format_exception(type(error), error, where))
-    except BaseException:
-        text = f"{type_name(type(error))} (its traceback cannot be shown)"
+    except Exception:
+        text = f"{type(error).__name__} (its traceback cannot be shown)"
     return _without_middle(text, TRACEBACK_CHARS_MAX)
 
 

@@ -48,14 +48,14 @@ def _run_element(function: TaskFunction, request: Request, args: tuple[Any, ...]
         return ["ok", function.execute(own, args, {})]
     except BaseException as error:
         # an element has no attempts of its own: what it would have been retried for is its error
-        cause = error.__cause__ if issubclass(type(error), Retry) else None
+        cause = error.__cause__ if isinstance(error, Retry) else None
         return _failure(describe(cause or error, args, {}))
 
 
 def _sendable(result: Result, encode: Callable[[Any], object]) -> Result:
     try:
         encode(result)
-    except BaseException as error:
+    except Exception as error:
         return _failure(describe(error, (), {}, doing="the result of an element cannot be sent"))
     return result
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 from typing import Any
 
-from mesh.errors import TaskFailed
+from mesh.errors import MeshError, TaskFailed
 from mesh.model import ErrorInfo
 from mesh.wire import pickled
 
@@ -34,8 +34,8 @@ class RemoteTraceback(Exception):
 def pack_exception(exc: BaseException, traceback_text: str, arguments: str = "") -> ErrorInfo:
     """Describe ``exc``; never raises for what its class does. Texts that are too long lose their middle."""
     return ErrorInfo(
-        type=_clean(type_name(type(exc)), MESSAGE_CHARACTERS_MAX),
-        message=_clean(message_of(exc), MESSAGE_CHARACTERS_MAX),
+        type=_clean(_type_name(type(exc)), MESSAGE_CHARACTERS_MAX),
+        message=_clean(_message(exc), MESSAGE_CHARACTERS_MAX),
         traceback=_clean(traceback_text, TRACEBACK_CHARACTERS_MAX),
         pickled=_pickled(exc),
         arguments=_clean(arguments, ARGUMENTS_CHARACTERS_MAX),
@@ -60,17 +60,16 @@ def rebuild_exception(error: ErrorInfo) -> BaseException:
 
 
 def _pickled(exc: BaseException) -> bytes | None:
-    for whole in (True, False):
+    for form in (exc, (type(exc), exc.args, dict(vars(exc)))):
         try:
-            form = exc if whole else (type(exc), exc.args, dict(vars(exc)))
             data, _ = pickled.pack(form, "the exception", outside_min=PICKLED_BYTES_MAX)
-            if len(data) > PICKLED_BYTES_MAX:
-                return None
-            again = _unpickled(data)
-            if type_name(type(again)) == type_name(type(exc)) and message_of(again) == message_of(exc):
-                return data
-        except BaseException:  # the class's own code may raise anything, SystemExit too
+        except MeshError:
             continue
+        if len(data) > PICKLED_BYTES_MAX:
+            return None
+        again = _unpickled(data)
+        if type(again).__qualname__ == type(exc).__qualname__ and _message(again) == _message(exc):
+            return data
     return None
 
 
@@ -89,20 +88,15 @@ def _unpickled(data: bytes) -> BaseException | None:
     return exc if isinstance(exc, BaseException) else None
 
 
-def type_name(kind: type) -> str:
-    """The full name of a class; never raises."""
-    try:
-        return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
-    except BaseException:  # a metaclass's own code
-        return type.__repr__(kind)
+def _type_name(kind: type) -> str:
+    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
 
 
-def message_of(exc: BaseException | None) -> str:
-    """What an exception says; never raises."""
+def _message(exc: BaseException | None) -> str:
     try:
-        return str.__str__(str(exc))  # a subclass of str may do anything later
-    except BaseException as error:  # a __str__ that fails must not hide the exception
-        return f"<its __str__ raised {type_name(type(error))}>"
+        return str(exc)
+    except Exception as error:  # a __str__ that fails must not hide the exception
+        return f"<its __str__ raised {type(error).__name__}>"
 
 
 def _clean(text: str, length_max: int) -> str:

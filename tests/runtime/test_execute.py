@@ -170,49 +170,6 @@ def test_an_exception_that_cannot_be_pickled_still_comes_with_its_type_and_messa
     assert error.message == "1-2"
 
 
-@pytest.mark.parametrize("raised", [RuntimeError, SystemExit, KeyboardInterrupt])
-@pytest.mark.parametrize(
-    "name", ["__str__", "__repr__", "__reduce__", "__reduce_ex__", "args", "__traceback__", "__class__"]
-)
-def test_a_task_whose_exception_fails_to_be_shown_is_a_failure(name: str, raised: type[BaseException]) -> None:
-    def refuse(self: object, *args: object) -> Any:
-        raise raised("no")
-
-    wrong = refuse if name in ("__str__", "__repr__", "__reduce__", "__reduce_ex__") else property(refuse)
-
-    def fail(value: object = None) -> None:
-        raise type("Odd", (Exception,), {name: wrong})("odd")
-
-    assert "Odd" in error_of(run(runner_of(fail), call("t1"), "fail")).type
-
-
-@pytest.mark.parametrize("raised", [RuntimeError, SystemExit])
-def test_a_task_whose_exception_has_a_class_that_cannot_be_named_is_a_failure(raised: type[BaseException]) -> None:
-    class Meta(type):
-        def __getattribute__(cls, name: str) -> Any:
-            if name in ("__qualname__", "__module__", "__name__"):
-                raise raised("no")
-            return super().__getattribute__(name)
-
-    def fail() -> None:
-        raise Meta("Odd", (Exception,), {})("odd")
-
-    error = error_of(run(runner_of(fail), call("t1"), "fail"))
-    assert "Odd" in error.type
-    assert error.message == "odd"
-
-
-def test_a_result_whose_pickling_ends_the_process_is_a_failure() -> None:
-    class Odd:
-        def __reduce__(self) -> Any:
-            raise SystemExit(3)
-
-    def make() -> Any:
-        return Odd()
-
-    assert "its result cannot be sent" in error_of(run(runner_of(make), call("t1"), "make")).message
-
-
 def test_a_large_result_comes_in_parts() -> None:
     def make() -> bytes:
         return b"x" * (INLINE_MAX + 1)
