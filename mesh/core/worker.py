@@ -183,7 +183,7 @@ class WorkerMachine:
 
     def next_deadline(self) -> float | None:
         """The monotonic second at which ``handle`` must be called even if nothing happens."""
-        deadline = self._sessions_at if self.tasks is not None else inf
+        deadline = self._sessions_at if self.tasks is not None and not self._left else inf
         if self._restarts:
             deadline = min(deadline, self._restarts[0])
         if self._stopping is not None:
