@@ -28,7 +28,18 @@ class Session:
 class Worker(Session):
     """A worker node: what it can run, what it holds, and how much more it will take."""
 
-    __slots__ = ("_tasks", "draining", "info", "leases", "recall_after", "recalled", "running", "settled", "window")
+    __slots__ = (
+        "_tasks",
+        "acks",
+        "draining",
+        "info",
+        "leases",
+        "recall_after",
+        "recalled",
+        "running",
+        "settled",
+        "window",
+    )
 
     def __init__(self, peer: Peer, hello: Hello, info: WorkerInfo, now: float) -> None:
         super().__init__(peer, hello, Role.WORKER, now)
@@ -39,6 +50,7 @@ class Worker(Session):
         self.recall_after = 0.0  # no use in asking earlier
         self.running = 0
         self.settled = 0
+        self.acks: list[int] = []  # batches of settlements, not yet acknowledged
         self.introduce(hello, info)
 
     def introduce(self, hello: Hello, info: WorkerInfo) -> None:

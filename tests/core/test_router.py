@@ -20,7 +20,7 @@ from mesh.core.commands import (
     Send,
 )
 from mesh.core.events import FunctionLookedUp, OutcomesLookedUp, PeerLost, StoreFilled, StoreFreed
-from mesh.core.router import ACK_PAUSE_S
+from mesh.core.settling import ACK_PAUSE_S
 from mesh.messages import (
     Accepted,
     Bye,

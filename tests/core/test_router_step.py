@@ -12,7 +12,8 @@ import pytest
 
 from mesh.core.commands import AppendBatch, Record
 from mesh.core.events import Event, PeerLost
-from mesh.core.router import ACK_PAUSE_S, RouterMachine
+from mesh.core.router import RouterMachine
+from mesh.core.settling import ACK_PAUSE_S
 from mesh.errors import StoreError, StoreFull
 from mesh.messages import (
     Accepted,

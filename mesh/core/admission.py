@@ -1,0 +1,124 @@
+"""What a router accepts and what it refuses, and who asks for which outcomes."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from mesh.clock import Now
+from mesh.core.commands import LookUpOutcomes
+from mesh.core.events import OutcomesLookedUp
+from mesh.core.ledger import Ledger
+from mesh.core.membership import Membership
+from mesh.core.packing import pack, text_bytes
+from mesh.core.peers import Session
+from mesh.core.tasks import TaskTable
+from mesh.messages import Rejected, Submit, Unknown, Unwatch, Watch
+from mesh.model import Peer, Role
+from mesh.settings import Settings
+
+
+class Admission:
+    """``full``: why the store takes no new tasks, None while it does."""
+
+    def __init__(
+        self, settings: Settings, table: TaskTable, members: Membership, ledger: Ledger, counters: dict[str, int]
+    ) -> None:
+        self._settings = settings
+        self._table = table
+        self._members = members
+        self._ledger = ledger
+        self._counters = counters
+        self.full: str | None = None
+
+    def on_submit(self, session: Session, submit: Submit, raw: bytes | None, now: Now) -> None:
+        """Take in a batch, refuse it, or look up first which of its tasks are finished already."""
+        peer = session.peer
+        if session.role is Role.WORKER:
+            self._members.refuse(peer, "role", "a worker may not submit")
+            return
+        tasks = self._table.tasks
+        fresh = [spec.id for spec in submit.tasks if spec.id not in tasks] if submit.repeated else None
+        refusal = self._refusal(submit, len(submit.tasks) if fresh is None else len(fresh))
+        if refusal is not None and (fresh is None or self.full is not None or refusal[0] == "invalid"):
+            self._reject(peer, submit, refusal)
+        elif fresh:  # those that are finished are not new, and not to be refused
+            self._ledger.add(LookUpOutcomes(peer, fresh, submit, raw))
+        else:
+            self._accept(peer, submit, raw, (), now)
+
+    def _accept(self, peer: Peer, submit: Submit, raw: bytes | None, known: Collection[str], now: Now) -> None:
+        self._table.accept(peer, submit, raw, known, now)
+        self._ledger.accepted[peer].append(submit.batch)
+
+    def _reject(self, peer: Peer, submit: Submit, refusal: tuple[str, str]) -> None:
+        self._counters["rejected"] += 1
+        self._ledger.send(peer, Rejected(submit.batch, *refusal))
+
+    def _refusal(self, submit: Submit, fresh: int) -> tuple[str, str] | None:
+        """(code, reason) when this batch, with so many tasks that are not here yet, cannot be taken."""
+        count = len(submit.options)
+        if not all(0 <= option < count for option in {spec.option for spec in submit.tasks}):
+            return "invalid", "a task refers to options that were not sent with it"
+        if not fresh:
+            return None
+        if self.full is not None:
+            return "overloaded", self.full
+        table, settings = self._table, self._settings
+        if len(table.tasks) + fresh > settings.queued_tasks_max:
+            return "overloaded", f"{len(table.tasks)} tasks are queued; the limit is {settings.queued_tasks_max}"
+        if table.bytes >= settings.queued_bytes_max:
+            return "overloaded", f"{table.bytes} bytes are queued; the limit is {settings.queued_bytes_max}"
+        return None
+
+    def on_outcomes_looked_up(self, event: OutcomesLookedUp, now: Now) -> None:
+        """Go on with the batch, or with the watching, that the outcomes were looked up for."""
+        peer = event.peer
+        if event.outcomes:
+            self._ledger.news[peer] += event.outcomes
+        known = {outcome.id for outcome in event.outcomes}
+        if event.submit is not None:
+            self._counters["duplicates"] += len(known)
+            fresh = sum(1 for i in event.ids if i not in known and i not in self._table.tasks)
+            refusal = self._refusal(event.submit, fresh)
+            if refusal is not None:
+                self._reject(peer, event.submit, refusal)
+            else:
+                self._accept(peer, event.submit, event.raw, known, now)
+            return
+        unknown = []
+        for task_id in event.ids:
+            if task_id in known:
+                continue
+            if task_id in self._table.tasks:  # it came while we looked
+                self._watch(peer, task_id)
+            else:
+                unknown.append(task_id)
+        for part in pack(unknown, text_bytes):
+            self._ledger.send_after_commit(peer, Unknown(list(part)))
+
+    def on_watch(self, session: Session, message: Watch, now: Now) -> None:
+        """Tell the peer of these outcomes, now or when they are there."""
+        tasks = self._table.tasks
+        absent = []
+        for task_id in message.ids:
+            if task_id in tasks:
+                self._watch(session.peer, task_id)
+            else:
+                absent.append(task_id)
+        if absent:
+            self._ledger.add(LookUpOutcomes(session.peer, absent))
+
+    def _watch(self, peer: Peer, task_id: str) -> None:
+        limit = self._settings.watched_ids_max
+        if self._table.watching.count(peer) >= limit:
+            why = f"no more than {limit} ids can be watched (watched_ids_max): {task_id}"
+            self._members.refuse(peer, "watched", why)
+        else:
+            self._table.watch(peer, task_id)
+
+    def on_unwatch(self, session: Session, message: Unwatch, now: Now) -> None:
+        """Tell the peer no more; with ``forget`` nobody will be told."""
+        for task_id in message.ids:
+            self._table.watching.remove(session.peer, task_id)
+        if message.forget:
+            self._ledger.forgotten += [i for i in message.ids if i not in self._table.tasks]

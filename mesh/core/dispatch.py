@@ -1,0 +1,119 @@
+"""Gives ready tasks to the workers that can run them, and takes unstarted ones back for those that idle."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from mesh.clock import Now
+from mesh.core.ledger import Ledger
+from mesh.core.membership import Membership
+from mesh.core.packing import pack, task_bytes_with
+from mesh.core.peers import Worker
+from mesh.core.queues import Lane
+from mesh.core.record import TaskRecord
+from mesh.core.spreading import spread
+from mesh.core.tasks import TaskTable
+from mesh.messages import Deliver, Message, Recall, Released
+from mesh.model import Delivery
+
+RECALL_PAUSE_S = 0.020  # after a worker had nothing to give back
+
+
+class Dispatch:
+    """Deliveries and recalls of one router."""
+
+    def __init__(self, table: TaskTable, members: Membership, ledger: Ledger) -> None:
+        self._table = table
+        self._members = members
+        self._ledger = ledger
+        self._able: dict[int, list[Worker]] = {}  # by lane number
+        self._turn = 0
+
+    def run(self, now: Now) -> None:
+        """Deal out what is ready, as far as there is credit for it."""
+        if not self._members.workers:
+            return
+        self._turn += 1
+        for worker, tasks in spread(self._table.ready, self.able, self._turn).items():
+            self._deliver(worker, tasks)
+        self._recall(now)
+
+    def next_deadline(self, now: Now) -> float | None:
+        """When a worker that had nothing to give back may be asked again."""
+        return min(
+            (worker.recall_after for worker in self._members.workers.values() if worker.recall_after > now.mono),
+            default=None,
+        )
+
+    def able(self, lane: Lane) -> list[Worker]:
+        """The workers that can run what stands in this lane."""
+        if self._table.lanes_changed or self._members.changed:
+            self._table.lanes_changed = self._members.changed = False
+            self._able.clear()
+        able = self._able.get(lane.number)
+        if able is None:
+            able = [w for w in self._members.workers.values() if w.lack(lane.queue, lane.need) is None]
+            self._able[lane.number] = able
+        return able
+
+    def _deliver(self, worker: Worker, tasks: list[TaskRecord]) -> None:
+        table, peer = self._table, worker.peer
+        at_once: list[Delivery] = []
+        recorded: list[Delivery] = []  # at most once: the start is written down before the delivery
+        options = {task.kind.number: task.kind.options for task in tasks}
+        for task in tasks:
+            delivery = table.lease(task, peer)
+            if task.kind.options.at_most_once:
+                table.mark_started(task)
+                recorded.append(delivery)
+            else:
+                at_once.append(delivery)
+        size_of = task_bytes_with(options)
+        for part in pack(at_once, size_of):
+            self._ledger.send(peer, _deliver(options, part, len(tasks)))
+        for part in pack(recorded, size_of):
+            self._ledger.send_after_commit(peer, _deliver(options, part, len(tasks)))
+
+    def _recall(self, now: Now) -> None:
+        """Where a worker idles while another holds unstarted tasks that it could run, ask for some back."""
+        workers = self._members.workers.values()
+        if len(workers) < 2:
+            return
+        idle = [w for w in workers if w.held < w.slots and w.credit]
+        if not idle:
+            return
+        donors = [w for w in workers if w.held > w.slots and not w.recalled and w.recall_after <= now.mono]
+        for donor in donors:
+            if any(self._could_take(taker, donor) for taker in idle if taker is not donor):
+                donor.recalled = True
+                excess = donor.held - donor.slots
+                count = max(1, excess * sum(w.slots for w in idle) // (donor.slots + sum(w.slots for w in idle)))
+                self._ledger.send(donor.peer, Recall(count))
+
+    def _could_take(self, taker: Worker, donor: Worker) -> bool:
+        lanes = {task.kind.lane.number: task.kind.lane for task in donor.leases.values()}
+        return any(taker in self.able(lane) for lane in lanes.values())
+
+    def on_released(self, worker: Worker, message: Released, now: Now) -> None:
+        """Take back what a worker has not started."""
+        returned = []
+        for task_id, attempt in message.attempts:
+            task = worker.leases.get(task_id)
+            if task is not None and task.attempt == attempt:
+                del worker.leases[task_id]
+                returned.append(task)
+        self._table.requeue(returned, now)
+        if message.recall:
+            worker.recalled = False
+            if not returned:
+                worker.recall_after = now.mono + RECALL_PAUSE_S
+        else:
+            worker.draining = True
+
+
+def _deliver(options: dict[int, Any], part: Sequence[Delivery], total: int) -> Message:
+    if len(part) < total:
+        used = {delivery.option for delivery in part}
+        options = {number: found for number, found in options.items() if number in used}
+    return Deliver(options, list(part))

@@ -1,0 +1,206 @@
+"""Who takes part in the mesh of a router: nodes say HELLO, connect anew, are silent too long, and leave."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mesh.clock import Now
+from mesh.core.commands import DropPeer
+from mesh.core.events import MessageReceived
+from mesh.core.ledger import Ledger
+from mesh.core.packing import attempt_bytes, pack
+from mesh.core.peers import Session, Worker
+from mesh.core.record import TaskRecord
+from mesh.core.states import READY
+from mesh.core.tasks import TaskTable
+from mesh.messages import PROTOCOL, Cancel, Drop, Heartbeat, Hello, Refuse, Welcome
+from mesh.model import NodeInfo, Peer, Role
+from mesh.settings import Settings
+
+
+class Membership:
+    """The sessions of one router. ``welcome`` greets; ``changed``: who can run what is to be worked out anew."""
+
+    def __init__(
+        self, settings: Settings, welcome: Welcome, table: TaskTable, ledger: Ledger, counters: dict[str, int]
+    ) -> None:
+        self._settings = settings
+        self._welcome = welcome
+        self._table = table
+        self._ledger = ledger
+        self._counters = counters
+        self.workers: dict[Peer, Worker] = {}
+        self.clients: dict[Peer, Session] = {}
+        self.changed = True
+        self._nodes: dict[str, NodeInfo] = {}  # workers as the store has them
+        self._expected: set[str] = set()  # those of them that may hold what is in limbo
+        self._limbo_until: float | None = None
+        self._next_round = 0.0
+
+    def restore(self, nodes: Sequence[NodeInfo], now: Now) -> None:
+        """These workers may still hold tasks of the journal: wait for what they say."""
+        self._nodes = {node.node_id: node for node in nodes}
+        self._expected = set(self._nodes)
+        self._limbo_until = now.mono + (self._settings.grace_s if self._expected else 0.0)
+
+    def tick(self, now: Now) -> None:
+        """Do what is due."""
+        if self._limbo_until is not None and (now.mono >= self._limbo_until or not self._expected):
+            self._limbo_until = None
+            for node_id in sorted(self._expected):
+                self._forget_node(node_id)
+            self._expected.clear()
+            self._table.leave_limbo(now)
+        if now.mono >= self._next_round:
+            self._next_round = now.mono + self._settings.heartbeat_s / 2
+            self._make_round(now)
+
+    def next_deadline(self) -> float:
+        """The monotonic second at which ``tick`` has something to do."""
+        return self._next_round if self._limbo_until is None else min(self._next_round, self._limbo_until)
+
+    def get(self, peer: Peer) -> Session | None:
+        """The session with ``peer``, if there is one."""
+        return self.clients.get(peer) or self.workers.get(peer)
+
+    def refuse(self, peer: Peer, code: str, reason: str) -> None:
+        """Tell a peer what it may not do."""
+        self._counters["refused"] += 1
+        self._ledger.send(peer, Refuse(code, reason))
+
+    def on_hello(self, event: MessageReceived, now: Now) -> None:
+        """Open a session, or say why not."""
+        hello: Hello = event.message  # type: ignore[assignment]
+        peer = event.peer
+        role = _known_role(hello.role)
+        if hello.protocol != PROTOCOL:
+            reason = f"protocol {hello.protocol} there, {PROTOCOL} here: install the same version of taskmesh on both"
+            self.refuse(peer, "protocol", reason)
+        elif role is None or (role is Role.WORKER) != (hello.worker is not None):
+            self.refuse(peer, "invalid", f"a HELLO of role {hello.role!r} is not understood")
+        elif event.role is not None and event.role is not role and event.role is not Role.ADMIN:
+            self.refuse(peer, "role", f"a {event.role} key does not make a {role}")
+        else:
+            self._ledger.send(peer, self._welcome)
+            if role is Role.WORKER:
+                self._welcome_worker(peer, hello, now)
+            elif (client := self.clients.get(peer)) is not None:
+                client.heard = now.mono
+            else:
+                self.clients[peer] = Session(peer, hello, role, now.mono)
+            return
+        self._ledger.add(DropPeer(peer))
+
+    def _welcome_worker(self, peer: Peer, hello: Hello, now: Now) -> None:
+        info = hello.worker
+        assert info is not None
+        worker = self.workers.get(peer) or self._take_over(peer, hello.node_id)
+        if worker is None:
+            worker = self.workers[peer] = Worker(peer, hello, info, now.mono)
+        else:
+            worker.introduce(hello, info)
+            worker.heard = now.mono
+        self.changed = True
+        if hello.node_id not in self._nodes:
+            self._nodes[hello.node_id] = node = NodeInfo(hello.node_id, hello.name)
+            self._ledger.nodes[node.node_id] = node
+        held: dict[str, int] = {}
+        for task_id, attempt in info.held:  # an id stands there twice where an earlier attempt is not acknowledged
+            held[task_id] = max(attempt, held.get(task_id, 0))
+        self._reconcile(worker, held, now)
+        self._expected.discard(hello.node_id)
+
+    def _take_over(self, peer: Peer, node_id: str) -> Worker | None:
+        """A worker that connects anew, before we saw its old connection end, keeps what it holds."""
+        worker = next((w for w in self.workers.values() if w.node_id == node_id), None)
+        if worker is None:
+            return None
+        del self.workers[worker.peer]
+        self._ledger.add(DropPeer(worker.peer))
+        for task in worker.leases.values():
+            task.worker = peer
+        worker.peer = peer
+        worker.acks = []  # what is not acknowledged it says again
+        self.workers[peer] = worker
+        return worker
+
+    def _reconcile(self, worker: Worker, held: dict[str, int], now: Now) -> None:
+        """Bring our leases in line with what the worker says that it holds."""
+        undelivered = [task for i, task in worker.leases.items() if held.get(i, -1) != task.attempt]
+        for task in undelivered:
+            del worker.leases[task.id]
+        self._return_undelivered(undelivered, now)
+        not_yours: list[tuple[str, int]] = []
+        claims: list[tuple[TaskRecord, int]] = []
+        for task_id, attempt in held.items():
+            if task_id in worker.leases:
+                continue
+            claimed = self._table.tasks.get(task_id)
+            if claimed is None or not self._may_adopt(claimed, attempt):
+                not_yours.append((task_id, attempt))
+                continue
+            claims.append((claimed, attempt))
+            worker.leases[task_id] = claimed
+        self._table.adopt(claims, worker.peer)
+        for part in pack(not_yours, attempt_bytes):
+            self._ledger.send(worker.peer, Drop(list(part)))
+        for task in worker.leases.values():
+            if task.rare is not None and (cancel := task.rare.cancel) is not None:
+                self._ledger.send(worker.peer, Cancel([task.id], cancel.terminate, cancel.signal))
+
+    def _return_undelivered(self, tasks: list[TaskRecord], now: Now) -> None:
+        """Deliveries that got lost on the way; whether an at-most-once task started cannot be known."""
+        self._counters["redelivered"] += len(tasks)
+        again = [
+            task
+            for task in tasks
+            if not task.kind.options.at_most_once
+            or self._table.settle_lost(task, "its delivery was lost", now, node=True)
+        ]
+        self._table.requeue(again, now)
+
+    def _may_adopt(self, task: TaskRecord, attempt: int) -> bool:
+        """Whether nobody else holds the task, it does not wait for its time, and this attempt is its last and open."""
+        if attempt < task.attempt or (task.rare is not None and attempt <= task.rare.settled):
+            return False
+        return task.id in self._table.limbo or task.state is READY
+
+    def lose(self, peer: Peer, cause: str, now: Now) -> None:
+        """A node is gone; what a worker held goes elsewhere."""
+        worker = self.workers.get(peer)
+        if worker is not None:
+            self._lose_worker(worker, cause, now)
+        if self.clients.pop(peer, None) is not None:
+            self._table.watching.leave(peer)
+
+    def _lose_worker(self, worker: Worker, cause: str, now: Now) -> None:
+        del self.workers[worker.peer]
+        self.changed = True
+        self._forget_node(worker.node_id)
+        leases = list(worker.leases.values())
+        self._counters["redelivered"] += len(leases)
+        cause = f"worker {worker.name}: {cause}"
+        self._table.requeue([task for task in leases if self._table.settle_lost(task, cause, now, node=True)], now)
+
+    def _forget_node(self, node_id: str) -> None:
+        if self._nodes.pop(node_id, None) is not None:
+            self._ledger.nodes[node_id] = None
+
+    def _make_round(self, now: Now) -> None:
+        """Look who was silent too long, and say that we live."""
+        silence = self._settings.heartbeat_s * self._settings.liveness
+        for worker in [w for w in self.workers.values() if now.mono - w.heard >= silence]:
+            self._lose_worker(worker, f"not heard of for {silence:g} s", now)
+            self._ledger.add(DropPeer(worker.peer))
+        for session in (*self.workers.values(), *self.clients.values()):
+            if now.mono - session.told >= self._settings.heartbeat_s * 0.9:
+                session.told = now.mono
+                self._ledger.send(session.peer, Heartbeat(now.wall))
+
+
+def _known_role(role: str) -> Role | None:
+    try:
+        known = Role(role)
+    except ValueError:
+        return None
+    return None if known is Role.ROUTER else known

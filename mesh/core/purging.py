@@ -1,0 +1,58 @@
+"""Cancels all that waits in queues, a bounded part of it in each wake-up: a purge of millions stops nobody."""
+
+from __future__ import annotations
+
+import msgspec
+
+from mesh.clock import Now
+from mesh.core.ledger import Ledger
+from mesh.core.queues import Lane
+from mesh.core.record import TaskRecord
+from mesh.core.states import CANCELLED
+from mesh.core.tasks import TaskTable
+from mesh.messages import Query, Reply
+from mesh.model import Peer
+
+PURGES_MAX = 100
+PURGE_AT_ONCE = 20_000  # tasks cancelled in one wake-up
+
+
+class Purges:
+    """Those that are under way, oldest first."""
+
+    def __init__(self, table: TaskTable, ledger: Ledger) -> None:
+        self._table = table
+        self._ledger = ledger
+        self._open: list[tuple[Peer, int, list[str], int]] = []  # (asked by, request, queues, cancelled so far)
+
+    def __bool__(self) -> bool:
+        return bool(self._open)
+
+    def begin(self, peer: Peer, query: Query) -> None:
+        """Take on a purge of the queues named in ``query``, of all where it names none."""
+        if len(self._open) < PURGES_MAX:
+            self._open.append((peer, query.request, query.arguments, 0))
+        else:
+            answer = {"error": f"{PURGES_MAX} purges are under way already; try again later"}
+            self._ledger.send(peer, Reply(query.request, msgspec.json.encode(answer)))
+
+    def go_on(self, now: Now) -> None:
+        """Cancel the next part of the oldest purge."""
+        peer, request, queues, done = self._open.pop(0)
+        waiting = [
+            task
+            for lane in self._table.ready
+            if not queues or lane.queue in queues
+            for task in _first(lane, PURGE_AT_ONCE)
+        ][:PURGE_AT_ONCE]
+        for task in waiting:
+            self._table.end(task, CANCELLED, now)
+        done += len(waiting)
+        if len(waiting) == PURGE_AT_ONCE:
+            self._open.append((peer, request, queues, done))
+        else:
+            self._ledger.send_after_commit(peer, Reply(request, msgspec.json.encode({"purged": done})))
+
+
+def _first(lane: Lane, count: int) -> list[TaskRecord]:
+    return [task for task, _ in zip(lane, range(count))]
