@@ -70,7 +70,12 @@ class Overloaded(Unavailable):
 
 
 class TimeoutError(Unavailable, builtins.TimeoutError):
-    """The wait for a result ran out; the task itself goes on."""
+    """The wait for a result ran out; the task itself goes on.
+
+    ``why``: why it is not finished, in the words of its router; empty where none says.
+    """
+
+    why: str = ""
 
 
 class PayloadTooLarge(MeshError):

@@ -105,7 +105,7 @@ class Cancel(Message, frozen=True, array_like=True, gc=False, tag="CANCEL"):
 
 
 class Query(Message, frozen=True, array_like=True, gc=False, tag="QUERY"):
-    """Ask for facts (``status``, ``states``) or for a change (``purge``); answered by one REPLY."""
+    """Ask for facts (``status``, ``states``, ``story``) or for a change (``purge``); answered by one REPLY."""
 
     request: Count
     what: str

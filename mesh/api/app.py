@@ -32,7 +32,7 @@ from mesh.api.result import AsyncResult as Result  # ``Mesh.AsyncResult`` is a m
 from mesh.api.shipping import Shipped, function_name
 from mesh.api.task import Task
 from mesh.core.client import ClientMachine
-from mesh.errors import ConfigError, TimeoutError
+from mesh.errors import ConfigError
 from mesh.model import FunctionCode, Role, TaskExtra, TaskOptions, TaskSpec
 from mesh.net.dealer_transport import DealerTransport
 from mesh.runtime.connection import Connection
@@ -353,11 +353,8 @@ class Mesh:
             return state
         if not foreign:
             return None if result.is_settled() else "ready"  # submitted here, and not accepted yet
-        try:
-            result.wait_once(self.settings.connect_timeout_s)
-        except TimeoutError:
-            return None
-        result.is_unknown()
+        if result.wait_once(self.settings.connect_timeout_s):
+            result.is_unknown()
         return None
 
     def status(self, timeout: float | None = None) -> dict[str, Any]:

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from msgspec.structs import replace
 
-from mesh.api.result import AsyncResult
+from mesh.api.result import AsyncResult, timed_out
 from mesh.api.shipping import function_name
 from mesh.api.task import Task
-from mesh.errors import ConfigError, TimeoutError, Unavailable
+from mesh.errors import ConfigError, Unavailable
 from mesh.model import ErrorInfo, FunctionCode, TaskOptions, TaskSpec
 from mesh.wire.exceptions import rebuild_exception
 
@@ -184,19 +184,23 @@ def as_completed(results: Iterable[AsyncResult[T]], timeout: float | None) -> It
         result.on_settled(finished.put)
     deadline = None if timeout is None else time.monotonic() + timeout
     for done in range(len(waiting)):
-        yield _next_finished(finished, waiting[0], deadline, len(waiting) - done)
+        yield _next_finished(finished, waiting, deadline, len(waiting) - done)
 
 
 def _next_finished(
-    finished: queue.SimpleQueue[AsyncResult[T]], one: AsyncResult[T], deadline: float | None, left: int
+    finished: queue.SimpleQueue[AsyncResult[T]], waiting: list[AsyncResult[T]], deadline: float | None, left: int
 ) -> AsyncResult[T]:
+    one = waiting[0]
     while True:
         patience = one.patience(deadline)
         try:
             return finished.get(timeout=None if patience < 0 else patience)
         except queue.Empty:
             if deadline is not None and time.monotonic() >= deadline:
-                raise TimeoutError(f"{left} results are not there in time") from None
+                late = next((result for result in waiting if not result.is_settled()), one)
+                why = late.story()
+                reason = f", such as that of task {late.id}: {why}" if why else ""
+                raise timed_out(f"{left} results are not there in time{reason}", why) from None
             one.raise_if_hopeless()
 
 

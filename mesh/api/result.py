@@ -87,11 +87,25 @@ class AsyncResult(Generic[R]):
 
     def _wait(self, timeout: float | None) -> None:
         begun = time.monotonic()
+        unknown = False
         while True:
-            self.wait_once(None if timeout is None else begun + timeout - time.monotonic())
+            left = None if timeout is None else begun + timeout - time.monotonic()
+            if not self.wait_once(left):
+                self._give_up(timeout or 0.0, unknown)
+                return
             if not self._is_unknown_yet(begun):
                 return
+            unknown = True
             time.sleep(ASK_AGAIN_S)
+
+    def _give_up(self, timeout: float, unknown: bool) -> None:
+        """Raise ``TimeoutError`` that says why the task is not finished, unless it ends while that is asked."""
+        why = self.story()
+        if self.is_unknown() or (unknown and not why):
+            why = "no router knows its id"
+        if self._end is None:
+            situation = f": {why}" if why else f"; {self._mesh.connection.situation()}"
+            raise timed_out(f"no result of task {self.id} after {max(0.0, round(timeout, 3)):g} s{situation}", why)
 
     async def _wait_async(self) -> None:
         # asyncio takes 30 ms to import: who awaits has it already, and nobody else pays for it
@@ -114,8 +128,11 @@ class AsyncResult(Generic[R]):
         self._end = None
         return True
 
-    def wait_once(self, timeout: float | None) -> None:
-        """Wait for the outcome, or the first answer that there is none. Raises as ``get`` does."""
+    def wait_once(self, timeout: float | None) -> bool:
+        """Wait for the outcome, or the first answer that there is none; False when ``timeout`` seconds are over.
+
+        Raises ``Unavailable``, ``Refused``.
+        """
         connection = self._mesh.connection
         connection.watch(self)
         settled = threading.Lock()
@@ -124,8 +141,9 @@ class AsyncResult(Generic[R]):
         deadline = None if timeout is None else time.monotonic() + timeout
         while not settled.acquire(timeout=connection.patience(deadline)):
             if deadline is not None and time.monotonic() >= deadline:
-                raise TimeoutError(f"no result of task {self.id} after {timeout:.3g} s; {connection.situation()}")
+                return False
             connection.raise_if_hopeless()
+        return True
 
     def is_settled(self) -> bool:
         """Whether this process knows how the task ended."""
@@ -137,6 +155,10 @@ class AsyncResult(Generic[R]):
             return False
         self._end = None
         return True
+
+    def story(self) -> str:
+        """Why the task is not finished, in the words of its router; empty when it is, or when no router says."""
+        return self._mesh.connection.story(self.id) if self._end is None else ""
 
     def add_done_callback(self, callback: Callable[[], None]) -> None:
         """Call ``callback`` once when the task is settled: now, or on the connection's thread, so it must not block."""
@@ -332,6 +354,13 @@ class AsyncResult(Generic[R]):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return AsyncResult, (self.id, self._mesh)
+
+
+def timed_out(text: str, why: str) -> TimeoutError:
+    """The error of a wait that ran out."""
+    error = TimeoutError(text)
+    error.why = why
+    return error
 
 
 class EagerResult(AsyncResult[R]):

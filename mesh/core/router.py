@@ -34,6 +34,7 @@ from mesh.core.queues import Lane
 from mesh.core.settling import Settling
 from mesh.core.states import CANCELLED, LEASED
 from mesh.core.status import snapshot
+from mesh.core.story import stories
 from mesh.core.tasks import TaskTable
 from mesh.messages import (
     Bye,
@@ -247,11 +248,13 @@ class RouterMachine:
         elif message.what == "states":
             tasks = self.table.tasks
             answer = {i: tasks[i].state for i in message.arguments if i in tasks}
+        elif message.what == "story":
+            answer = {"stories": stories(self, message.arguments, now)}
         elif message.what == "purge":
             self._purges.begin(session.peer, message)
             return
         else:
-            answer = {"error": f"unknown query {message.what!r}; known: status, states, purge"}
+            answer = {"error": f"unknown query {message.what!r}; known: status, states, story, purge"}
         # Not after the commit: a full store is what people ask the status for.
         self._ledger.send(session.peer, Reply(message.request, msgspec.json.encode(answer)))
 

@@ -9,6 +9,7 @@ Who waits for a result is in ``mesh.runtime.handles``, where the routers are in 
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import threading
@@ -42,7 +43,7 @@ from mesh.core.events import (
     StopRequested,
     TasksCancelled,
 )
-from mesh.errors import Overloaded, Unavailable, UnknownTask
+from mesh.errors import Overloaded, Refused, Unavailable, UnknownTask
 from mesh.messages import SayHello, Submit, Welcome
 from mesh.model import Blob, FunctionCode, Payload, Peer, TaskOptions, TaskSpec
 from mesh.runtime.channels import Buffer, RouterChannels, Transport
@@ -53,6 +54,8 @@ from mesh.runtime.routers import POLL_S, Routers
 from mesh.runtime.submissions import Submission, grouped
 from mesh.settings import Settings
 from mesh.wire.codec import blobs_of
+
+STORY_S = 0.2  # a wait that ran out lasts so much longer at the most, for the word of a router why it did
 
 log = logging.getLogger("mesh.connection")
 
@@ -181,6 +184,16 @@ class Connection:
             return body
         finally:
             self._replies.pop(request, None)
+
+    def story(self, task_id: str) -> str:
+        """Why a task is not finished, in the words of a router; empty where none says it within ``STORY_S``."""
+        if not self._routers.welcomed:
+            return ""
+        try:
+            answer = json.loads(self.query("story", [task_id], STORY_S))
+        except (Unavailable, Refused):
+            return ""
+        return str(answer.get("stories", {}).get(task_id, ""))  # an older router answers with an error
 
     def flush(self, timeout: float | None = None) -> None:
         """Wait until everything submitted before is accepted.

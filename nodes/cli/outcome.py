@@ -10,7 +10,7 @@ import click
 from mesh.errors import MeshError, TaskError, TimeoutError, UnknownTask
 from nodes.cli.invocation import Invocation
 
-PATIENCE_S = 3.0  # a task that is not finished by then may wait for a worker that never comes: say so
+PATIENCE_S = 3.0  # a task that is not finished by then may wait for a worker that never comes: say why
 
 
 def show_outcome(
@@ -18,7 +18,7 @@ def show_outcome(
 ) -> int:
     """Wait for the outcome of a task and print it; the exit code. Raises ``TimeoutError`` and others."""
     result = app.AsyncResult(task_id)
-    value = _wait(invocation, app, result, timeout)
+    value = _wait(invocation, result, timeout)
     succeeded = result.successful()
     if isinstance(value, UnknownTask) and not succeeded:
         raise value
@@ -33,20 +33,20 @@ def show_outcome(
     return 0 if succeeded else 1
 
 
-def _wait(invocation: Invocation, app: Any, result: Any, timeout: float | None) -> Any:
+def _wait(invocation: Invocation, result: Any, timeout: float | None) -> Any:
     """The result or the exception. A wait that gets long is explained, once."""
     if timeout is not None and timeout <= PATIENCE_S:
         return result.get(timeout, propagate=False)
     try:
         return result.get(PATIENCE_S, propagate=False)
-    except TimeoutError:
-        reasons = [reason for queue in app.status()["queues"] for reason in queue["parked_why"]]
-        if reasons and result.state == "PENDING":
-            invocation.note(f"task {result.id} still waits; tasks are parked because {'; '.join(sorted({*reasons}))}")
+    except TimeoutError as error:
+        if error.why and result.state == "PENDING":
+            invocation.note(f"task {result.id} is not finished yet: {error.why}")
     try:
         return result.get(None if timeout is None else timeout - PATIENCE_S, propagate=False)
-    except TimeoutError:
-        raise TimeoutError(f"task {result.id} is not finished after {timeout:g} s") from None
+    except TimeoutError as error:
+        why = f": {error.why}" if error.why else ""
+        raise TimeoutError(f"task {result.id} is not finished after {timeout:g} s{why}") from None
 
 
 def _why(result: Any, error: Any) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 from mesh import Mesh
 from mesh.core.links import OUTSIDE, RouterLinks
-from mesh.messages import Accepted, Hello, Message, Outcomes, Refuse, Rejected, SayHello, Submit, Welcome
+from mesh.messages import Accepted, Hello, Message, Outcomes, Query, Refuse, Rejected, SayHello, Submit, Welcome
 from mesh.model import Outcome, Peer, TaskState
 from mesh.net.arrivals import Arrivals
 from mesh.runtime.connection import Connection
@@ -43,6 +43,7 @@ class ScriptedRouter:
 
     def __init__(self, on_submit: Callable[[ScriptedRouter, Submit], list[Message]] = finish) -> None:
         self.on_submit = on_submit
+        self.on_query: Callable[[Query], list[Message]] = lambda query: []
         self.submits: list[Submit] = []
         self.messages: list[Message] = []
         self.refusal: str | None = None
@@ -99,6 +100,9 @@ class ScriptedRouter:
         elif isinstance(message, Submit):
             self.submits.append(message)
             for answer in self.on_submit(self, message):
+                self.say(answer)
+        elif isinstance(message, Query):
+            for answer in self.on_query(message):
                 self.say(answer)
 
     def _put(self, frames: list[Any]) -> None:

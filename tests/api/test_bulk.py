@@ -188,6 +188,21 @@ def test_as_completed_gives_up_in_time():
     assert time.monotonic() - began < 3
 
 
+@pytest.mark.parametrize(
+    "wait",
+    [
+        lambda result: app.gather(result, timeout=0.05),
+        lambda result: list(app.as_completed([result], timeout=0.05)),
+    ],
+)
+def test_a_wait_for_many_that_runs_out_says_why_one_is_not_finished(wait):
+    result = app.send_task("no.such.task")
+    with pytest.raises(TimeoutError, match=r"knows task 'no\.such\.task'") as caught:
+        wait(result)
+    assert result.id in str(caught.value) and caught.value.why == result.story()
+    result.revoke()
+
+
 def test_gather_keeps_the_order():
     assert app.gather(square.delay(2), square.delay(3), timeout=5) == [4, 9]
     assert app.gather([square.delay(n) for n in range(5)], timeout=5) == [0, 1, 4, 9, 16]

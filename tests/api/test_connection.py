@@ -14,8 +14,9 @@ import pytest
 
 from mesh import ConfigError, Mesh, Overloaded, TimeoutError, Unavailable
 from mesh.errors import MeshError, Refused
-from mesh.messages import Accepted, Bye, Hello, Outcomes, Rejected, Watch
+from mesh.messages import Accepted, Bye, Hello, Outcomes, Rejected, Reply, Watch
 from mesh.model import Outcome, TaskState
+from mesh.runtime.connection import STORY_S
 from tests.api.scripted_router import ROUTER, ScriptedRouter, accept, finish, ignore, overload
 from tests.api.waiting import wait_until
 
@@ -87,6 +88,47 @@ def test_a_missing_key_is_told_to_whoever_waits(tmp_path, monkeypatch):
     app = Mesh("c", router="127.0.0.1:1", connect_timeout_s=0.2, exit_flush_s=0.01)
     with app, pytest.raises(Unavailable, match="mesh join"):
         app.task(noop).delay().get()
+
+
+# waits that run out
+
+
+def test_a_router_that_says_nothing_of_a_task_does_not_hold_up_a_wait_that_ran_out(router):
+    router.on_submit = accept
+    app = joined(router)
+    task = app.task(noop)
+    began = time.monotonic()
+    with pytest.raises(TimeoutError, match="connected to 1 router") as caught:
+        task.delay().get(timeout=0.01)
+    assert time.monotonic() - began < STORY_S + 2
+    assert caught.value.why == ""
+
+    router.on_query = lambda query: [Reply(query.request, b'{"error": "unknown query \'story\'"}')]  # an older one
+    with pytest.raises(TimeoutError, match="connected to 1 router"):
+        task.delay().get(timeout=0.01)
+    app.close()
+
+
+def test_a_result_that_comes_while_it_is_asked_why_there_is_none_is_taken(router):
+    router.on_submit = accept
+    app = joined(router)
+    result = app.task(noop).delay()
+    router.on_query = lambda query: [
+        Outcomes([Outcome(result.id, TaskState.SUCCEEDED)]),
+        Reply(query.request, b'{"stories": {}}'),
+    ]
+
+    assert result.get(timeout=0.05) is None
+    app.close()
+
+
+def test_without_a_router_nobody_is_asked_why_there_is_no_result(router, monkeypatch):
+    app = joined(router, found=False)
+    monkeypatch.setattr(app.connection, "query", lambda *args: pytest.fail("there is nobody to ask"))
+
+    with pytest.raises(TimeoutError, match="the script and nothing else"):
+        app.task(noop).delay().get(timeout=0.01)
+    app.close()
 
 
 # limits

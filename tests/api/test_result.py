@@ -146,6 +146,28 @@ def test_a_wait_that_runs_out_leaves_the_task_alone():
     assert result.get(timeout=5) == "open"
 
 
+def test_a_wait_that_runs_out_says_why_the_task_is_not_finished():
+    parked, later = app.send_task("no.such.task"), add.apply_async((1,), countdown=1_000)
+    for result, why in ((parked, "knows task 'no.such.task' (start one with -A"), (later, "it waits for its time, ")):
+        with pytest.raises(TimeoutError, match=f"no result of task {result.id} after 0.1 s: it waits") as caught:
+            result.get(timeout=0.1)
+        assert why in caught.value.why and str(caught.value).endswith(caught.value.why)
+        assert why in result.story()
+        result.revoke()
+    with pytest.raises(TimeoutError, match="no router knows its id"):
+        app.AsyncResult("nobody").get(timeout=0.15)
+    done = add.delay(1)
+    assert done.get(timeout=5) == 1 and done.story() == ""
+
+
+def test_a_wait_that_runs_out_names_the_worker_that_has_the_task():
+    result = wait_for_gate.delay()
+    wait_until(lambda: result.state == "RECEIVED")
+
+    with pytest.raises(TimeoutError, match=r"it runs on worker local \(attempt 1\)"):
+        result.get(timeout=0)
+
+
 def test_retries_are_counted():
     result = stubborn.delay(2)
 

@@ -175,9 +175,9 @@ class RouterRules(RuleBasedStateMachine):
     def client_watches(self, client: Peer, wanted: list[str], drop: bool, stop: bool) -> None:
         self.hear(client, Unwatch(wanted) if drop else Cancel(wanted, stop) if stop else Watch(wanted))
 
-    @rule(client=clients, what=st.sampled_from(["status", "states", "purge", "nonsense"]))
-    def client_asks(self, client: Peer, what: str) -> None:
-        self.hear(client, Query(1, what))
+    @rule(client=clients, what=st.sampled_from(["status", "states", "story", "purge", "nonsense"]), about=batches)
+    def client_asks(self, client: Peer, what: str, about: list[str]) -> None:
+        self.hear(client, Query(1, what, [] if what == "purge" else about))
 
     # workers
 

@@ -121,7 +121,20 @@ def test_a_result_that_is_not_there_in_time_is_exit_code_3(cluster: Cluster, run
     task_id = run("call", f"{APP}.nothing")[1]
     code, out, err = run("result", task_id, "--timeout", "0.2")
     assert (code, out) == (3, "")
-    assert err.startswith("mesh: error: no result of task")
+    assert err == f"mesh: error: no result of task {task_id} after 0.2 s: it waits: no worker is connected (start one)"
+
+
+def test_a_wait_that_gets_long_is_explained_once_and_again_at_its_end(
+    cluster: Cluster, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster.router()
+    monkeypatch.setattr("nodes.cli.outcome.PATIENCE_S", 0.1)
+    code, out, err = run("call", "no.such", "--queue", "nowhere", "--wait", "--timeout", "0.3")
+    assert (code, out) == (3, "")
+    note, error = err.splitlines()
+    why = "it waits: no worker is connected (start one)"
+    assert note.startswith("mesh: note: task ") and note.endswith(f" is not finished yet: {why}")
+    assert error.startswith("mesh: error: task ") and error.endswith(f" is not finished after 0.3 s: {why}")
 
 
 def test_a_call_with_wrong_arguments_is_one_line_where_the_app_is_known(cluster: Cluster, run: Run) -> None:
