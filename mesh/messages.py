@@ -153,7 +153,7 @@ class Accepted(Message, frozen=True, array_like=True, gc=False, tag="ACCEPTED"):
 
 
 class Rejected(Message, frozen=True, array_like=True, gc=False, tag="REJECTED"):
-    """Nothing of this batch was accepted. ``code``: overloaded | invalid."""
+    """Nothing of this batch was accepted. ``code``: overloaded | invalid | function (it is to be put again)."""
 
     batch: Count
     code: str

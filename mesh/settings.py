@@ -54,6 +54,7 @@ class Settings:
     losses_max: int = 10  # worker nodes lost with a task before it is taken for poison, too
     deaths_max: int = 3  # worker processes a task may take with it before it is dead-lettered
     result_ttl_s: float = 86_400.0  # outcomes are kept this long
+    function_ttl_s: float = 86_400.0  # a shipped function is kept this long after its last use, longer for its tasks
     watched_ids_max: int = 1_000_000  # ids one client may wait for besides its own
 
     # workers

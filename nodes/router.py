@@ -96,7 +96,7 @@ class RouterNode:
             next_seq=recovered.next_seq,
         )
         batches = [(b.seq, b.accepted_at, decode_body(b.raw), b.settled) for b in recovered.batches]
-        self._machine.restore(batches, recovered.marks, recovered.nodes, self._clock.now())
+        self._machine.restore(batches, recovered.marks, recovered.nodes, self._clock.now(), recovered.functions)
         self._step = RouterStep(
             self._machine, store, encode_submit=encode_body, send=self._send, drop=self._links.close
         )

@@ -68,6 +68,8 @@ class Admission:
             return "overloaded", f"{len(table.tasks)} tasks are queued; the limit is {settings.queued_tasks_max}"
         if table.bytes >= settings.queued_bytes_max:
             return "overloaded", f"{table.bytes} bytes are queued; the limit is {settings.queued_bytes_max}"
+        if (digest := table.functions.missing(submit.options)) is not None:
+            return "function", f"the router does not have the shipped function {digest}: it is to be sent again"
         return None
 
     def on_outcomes_looked_up(self, event: OutcomesLookedUp, now: Now) -> None:

@@ -76,6 +76,7 @@ class OutBatch:
     repeated: bool
     retry_at: float = 0.0  # monotonic; of a refused batch
     refusal: Rejected | None = None  # for load; it is sent again
+    functions_asked: bool = False  # a router no longer had the functions it needs
 
 
 class ClientMachine:
@@ -337,7 +338,14 @@ class ClientMachine:
         batch = self.batches.get(message.batch)
         if batch is None:
             return
-        if message.code == "overloaded" and now.mono < batch.give_up_at:
+        if message.code == "function":
+            self._sent_functions.difference_update(options.function or "" for options in batch.options)
+            if not batch.functions_asked:
+                batch.functions_asked = True
+                if self.home == session.peer:
+                    self._submit(session.peer, batch)
+                return
+        if message.code in ("overloaded", "function") and now.mono < batch.give_up_at:
             batch.retry_at = now.mono + message.retry_after_s
             batch.refusal = message
             self._refused[batch.number] = batch

@@ -72,9 +72,23 @@ class DropBlobs(Struct, frozen=True, gc=False):
 
 
 class SaveFunction(Struct, frozen=True, gc=False):
-    """Keep a shipped function."""
+    """Keep a shipped function, last used at ``used_at`` (UTC seconds)."""
 
     code: FunctionCode
+    used_at: float = 0.0
+
+
+class KeepFunctions(Struct, frozen=True, gc=False):
+    """These shipped functions were last used at ``used_at``; those that are not there stay so."""
+
+    digests: list[str]
+    used_at: float
+
+
+class DropFunctions(Struct, frozen=True, gc=False):
+    """Nobody needs these shipped functions any more."""
+
+    digests: list[str]
 
 
 class SaveNode(Struct, frozen=True, gc=False):
@@ -97,6 +111,8 @@ Record = (
     | DropOutcomes
     | DropBlobs
     | SaveFunction
+    | KeepFunctions
+    | DropFunctions
     | SaveNode
     | DropNode
 )

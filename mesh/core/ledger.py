@@ -12,8 +12,10 @@ from mesh.core.commands import (
     Command,
     DropBatches,
     DropBlobs,
+    DropFunctions,
     DropNode,
     DropOutcomes,
+    KeepFunctions,
     RecordOutcomes,
     SaveFunction,
     SaveMarks,
@@ -22,7 +24,7 @@ from mesh.core.commands import (
 )
 from mesh.core.packing import outcome_bytes, pack
 from mesh.messages import Accepted, Message, Outcomes, SettledAck
-from mesh.model import Blob, FunctionCode, NodeInfo, Outcome, Peer, TaskMark
+from mesh.model import Blob, NodeInfo, Outcome, Peer, TaskMark
 
 
 class Ledger:
@@ -38,7 +40,7 @@ class Ledger:
         self.unmarked: list[str] = []
         self.forgotten: list[str] = []
         self.blobs: list[Blob] = []
-        self.functions: list[FunctionCode] = []
+        self.functions: list[SaveFunction | KeepFunctions | DropFunctions] = []
         self.nodes: dict[str, NodeInfo | None] = {}
         self.accepted: defaultdict[Peer, list[int]] = defaultdict(list)
         self.acks: defaultdict[Peer, list[int]] = defaultdict(list)
@@ -78,7 +80,7 @@ class Ledger:
 
     def _close_records(self, commands: list[Command]) -> None:
         commands += self.batches
-        commands += [SaveFunction(code) for code in self.functions]
+        commands += self.functions
         if self.outcomes:
             commands.append(RecordOutcomes(self.outcomes, self.unmarked))
         if self.marks:

@@ -23,12 +23,16 @@ class Kind(Struct, gc=False, frozen=True):
 
 
 class Batch(Struct, gc=False):
-    """A journalled batch: gone when ``open``, its unfinished tasks, is 0. ``owner`` is the client that sent it."""
+    """A journalled batch: gone when ``open``, its unfinished tasks, is 0. ``owner`` is the client that sent it.
+
+    ``functions``: digests of the shipped functions its options name.
+    """
 
     seq: int
     accepted_at: float
     owner: Peer | None
     open: int = 0
+    functions: tuple[str, ...] = ()
 
 
 class Rare(Struct, gc=False):

@@ -7,7 +7,7 @@ task's state changes in ``tasks`` only.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -135,6 +135,7 @@ class RouterMachine:
             self._purges.go_on(now)
         if not self.halted:
             self._dispatch.run(now)
+            self.table.functions.prune(now)  # else one that is saved and one that goes could wait for the same commit
         return self._ledger.close()
 
     def count(self, what: str) -> int:
@@ -161,8 +162,13 @@ class RouterMachine:
         marks: Sequence[TaskMark],
         nodes: Sequence[NodeInfo],
         now: Now,
+        functions: Mapping[str, float] | None = None,
     ) -> None:
-        """Begin with what the journal held: (seq, accepted_at, tasks, finished ids), oldest first."""
+        """Begin with what the journal held: (seq, accepted_at, tasks, finished ids), oldest first.
+
+        ``functions``: the shipped functions of the store, each with its last use, oldest first.
+        """
+        self.table.functions.restore(functions or {})
         by_id = {mark.id: mark for mark in marks}
         for seq, accepted_at, submit, settled in batches:
             self.table.restore(seq, accepted_at, submit, settled, by_id)
@@ -259,7 +265,7 @@ class RouterMachine:
         self._ledger.send(session.peer, Reply(message.request, msgspec.json.encode(answer)))
 
     def _on_put_function(self, session: Session, message: PutFunction, now: Now) -> None:
-        self._ledger.functions.append(message.code)
+        self.table.functions.put(message.code, now)
 
     def _on_credit(self, worker: Worker, message: Credit, now: Now) -> None:
         worker.window = max(0, message.window)
@@ -268,6 +274,8 @@ class RouterMachine:
         self._ledger.add(LookUpFunction(worker.peer, message.digest))
 
     def _on_function_looked_up(self, event: FunctionLookedUp, now: Now) -> None:
+        if event.code is None:
+            self.table.functions.lose(event.digest)
         self._ledger.send(event.peer, Function(event.digest, event.code))
 
     def _on_store_filled(self, event: StoreFilled, now: Now) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterable, Iterator
 
 from mesh.clock import Now
 from mesh.core.commands import AppendBatch
+from mesh.core.functions import ShippedFunctions
 from mesh.core.ledger import Ledger
 from mesh.core.queues import ReadyQueues
 from mesh.core.record import Batch, Kind, Rare, TaskRecord
@@ -49,6 +50,7 @@ class TaskTable:
         self.accepted = 0
         self.finished: dict[TaskState, int] = dict.fromkeys((SUCCEEDED, FAILED, CANCELLED, EXPIRED, DEAD), 0)
         self.watching = Watching()
+        self.functions = ShippedFunctions(ledger, settings.function_ttl_s)
         self._kinds: dict[TaskOptions, Kind] = {}
         self._etas = Timers(self.tasks, lambda task: task.state is SCHEDULED)
         self._expiries = Timers(self.tasks, lambda task: True)
@@ -106,6 +108,7 @@ class TaskTable:
             submit, raw = Submit(submit.batch, submit.options, fresh, submit.repeated), None
         if not fresh:
             return
+        batch.functions = self.functions.use(submit.options)
         order = self._next_order
         for spec in fresh:
             if spec.id in tasks:  # the same id twice in one batch
@@ -335,6 +338,7 @@ class TaskTable:
         batch.open -= 1
         if batch.open == 0:
             ledger.done_batches.append(batch.seq)
+            self.functions.release(batch.functions)
             del self.batches[batch.seq]
         if batch.owner is not None and not options.ignore_result:
             ledger.news[batch.owner].append(outcome)
@@ -388,6 +392,7 @@ class TaskTable:
             self.bytes += task.size
             batch.open += 1
         if batch.open:
+            batch.functions = self.functions.use(submit.options)
             self.batches[seq] = batch
         else:
             self._ledger.done_batches.append(seq)
@@ -428,6 +433,7 @@ class TaskTable:
             assert (task.worker is not None) == (task.state is LEASED), task.story()
             assert self.batches.get(task.batch.seq) is task.batch, task.story()
         assert open_ == {seq: batch.open for seq, batch in self.batches.items()}, "open tasks of a batch miscounted"
+        self.functions.check(batch.functions for batch in self.batches.values())
         assert self.bytes == sum(task.size for task in self.tasks.values()), "payload bytes miscounted"
         queued = [task.id for lane in self.ready for task in lane]
         assert len(queued) == len(set(queued)) == len(self.ready), "a task is queued twice, or a lane miscounts"

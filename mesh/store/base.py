@@ -30,13 +30,17 @@ class StoredBatch:
 
 @dataclass(slots=True)
 class Recovered:
-    """What a router finds when it starts. ``boot`` grows by one with each start on this store."""
+    """What a router finds when it starts. ``boot`` grows by one with each start on this store.
+
+    ``functions``: when each shipped function was last used (UTC seconds), by digest, the oldest first.
+    """
 
     boot: int
     next_seq: int
     batches: list[StoredBatch]
     marks: list[TaskMark]
     nodes: list[NodeInfo]
+    functions: dict[str, float]
 
 
 @dataclass(slots=True, frozen=True)

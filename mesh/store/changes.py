@@ -11,15 +11,17 @@ from mesh.core.commands import (
     AppendBatch,
     DropBatches,
     DropBlobs,
+    DropFunctions,
     DropNode,
     DropOutcomes,
+    KeepFunctions,
     Record,
     RecordOutcomes,
     SaveFunction,
     SaveMarks,
     SaveNode,
 )
-from mesh.model import FunctionCode, NodeInfo, Outcome, TaskMark
+from mesh.model import NodeInfo, Outcome, TaskMark
 
 _ENCODER = msgspec.msgpack.Encoder()
 
@@ -35,7 +37,8 @@ class Changes:
     outcomes: list[Outcome] = field(default_factory=list)
     dropped_outcomes: list[str] = field(default_factory=list)
     dropped_blobs: list[str] = field(default_factory=list)
-    functions: list[FunctionCode] = field(default_factory=list)
+    functions: dict[str, SaveFunction | None] = field(default_factory=dict)
+    function_uses: dict[str, float] = field(default_factory=dict)
     nodes: dict[str, NodeInfo | None] = field(default_factory=dict)
 
     def add(self, record: Record) -> None:
@@ -56,11 +59,21 @@ class Changes:
             case DropBlobs():
                 self.dropped_blobs += [blob.key for blob in record.blobs]
             case SaveFunction():
-                self.functions.append(record.code)
+                self.functions[record.code.digest] = record
+                self.function_uses[record.code.digest] = record.used_at
+            case KeepFunctions():
+                self.function_uses.update(dict.fromkeys(record.digests, record.used_at))
+            case DropFunctions():
+                self._drop_functions(record.digests)
             case SaveNode():
                 self.nodes[record.node.node_id] = record.node
             case DropNode():
                 self.nodes[record.node_id] = None
+
+    def _drop_functions(self, digests: Sequence[str]) -> None:
+        for digest in digests:
+            self.functions[digest] = None
+            self.function_uses.pop(digest, None)
 
     def leave_out_finished(self) -> None:
         """A batch that came and was finished within this commit need not be written at all."""
@@ -71,12 +84,17 @@ class Changes:
 
 
 def gather(records: Sequence[Record]) -> Iterable[Changes]:
-    """Gather records; an outcome that follows a drop of outcomes starts anew, for it may be of the same id."""
+    """Gather records; an outcome that follows a drop of outcomes starts anew, for it may be of the same id.
+
+    Functions come last: one that is dropped and saved again shall keep its blob.
+    """
     changes = Changes()
     for record in records:
         if changes.dropped_outcomes and isinstance(record, RecordOutcomes):
+            rest = Changes(functions=changes.functions, function_uses=changes.function_uses)
+            changes.functions, changes.function_uses = {}, {}
             yield changes
-            changes = Changes()
+            changes = rest
         changes.add(record)
     if changes.batches and changes.dropped_batches:
         changes.leave_out_finished()

@@ -41,6 +41,7 @@ class MemoryStore:
         self._forgotten: dict[int, set[str]] = {}  # by batch: finished, and their outcomes dropped
         self._expiries: list[tuple[float, str]] = []
         self._functions: dict[str, FunctionCode] = {}
+        self._function_uses: dict[str, float] = {}
         self._nodes: dict[str, NodeInfo] = {}
         self._blobs: dict[str, bytes] = {}
         self._uncommitted_blobs: dict[str, None] = {}
@@ -64,6 +65,7 @@ class MemoryStore:
             list(batches.values()),
             list(self._marks.values()),
             list(self._nodes.values()),
+            dict(sorted(self._function_uses.items(), key=lambda use: use[1])),
         )
 
     def commit(self, records: Sequence[Record]) -> None:
@@ -89,8 +91,12 @@ class MemoryStore:
             self._forgotten.pop(seq, None)
         for task_id in changes.dropped_outcomes:
             self._drop(task_id)
-        for code in changes.functions:
-            self._functions.setdefault(code.digest, code)
+        for digest, saved in changes.functions.items():
+            if saved is None:
+                self._drop_function(digest)
+            else:
+                self._functions.setdefault(digest, saved.code)
+        self._function_uses.update(changes.function_uses)
         _update(self._nodes, changes.nodes)
         for key in changes.dropped_blobs:
             self._blobs.pop(key, None)
@@ -103,6 +109,12 @@ class MemoryStore:
             kept = known.payload.key if isinstance(known.payload, Blob) else None
             if outcome.payload.key != kept:
                 self._blobs.pop(outcome.payload.key, None)
+
+    def _drop_function(self, digest: str) -> None:
+        self._function_uses.pop(digest, None)
+        code = self._functions.pop(digest, None)
+        if code is not None and isinstance(code.payload, Blob):
+            self._blobs.pop(code.payload.key, None)
 
     def _drop(self, task_id: str) -> None:
         outcome = self._outcomes.get(task_id)

@@ -13,7 +13,19 @@ from mesh.store.retention import BLOCK_BITS
 from mesh.store.rows import FULL_COLUMNS, function_is_whole, journal_is_whole, mark_is_whole, outcome_is_whole
 from mesh.store.schema import prepare
 
-_TABLES = ("journal", "results", "forgotten", "expiries", "marks", "functions", "nodes", "blobs", "damaged", "meta")
+_TABLES = (
+    "journal",
+    "results",
+    "forgotten",
+    "expiries",
+    "marks",
+    "functions",
+    "function_uses",
+    "nodes",
+    "blobs",
+    "damaged",
+    "meta",
+)
 
 
 def rebuild(path: Path) -> list[str]:

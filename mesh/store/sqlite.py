@@ -89,6 +89,12 @@ class SqliteStore:
             marks = self._read_marks()
             nodes = [NodeInfo(*row) for row in self._db.connection.execute("SELECT node_id, name FROM nodes")]
             keys = [key for (key,) in self._db.connection.execute("SELECT key FROM blobs")]
+            functions = dict(
+                self._db.connection.execute(
+                    "SELECT digest, coalesce(used_at, 0.0) AS at FROM functions LEFT JOIN function_uses USING (digest) "
+                    "ORDER BY at, digest"
+                ).fetchall()
+            )
         try:
             counters = self._count_start()
         except StoreFull:
@@ -97,12 +103,13 @@ class SqliteStore:
             counters = self._count_start()
         self._new_blobs.clear()
         self._blobs.remove_all_but(keys)
-        return Recovered(counters.boot, counters.last_seq + 1, batches, marks, nodes)
+        return Recovered(counters.boot, counters.last_seq + 1, batches, marks, nodes, functions)
 
     def _count_start(self) -> Counters:
         with self._db.transaction() as counters:
             counters.boot += 1
             self._db.connection.execute("DELETE FROM forgotten WHERE batch NOT IN (SELECT seq FROM journal)")
+            self._db.connection.execute("DELETE FROM function_uses WHERE digest NOT IN (SELECT digest FROM functions)")
         return counters
 
     def _read_batches(self) -> list[StoredBatch]:

@@ -44,8 +44,8 @@ def write(connection: sqlite3.Connection, changes: Changes, counters: Counters) 
         delete(connection, "forgotten", "batch", changes.dropped_batches)
     if changes.dropped_outcomes:
         unneeded += drop_outcomes(connection, changes.dropped_outcomes, counters)
-    for code in changes.functions:
-        _write_function(connection, code)
+    if changes.functions or changes.function_uses:
+        unneeded += _write_functions(connection, changes)
     if changes.nodes:
         _write_nodes(connection, changes)
     if unneeded:
@@ -77,6 +77,20 @@ def _write_marks(connection: sqlite3.Connection, changes: Changes) -> None:
             values += mark_values(mark)
     insert(connection, "marks", "id, raw, crc", values, "OR REPLACE")
     delete(connection, "marks", "id", removed)
+
+
+def _write_functions(connection: sqlite3.Connection, changes: Changes) -> list[str]:
+    """Save functions and when they were used; the keys of the blobs of those that were dropped."""
+    dropped = [digest for digest, saved in changes.functions.items() if saved is None]
+    keys = blob_keys(select(connection, "functions", "blob", "digest", dropped))
+    for table in ("functions", "function_uses"):
+        delete(connection, table, "digest", dropped)
+    for saved in changes.functions.values():
+        if saved is not None:
+            _write_function(connection, saved.code)
+    uses = [value for use in changes.function_uses.items() for value in use]
+    insert(connection, "function_uses", "digest, used_at", uses, "OR REPLACE")
+    return keys
 
 
 def _write_function(connection: sqlite3.Connection, code: FunctionCode) -> None:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import functools
 import gc
 
+from mesh import Mesh
 from mesh.api import shipping
 from mesh.api.shipping import Shipped, function_name
+from mesh.testing import local_mesh
 from mesh.wire.functions import unpack_function
+from tests.api.waiting import wait_until
 
 
 def test_a_function_is_pickled_once():
@@ -92,3 +95,16 @@ def test_no_more_functions_are_kept_than_the_limit(monkeypatch):
         shipped.code(function)
 
     assert len(shipped._codes) <= 4
+
+
+def test_a_function_that_the_router_let_go_is_sent_again_by_itself():
+    app = Mesh("shipped", function_ttl_s=0.1, heartbeat_s=0.2, liveness=50)
+
+    def double(n):
+        return 2 * n
+
+    with local_mesh(app) as mesh:
+        digest = app.pack(double).digest
+        for n in range(3):
+            assert app.submit(double, n).get(timeout=10) == 2 * n
+            wait_until(lambda: mesh.store.function(digest) is None)

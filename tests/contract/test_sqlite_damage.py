@@ -426,6 +426,37 @@ def test_an_older_store_is_upgraded_and_its_results_stay(settled):
         store.close()
 
 
+def test_the_functions_of_an_older_store_have_their_time_from_the_upgrade_on(settled):
+    connection = sqlite3.connect(settled)
+    connection.execute("DROP TABLE function_uses")
+    connection.execute("DELETE FROM _sqlite_migrations WHERE name = 'keep_uses_of_functions'")
+    connection.commit()
+    connection.close()
+    began = time.time()
+
+    store = open_store(settled)
+    try:
+        [(digest, used_at)] = store.recover().functions.items()
+        assert digest == "d1" and began - 2.0 < used_at < began + 60.0
+    finally:
+        store.close()
+
+
+def test_a_function_whose_use_is_not_known_was_used_long_ago(settled):
+    connection = sqlite3.connect(settled)
+    connection.execute("DELETE FROM function_uses")
+    connection.execute("INSERT INTO function_uses VALUES ('gone', 5.0)")
+    connection.commit()
+    connection.close()
+
+    store = open_store(settled)
+    try:
+        assert store.recover().functions == {"d1": 0.0}
+    finally:
+        store.close()
+    assert sqlite3.connect(settled).execute("SELECT digest FROM function_uses").fetchall() == []
+
+
 def test_an_older_store_can_be_salvaged(settled):
     make_older(settled)
 

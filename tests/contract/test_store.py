@@ -12,8 +12,10 @@ from mesh.core.commands import (
     AppendBatch,
     DropBatches,
     DropBlobs,
+    DropFunctions,
     DropNode,
     DropOutcomes,
+    KeepFunctions,
     RecordOutcomes,
     SaveFunction,
     SaveMarks,
@@ -279,6 +281,65 @@ def test_a_function_is_kept_by_its_digest(disk, store):
 
     store = disk.reopen()
     assert (store.function("d1"), store.function("d2"), store.function("d3")) == (small, large, None)
+
+
+def test_when_functions_were_last_used_comes_back_the_oldest_first(disk, store):
+    codes = [FunctionCode(f"d{n}", "3.11", b"code") for n in range(4)]
+    store.commit([SaveFunction(code, 100.0 + n) for n, code in enumerate(codes)])
+    store.commit([KeepFunctions(["d0", "d2"], 200.0), SaveFunction(codes[1], 150.0)])
+
+    assert list(disk.reopen().recover().functions.items()) == [
+        ("d3", 103.0),
+        ("d1", 150.0),
+        ("d0", 200.0),
+        ("d2", 200.0),
+    ]
+
+
+def test_a_dropped_function_is_gone_with_its_blob(disk, store):
+    small, large = FunctionCode("d1", "3.11", b"code"), FunctionCode("d2", "3.12", BLOB)
+    store.put_blob(BLOB, PARTS)
+    store.commit([SaveFunction(small, 1.0), SaveFunction(large, 2.0)])
+    store.commit([DropFunctions(["d2", "never there"])])
+
+    assert store.read_blob(BLOB) is None
+    store = disk.reopen()
+    assert store.recover().functions == {"d1": 1.0}
+    assert (store.function("d1"), store.function("d2"), store.read_blob(BLOB)) == (small, None, None)
+
+
+def test_a_function_may_come_back_after_it_was_dropped(disk, store):
+    large = FunctionCode("d2", "3.12", BLOB)
+    for used_at in (1.0, 2.0):
+        store.put_blob(BLOB, PARTS)
+        store.commit([SaveFunction(large, used_at)])
+        store.commit([DropFunctions(["d2"])])
+    store.put_blob(BLOB, PARTS)
+    store.commit([SaveFunction(large, 3.0)])
+
+    assert disk.reopen().recover().functions == {"d2": 3.0}
+    assert disk.store.function("d2") == large
+    assert disk.store.read_blob(BLOB) == PARTS
+
+
+def test_a_function_dropped_and_saved_again_in_one_commit_keeps_its_blob(disk, store):
+    large = FunctionCode("d2", "3.12", BLOB)
+    store.put_blob(BLOB, PARTS)
+    store.commit([SaveFunction(large, 1.0)])
+    store.put_blob(BLOB, PARTS)
+    forgotten = [DropOutcomes(["t1"]), RecordOutcomes([outcome_of("t1")])]  # these are written in two goes
+    store.commit([KeepFunctions(["d2"], 2.0), DropFunctions(["d2"]), *forgotten, SaveFunction(large, 3.0)])
+
+    assert disk.reopen().recover().functions == {"d2": 3.0}
+    assert (disk.store.function("d2"), disk.store.read_blob(BLOB)) == (large, PARTS)
+
+
+def test_a_function_saved_and_dropped_in_one_commit_leaves_nothing(disk, store):
+    code = FunctionCode("d1", "3.11", b"code")
+    store.commit([SaveFunction(code, 1.0), KeepFunctions(["d1"], 2.0), DropFunctions(["d1"])])
+
+    assert disk.reopen().recover().functions == {}
+    assert disk.store.function("d1") is None
 
 
 # blobs

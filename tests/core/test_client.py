@@ -135,6 +135,42 @@ def test_a_shipped_function_is_sent_once_a_session_before_the_first_task_that_ne
     assert sent(mesh.hear(WELCOME)) == [PutFunction(CODE), again, Watch(["a"])]
 
 
+def test_a_batch_whose_function_the_router_no_longer_has_is_sent_again_behind_it() -> None:
+    mesh = client()
+    options = TaskOptions("f", function="digest")
+    mesh.do(submitted("a", options=options, functions=(CODE,)))
+    mesh.hear(Accepted([1]))
+    mesh.do(submitted("b", options=options), submitted("c", options=options))
+    again = [submit("b", batch=2, options=options, repeated=True), submit("c", batch=3, options=options, repeated=True)]
+    assert sent(mesh.hear(Rejected(2, "function", "gone"))) == [PutFunction(CODE), again[0]]
+    assert sent(mesh.hear(Rejected(3, "function", "gone"))) == [PutFunction(CODE), again[1]]
+    mesh.hear(Accepted([2, 3]))
+    assert mesh.machine.unaccepted == 0
+
+
+def test_a_router_that_forgets_a_function_at_once_is_asked_again_later_and_not_for_ever() -> None:
+    mesh = client(submit_timeout_s=5.0)
+    options = TaskOptions("f", function="digest")
+    mesh.do(submitted("a", options=options, functions=(CODE,)))
+    missing = Rejected(1, "function", "gone", 1.0)
+    again = [PutFunction(CODE), submit("a", options=options, repeated=True)]
+    assert sent(mesh.hear(missing, wait=6.0)) == again  # once it is sent again however late it is
+    mesh = client(submit_timeout_s=5.0)
+    mesh.do(submitted("a", options=options, functions=(CODE,)))
+    assert sent(mesh.hear(missing)) == again
+    assert sent(mesh.hear(missing)) == []
+    assert sent(mesh.do(wait=1.0)) == again
+    assert mesh.hear(missing, wait=4.0) == [PublishRejected(["a"], "function", "gone")]
+
+
+def test_the_refusal_of_a_router_that_is_home_no_more_sends_nothing() -> None:
+    mesh = client(R1, R2)
+    options = TaskOptions("f", function="digest")
+    mesh.do(submitted("a", options=options, functions=(CODE,)))
+    assert mesh.hear(Rejected(1, "function", "gone"), peer=R2) == []
+    assert mesh.machine.unaccepted == 1
+
+
 # losing a router
 
 

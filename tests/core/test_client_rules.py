@@ -138,7 +138,7 @@ class ClientRules(RuleBasedStateMachine):
             self.happen(answers.get(how) or PeerLost(router))
 
     @precondition(lambda self: self.in_session and self.batches)
-    @rule(data=st.data(), answer=st.sampled_from(["accept", "accept", "overloaded", "invalid"]))
+    @rule(data=st.data(), answer=st.sampled_from(["accept", "accept", "overloaded", "function", "invalid"]))
     def router_answers(self, data: st.DataObject, answer: str) -> None:
         router = data.draw(st.sampled_from(sorted(self.in_session)))
         number = data.draw(st.sampled_from(sorted(self.batches)))

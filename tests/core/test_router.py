@@ -302,7 +302,8 @@ def test_what_no_worker_can_run_is_parked_and_shown_and_goes_out_when_one_joins(
 
 def test_shipped_code_goes_to_workers_of_its_python_only() -> None:
     mesh = router()
-    mesh.hear(C1, submit("a", options=TaskOptions("f", function="digest", python="3.12")))
+    code = FunctionCode("digest", "3.12", b"code")
+    mesh.hear(C1, PutFunction(code), submit("a", options=TaskOptions("f", function="digest", python="3.12")))
     assert sent(mesh.hear(W1, hello_worker("w1", python="3.11"))) == [WELCOME]
     assert len(sent(mesh.hear(W2, hello_worker("w2", python="3.12")), W2)) == 2
 
@@ -725,7 +726,7 @@ def test_a_client_key_makes_no_worker_and_an_admin_key_makes_anything() -> None:
 def test_a_shipped_function_is_kept_and_given_to_whoever_asks() -> None:
     mesh = router(window=1)
     code = FunctionCode("digest", "3.11", b"code")
-    assert mesh.hear(C1, PutFunction(code)) == [SaveFunction(code)]
+    assert mesh.hear(C1, PutFunction(code)) == [SaveFunction(code, WALL)]
     assert mesh.hear(W1, GetFunction("digest")) == [LookUpFunction(W1, "digest")]
     assert mesh.do(FunctionLookedUp(W1, "digest", code)) == [Send(W1, Function("digest", code))]
 

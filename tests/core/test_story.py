@@ -7,8 +7,8 @@ import pytest
 
 from mesh.core.events import PeerLost, StoreFilled
 from mesh.core.story import COUNTED_MAX, STORIES_MAX
-from mesh.messages import Cancel, Credit, Query, Reply, Settled
-from mesh.model import Ending, NodeInfo, Retrying, TaskOptions
+from mesh.messages import Cancel, Credit, PutFunction, Query, Reply, Settled
+from mesh.model import Ending, FunctionCode, NodeInfo, Retrying, TaskOptions
 from mesh.settings import Settings
 from tests.core.make import C1, W1, W2, WALL, Driven, at, hello_client, hello_worker, sent, settlement, submit
 
@@ -53,6 +53,7 @@ def test_a_task_of_a_queue_that_nobody_serves_says_which(mesh: Driven) -> None:
 
 def test_a_shipped_function_says_which_python_it_needs(mesh: Driven) -> None:
     mesh.hear(W1, hello_worker(window=5))
+    mesh.hear(C1, PutFunction(FunctionCode("digest", "3.12", b"code")))
     mesh.hear(C1, submit("a", options=TaskOptions("f", function="digest", python="3.12")))
     assert story(mesh) == (
         "it waits: no worker of queue 'default' has Python 3.12, which the shipped 'f' needs (start one with it)"

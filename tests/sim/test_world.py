@@ -35,6 +35,8 @@ class Story:
         options = TaskOptions(rng.choice(KINDS), at_most_once=rng.random() < 0.1, priority=rng.choice([0, 0, 5]))
         if rng.random() < 0.1:
             options = TaskOptions("limited", time_limit_s=1.0)
+        if rng.random() < 0.3:
+            options = TaskOptions("shipped", function=f"digest {rng.randint(1, 2)}", python="")
         fields = {"eta": now + rng.uniform(0, 3)} if rng.random() < 0.15 else {}
         if rng.random() < 0.05:
             fields["expires_at"] = now + rng.uniform(0, 2)
@@ -132,6 +134,18 @@ def test_without_faults_every_task_that_kills_nobody_runs_once() -> None:
         world.run(60.0, stop=world.drained)
         world.check()
         assert {i: world.runs[i] for i in ids} == dict.fromkeys(ids, 1)
+
+
+def test_a_client_that_uses_a_function_now_and_then_never_notices_that_it_goes_between() -> None:
+    world = World(1, Faults())
+    client = world.add_client()
+    world.add_worker()
+    for n in range(6):
+        world.at(1.0 + 5.0 * n, lambda: client.submit(3, TaskOptions("shipped", function="digest", python="")))
+        world.run(5.0 * (n + 1) + 0.9, stop=lambda: False)
+        assert not world.store.recover().functions, "it is kept without end"
+    assert len(world.runs) == 18 and world.drained()
+    world.check()
 
 
 def test_the_same_seed_gives_the_same_history() -> None:

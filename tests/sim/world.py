@@ -45,7 +45,18 @@ from mesh.core.links import NodeLinks, RouterLinks
 from mesh.core.router import RouterMachine
 from mesh.core.worker import WorkerMachine
 from mesh.messages import Message, Submit
-from mesh.model import Delivery, Ending, ErrorInfo, Outcome, Peer, Retrying, Settlement, TaskOptions, TaskSpec
+from mesh.model import (
+    Delivery,
+    Ending,
+    ErrorInfo,
+    FunctionCode,
+    Outcome,
+    Peer,
+    Retrying,
+    Settlement,
+    TaskOptions,
+    TaskSpec,
+)
 from mesh.runtime.router_step import RouterStep
 from mesh.settings import Settings
 from mesh.store.memory import MemoryStore
@@ -73,7 +84,7 @@ class World:
         self.seed = seed
         self.random = random.Random(seed)
         self.faults = faults
-        self.settings = settings or Settings(hello_retry_s=0.5, grace_s=3.0)
+        self.settings = settings or Settings(hello_retry_s=0.5, grace_s=3.0, function_ttl_s=1.5)
         self.now_s = 0.0
         self.log: list[str] = []
         self._due: list[tuple[float, int, Callable[[], None]]] = []
@@ -204,6 +215,10 @@ class World:
         stored = {o.id: o for o in self.store.outcomes(sorted(submitted))}
         lost = sorted(self.accepted - set(stored))
         assert not lost, f"accepted and lost: {lost}"
+        for outcome in stored.values():
+            assert outcome.error is None or outcome.error.type != "mesh.errors.NotRegistered", (
+                f"a function went: {outcome}"
+            )
         for task_id, told in self.outcomes.items():
             assert stored[task_id].state == told[0].state, f"{task_id}: told {told[0].state}, stored {stored[task_id]}"
         for client in self.clients.values():
@@ -281,7 +296,9 @@ class ClientNode(Node):
         specs = [TaskSpec(world.name("t"), 0, b"", **fields) for _ in range(count)]
         self.submitted |= {spec.id for spec in specs}
         world.note(f"{self.machine.name} submits {[spec.id for spec in specs]}")
-        self.wake([TasksSubmitted([options or TaskOptions("work")], specs)])
+        digest = options.function if options is not None else None
+        functions = () if digest is None else (FunctionCode(digest, "", b"code"),)
+        self.wake([TasksSubmitted([options or TaskOptions("work")], specs, functions)])
         return [spec.id for spec in specs]
 
     def cancel(self, ids: list[str], terminate: bool = False) -> None:
@@ -301,6 +318,7 @@ class ClientNode(Node):
                 world.note(f"{self.machine.name} is told {outcome.id} {outcome.state} attempt {outcome.attempts}")
                 world.outcomes.setdefault(outcome.id, []).append(outcome)
         elif isinstance(command, PublishRejected):
+            assert command.code != "function", f"tasks were given up for a function: {command.reason}"
             self.rejected |= set(command.ids)
         elif isinstance(command, PublishUnknown):
             self.unknown += command.ids
@@ -315,6 +333,7 @@ class WorkerNode(Node):
         super().__init__(world, Peer(name.encode()), machine)
         self.names = ("work", "fails", "retries", "kills", "slow", "limited")
         self.inside: dict[int, list[tuple[Delivery, TaskOptions]]] = {}
+        self.given: set[tuple[int, str]] = set()  # functions, by executor
 
     def begin(self) -> None:
         self.obey(self.machine.start())
@@ -330,6 +349,8 @@ class WorkerNode(Node):
             tasks = self.inside[command.executor]
             idle = not tasks
             tasks += [(delivery, command.options[delivery.option]) for delivery in command.tasks]
+            needed = {options.function for options in command.options.values()} - {None}
+            assert {(command.executor, digest) for digest in needed} <= self.given, "run without its function"
             if idle:
                 self._next(command.executor)
         elif isinstance(command, ReclaimChunk):
@@ -344,7 +365,9 @@ class WorkerNode(Node):
             world.note(f"{self.machine.name} leaves: {command.reason}")
             self.crashed = True
             world.workers.pop(self.peer, None)
-        elif not isinstance(command, (GiveFunction, DropPeer)):
+        elif isinstance(command, GiveFunction):
+            self.given.add((command.executor, command.code.digest))
+        elif not isinstance(command, DropPeer):
             raise AssertionError(command)
 
     def _end(self, executor: int, cause: str) -> None:
@@ -409,6 +432,7 @@ class RouterNode:
             found.marks,
             found.nodes,
             world.now(),
+            found.functions,
         )
         self.step = RouterStep(self.machine, world.store, encode_submit=encode, send=self._send, drop=self.links.close)
         self._armed = -1.0
