@@ -33,7 +33,10 @@ class Message(Struct, frozen=True, array_like=True, gc=False):
 
 
 class WorkerInfo(Struct, frozen=True, array_like=True, gc=False):
-    """What a worker can run and what it holds. ``held``: (task id, attempt) of all it has not had acknowledged."""
+    """What a worker can run and what it holds. ``held``: (task id, attempt) of all it has not had acknowledged.
+
+    ``at_most_once``: those of its tasks that are so by their definition, whatever a call says.
+    """
 
     queues: list[str]
     tasks: list[str]
@@ -41,6 +44,7 @@ class WorkerInfo(Struct, frozen=True, array_like=True, gc=False):
     window: Count
     held: list[tuple[Id, Count]] = []
     labels: dict[str, str] = {}
+    at_most_once: list[str] = []
 
 
 class Hello(Message, frozen=True, array_like=True, gc=False, tag="HELLO"):

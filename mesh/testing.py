@@ -43,6 +43,7 @@ from mesh.model import Delivery, Peer, Role, Settlement, TaskOptions
 from mesh.net.arrivals import Arrivals
 from mesh.runtime.connection import Connection
 from mesh.runtime.execute import Runner
+from mesh.runtime.registry import definitions
 from mesh.runtime.router_step import RouterStep
 from mesh.store.memory import MemoryStore
 from mesh.wire.codec import decode_from_node, encode, encode_body
@@ -148,6 +149,7 @@ class LocalMesh:
         )
         self.worker = WorkerMachine("worker", "local", settings, slots=slots, queues=queues, python=PYTHON)
         self._executors: dict[int, _Executor] = {}
+        self._defined = definitions(app.tasks)
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="mesh-local", daemon=True)
         self._thread.start()
@@ -240,7 +242,7 @@ class LocalMesh:
             self._router_events.append(MessageReceived(WORKER, command.message, None, Role.WORKER))
         elif isinstance(command, StartExecutor):
             self._executors[command.executor] = _Executor(self, self._app, command.executor)
-            self._worker_events.append(ExecutorStarted(command.executor, list(self._app.tasks)))
+            self._worker_events.append(ExecutorStarted(command.executor, list(self._app.tasks), *self._defined))
         elif isinstance(command, RunChunk):
             parts = {d.id: self._parts(d) for d in command.tasks}
             self._executors[command.executor].put(command.options, command.tasks, parts)

@@ -20,6 +20,7 @@ from mesh.errors import ConfigError
 from mesh.runtime.execute import Runner
 from mesh.runtime.executor import Executor
 from mesh.runtime.executor_frames import ExecutorSetup, Ready, encode_frame, send_blocking
+from mesh.runtime.registry import definitions
 from mesh.runtime.task_output import configure_root, redirect_output
 from nodes.loader import load_functions
 
@@ -39,6 +40,7 @@ def main() -> int:
     handler = redirect_output(setup.loglevel)
     try:
         functions = load_functions(setup.app, setup.include)
+        defined = definitions(functions)
     except ConfigError as error:
         send_blocking(connection, encode_frame(Ready([], str(error))))
         return 1
@@ -49,7 +51,7 @@ def main() -> int:
         inline_bytes_max=setup.inline_bytes_max,
         payload_bytes_max=setup.payload_bytes_max,
     )
-    Executor(connection, runner, on_agent_gone=_leave).run()
+    Executor(connection, runner, on_agent_gone=_leave, defined=defined).run()
     return 0
 
 

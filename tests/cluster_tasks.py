@@ -57,6 +57,21 @@ def die(self: Any, number: int = signal.SIGKILL) -> None:
     time.sleep(10)
 
 
+@app.task(bind=True, time_limit=0.5)
+def limited(self: Any, seconds: float) -> None:
+    """Has half a second, by its definition."""
+    note("start", self.request.id, self.request.attempt)
+    time.sleep(seconds)
+
+
+@app.task(bind=True, acks_late=False)
+def die_once(self: Any) -> None:
+    """Take the executor along, and by its definition never run again."""
+    note("start", self.request.id, self.request.attempt)
+    os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(10)
+
+
 @app.task(bind=True)
 def hold_gil(self: Any, seconds: int) -> str:
     """Let no other thread of this process run for a while."""

@@ -62,9 +62,10 @@ class Dispatch:
         at_once: list[Delivery] = []
         recorded: list[Delivery] = []  # at most once: the start is written down before the delivery
         options = {task.kind.number: task.kind.options for task in tasks}
+        once = {n for n, found in options.items() if found.at_most_once or found.name in worker.at_most_once}
         for task in tasks:
             delivery = table.lease(task, peer)
-            if task.kind.options.at_most_once:
+            if once and task.kind.number in once:
                 table.mark_started(task)
                 recorded.append(delivery)
             else:

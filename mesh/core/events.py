@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from msgspec import Struct
 
@@ -64,10 +64,15 @@ class StoreFreed(Struct, frozen=True, gc=False):
 
 
 class ExecutorStarted(Struct, frozen=True, gc=False):
-    """An executor is ready; ``tasks`` are the names its modules define."""
+    """An executor is ready; ``tasks`` are the names its modules define.
+
+    Of those: seconds a task may run where its definition says so, and which are delivered at most once.
+    """
 
     executor: int
     tasks: Sequence[str] = ()
+    time_limits: Mapping[str, float] = {}
+    at_most_once: Sequence[str] = ()
 
 
 class ExecutorSettled(Struct, frozen=True, gc=False):

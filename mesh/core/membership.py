@@ -154,8 +154,7 @@ class Membership:
         again = [
             task
             for task in tasks
-            if not task.kind.options.at_most_once
-            or self._table.settle_lost(task, "its delivery was lost", now, node=True)
+            if not task.at_most_once or self._table.settle_lost(task, "its delivery was lost", now, node=True)
         ]
         self._table.requeue(again, now)
 

@@ -31,6 +31,7 @@ class Worker(Session):
     __slots__ = (
         "_tasks",
         "acks",
+        "at_most_once",
         "draining",
         "info",
         "leases",
@@ -59,6 +60,7 @@ class Worker(Session):
         self.python = hello.python
         self.window = max(0, info.window)
         self._tasks = frozenset(info.tasks)
+        self.at_most_once = frozenset(info.at_most_once)
         self.recalled = False
 
     @property

@@ -78,6 +78,11 @@ class TaskRecord(Struct, gc=False):
         return rare
 
     @property
+    def at_most_once(self) -> bool:
+        """Whether it must not run again once it was out: by its options, or its start was written down."""
+        return self.kind.options.at_most_once or (self.rare is not None and self.rare.started)
+
+    @property
     def size(self) -> int:
         """Bytes of its payload."""
         payload = self.payload

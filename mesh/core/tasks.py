@@ -231,7 +231,7 @@ class TaskTable:
         else:
             rare.deaths += 1
             rare.settled = task.attempt
-        if rare.started or task.kind.options.at_most_once:
+        if task.at_most_once:
             why = f"its worker was lost ({cause}) and it is delivered at most once: whether it ran is unknown"
             self.end(task, FAILED, now, ErrorInfo("mesh.errors.WorkerLostError", why))
         elif rare.deaths >= self._settings.deaths_max or rare.losses >= self._settings.losses_max:

@@ -7,7 +7,7 @@ runs in executors only, so this machine always answers.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import accumulate
 from math import inf
 from typing import Any
@@ -114,9 +114,11 @@ class WorkerMachine:
         self.python = python
         self.version = version
         self.max_tasks = max_tasks
-        self.time_limit_s = time_limit_s  # of tasks that come without one
+        self.time_limit_s = time_limit_s  # of tasks that come without one and are defined without one
         self.labels = labels or {}
         self.tasks: list[str] | None = None  # known once an executor has loaded the app
+        self._time_limits: Mapping[str, float] = {}  # by the tasks' definitions, and so is the next
+        self._at_most_once: frozenset[str] = frozenset()
         self.routers: dict[Peer, RouterSide] = {}
         self.held: dict[str, Held] = {}  # all we answer for, waiting or in an executor
         self.waiting: deque[Held] = deque()  # may hold some that are no longer in ``held``
@@ -274,7 +276,8 @@ class WorkerMachine:
         side = self.routers[peer]
         held = self._claims(side)
         side.window = self._window()
-        info = WorkerInfo(self.queues, self.tasks or [], self.slots, side.window, held, self.labels)
+        once = sorted(self._at_most_once)
+        info = WorkerInfo(self.queues, self.tasks or [], self.slots, side.window, held, self.labels, once)
         return Hello(Role.WORKER, self.node_id, self.name, self.python, self.version, info)
 
     def _claims(self, side: RouterSide) -> list[tuple[str, int]]:
@@ -330,8 +333,8 @@ class WorkerMachine:
 
     def _on_deliver(self, side: RouterSide, message: Deliver, now: Now) -> None:
         peer, options, held, waiting = side.session.peer, message.options, self.held, self.waiting
-        if self.time_limit_s is not None:
-            options = {number: self._limited(found) for number, found in options.items()}
+        if self.time_limit_s is not None or self._time_limits or self._at_most_once:
+            options = {number: self._as_defined(found) for number, found in options.items()}
         for delivery in message.tasks:
             one = Held(peer, delivery, options[delivery.option])
             held[delivery.id] = one
@@ -340,8 +343,12 @@ class WorkerMachine:
         if ids:
             self._id_bytes = max(self._id_bytes, max(map(len, ids)) * (1 if "".join(ids).isascii() else 4))
 
-    def _limited(self, options: TaskOptions) -> TaskOptions:
-        return options if options.time_limit_s is not None else replace(options, time_limit_s=self.time_limit_s)
+    def _as_defined(self, options: TaskOptions) -> TaskOptions:
+        """The options of a call, with what its caller need not have known."""
+        limit, once = options.time_limit_s, options.at_most_once or options.name in self._at_most_once
+        if limit is None:
+            limit = self._time_limits.get(options.name, self.time_limit_s)
+        return replace(options, time_limit_s=limit, at_most_once=once)
 
     def _on_recall(self, side: RouterSide, message: Recall, now: Now) -> None:
         peer = side.session.peer
@@ -423,6 +430,7 @@ class WorkerMachine:
         self._failed_starts = 0
         if self.tasks is None:
             self.tasks = sorted(event.tasks)
+            self._time_limits, self._at_most_once = event.time_limits, frozenset(event.at_most_once)
             for side in self.routers.values():
                 side.session.lose(now.mono)
             self._sessions_at = now.mono

@@ -43,16 +43,25 @@ FLUSH_S = 0.005
 WATCH_S = 0.1
 """How often the courier looks whether there is a new chunk, while nothing waits for the task that runs."""
 
+NOTHING_DEFINED: tuple[dict[str, float], list[str]] = ({}, [])
+
 log = logging.getLogger("mesh.executor")
 
 
 class Executor:
-    """Serves one agent at the other end of ``connection``."""
+    """Serves one agent at the other end of ``connection``; ``defined``: see ``mesh.runtime.registry.definitions``."""
 
-    def __init__(self, connection: socket.socket, runner: Runner, on_agent_gone: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        connection: socket.socket,
+        runner: Runner,
+        on_agent_gone: Callable[[], None],
+        defined: tuple[dict[str, float], list[str]] = NOTHING_DEFINED,
+    ) -> None:
         self._connection = connection
         self._runner = runner
         self._on_agent_gone = on_agent_gone
+        self._defined = defined
         self._pending: deque[tuple[Delivery, TaskOptions, Sequence[Buffer]]] = deque()
         self._settled: deque[Settlement] = deque()
         self._results: dict[str, Sequence[Buffer]] = {}  # the parts of large results not yet sent, by blob key
@@ -65,7 +74,7 @@ class Executor:
 
     def run(self) -> None:
         """Run tasks in this thread until the agent says Stop."""
-        self._send(Ready(self._runner.names))
+        self._send(Ready(self._runner.names, None, *self._defined))
         courier = threading.Thread(target=self._guarded, args=(self._carry,), name="mesh-courier", daemon=True)
         courier.start()
         self._guarded(self._serve)

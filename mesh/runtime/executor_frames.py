@@ -66,10 +66,15 @@ class Stop(Struct, frozen=True, array_like=True, gc=False, tag="STOP"):
 
 
 class Ready(Struct, frozen=True, array_like=True, gc=False, tag="READY"):
-    """Loaded and waiting, with these task functions; or, with ``error``, unable to."""
+    """Loaded and waiting, with these task functions; or, with ``error``, unable to.
+
+    Of those: seconds a task may run where its definition says so, and which are delivered at most once.
+    """
 
     tasks: list[str]
     error: str | None = None
+    time_limits: dict[str, float] = {}
+    at_most_once: list[str] = []
 
 
 class Done(Struct, frozen=True, array_like=True, gc=False, tag="DONE"):

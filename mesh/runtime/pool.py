@@ -240,10 +240,10 @@ class ExecutorPool:
             case Ready(error=str(reason)):
                 executor.failed = True
                 return ExecutorFailed(number, reason)
-            case Ready(tasks=tasks):
+            case Ready():
                 executor.ready = True
                 self._deadlines.pop(number, None)
-                return ExecutorStarted(number, tasks)
+                return ExecutorStarted(number, message.tasks, message.time_limits, message.at_most_once)
 
     def _parts_of(self, payloads: Sequence[Payload]) -> list[Buffer]:
         return [part for p in payloads if isinstance(p, Blob) for part in self.blobs_in[p.key]]

@@ -23,7 +23,7 @@ from mesh import (
     UnknownTask,
 )
 from mesh.api.result import CELERY_STATES, EagerResult
-from mesh.model import TaskState
+from mesh.model import TaskOptions, TaskState
 from mesh.testing import local_mesh
 from tests.api.waiting import wait_until
 
@@ -45,6 +45,11 @@ def boom(text):
 def wait_for_gate():
     gate.wait(20)
     return "open"
+
+
+@app.task(time_limit=0.1)
+def wait_a_little():
+    gate.wait(20)
 
 
 @app.task(bind=True, max_retries=3)
@@ -256,6 +261,12 @@ def test_a_running_task_can_be_terminated():
 
     with pytest.raises(TaskRevokedError):
         running.get(timeout=5)
+
+
+def test_the_time_limit_of_a_definition_counts_for_calls_that_do_not_know_it():
+    unknowing = TaskOptions(wait_a_little.name)
+    with pytest.raises(TimeLimitExceeded, match=r"0\.1 s"):
+        app.send_with(unknowing, (), None, None, None, None, None, None, None).get(timeout=5)
 
 
 def test_a_task_over_its_time_limit_fails():

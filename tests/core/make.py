@@ -63,8 +63,9 @@ def hello_worker(
     queues: Sequence[str] = ("default",),
     tasks: Sequence[str] = ("work",),
     python: str = "3.11",
+    at_most_once: Sequence[str] = (),
 ) -> Hello:
-    info = WorkerInfo(list(queues), list(tasks), slots, window, list(held))
+    info = WorkerInfo(list(queues), list(tasks), slots, window, list(held), {}, list(at_most_once))
     return Hello(Role.WORKER, node_id, node_id, python, "0", info)
 
 

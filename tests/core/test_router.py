@@ -318,6 +318,30 @@ def test_an_at_most_once_task_is_marked_started_before_it_is_delivered() -> None
     ]
 
 
+def test_a_task_that_its_worker_defines_as_at_most_once_is_delivered_so_whatever_the_call_says() -> None:
+    mesh = router()
+    mesh.hear(W1, hello_worker(window=2, tasks=("work", "other"), at_most_once=("work",)))
+    mesh.hear(C1, Submit(1, [WORK, TaskOptions("other")], [TaskSpec("a", 0, b""), TaskSpec("b", 1, b"")]))
+    commands = mesh.hear(W1, Released([("a", 1), ("b", 1)], recall=True))
+    assert commands == [
+        Send(W1, Deliver({2: TaskOptions("other")}, [delivery("b", 2, 2)])),
+        SaveMarks([TaskMark("a", 1, 2, 0, 0, None, b"", started=True)]),
+        Send(W1, Deliver({1: WORK}, [delivery("a", 2)]), after_commit=True),
+    ]
+    mesh.hear(W2, hello_worker("w2", window=2, tasks=("work", "other")))
+    commands = mesh.do(PeerLost(W1))
+    assert [one.id for message in sent(commands, W2) for one in message.tasks] == ["b"]  # type: ignore[attr-defined]
+    [message] = sent(commands, C1)
+    assert isinstance(message, Outcomes)
+    assert [(one.id, one.state) for one in message.outcomes] == [("a", TaskState.FAILED)]
+
+
+def test_a_worker_that_defines_a_task_otherwise_gets_it_at_once() -> None:
+    mesh = router()
+    mesh.hear(W1, hello_worker(window=1, at_most_once=("other",)))
+    assert Send(W1, Deliver({1: WORK}, [delivery("a")])) in mesh.hear(C1, submit("a"))
+
+
 def test_an_idle_worker_gets_what_another_has_not_started() -> None:
     mesh = router(window=4)
     mesh.hear(C1, submit("a", "b", "c", "d"))
@@ -560,6 +584,15 @@ def test_a_delivery_of_an_at_most_once_task_that_was_lost_on_the_way_fails() -> 
     mesh = router(window=1)
     mesh.hear(C1, submit("a", options=ONCE))
     [message] = sent(mesh.hear(W1, hello_worker()), C1)
+    assert isinstance(message, Outcomes)
+    assert message.outcomes[0].state is TaskState.FAILED
+
+
+def test_a_lost_delivery_of_a_task_that_its_worker_defines_as_at_most_once_fails_too() -> None:
+    mesh = router()
+    mesh.hear(W1, hello_worker(at_most_once=("work",)))
+    mesh.hear(C1, submit("a"))
+    [message] = sent(mesh.hear(W1, hello_worker(at_most_once=("work",))), C1)
     assert isinstance(message, Outcomes)
     assert message.outcomes[0].state is TaskState.FAILED
 

@@ -62,6 +62,7 @@ kinds = st.sampled_from(
         TaskOptions("work", "other", 3),
         TaskOptions("work", at_most_once=True),
         TaskOptions("work", ignore_result=True),
+        TaskOptions("once at w2"),
         TaskOptions("nobody has it"),
     ]
 )
@@ -113,11 +114,11 @@ class RouterRules(RuleBasedStateMachine):
 
         return look
 
-    def on_delivered(self, message: Deliver) -> None:
+    def on_delivered(self, peer: Peer, message: Deliver) -> None:
         for delivery in message.tasks:
-            if message.options[delivery.option].at_most_once:
-                start = (delivery.id, delivery.retries)
-                assert start not in self.started_once, "delivered at most once, and now a second time"
+            start, options = (delivery.id, delivery.retries), message.options[delivery.option]
+            assert start not in self.started_once, "delivered at most once, and now a second time"
+            if options.at_most_once or (options.name == "once at w2" and NODE_IDS[peer] == "w2"):
                 self.started_once.add(start)
 
     def now(self) -> Now:
@@ -132,7 +133,7 @@ class RouterRules(RuleBasedStateMachine):
 
     def on_sent(self, peer: Peer, message: Message) -> None:
         if isinstance(message, Deliver):
-            self.on_delivered(message)
+            self.on_delivered(peer, message)
             for delivery in message.tasks:
                 assert delivery.attempt > self.held[peer].get(delivery.id, 0), "an attempt was delivered twice"
                 self.held[peer][delivery.id] = delivery.attempt
@@ -190,7 +191,17 @@ class RouterRules(RuleBasedStateMachine):
         if forgetful:
             self.held[worker].clear()
         claims = list(self.held[worker].items())
-        self.hear(worker, hello_worker(NODE_IDS[worker], window, held=claims, queues=("default", "other")))
+        self.hear(
+            worker,
+            hello_worker(
+                NODE_IDS[worker],
+                window,
+                held=claims,
+                queues=("default", "other"),
+                tasks=("work", "once at w2"),
+                at_most_once=("once at w2",) if NODE_IDS[worker] == "w2" else (),
+            ),
+        )
 
     @rule(worker=workers, window=st.integers(0, 8))
     def worker_grants(self, worker: Peer, window: int) -> None:

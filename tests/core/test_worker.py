@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
 import pytest
 
 from mesh.core.commands import (
@@ -390,6 +391,34 @@ def test_the_nodes_time_limit_is_for_tasks_without_their_own() -> None:
     mesh = worker(time_limit_s=1.0)
     mesh.hear(deliver("a"))
     assert mesh.do(wait=1.0) == [KillExecutor(1)]
+
+
+@pytest.mark.parametrize(
+    ("called", "node", "limit"),
+    [(WORK, None, 3.0), (WORK, 1.0, 3.0), (LIMITED, 1.0, 2.0), (TaskOptions("x"), 1.0, 1.0)],
+)
+def test_the_time_limit_of_a_call_counts_before_the_tasks_own_and_that_before_the_nodes(
+    called: TaskOptions, node: float | None, limit: float
+) -> None:
+    mesh = Driven(time_limit_s=node)
+    mesh.do(ExecutorStarted(1, ("work", "x"), {"work": 3.0}), RouterFound(R))
+    mesh.hear(WELCOME)
+    [chunk] = mesh.hear(deliver("a", options=called))
+    assert isinstance(chunk, RunChunk)
+    assert chunk.options == {1: msgspec.structs.replace(called, time_limit_s=limit)}
+    assert mesh.do(wait=limit) == [KillExecutor(1)]
+
+
+def test_a_node_tells_which_of_its_tasks_are_at_most_once() -> None:
+    mesh = Driven()
+    mesh.do(RouterFound(R))
+    [message] = sent(mesh.do(ExecutorStarted(1, ("once", "work"), {}, ("once",))))
+    assert isinstance(message, Hello) and message.worker is not None
+    assert message.worker.at_most_once == ["once"]
+    mesh.hear(WELCOME)
+    [chunk] = mesh.hear(deliver("a", options=TaskOptions("once")))
+    assert isinstance(chunk, RunChunk)
+    assert chunk.options[1].at_most_once
 
 
 def test_all_that_an_executor_had_is_told_lost_with_the_cause_when_it_dies() -> None:

@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 
-from mesh.errors import TaskRevokedError, TimeLimitExceeded
+from mesh.errors import TaskRevokedError, TimeLimitExceeded, WorkerLostError
 from tests.cluster import Cluster, send, wait_until
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(60)]
@@ -63,6 +63,20 @@ def test_a_task_over_its_time_limit_is_killed_and_its_executor_replaced(cluster:
     assert worker.executors() != before
     assert [run.what for run in cluster.runs() if run.id == result.id] == ["start"]
     assert dict(cluster.outcomes())[result.id] == "failed"
+
+
+def test_what_a_definition_says_of_time_and_repetition_counts_for_a_caller_that_knows_the_name_only(
+    cluster: Cluster,
+) -> None:
+    cluster.router()
+    cluster.worker("w1", slots=2)
+    app = cluster.client()
+    slow, once = send(app, "limited", 30.0), send(app, "die_once")
+    with pytest.raises(TimeLimitExceeded, match=r"0\.5 s"):
+        slow.get(timeout=10.0)
+    with pytest.raises(WorkerLostError, match="at most once"):
+        once.get(timeout=10.0)
+    assert Counter(run.id for run in cluster.runs()) == {slow.id: 1, once.id: 1}
 
 
 def test_executors_are_replaced_after_their_number_of_tasks(cluster: Cluster) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from mesh import Mesh
 from mesh.model import Blob, Delivery, Ending, Settlement
 from mesh.runtime.executor import Executor
 from mesh.runtime.executor_frames import (
@@ -29,10 +30,11 @@ from mesh.runtime.executor_frames import (
     send_blocking,
     split_buffers,
 )
+from mesh.runtime.registry import definitions
 from mesh.wire.functions import pack_function
 from mesh.wire.parts import Buffer
 from mesh.wire.payload import decode, encode_call
-from tests.runtime.task_functions import INLINE_MAX, TOTAL_MAX, call, named, runner_of
+from tests.runtime.task_functions import INLINE_MAX, TOTAL_MAX, Named, call, named, runner_of
 
 DEADLINE_S = 10.0
 
@@ -94,6 +96,16 @@ def test_it_says_what_it_can_run_when_it_is_ready() -> None:
     agent = Agent(add)
     agent.wait_for(lambda: bool(agent.frames))
     assert agent.frames == [Ready(["add"])]
+
+
+def test_it_says_how_its_tasks_are_defined() -> None:
+    app = Mesh("defined")
+    app.task(name="plain")(add)
+    app.task(name="limited", time_limit=5)(add)
+    app.task(name="once", acks_late=False)(add)
+    assert definitions({**app.tasks, "not ours": Named("not ours", add)}) == ({"limited": 5.0}, ["once"])
+    app.conf.update(task_time_limit=60, task_acks_late=False)
+    assert definitions(app.tasks) == ({"plain": 60.0, "limited": 5.0, "once": 60.0}, ["limited", "once", "plain"])
 
 
 def test_a_chunk_is_settled_in_its_order_by_one_frame() -> None:

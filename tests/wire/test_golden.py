@@ -16,10 +16,11 @@ STORED = json.loads(golden.FILE.read_text())
 
 def test_there_is_an_example_of_every_verb():
     assert PROTOCOL == 1, "a new protocol needs a golden file of its own"
-    assert set(golden.EXAMPLES) == set(verbs()) == set(STORED)
+    assert set(golden.EXAMPLES) == set(STORED)
+    assert {tag.partition(" ")[0] for tag in set(STORED) - golden.OLDER} == set(verbs())
 
 
-@pytest.mark.parametrize("tag", sorted(STORED))
+@pytest.mark.parametrize("tag", sorted(set(STORED) - golden.OLDER))
 def test_a_message_has_the_bytes_it_always_had(tag):
     assert golden.encoded()[tag] == STORED[tag]
 
