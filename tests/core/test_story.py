@@ -117,11 +117,9 @@ def test_no_more_are_counted_than_is_cheap(mesh: Driven) -> None:
 
 
 def test_a_full_store_that_starts_nothing_is_named(mesh: Driven) -> None:
-    mesh.do(StoreFilled("the store is full: no room", halt=True))
     mesh.hear(W1, hello_worker(window=0))
-    mesh.machine.full = None
     mesh.hear(C1, submit("a"))
-    mesh.machine.full = "the store is full: no room"
+    mesh.do(StoreFilled("the store is full: no room", halt=True))
     mesh.hear(W1, Credit(5))
     assert story(mesh) == "it waits: the router starts nothing (the store is full: no room)"
 
