@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,6 +11,7 @@ from mesh.api.app import Mesh
 from mesh.model import Delivery, FunctionCode, TaskOptions, TaskSpec
 from mesh.runtime.execute import Runner
 from mesh.runtime.executor_frames import Chunk, Done, decode_from_agent, decode_from_executor, encode_frame
+from mesh.runtime.handles import Handles, Promise
 from mesh.runtime.submissions import Submission, grouped
 
 CHUNK = 100
@@ -22,18 +22,21 @@ class Sink:
 
     def __init__(self) -> None:
         self.taken: list[Submission] = []
-        self.dropped: deque[str] = deque()
+        self.handles = Handles()
+        self.dropped = self.handles.dropped
 
     def submit(
         self,
         options: TaskOptions,
         task: TaskSpec,
         parts: Sequence[Any],
-        handle: Any,
+        promise: Promise,
         code: FunctionCode | None = None,
         chosen: bool = False,
-    ) -> None:
+    ) -> Promise:
+        self.handles.by_id[promise.id] = promise
         self.taken.append(Submission(options, task, code, chosen))
+        return promise
 
 
 def noop() -> None:
@@ -51,10 +54,6 @@ def run_delay(tasks: int, watch: Stopwatch) -> None:
     def delay() -> list[Any]:
         return [task.delay() for _ in range(BATCH)]
 
-    def settle(results: list[Any], outcomes: list[Any]) -> None:
-        for result, end in zip(results, outcomes):
-            result.settle(end, None)
-
     def get(results: list[Any]) -> None:
         for result in results:
             result.get()
@@ -63,7 +62,7 @@ def run_delay(tasks: int, watch: Stopwatch) -> None:
         sink.taken.clear()
         results = watch.call("delay", delay)
         watch.call("group", grouped, sink.taken)
-        watch.call("settle", settle, results, [outcome(result.id) for result in results])
+        watch.call("settle", sink.handles.publish, [outcome(result.id) for result in results], {})
         watch.call("get", get, results)
 
 

@@ -37,6 +37,7 @@ from mesh.model import FunctionCode, Role, TaskExtra, TaskOptions, TaskSpec
 from mesh.net.dealer_transport import DealerTransport
 from mesh.runtime.connection import Connection
 from mesh.runtime.dialing import Dialer
+from mesh.runtime.handles import Promise
 from mesh.runtime.request import current_request
 from mesh.settings import Settings
 from mesh.wire.functions import PYTHON
@@ -158,11 +159,9 @@ class Mesh:
             spec = TaskSpec(new_id, 0, payload)
         else:
             spec = TaskSpec(new_id, 0, payload, eta, expires_at, _extra(headers, parent))
-        result: Result[Any] = Result(new_id, self)
         # the outcome of a task that ignores its result is not sent; who asks for it anyway, watches it
-        handle = None if options.ignore_result else result
-        connection.submit(options, spec, parts, handle, code, task_id is not None)
-        return result
+        promise = None if options.ignore_result else Promise(new_id)
+        return Result(new_id, self, connection.submit(options, spec, parts, promise, code, task_id is not None))
 
     def encode(self, key: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Encoded:
         """The arguments of a call as bytes, ``key`` naming them where they are large."""
@@ -175,9 +174,7 @@ class Mesh:
         self, options: TaskOptions, spec: TaskSpec, parts: Sequence[Buffer], code: FunctionCode | None
     ) -> Result[Any]:
         """Submit one call whose arguments are bytes already."""
-        result: Result[Any] = Result(spec.id, self)
-        self.connection.submit(options, spec, parts, result, code)
-        return result
+        return Result(spec.id, self, self.connection.submit(options, spec, parts, Promise(spec.id), code))
 
     def send_task(
         self,
@@ -346,8 +343,8 @@ class Mesh:
     def look_up(self, result: Result[Any]) -> str | None:
         """The state of a task by the mesh's word, None where nobody knows it; ``result`` may be settled meanwhile."""
         connection = self.connection
-        foreign = connection.is_foreign(result)
-        connection.watch(result)
+        foreign = connection.is_foreign(result.id)
+        result.watch()
         state: str | None = json.loads(connection.query("states", [result.id])).get(result.id)
         if state is not None:
             return state

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from mesh.api.result import EagerResult
 from mesh.errors import Retry
 from mesh.model import Outcome, TaskState
+from mesh.runtime.handles import Promise
 from mesh.runtime.request import Request, current_request
 from mesh.wire.exceptions import pack_exception
 
@@ -58,7 +59,8 @@ def run_eagerly(
             value, error = None, raised
         finally:
             current_request.reset(token)
-        return EagerResult(task.app, _outcome(task, request, started_at, began, error), value, error)
+        outcome = _outcome(task, request, started_at, began, error)
+        return EagerResult(task_id, task.app, Promise(task_id, outcome), value, error)
 
 
 def _outcome(

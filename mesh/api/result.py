@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator
 from datetime import UTC, datetime
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from msgspec import Struct
 
 from mesh.errors import (
     MeshError,
@@ -21,7 +23,7 @@ from mesh.errors import (
     WorkerLostError,
 )
 from mesh.model import ErrorInfo, Outcome, TaskState
-from mesh.runtime.channels import Buffer
+from mesh.runtime.handles import Promise
 from mesh.wire import payload as payloads
 from mesh.wire.exceptions import rebuild_exception
 
@@ -53,18 +55,15 @@ _TOLD_ERRORS: dict[str, type[MeshError]] = {
 }
 
 
-class AsyncResult(Generic[R]):
-    """A task that was submitted. Nothing is kept for a handle that nobody holds."""
+class AsyncResult(Struct, Generic[R], gc=False, eq=False):
+    """A task that was submitted. Nothing is kept for a handle that nobody holds.
 
-    _twin: AsyncResult[Any]
-    __slots__ = ("__weakref__", "_callbacks", "_end", "_mesh", "_parts", "_twin", "id")
+    A struct, which the garbage collector does not follow: a script may hold millions.
+    """
 
-    def __init__(self, id: str, app: Mesh) -> None:
-        self.id = id
-        self._mesh = app
-        self._end: Outcome | MeshError | None = None
-        self._parts: Sequence[Buffer] | None = None
-        self._callbacks: list[Callable[[], None]] | None = None
+    id: str
+    _mesh: Mesh
+    _promise: Promise | None = None  # shared by all handles of the task in this process; None: not asked for yet
 
     # waiting
 
@@ -74,7 +73,8 @@ class AsyncResult(Generic[R]):
         With ``propagate=False`` the exception is returned instead. ``interval`` is accepted for Celery's sake: nothing
         is polled. Raises ``TimeoutError``, ``UnknownTask``, ``Unavailable``, or the task's own exception.
         """
-        if self._end is None:
+        promise = self._promise
+        if promise is None or promise.end is None:
             self._wait(timeout)
         return self._value(propagate)  # type: ignore[no-any-return]
 
@@ -113,7 +113,7 @@ class AsyncResult(Generic[R]):
         begun = time.monotonic()
         while True:
             connection = self._mesh.connection
-            connection.watch(self)
+            self.watch()
             await awaiting.wait_settled(self, connection)
             if not self._is_unknown_yet(begun):
                 return
@@ -125,8 +125,17 @@ class AsyncResult(Generic[R]):
             return False
         if time.monotonic() - begun >= self._mesh.settings.unknown_grace_s:
             return False
-        self._end = None
-        return True
+        return self.is_unknown()
+
+    def watch(self) -> None:
+        """Have the mesh asked for the outcome, unless this process waits for it already."""
+        self._promise = self._mesh.connection.watch(self._own_promise())
+
+    def _own_promise(self) -> Promise:
+        with self._mesh.callbacks_lock:
+            if self._promise is None:
+                self._promise = Promise(self.id)
+            return self._promise
 
     def wait_once(self, timeout: float | None) -> bool:
         """Wait for the outcome, or the first answer that there is none; False when ``timeout`` seconds are over.
@@ -134,7 +143,7 @@ class AsyncResult(Generic[R]):
         Raises ``Unavailable``, ``Refused``.
         """
         connection = self._mesh.connection
-        connection.watch(self)
+        self.watch()
         settled = threading.Lock()
         settled.acquire()
         self.add_done_callback(settled.release)
@@ -151,9 +160,10 @@ class AsyncResult(Generic[R]):
 
     def is_unknown(self) -> bool:
         """Whether the last answer was that nobody knows the id; it is forgotten with this question."""
-        if not isinstance(self._end, UnknownTask):
+        promise = self._promise
+        if promise is None or not isinstance(promise.end, UnknownTask):
             return False
-        self._end = None
+        promise.end = None
         return True
 
     def story(self) -> str:
@@ -162,20 +172,21 @@ class AsyncResult(Generic[R]):
 
     def add_done_callback(self, callback: Callable[[], None]) -> None:
         """Call ``callback`` once when the task is settled: now, or on the connection's thread, so it must not block."""
-        if self._end is None:
+        promise = self._own_promise()
+        if promise.end is None:
             with self._mesh.callbacks_lock:
-                if self._callbacks is None:
-                    self._callbacks = []
-                self._callbacks.append(callback)
+                if promise.callbacks is None:
+                    promise.callbacks = []
+                promise.callbacks.append(callback)
             if self.is_settled():  # meanwhile, perhaps before it could see the callback
-                self._run_callbacks()
+                promise.run_callbacks()
         else:
             callback()
 
     def on_settled(self, tell: Callable[[AsyncResult[R]], None]) -> None:
         """Call ``tell`` with this result once the mesh has told the outcome; see ``add_done_callback``."""
         if self._end is None:
-            self._mesh.connection.watch(self)
+            self.watch()
         self.add_done_callback(lambda: tell(self))
 
     def patience(self, deadline: float | None) -> float:
@@ -186,40 +197,26 @@ class AsyncResult(Generic[R]):
         """See ``Connection.raise_if_hopeless``."""
         self._mesh.connection.raise_if_hopeless()
 
-    def share(self, other: AsyncResult[Any]) -> None:
-        """Have ``other``, a handle of the same task, settled with this one."""
-        other._twin = self  # keeps this one alive for as long as the other one is
-        self.add_done_callback(lambda: other.settle(self._end, self._parts))  # type: ignore[arg-type]
-
-    def settle(self, end: Outcome | MeshError, parts: Sequence[Buffer] | None = None) -> None:
-        """Take the outcome, or why there will be none. Called on the connection's thread; the first word counts."""
-        if self._end is None:
-            self._parts = parts
-            self._end = end
-            if self._callbacks is not None:
-                self._run_callbacks()
-
-    def _run_callbacks(self) -> None:
-        callbacks = self._callbacks
-        while callbacks:
-            try:
-                callback = callbacks.pop()
-            except IndexError:  # another thread took the last one
-                return
-            callback()
+    @property
+    def _end(self) -> Outcome | MeshError | None:
+        promise = self._promise
+        return None if promise is None else promise.end
 
     def __del__(self) -> None:
-        if self._end is None:
+        promise = self._promise
+        if promise is not None and not isinstance(promise.end, Outcome):
             connection = self._mesh.open_connection
             if connection is not None:
-                connection.dropped.append(self.id)
+                connection.dropped.append(promise)
 
     # the outcome
 
     def _value(self, propagate: bool) -> Any:
-        end = self._end
-        if isinstance(end, Outcome) and end.state is TaskState.SUCCEEDED:
-            return payloads.decode(end.payload, self._parts or ()) if end.payload else None
+        promise = self._promise
+        assert promise is not None, "asked for the value of an unsettled task"
+        end = promise.end
+        if type(end) is Outcome and end.state is TaskState.SUCCEEDED:
+            return payloads.decode(end.payload, promise.parts or ()) if end.payload else None
         error = self._error()
         self.is_unknown()  # somebody may submit it yet: ask again next time
         if propagate:
@@ -240,7 +237,7 @@ class AsyncResult(Generic[R]):
     @property
     def _outcome(self) -> Outcome | None:
         """The outcome, asking the mesh for it where this process was not told yet."""
-        if self._end is None and self._mesh.connection.is_foreign(self):
+        if self._end is None and self._mesh.connection.is_foreign(self.id):
             self._mesh.look_up(self)
         return self._end if isinstance(self._end, Outcome) else None
 
@@ -264,7 +261,7 @@ class AsyncResult(Generic[R]):
 
     def ready(self) -> bool:
         """Whether the task is finished. Does not wait; an id this process did not submit is asked for at first."""
-        if self._end is None and self._mesh.connection.is_foreign(self):
+        if self._end is None and self._mesh.connection.is_foreign(self.id):
             self._mesh.look_up(self)
         return self._end is not None
 
@@ -355,6 +352,11 @@ class AsyncResult(Generic[R]):
     def __reduce__(self) -> tuple[Any, ...]:
         return AsyncResult, (self.id, self._mesh)
 
+    def __copy__(self) -> Any:
+        """Another handle of the task; each is counted."""
+        make, arguments = self.__reduce__()
+        return make(*arguments)
+
 
 def timed_out(text: str, why: str) -> TimeoutError:
     """The error of a wait that ran out."""
@@ -363,17 +365,11 @@ def timed_out(text: str, why: str) -> TimeoutError:
     return error
 
 
-class EagerResult(AsyncResult[R]):
+class EagerResult(AsyncResult[R], eq=False):
     """The result of a task that ran in this process. It has the interface of ``AsyncResult``."""
 
-    __slots__ = ("_exception", "_result", "_traceback")
-
-    def __init__(self, app: Mesh, outcome: Outcome, result: Any, exception: BaseException | None) -> None:
-        super().__init__(outcome.id, app)
-        self._result = result
-        self._exception = exception
-        self._parts = None
-        self._end = outcome
+    _result: Any = None
+    _exception: BaseException | None = None
 
     def _value(self, propagate: bool) -> Any:
         if self._exception is None:
@@ -393,4 +389,4 @@ class EagerResult(AsyncResult[R]):
         """It has run already."""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return EagerResult, (self._mesh, self._end, self._result, self._exception)
+        return EagerResult, (self.id, self._mesh, self._promise, self._result, self._exception)

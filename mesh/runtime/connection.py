@@ -14,7 +14,6 @@ import logging
 import os
 import threading
 import time
-import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from itertools import count
@@ -49,7 +48,7 @@ from mesh.model import Blob, FunctionCode, Payload, Peer, TaskOptions, TaskSpec
 from mesh.runtime.channels import Buffer, RouterChannels, Transport
 from mesh.runtime.exiting import call_at_exit
 from mesh.runtime.flushing import Flush, Lost, rejection
-from mesh.runtime.handles import Handle, Handles
+from mesh.runtime.handles import Handles, Promise
 from mesh.runtime.routers import POLL_S, Routers
 from mesh.runtime.submissions import Submission, grouped
 from mesh.settings import Settings
@@ -118,11 +117,13 @@ class Connection:
         options: TaskOptions,
         task: TaskSpec,
         parts: Sequence[Buffer],
-        handle: Handle | None,
+        promise: Promise | None,
         code: FunctionCode | None = None,
         chosen: bool = False,
-    ) -> None:
-        """Take over a task; ``handle`` is told its outcome for as long as somebody holds it.
+    ) -> Promise | None:
+        """Take over a task; ``promise`` is told its outcome for as long as a handle holds it.
+
+        The promise to hold is given back: it is another one where this process waits for a chosen id already.
 
         Blocks at ``submit_tasks_max`` and ``submit_bytes_max`` for up to ``submit_timeout_s``, then raises
         ``Overloaded`` or ``Unavailable``: the task was not taken.
@@ -138,27 +139,31 @@ class Connection:
             self._keep_parts(payload, parts)
         else:
             self._fresh_bytes += len(payload)
-        if chosen and handle is not None:
-            self._handles.add(handle)
-        elif handle is not None:  # a made id is new: no look whether somebody waits for it
-            self._waiting_for[task.id] = weakref.ref(handle)
+        if promise is not None:
+            if chosen:
+                promise = self._handles.join(promise)
+            else:  # a made id is new: no look whether somebody waits for it
+                self._waiting_for[task.id] = promise
         submissions.append(Submission(options, task, code, chosen))
         if self._sleeping:
             self._sleeping = False
             self._transport.wake()
         if self._closing:  # looked at last: the loop may have ended since we began
             raise Unavailable(f"{self._ended}: nothing can be submitted any more")
+        return promise
 
-    def watch(self, handle: Handle) -> None:
-        """Have ``handle`` told of its task's outcome, whoever submitted it."""
-        if self._handles.watch(handle):
-            self._ask(ResultsWatched([handle.id]))
+    def watch(self, promise: Promise) -> Promise:
+        """Have ``promise`` told of its task's outcome, whoever submitted it; give back the one to hold."""
+        promise, new = self._handles.watch(promise)
+        if new:
+            self._ask(ResultsWatched([promise.id]))
             if self._closing:
                 raise Unavailable(f"{self._ended}: no result can come any more")
+        return promise
 
-    def is_foreign(self, handle: Handle) -> bool:
-        """Whether this process did not submit the task of ``handle``."""
-        return self._handles.is_foreign(handle.id)
+    def is_foreign(self, task_id: str) -> bool:
+        """Whether this process did not submit this task."""
+        return self._handles.is_foreign(task_id)
 
     def forget(self, ids: Sequence[str]) -> None:
         """Let the mesh forget these outcomes; handles that still wait for them wait for nothing until asked again."""

@@ -1,82 +1,103 @@
-"""Who in this process waits for which outcome, held weakly: a handle that nobody keeps costs nothing.
+"""Who in this process waits for which outcome: a task whose handles are all dropped costs nothing any more.
 
-The user's threads add entries and the loop takes them away; each step is one dictionary operation, atomic under the
-interpreter's lock. A handle that is dropped before its task is finished leaves its id in ``dropped``.
+A task has one ``Promise`` here, which all its handles hold, and which is found by the task's id while it is waited
+for. The garbage collector follows neither: a script may hold millions of handles, and none leads back to itself but by
+a callback that is still to be called.
+
+The user's threads add promises and the loop takes them away. Adding one of a new id is one dictionary operation,
+atomic under the interpreter's lock; whatever else there is about handles of one id is done under a lock of our own.
+A handle that is dropped before its task is finished leaves its promise in ``dropped``.
 """
 
 from __future__ import annotations
 
-import weakref
+import threading
 from collections import deque
-from collections.abc import Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
+
+from msgspec import Struct
 
 from mesh.errors import MeshError
 from mesh.model import Blob, Outcome
 from mesh.wire.parts import Buffer
 
 
-class Handle(Protocol):
-    """What waits for the outcome of a task."""
+class Promise(Struct, gc=False, eq=False):
+    """What this process knows of how a task ended. ``holders``: how many handles have it."""
 
     id: str
+    end: Outcome | MeshError | None = None
+    parts: Sequence[Buffer] | None = None
+    callbacks: list[Callable[[], None]] | None = None
+    holders: int = 1
 
     def settle(self, end: Outcome | MeshError, parts: Sequence[Buffer] | None = None) -> None:
-        """Take the outcome, or why there will be none. Called on the connection's thread."""
-        ...
+        """Take the outcome, or why there will be none. Called on the connection's thread; the first word counts."""
+        if self.end is None:
+            self.parts = parts
+            self.end = end
+            if self.callbacks is not None:
+                self.run_callbacks()
+
+    def run_callbacks(self) -> None:
+        """Call each callback once, whichever threads do so at the same time."""
+        callbacks = self.callbacks
+        while callbacks:
+            try:
+                callback = callbacks.pop()
+            except IndexError:  # another thread took the last one
+                return
+            callback()
 
 
 class Handles:
-    """Handles by task id."""
+    """Promises by task id."""
 
     def __init__(self) -> None:
-        self.by_id: dict[str, weakref.ref[Any]] = {}
-        self.dropped: deque[str] = deque()
+        self.by_id: dict[str, Promise] = {}
+        self.dropped: deque[Promise] = deque()
         self._foreign: set[str] = set()  # ids among them that this process did not submit
+        self._sharing = threading.Lock()
 
-    def add(self, handle: Handle) -> bool:
-        """Add a handle of an id that may have others; False where the id is waited for already."""
-        reference = self.by_id.get(handle.id)
-        known = reference() if reference is not None else None
-        if known is None:
-            self.by_id[handle.id] = weakref.ref(handle)
-            return True
-        if known is not handle:  # two handles of one task: the later one hears it from the earlier one
-            known.share(handle)
-        return False
+    def join(self, promise: Promise) -> Promise:
+        """The promise that is waited for under this id: ``promise``, unless there is one already."""
+        with self._sharing:
+            known = self.by_id.setdefault(promise.id, promise)
+            if known is not promise:
+                known.holders += 1
+            return known
 
-    def watch(self, handle: Handle) -> bool:
-        """Add a handle whose task this process need not have submitted; True where a router must be asked."""
-        if self.add(handle):
-            self._foreign.add(handle.id)
-            return True
-        return False
+    def watch(self, promise: Promise) -> tuple[Promise, bool]:
+        """As ``join``, for a task this process need not have submitted; with True where a router must be asked."""
+        if self.by_id.get(promise.id) is promise:
+            return promise, False
+        known = self.join(promise)
+        if known is promise:
+            self._foreign.add(promise.id)
+        return known, known is promise
 
     def is_foreign(self, task_id: str) -> bool:
         """Whether this process did not submit this task, or keeps no handle of it."""
         return task_id in self._foreign or task_id not in self.by_id
 
     def publish(self, outcomes: Sequence[Outcome], parts: dict[str, list[Buffer]]) -> None:
-        """Settle the handles of these tasks; ``parts`` are the large payloads by key."""
+        """Settle the promises of these tasks; ``parts`` are the large payloads by key."""
         take = self.by_id.pop
         for outcome in outcomes:
-            reference = take(outcome.id, None)
+            promise = take(outcome.id, None)
             payload = outcome.payload
             theirs = parts.pop(payload.key, None) if type(payload) is Blob else None
-            if reference is not None:
-                handle = reference()
-                if handle is not None:
-                    handle.settle(outcome, theirs)
+            if promise is not None:
+                promise.settle(outcome, theirs)
         if self._foreign:
             self._foreign.difference_update([outcome.id for outcome in outcomes])
 
     def fail(self, task_id: str, error: MeshError) -> None:
-        """Settle a handle with the reason why it will have no outcome."""
-        reference = self.by_id.get(task_id)
-        handle = reference() if reference is not None else None
+        """Settle a promise with the reason why it will have no outcome."""
+        promise = self.by_id.get(task_id)
         self.forget(task_id)
-        if handle is not None:
-            handle.settle(error)
+        if promise is not None:
+            promise.settle(error)
 
     def fail_all(self, error: MeshError) -> None:
         for task_id in list(self.by_id):
@@ -90,10 +111,11 @@ class Handles:
     def take_dropped(self) -> list[str]:
         """The ids nobody waits for any more."""
         gone = []
-        for _ in range(len(self.dropped)):
-            task_id = self.dropped.popleft()
-            reference = self.by_id.get(task_id)
-            if reference is not None and reference() is None:  # else another handle of it was made since
-                self.forget(task_id)
-                gone.append(task_id)
+        with self._sharing:
+            for _ in range(len(self.dropped)):
+                promise = self.dropped.popleft()
+                promise.holders -= 1
+                if promise.holders == 0 and self.by_id.get(promise.id) is promise:
+                    self.forget(promise.id)
+                    gone.append(promise.id)
         return gone

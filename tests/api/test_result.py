@@ -382,4 +382,4 @@ def test_a_closed_app_says_so():
         result = task.delay()
         mine.flush(5)
     with pytest.raises(Unavailable, match="closed"):
-        result.get(timeout=1) if result._end is not None else pytest.fail("not settled on close")
+        result.get(timeout=1) if result.is_settled() else pytest.fail("not settled on close")
