@@ -57,6 +57,7 @@ class Hello(Message, frozen=True, array_like=True, gc=False, tag="HELLO"):
     version: str
     worker: WorkerInfo | None = None
     protocol: int = PROTOCOL
+    maps: bool = False  # it can read and write the files of the router's depot
 
 
 class Bye(Message, frozen=True, array_like=True, gc=False, tag="BYE"):

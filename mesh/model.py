@@ -61,14 +61,19 @@ class Ending(enum.StrEnum):
     LOST = "lost"  # the executor process died with it
 
 
+FileName = Annotated[str, Meta(pattern="^[0-9a-f]{40}([.][0-9a-f]{16})?$")]
+
+
 class Blob(Struct, frozen=True, array_like=True, gc=False):
     """A payload too large for an envelope: ``sizes`` bytes in each of its buffers, sent as frames of their own.
 
-    ``key`` names the same bytes in a store and in a process's memory.
+    ``key`` names the same bytes in a store and in a process's memory. With ``file`` the bytes are not sent: they lie
+    under this name in the depot of the router at one end (``mesh.runtime.depot``).
     """
 
     key: Id
     sizes: Annotated[list[Annotated[int, Meta(ge=1, le=2**48)]], Meta(min_length=1, max_length=1024)]
+    file: FileName | None = None
 
     @property
     def size(self) -> int:

@@ -13,25 +13,29 @@ from hashlib import blake2b
 from importlib.metadata import version
 from time import monotonic
 
+from msgspec.structs import replace
+
 from mesh.clock import SystemClock
 from mesh.core.events import Event, PeerLost
 from mesh.core.links import OUTSIDE, RouterLinks, Stamp
 from mesh.core.router import RouterMachine
 from mesh.errors import ProtocolError, StoreDamaged, StoreFull
-from mesh.messages import Message, Refuse, Rejected, Submit
+from mesh.messages import Function, Hello, Message, Refuse, Rejected, Submit
 from mesh.model import Blob, Peer, Role
 from mesh.net.arrivals import Arrivals
 from mesh.net.keys import load_or_create
 from mesh.net.router_transport import RouterTransport
 from mesh.net.runtime_dir import RouterRecord, RuntimeDir
+from mesh.runtime.depot import show_depot
 from mesh.runtime.router_step import RouterStep
 from mesh.settings import Settings
 from mesh.store.base import Store
+from mesh.store.blob_file import file_name
 from mesh.store.open import default_url, open_store
 from mesh.wire.codec import Incoming, blobs_of, decode_body, decode_from_node, encode, encode_body
 from mesh.wire.frames import read_header
 from mesh.wire.parts import Buffer
-from mesh.wire.payloads import without_payloads
+from mesh.wire.payloads import with_payloads, without_payloads
 from nodes.logs import configure_logs
 from nodes.stopping import Stopping
 
@@ -100,9 +104,11 @@ class RouterNode:
         self._step = RouterStep(
             self._machine, store, encode_submit=encode_body, send=self._send, drop=self._links.close
         )
+        self._mapping: set[Peer] = set()  # those that read large payloads from the store's depot
         self._next_chores = 0.0
         self._stopping = Stopping(self._transport.wake)
         ipc, *tcp = self._transport.endpoints
+        show_depot(ipc, store.depot)
         now = self._clock.now()
         self._publication = directory.publish(
             RouterRecord(
@@ -174,6 +180,7 @@ class RouterNode:
             if event is not None:
                 events.append(event)
         for peer in arrivals.lost:
+            self._mapping.discard(peer)
             self._links.close(peer)
             events.append(PeerLost(peer))
         for problem in arrivals.problems:
@@ -197,6 +204,9 @@ class RouterNode:
         taken = self._links.take(peer, session, number, message, raw, role)
         if taken is None:
             return None
+        if type(message) is Hello:
+            # Only who came in by this user's socket can be meant to look into this user's files.
+            (self._mapping.add if message.maps and role is None else self._mapping.discard)(peer)
         if isinstance(taken, Message):
             self._transport.send(peer, encode(taken, session, OUTSIDE))
             return None
@@ -204,16 +214,26 @@ class RouterNode:
 
     def _keep(self, peer: Peer, message: Message, blobs: Sequence[tuple[Blob, Sequence[Buffer]]]) -> bool:
         """Write large payloads; where there is no room the message is as if it had not come."""
-        try:
-            for blob, parts in blobs:
-                self._store.put_blob(blob, [bytes(part) for part in parts])
-        except StoreFull as full:
-            if isinstance(message, Submit):
-                self._send(peer, Rejected(message.batch, "overloaded", f"the store is full: {full}"))
-            else:
-                self._links.close(peer)  # it notices at its next message, and sends this one again
-            return False
-        return True
+        why = None
+        for blob, parts in blobs:
+            try:
+                if why is not None:
+                    self._store.discard_blob(blob)
+                elif blob.file is not None:
+                    self._store.adopt_blob(blob)
+                else:
+                    self._store.put_blob(blob, [bytes(part) for part in parts])
+            except StoreFull as full:
+                why = f"the store is full: {full}"
+            except LookupError as error:
+                why = f"send it again: {error}"
+        if why is None:
+            return True
+        if isinstance(message, Submit):
+            self._send(peer, Rejected(message.batch, "overloaded", why))
+        else:
+            self._links.close(peer)  # it notices at its next message, and sends this one again
+        return False
 
     # going out
 
@@ -222,7 +242,7 @@ class RouterNode:
         if stamp is None:
             return
         try:
-            sent = self._transport.send(peer, self._frames(message, stamp))
+            sent = self._transport.send(peer, self._frames(peer, message, stamp))
         except ProtocolError as error:
             # Its number is gone all the same, so the session is over; the peer's next message is answered SAY_HELLO.
             log.error("a %s is too large to be sent and was dropped: %s", type(message).__name__, error)
@@ -230,7 +250,10 @@ class RouterNode:
         if not sent:
             self._links.close(peer)
 
-    def _frames(self, message: Message, stamp: Stamp) -> list[Buffer]:
+    def _frames(self, peer: Peer, message: Message, stamp: Stamp) -> list[Buffer]:
+        if blobs_of(message):
+            maps = peer in self._mapping and type(message) is not Function  # that one is kept longer than its file
+            message = with_payloads(message, lambda blob: replace(blob, file=file_name(blob.key) if maps else None))
         try:
             return encode(message, *stamp, self._parts_of)
         except (LookupError, StoreDamaged) as error:

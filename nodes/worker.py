@@ -31,6 +31,7 @@ from mesh.messages import SayHello, Welcome
 from mesh.model import Blob, Peer, Role
 from mesh.net.dealer_transport import DealerTransport
 from mesh.runtime.channels import RouterChannels
+from mesh.runtime.depot import Depot
 from mesh.runtime.dialing import Dialer
 from mesh.runtime.pool import ExecutorPool
 from mesh.runtime.routers import Routers
@@ -100,6 +101,8 @@ class Agent:
         )
         self._channels = RouterChannels(self._transport, self._parts_of)
         self._pool.blobs_in = self._channels.parts
+        self._pool.depot_of = self._depot_of
+        self._pool.offer = self._channels.offer
         dialer = Dialer(self._transport, settings.mesh, Role.WORKER, config.routers)
         self._routers = Routers(settings, self._transport, dialer.connect, dialer.find)
         self._stopping = Stopping(self._transport.wake)
@@ -171,7 +174,9 @@ class Agent:
         for peer in arrivals.lost:
             self._lose(peer)
             events.append(PeerLost(peer))
-        events += [RouterFound(peer) for peer in arrivals.connected]
+        for peer in arrivals.connected:
+            self._channels.connect(peer, self._routers.endpoint_of(peer))
+            events.append(RouterFound(peer))
         for problem in arrivals.problems:
             self._routers.complain(problem)
         return events
@@ -206,12 +211,18 @@ class Agent:
     def _parts_of(self, blob: Blob) -> Sequence[Buffer] | None:
         return self._pool.blobs_out.get(blob.key)
 
+    def _depot_of(self, task_id: str) -> Depot | None:
+        router = self._machine.router_of(task_id)
+        return None if router is None else self._channels.depots.get(router)
+
     def _forget_blobs(self) -> None:
         """Large payloads stay as long as somebody may still ask this node for them."""
+        self._channels.files.clear()  # executors find them by themselves
         if self._pool.blobs_in:
             _keep_only(self._pool.blobs_in, self._machine.blobs_held())
         if self._pool.blobs_out:
-            _keep_only(self._pool.blobs_out, self._machine.blobs_owed())
+            for key in _keep_only(self._pool.blobs_out, self._machine.blobs_owed()):
+                self._channels.withdraw(key)
 
     def _complain_when_lonely(self) -> None:
         if not self._routers.welcomed and monotonic() - self._lonely_since > self._lonely_s:
@@ -220,6 +231,8 @@ class Agent:
             self._lonely_s = min(2 * self._lonely_s, 60.0)
 
 
-def _keep_only(parts: dict[str, list[Buffer]], keys: set[str]) -> None:
-    for key in parts.keys() - keys:
+def _keep_only(parts: dict[str, Any], keys: set[str]) -> set[str]:
+    gone = parts.keys() - keys
+    for key in gone:
         del parts[key]
+    return gone

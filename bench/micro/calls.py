@@ -8,7 +8,7 @@ from typing import Any
 from bench.micro.inputs import BATCH, NAME, OPTIONS, outcome, specs
 from bench.micro.stopwatch import Stopwatch
 from mesh.api.app import Mesh
-from mesh.model import Delivery, FunctionCode, TaskOptions, TaskSpec
+from mesh.model import Blob, Delivery, FunctionCode, TaskOptions, TaskSpec
 from mesh.runtime.execute import Runner
 from mesh.runtime.executor_frames import Chunk, Done, decode_from_agent, decode_from_executor, encode_frame
 from mesh.runtime.handles import Handles, Promise
@@ -39,6 +39,11 @@ class Sink:
         return promise
 
 
+def no_buffers(blob: Blob) -> list[Any]:
+    """No result here is large."""
+    return []
+
+
 def noop() -> None:
     """Do nothing."""
 
@@ -62,7 +67,7 @@ def run_delay(tasks: int, watch: Stopwatch) -> None:
         sink.taken.clear()
         results = watch.call("delay", delay)
         watch.call("group", grouped, sink.taken)
-        watch.call("settle", sink.handles.publish, [outcome(result.id) for result in results], {})
+        watch.call("settle", sink.handles.publish, [outcome(result.id) for result in results], no_buffers)
         watch.call("get", get, results)
 
 

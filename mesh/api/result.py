@@ -215,9 +215,13 @@ class AsyncResult(Struct, Generic[R], gc=False, eq=False):
         promise = self._promise
         assert promise is not None, "asked for the value of an unsettled task"
         end = promise.end
-        if type(end) is Outcome and end.state is TaskState.SUCCEEDED:
-            return payloads.decode(end.payload, promise.parts or ()) if end.payload else None
-        error = self._error()
+        error: BaseException
+        if isinstance(promise.buffers, MeshError):
+            error = promise.buffers
+        elif type(end) is Outcome and end.state is TaskState.SUCCEEDED:
+            return payloads.decode(end.payload, promise.buffers or ()) if end.payload else None
+        else:
+            error = self._error()
         self.is_unknown()  # somebody may submit it yet: ask again next time
         if propagate:
             raise error

@@ -52,6 +52,8 @@ class Admission:
 
     def _reject(self, peer: Peer, submit: Submit, refusal: tuple[str, str]) -> None:
         self._counters["rejected"] += 1
+        for spec in submit.tasks:
+            self._table.drop_doubled(spec)
         self._ledger.send(peer, Rejected(submit.batch, *refusal))
 
     def _refusal(self, submit: Submit, fresh: int) -> tuple[str, str] | None:

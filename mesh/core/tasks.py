@@ -104,7 +104,7 @@ class TaskTable:
                 if spec.id in tasks:
                     self.watch(owner, spec.id)
                 if spec.id in tasks or spec.id in known:
-                    self._drop_doubled(spec)
+                    self.drop_doubled(spec)
             submit, raw = Submit(submit.batch, submit.options, fresh, submit.repeated), None
         if not fresh:
             return
@@ -112,7 +112,7 @@ class TaskTable:
         order = self._next_order
         for spec in fresh:
             if spec.id in tasks:  # the same id twice in one batch
-                self._drop_doubled(spec)
+                self.drop_doubled(spec)
                 continue
             kind = kinds[spec.option]
             order += 1
@@ -130,7 +130,7 @@ class TaskTable:
         self._next_seq += 1
         self._ledger.batches.append(AppendBatch(batch.seq, submit, raw, now.wall))
 
-    def _drop_doubled(self, spec: TaskSpec) -> None:
+    def drop_doubled(self, spec: TaskSpec) -> None:
         """Keep no large payload that came with a known task, unless it is the task's own: its batch was sent again."""
         if isinstance(spec.payload, Blob):
             task = self.tasks.get(spec.id)

@@ -205,6 +205,14 @@ class WorkerMachine:
         """Executors that have something to run."""
         return len(self._busy)
 
+    def router_of(self, task_id: str) -> Peer | None:
+        """The router that a task which is in an executor is from."""
+        for executor in self._busy.values():
+            held = executor.chunk.get(task_id)
+            if held is not None:
+                return held.router
+        return None
+
     def blobs_held(self) -> set[str]:
         """Keys of the large payloads that this node may still hand to an executor."""
         helds = [*self.held.values(), *(held for e in self.executors.values() for held in e.chunk.values())]
@@ -590,6 +598,8 @@ class WorkerMachine:
                 continue
             if delivery.id in executor.chunk or (held.alone and (chunk or executor.chunk)):
                 break
+            if chunk and held.router != chunk[0].router:
+                break  # large payloads lie with their router: a chunk is of one
             waiting.popleft()
             if delivery.expires_at is not None and delivery.expires_at <= now.wall:
                 self._settle(held, Settlement(delivery.id, delivery.attempt, Ending.EXPIRED))

@@ -6,12 +6,16 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
+from msgspec.structs import replace
+
 from mesh.core.events import MessageReceived
 from mesh.core.links import NodeLinks
-from mesh.errors import ProtocolError
-from mesh.messages import Message
+from mesh.errors import ProtocolError, Unavailable
+from mesh.messages import Hello, Message, Welcome
 from mesh.model import Blob, Peer
-from mesh.wire.codec import decode_from_router, encode
+from mesh.runtime.depot import Buffers, Depot, depot_beside
+from mesh.wire.codec import blobs_of, decode_from_router, encode
+from mesh.wire.payloads import with_payloads
 
 Buffer = bytes | bytearray | memoryview
 
@@ -39,14 +43,28 @@ class RouterChannels:
         self._transport = transport
         self._parts_of = parts_of
         self._links = NodeLinks()
+        self.depots: dict[Peer, Depot] = {}
+        self._offers: dict[str, tuple[Depot, Blob]] = {}  # left in a depot and not spoken of yet, by key
         self.parts: dict[str, list[Buffer]] = {}
-        """Large payloads of the messages of this wake-up, by key."""
+        """Large payloads that came in frames, by key."""
+        self.files: dict[str, tuple[Depot, Blob]] = {}
+        """Large payloads that lie in a depot, by key."""
+
+    def connect(self, peer: Peer, endpoint: str) -> None:
+        """There is a connection to the router at ``endpoint``."""
+        depot = depot_beside(endpoint)
+        if depot is not None:
+            self.depots[peer] = depot
 
     def send(self, peer: Peer, message: Message) -> None:
         """Send ``message``. Without a session it is lost: the next HELLO brings everything that matters again."""
         stamp = self._links.stamp(peer, message)
         if stamp is None:
             return
+        if type(message) is Hello:
+            message = replace(message, maps=peer in self.depots)
+        elif self._offers:
+            message = self._with_offers(peer, message)
         try:
             # The transport refuses where the connection is gone or cut, and reports that with the next ``receive``.
             sent = self._transport.send(peer, encode(message, *stamp, self._parts_of))
@@ -57,9 +75,46 @@ class RouterChannels:
         if not sent:
             self._links.close(peer)
 
+    def offer(self, depot: Depot, left: Blob) -> None:
+        """The next message with this payload says where it was left; a later one carries the bytes."""
+        self._offers[left.key] = (depot, left)
+
+    def withdraw(self, key: str) -> None:
+        """Nothing will be sent of this payload any more."""
+        offer = self._offers.pop(key, None)
+        if offer is not None:
+            depot, left = offer
+            depot.remove(left)
+
+    def _with_offers(self, peer: Peer, message: Message) -> Message:
+        offered = {blob.key for blob in blobs_of(message)} & self._offers.keys()
+        if not offered:
+            return message
+        depot = self.depots.get(peer)
+        names = {key: self._offers.pop(key)[1] for key in offered if self._offers[key][0] is depot}
+        for key in offered - names.keys():  # it was left for another router
+            self.withdraw(key)
+        return with_payloads(message, lambda blob: names.get(blob.key, blob))
+
+    def take_buffers(self, blob: Blob) -> Buffers:
+        """The bytes of a large payload that came with this wake-up, or why they are not to be had."""
+        parts = self.parts.pop(blob.key, None)
+        if parts is not None:
+            return parts
+        depot, left = self.files.pop(blob.key, (None, blob))
+        if depot is None:
+            return Unavailable(f"the bytes of payload {blob.key} did not come with its message")
+        return depot.find(left)
+
+    def forget_arrived(self) -> None:
+        """Forget the large payloads that nobody took."""
+        self.parts.clear()
+        self.files.clear()
+
     def close(self, peer: Peer) -> None:
         """The connection to ``peer`` is gone, and with it the session."""
         self._links.close(peer)
+        self.depots.pop(peer, None)
 
     def receive(self, peer: Peer, frames: Sequence[Buffer]) -> MessageReceived | None:
         """What a message that came means, if anything."""
@@ -71,5 +126,10 @@ class RouterChannels:
         event = self._links.take(peer, incoming.session, incoming.number, incoming.message)
         if event is not None:
             for blob, parts in incoming.blobs:
-                self.parts[blob.key] = parts
+                if blob.file is None:
+                    self.parts[blob.key] = parts
+                elif (depot := self.depots.get(peer)) is not None:
+                    self.files[blob.key] = (depot, blob)
+            if type(event.message) is Welcome and peer in self.depots:
+                self.depots[peer].sync = event.message.durability == "disk"
         return event

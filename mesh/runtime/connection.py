@@ -258,8 +258,16 @@ class Connection:
             self._transport.wake()
 
     def _keep_parts(self, blob: Blob, parts: Sequence[Buffer]) -> None:
-        # What was submitted must not change when the caller writes to his array afterwards.
-        self._parts[blob.key] = [part if memoryview(part).readonly else bytes(part) for part in parts]
+        """What was submitted must not change when the caller writes to his array afterwards: it is copied, once."""
+        home = self._machine.home
+        depot = self._channels.depots.get(home) if home is not None else None
+        found = depot.leave(blob, parts) if depot is not None else None
+        if depot is not None and found is not None:
+            left, parts = found
+            self._channels.offer(depot, left)
+        else:
+            parts = [part if memoryview(part).readonly else bytes(part) for part in parts]
+        self._parts[blob.key] = parts
         self._fresh_bytes += blob.size
 
     def _parts_of(self, blob: Blob) -> Sequence[Buffer] | None:
@@ -334,7 +342,7 @@ class Connection:
         self._now = self._clock.now()
         for command in self._machine.handle(events, self._now):
             self._apply(command)
-        self._channels.parts.clear()  # of outcomes nobody here waits for any more
+        self._channels.forget_arrived()  # of outcomes nobody here waits for any more
         if self._blobs_of_batch:
             self._drop_parts()
         if self._flushes:
@@ -379,6 +387,7 @@ class Connection:
             self._lose(peer)
             events.append(PeerLost(peer))
         for peer in arrivals.connected:
+            self._channels.connect(peer, self._routers.endpoint_of(peer))
             events.append(RouterFound(peer))
         for problem in arrivals.problems:
             self._routers.complain(problem)
@@ -398,6 +407,7 @@ class Connection:
         for number in [number for number in self._blobs_of_batch if number not in batches]:
             for key in self._blobs_of_batch.pop(number):
                 self._parts.pop(key, None)
+                self._channels.withdraw(key)
 
     def _collect_work(self, events: list[Event]) -> None:
         submissions = self._submissions
@@ -424,7 +434,7 @@ class Connection:
         if kind is Send:
             self._send(command)  # type: ignore[arg-type]
         elif isinstance(command, PublishOutcomes):
-            self._handles.publish(command.outcomes, self._channels.parts)
+            self._handles.publish(command.outcomes, self._channels.take_buffers)
         elif isinstance(command, PublishRejected):
             self._on_rejected(command)
         elif isinstance(command, PublishUnknown):

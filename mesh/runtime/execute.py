@@ -17,8 +17,9 @@ from typing import Any
 
 import msgspec
 
-from mesh.errors import ConfigError, NotRegistered, Retry
+from mesh.errors import ConfigError, MeshError, NotRegistered, Retry
 from mesh.model import Delivery, Ending, FunctionCode, Payload, Retrying, Settlement, TaskExtra, TaskOptions
+from mesh.runtime.depot import Buffers
 from mesh.runtime.failure import describe
 from mesh.runtime.map_task import MapTask, replace_unsendable
 from mesh.runtime.registry import TaskFunction
@@ -28,6 +29,7 @@ from mesh.wire.parts import Buffer
 from mesh.wire.payload import decode_call, encode, encode_call
 
 NO_EXTRA = TaskExtra()
+NO_PARTS: Sequence[Buffer] = ()
 ETA_MAX = 1e12  # UTC seconds; see mesh.model.Instant
 
 # what was being done for the task when it failed, as its error says it
@@ -82,8 +84,8 @@ class Runner:
             )
         return function
 
-    def run(self, delivery: Delivery, options: TaskOptions, parts: Sequence[Buffer] = ()) -> Ended:
-        """Run one attempt; ``parts`` are the buffers of its arguments, those returned are its result's."""
+    def run(self, delivery: Delivery, options: TaskOptions, buffers: Buffers = ()) -> Ended:
+        """Run one attempt; ``buffers`` are those of its arguments, the parts returned are its result's."""
         started_at = time()
         began = perf_counter()
         args: tuple[Any, ...] = ()
@@ -94,7 +96,9 @@ class Runner:
             function = self.find(options.name, options.function)
             if options.mapped:
                 function = MapTask(function)
-            args, kwargs = decode_call(delivery.payload, parts)
+            if isinstance(buffers, MeshError):
+                raise buffers
+            args, kwargs = decode_call(delivery.payload, buffers)
             request = self._request(delivery, options, args, kwargs)
             current_request.set(request)
             doing = RUNNING
@@ -103,7 +107,7 @@ class Runner:
                 value = _run_coroutine(value)
             if options.ignore_result:
                 payload: Payload = b""
-                parts = ()
+                parts = NO_PARTS
             else:
                 doing = SENDING
                 payload, parts = self._encode(value, delivery)

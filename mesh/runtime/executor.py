@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 from time import monotonic, sleep
 
 from mesh.model import Blob, Delivery, Settlement, TaskOptions
+from mesh.runtime.depot import Buffers, Depot
 from mesh.runtime.execute import Runner
 from mesh.runtime.executor_frames import (
     Chunk,
@@ -34,6 +35,7 @@ from mesh.runtime.executor_frames import (
     encode_frame,
     send_blocking,
     split_buffers,
+    with_blob,
 )
 from mesh.wire.parts import Buffer
 
@@ -62,7 +64,7 @@ class Executor:
         self._runner = runner
         self._on_agent_gone = on_agent_gone
         self._defined = defined
-        self._pending: deque[tuple[Delivery, TaskOptions, Sequence[Buffer]]] = deque()
+        self._pending: deque[tuple[Delivery, TaskOptions, Buffers, Depot | None]] = deque()
         self._settled: deque[Settlement] = deque()
         self._results: dict[str, Sequence[Buffer]] = {}  # the parts of large results not yet sent, by blob key
         self._sending = threading.RLock()
@@ -105,12 +107,12 @@ class Executor:
         self._busy.set()
         while pending:
             try:
-                delivery, options, parts = pending.popleft()
+                delivery, options, buffers, depot = pending.popleft()
             except IndexError:  # the courier was faster
                 break
-            settlement, parts = run(delivery, options, parts)
+            settlement, parts = run(delivery, options, buffers)
             if parts:
-                self._results.update((blob.key, parts) for blob in blobs_of((settlement,)))
+                settlement = self._keep_result(settlement, parts, depot)
             settled.append(settlement)
             # parts are views of the user's own arrays, which the next task may change
             if parts or monotonic() - self._flushed_at > FLUSH_S:
@@ -119,6 +121,15 @@ class Executor:
         self._busy.clear()
         sys.stdout.flush()
         sys.stderr.flush()
+
+    def _keep_result(self, settlement: Settlement, parts: Sequence[Buffer], depot: Depot | None) -> Settlement:
+        """Leave a large result in the depot of its router; where that cannot be, it goes through the agent."""
+        (blob,) = blobs_of((settlement,))
+        found = depot.leave(blob, parts) if depot is not None else None
+        if found is not None:
+            return with_blob(settlement, found[0])
+        self._results[blob.key] = parts
+        return settlement
 
     # both threads
 
@@ -131,7 +142,7 @@ class Executor:
             parts: list[Buffer] = []
             if self._results:
                 for blob in blobs_of(batch):
-                    parts += self._results.pop(blob.key)
+                    parts += self._results.pop(blob.key, ())
             self._send(Done(batch), parts)
 
     def _send(self, message: FromExecutor, parts: Sequence[Buffer] = ()) -> None:
@@ -170,13 +181,18 @@ class Executor:
 
     def _accept(self, chunk: Chunk, raw: memoryview) -> None:
         options = chunk.options
-        if not raw:
-            self._pending.extend([(delivery, options[delivery.option], ()) for delivery in chunk.tasks])
+        depot = None if chunk.depot is None else Depot(chunk.depot, sync=chunk.sync)
+        blobs = [d.payload for d in chunk.tasks if type(d.payload) is Blob]
+        if not blobs:
+            self._pending.extend([(delivery, options[delivery.option], (), depot) for delivery in chunk.tasks])
             return
-        parts = iter(split_buffers(raw, [d.payload for d in chunk.tasks if isinstance(d.payload, Blob)]))
+        sent = iter(split_buffers(raw, [blob for blob in blobs if blob.file is None]))
         for delivery in chunk.tasks:
-            own = next(parts) if isinstance(delivery.payload, Blob) else ()
-            self._pending.append((delivery, options[delivery.option], own))
+            payload = delivery.payload
+            buffers: Buffers = ()
+            if type(payload) is Blob:
+                buffers = next(sent) if payload.file is None or depot is None else depot.find(payload)
+            self._pending.append((delivery, options[delivery.option], buffers, depot))
 
     def _reclaim(self) -> None:
         ids: list[str] = []

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from mesh.model import Blob, Delivery, FunctionCode, Settlement, TaskOptions
 from mesh.wire.parts import Buffer
@@ -42,10 +43,12 @@ class ExecutorSetup(Struct, frozen=True):
 
 
 class Chunk(Struct, frozen=True, array_like=True, gc=False, tag="CHUNK"):
-    """Run these, in this order."""
+    """Run these, in this order. ``depot``: the directory of large payloads of the router they are from."""
 
     options: dict[int, TaskOptions]
     tasks: list[Delivery]
+    depot: str | None = None
+    sync: bool = False
 
 
 class Code(Struct, frozen=True, array_like=True, gc=False, tag="CODE"):
@@ -125,6 +128,14 @@ def blobs_of(settlements: Iterable[Settlement]) -> Iterator[Blob]:
             yield settlement.payload
         if settlement.retry is not None and type(settlement.retry.payload) is Blob:
             yield settlement.retry.payload
+
+
+def with_blob(settlement: Settlement, blob: Blob) -> Settlement:
+    """``settlement`` with ``blob`` where it has one of the same key."""
+    retry = settlement.retry
+    if retry is not None and type(retry.payload) is Blob and retry.payload.key == blob.key:
+        return replace(settlement, retry=replace(retry, payload=blob))
+    return replace(settlement, payload=blob)
 
 
 def split_buffers(raw: memoryview, blobs: Iterable[Blob]) -> list[list[Buffer]]:

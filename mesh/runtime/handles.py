@@ -19,7 +19,7 @@ from msgspec import Struct
 
 from mesh.errors import MeshError
 from mesh.model import Blob, Outcome
-from mesh.wire.parts import Buffer
+from mesh.runtime.depot import Buffers
 
 
 class Promise(Struct, gc=False, eq=False):
@@ -27,14 +27,14 @@ class Promise(Struct, gc=False, eq=False):
 
     id: str
     end: Outcome | MeshError | None = None
-    parts: Sequence[Buffer] | None = None
+    buffers: Buffers | None = None
     callbacks: list[Callable[[], None]] | None = None
     holders: int = 1
 
-    def settle(self, end: Outcome | MeshError, parts: Sequence[Buffer] | None = None) -> None:
+    def settle(self, end: Outcome | MeshError, buffers: Buffers | None = None) -> None:
         """Take the outcome, or why there will be none. Called on the connection's thread; the first word counts."""
         if self.end is None:
-            self.parts = parts
+            self.buffers = buffers
             self.end = end
             if self.callbacks is not None:
                 self.run_callbacks()
@@ -80,15 +80,14 @@ class Handles:
         """Whether this process did not submit this task, or keeps no handle of it."""
         return task_id in self._foreign or task_id not in self.by_id
 
-    def publish(self, outcomes: Sequence[Outcome], parts: dict[str, list[Buffer]]) -> None:
-        """Settle the promises of these tasks; ``parts`` are the large payloads by key."""
+    def publish(self, outcomes: Sequence[Outcome], take_buffers: Callable[[Blob], Buffers]) -> None:
+        """Settle the promises of these tasks; ``take_buffers`` gives the bytes of large payloads."""
         take = self.by_id.pop
         for outcome in outcomes:
             promise = take(outcome.id, None)
-            payload = outcome.payload
-            theirs = parts.pop(payload.key, None) if type(payload) is Blob else None
             if promise is not None:
-                promise.settle(outcome, theirs)
+                payload = outcome.payload
+                promise.settle(outcome, take_buffers(payload) if type(payload) is Blob else None)
         if self._foreign:
             self._foreign.difference_update([outcome.id for outcome in outcomes])
 

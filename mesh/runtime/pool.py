@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from time import monotonic
 from typing import Protocol
+
+from msgspec.structs import replace
 
 from mesh.core.commands import GiveFunction, KillExecutor, ReclaimChunk, RunChunk, StartExecutor, StopExecutor
 from mesh.core.events import (
@@ -22,7 +24,9 @@ from mesh.core.events import (
     ExecutorSettled,
     ExecutorStarted,
 )
-from mesh.model import Blob, Payload
+from mesh.errors import MeshError
+from mesh.model import Blob, Payload, Settlement
+from mesh.runtime.depot import Depot
 from mesh.runtime.executor_frames import (
     Chunk,
     Code,
@@ -35,9 +39,11 @@ from mesh.runtime.executor_frames import (
     Stop,
     blobs_of,
     split_buffers,
+    with_blob,
 )
 from mesh.runtime.executor_process import ExecutorProcess
 from mesh.settings import Settings
+from mesh.store.blob_file import cut_parts
 from mesh.wire.parts import Buffer, cut
 
 PoolCommand = StartExecutor | RunChunk | GiveFunction | ReclaimChunk | StopExecutor | KillExecutor
@@ -55,7 +61,8 @@ class ExecutorPool:
     """Starts executors, feeds them and tells what becomes of them.
 
     ``blobs_in`` holds the parts of large payloads that came from routers and is only read here; the parts of large
-    results are put into ``blobs_out``. Both by blob key.
+    results are put into ``blobs_out``. Both by blob key. ``depot_of`` gives the depot of the router of a task, where
+    large payloads lie that are not sent; ``offer`` is told of what an executor left there.
 
     Executors die with the thread that started them (Linux counts threads there): use a pool from a thread that
     lives as long as it.
@@ -73,7 +80,9 @@ class ExecutorPool:
         directory: str | None = None,
     ) -> None:
         self.blobs_in: dict[str, list[Buffer]] = {}
-        self.blobs_out: dict[str, list[Buffer]] = {}
+        self.blobs_out: dict[str, Sequence[Buffer]] = {}
+        self.depot_of: Callable[[str], Depot | None] = lambda task_id: None
+        self.offer: Callable[[Depot, Blob], None] = lambda depot, left: None
         self._watcher = watcher
         self._settings = settings
         self._directory = directory
@@ -101,7 +110,9 @@ class ExecutorPool:
         match command:
             case RunChunk(options=options, tasks=tasks):
                 executor.owed += len(tasks)
-                executor.send(Chunk(options, tasks), self._parts_of([task.payload for task in tasks]))
+                depot = self.depot_of(tasks[0].id)
+                chunk = Chunk(options, tasks) if depot is None else Chunk(options, tasks, depot.directory, depot.sync)
+                executor.send(chunk, self._parts_of([task.payload for task in tasks]))
             case GiveFunction(code=code):
                 executor.send(Code(code), self._parts_of([code.payload]))
             case ReclaimChunk():
@@ -228,12 +239,8 @@ class ExecutorPool:
         number = executor.number
         match message:
             case Done(settlements=settlements):
-                if raw:
-                    blobs = list(blobs_of(settlements))
-                    for blob, buffers in zip(blobs, split_buffers(raw, blobs)):
-                        self.blobs_out[blob.key] = [part for buffer in buffers for part in cut(buffer)]
                 executor.owed -= len(settlements)
-                return ExecutorSettled(number, settlements)
+                return ExecutorSettled(number, self._take_results(settlements, raw))
             case Reclaimed(ids=ids):
                 executor.owed -= len(ids)
                 return ExecutorReclaimed(number, ids)
@@ -245,5 +252,26 @@ class ExecutorPool:
                 self._deadlines.pop(number, None)
                 return ExecutorStarted(number, message.tasks, message.time_limits, message.at_most_once)
 
+    def _take_results(self, settlements: list[Settlement], raw: memoryview) -> list[Settlement]:
+        """Keep the bytes of large results for as long as a router may want them (again)."""
+        blobs = list(blobs_of(settlements))
+        if not blobs:
+            return settlements
+        sent = [blob for blob in blobs if blob.file is None]
+        for blob, buffers in zip(sent, split_buffers(raw, sent)):
+            self.blobs_out[blob.key] = [part for buffer in buffers for part in cut(buffer)]
+        return settlements if len(sent) == len(blobs) else [self._take_left(settlement) for settlement in settlements]
+
+    def _take_left(self, settlement: Settlement) -> Settlement:
+        """A result that was left in a depot: its router is told once where; for later it is mapped here."""
+        for left in blobs_of((settlement,)):
+            depot = self.depot_of(settlement.id)
+            if left.file is not None and depot is not None:
+                found = depot.find(left)
+                self.blobs_out[left.key] = () if isinstance(found, MeshError) else list(cut_parts(left, found))
+                self.offer(depot, left)
+                return with_blob(settlement, replace(left, file=None))
+        return settlement
+
     def _parts_of(self, payloads: Sequence[Payload]) -> list[Buffer]:
-        return [part for p in payloads if isinstance(p, Blob) for part in self.blobs_in[p.key]]
+        return [part for p in payloads if type(p) is Blob and p.file is None for part in self.blobs_in[p.key]]

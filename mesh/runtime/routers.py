@@ -107,6 +107,10 @@ class Routers:
                 if endpoint not in self._peers:
                     self._open(endpoint)
 
+    def endpoint_of(self, peer: Peer) -> str:
+        """Where we connected to."""
+        return next((endpoint for endpoint, known in self._peers.items() if known == peer), "")
+
     def _open(self, endpoint: str) -> None:
         try:
             self._peers[endpoint] = self._connect(endpoint)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol
 
 from mesh.core.commands import Record
@@ -57,6 +58,8 @@ class Store(Protocol):
 
     level: str
     url: str
+    depot: Path | None
+    """Where processes of this user on this host may leave large payloads, and read committed ones; None for nowhere."""
 
     def recover(self) -> Recovered:
         """Read what is unfinished, in order of ``seq``. Raises ``StoreDamaged`` when rows are missing or changed."""
@@ -76,7 +79,16 @@ class Store(Protocol):
     def put_blob(self, blob: Blob, parts: Iterable[bytes]) -> None:
         """Write a large payload; durable with the next ``commit``. The one that was committed first of a key stays."""
 
-    def read_blob(self, blob: Blob) -> list[bytes] | None:
+    def adopt_blob(self, blob: Blob) -> None:
+        """As ``put_blob``, with the file that was left in the depot under ``blob.file``.
+
+        Raises ``LookupError`` when it is not there or not what was announced: then the bytes must be sent.
+        """
+
+    def discard_blob(self, blob: Blob) -> None:
+        """Remove the file that was left in the depot under ``blob.file``, if it is there."""
+
+    def read_blob(self, blob: Blob) -> Sequence[bytes | memoryview] | None:
         """A large payload, as parts of at most 1 MiB, none across a buffer's end; None when it is gone.
 
         Raises ``StoreDamaged`` when it is not what was written.

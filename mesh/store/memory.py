@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import TypeVar
 
 from mesh.core.commands import AppendBatch, Record
 from mesh.errors import StoreError, StoreFull
 from mesh.model import Blob, FunctionCode, NodeInfo, Outcome, TaskMark
 from mesh.store.base import Recovered, StoredBatch, StoreUsage
-from mesh.store.blobs import cut_parts
+from mesh.store.blob_file import cut_parts
 from mesh.store.changes import Changes, gather
 
 T = TypeVar("T")
@@ -29,6 +30,7 @@ class MemoryStore:
     """``room`` is asked before each commit; when it says False, the commit raises ``StoreFull``."""
 
     level = "memory"
+    depot: Path | None = None
 
     def __init__(self, url: str = "memory://", *, room: Callable[[], bool] = always_room) -> None:
         self.url = url
@@ -148,10 +150,17 @@ class MemoryStore:
         self._uncommitted_blobs[blob.key] = None
         self._blobs[blob.key] = data
 
-    def read_blob(self, blob: Blob) -> list[bytes] | None:
+    def adopt_blob(self, blob: Blob) -> None:
+        """Raise ``LookupError``: there is no depot to leave files in."""
+        raise LookupError(f"{self.url} has no depot: blob {blob.key} must be sent")
+
+    def discard_blob(self, blob: Blob) -> None:
+        """There is no depot."""
+
+    def read_blob(self, blob: Blob) -> Sequence[bytes | memoryview] | None:
         """A large payload in parts, or None."""
         data = self._blobs.get(blob.key)
-        return None if data is None else cut_parts(blob, data)
+        return None if data is None else list(cut_parts(blob, [data]))
 
     def prune(self, now: float, limit: int) -> int:
         """Forget up to ``limit`` outcomes that expired before ``now`` and whose batch is finished."""

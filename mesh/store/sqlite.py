@@ -16,7 +16,8 @@ from mesh.errors import StoreDamaged, StoreError, StoreFull
 from mesh.model import Blob, FunctionCode, NodeInfo, Outcome, TaskMark
 from mesh.store.ballast import Ballast
 from mesh.store.base import Recovered, StoredBatch, StoreUsage
-from mesh.store.blobs import BlobFiles, check_size
+from mesh.store.blob_file import check_size
+from mesh.store.blobs import LEFT_S, BlobFiles
 from mesh.store.changes import gather
 from mesh.store.counters import Counters
 from mesh.store.database import Database
@@ -70,8 +71,10 @@ class SqliteStore:
         except OSError as error:
             raise StoreError(f"{self.path}: {error}") from error
         self.salvaged = self._db.salvaged
+        self.depot: Path | None = self._blobs.directory
         self._new_blobs: dict[str, int] = {}
         self._retention = Retention()
+        self._sweep_at = 0.0  # UTC seconds: when to look for files that nobody spoke of
         self._ballast.restore(self._free_bytes(), free_bytes_min)
 
     def _open(self, salvage: bool) -> Database:
@@ -203,13 +206,28 @@ class SqliteStore:
             raise
         self._new_blobs[blob.key] = blob.size
 
+    def adopt_blob(self, blob: Blob) -> None:
+        """Take over the file that was left in the depot for a payload, unless one of its key was committed.
+
+        Raises ``StoreFull``; ``LookupError`` when it is not there, or not what was announced.
+        """
+        if self._is_committed(blob.key):
+            self._blobs.discard(blob)
+            return
+        self._blobs.adopt(blob)
+        self._new_blobs[blob.key] = blob.size
+
+    def discard_blob(self, blob: Blob) -> None:
+        """Remove the file that was left in the depot for a payload."""
+        self._blobs.discard(blob)
+
     def _is_committed(self, key: str) -> bool:
         if key in self._new_blobs or not self._blobs.holds(key):
             return False
         with self._db.reading() as connection:
             return bool(select(connection, "blobs", "key", "key", [key]))
 
-    def read_blob(self, blob: Blob) -> list[bytes] | None:
+    def read_blob(self, blob: Blob) -> Sequence[bytes | memoryview] | None:
         """A large payload in parts; None when it is gone. Raises ``StoreDamaged``."""
         return self._blobs.read(blob)
 
@@ -218,6 +236,9 @@ class SqliteStore:
 
         Raises ``StoreFull``: deleting needs room too.
         """
+        if now >= self._sweep_at:
+            self._sweep_at = now + LEFT_S / 4
+            self._blobs.remove_left(now)
         with self._db.reading() as connection:
             is_due = self._retention.has_due(connection, now)
         forgotten = self._forget_expired(now, limit) if is_due else 0  # an idle router leaves the disk alone

@@ -34,7 +34,10 @@ FROM_ROUTER: tuple[type[Message], ...] = get_args(FromRouter)
 
 
 class Incoming(NamedTuple):
-    """A message as it came: ``raw`` is its body, ``blobs`` are its large payloads with their parts."""
+    """A message as it came: ``raw`` is its body, ``blobs`` are its large payloads with their parts.
+
+    Those that were left in a depot have no parts.
+    """
 
     session: int
     number: int
@@ -55,7 +58,7 @@ def encode(
     number: int,
     parts_of: Callable[[Blob], Sequence[Buffer] | None] | None = None,
 ) -> list[Buffer]:
-    """The frames of ``message``; ``parts_of`` gives the bytes of its Blobs, uncopied.
+    """The frames of ``message``; ``parts_of`` gives the bytes of its Blobs, uncopied, but of those in a depot.
 
     Raises ``LookupError`` where it has none, and ``ProtocolError`` for more than FRAMES_MAX frames.
     """
@@ -64,6 +67,8 @@ def encode(
     write_header(envelope, session, number)
     frames: list[Buffer] = [envelope]
     for blob in blobs_of(message):
+        if blob.file is not None:
+            continue
         parts = parts_of(blob) if parts_of is not None else None
         if parts is None:
             raise LookupError(f"the bytes of payload {blob.key} are not here")
@@ -140,9 +145,13 @@ def _check_options(tasks: Sequence[Any], known: range | dict[int, Any]) -> None:
 
 
 def _with_parts(blobs: list[Blob], frames: Sequence[Buffer]) -> list[tuple[Blob, list[Buffer]]]:
-    sizes = list(chain.from_iterable(blob.sizes for blob in blobs))
+    sizes = list(chain.from_iterable(blob.sizes for blob in blobs if blob.file is None))
     buffers = iter(group(sizes, frames[1:], PART_BYTES_MAX))
-    return [(blob, [part for _ in blob.sizes for part in next(buffers)]) for blob in blobs]
+    return [(blob, [part for _ in _sizes_sent(blob) for part in next(buffers)]) for blob in blobs]
+
+
+def _sizes_sent(blob: Blob) -> list[int]:
+    return [] if blob.file is not None else blob.sizes
 
 
 _option = attrgetter("option")

@@ -1,14 +1,14 @@
-"""Takes payloads out of a message that cannot be sent with them."""
+"""Changes large payloads inside a message: where their bytes are, or that they are gone."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any
 
 from msgspec.structs import replace
 
-from mesh.messages import Deliver, Function, Message, Outcomes
-from mesh.model import Blob
+from mesh.messages import Deliver, Function, Message, Outcomes, PutFunction, Settled, Submit
+from mesh.model import Blob, Payload
 
 GONE = b"\x00"
 """No format begins with this byte: who reads it is told that the payload is damaged."""
@@ -16,15 +16,30 @@ GONE = b"\x00"
 
 def without_payloads(message: Message, keys: Collection[str]) -> Message:
     """``message`` with the large payloads of these keys replaced by one that reads as damaged."""
+    return with_payloads(message, lambda blob: GONE if blob.key in keys else blob)
 
-    def emptied(item: Any) -> Any:
+
+def with_payloads(message: Message, change: Callable[[Blob], Payload]) -> Message:
+    """``message`` with what ``change`` makes of each of its large payloads."""
+
+    def changed(item: Any) -> Any:
         payload = item.payload
-        return replace(item, payload=GONE) if isinstance(payload, Blob) and payload.key in keys else item
+        return replace(item, payload=change(payload)) if isinstance(payload, Blob) else item
 
-    if isinstance(message, Deliver):
-        return replace(message, tasks=[emptied(task) for task in message.tasks])
-    if isinstance(message, Outcomes):
-        return replace(message, outcomes=[emptied(outcome) for outcome in message.outcomes])
-    if isinstance(message, Function) and message.code is not None:
-        return replace(message, code=emptied(message.code))
-    raise LookupError(f"{type(message).__name__} cannot be sent without its payloads")
+    match message:
+        case Submit() | Deliver():
+            return replace(message, tasks=[changed(task) for task in message.tasks])
+        case Outcomes():
+            return replace(message, outcomes=[changed(outcome) for outcome in message.outcomes])
+        case Settled():
+            return replace(message, settlements=[_changed_retry(changed(s), changed) for s in message.settlements])
+        case PutFunction():
+            return replace(message, code=changed(message.code))
+        case Function(code=code) if code is not None:
+            return replace(message, code=changed(code))
+    raise LookupError(f"{type(message).__name__} carries no payloads")
+
+
+def _changed_retry(settlement: Any, changed: Callable[[Any], Any]) -> Any:
+    retry = settlement.retry
+    return settlement if retry is None else replace(settlement, retry=changed(retry))

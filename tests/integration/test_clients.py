@@ -6,6 +6,7 @@ import json
 import os
 import threading
 import time
+from pathlib import Path
 
 import numpy
 import psutil
@@ -13,6 +14,7 @@ import pytest
 
 from mesh import Mesh
 from mesh.errors import PayloadTooLarge, TaskFailed, UnknownTask
+from mesh.net.runtime_dir import RuntimeDir
 from tests.cluster import Cluster, send, wait_until
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(90)]
@@ -148,6 +150,28 @@ def test_large_arrays_travel_both_ways(app: Mesh) -> None:
     back = send(app, "echo", array).get(timeout=30.0)
     print(f"50 MB echo in {time.monotonic() - begun:.2f} s")
     assert back.dtype == array.dtype and (back == array).all()
+
+
+def test_large_payloads_pass_the_router_as_files_and_leave_none_behind(cluster: Cluster, app: Mesh) -> None:
+    depot = Path(f"{cluster.store}.blobs")
+    (router,) = (node for node in cluster.nodes if node.name == "router")
+    send(app, "echo", b"x" * (1 << 20)).get(timeout=10.0)
+    before = psutil.Process(router.pid).memory_info().rss
+    results = [send(app, "echo", bytes([n]) * (16 << 20)) for n in range(8)]
+    assert [result.get(timeout=30.0)[:1] for result in results] == [bytes([n]) for n in range(8)]
+    assert psutil.Process(router.pid).memory_info().rss - before < 32 << 20, "128 MiB went both ways"
+    assert not [name for name in os.listdir(depot) if "." in name]
+    for result in results:
+        result.forget()
+    wait_until(lambda: len(os.listdir(depot)) == 1, 5.0, "what is forgotten is removed")
+    assert results[3].get() == b"\x03" * (16 << 20), "who has it keeps it"
+
+
+def test_large_payloads_travel_over_the_network_too(cluster: Cluster, app: Mesh) -> None:
+    (record,) = RuntimeDir(os.environ).routers("t")
+    far = cluster.client(router=str(record.tcp).removeprefix("tcp://"))
+    data = os.urandom(3 << 20)
+    assert send(far, "echo", data).get(timeout=10.0) == data
 
 
 def test_a_payload_over_the_limit_is_refused_before_it_is_sent(cluster: Cluster, app: Mesh) -> None:

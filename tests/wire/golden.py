@@ -24,10 +24,34 @@ _extra = model.TaskExtra({"trace": "t"}, "parent", "root")
 _error = model.ErrorInfo("app.Broken", "it broke", "Traceback …", b"\x03p", "(1, 'a')")
 _code = model.FunctionCode("d1", "3.11", b"\x03f")
 
-OLDER = {"HELLO"}
+LEFT = model.Blob("blob-1", [2, 3], f"{'0f' * 20}.{'a1' * 8}")
+
+OLDER = {"HELLO", "HELLO at most once", "SUBMIT", "DELIVER", "SETTLED", "OUTCOMES"}
 """Examples from before a field was added at the end: they are read for ever, and written no more."""
 
 EXAMPLES: dict[str, m.Message] = {
+    "HELLO that maps": m.Hello("client", "node-1", "host/1", "3.11", "0.1.0", maps=True),
+    "SUBMIT of what was left": m.Submit(
+        5, [_options], [model.TaskSpec("a", 0, LEFT), model.TaskSpec("b", 0, BLOB, 1.7e9, 1.8e9, _extra)]
+    ),
+    "DELIVER of what was left": m.Deliver(
+        {17: _options}, [model.Delivery("a", 17, 2, LEFT, 1, 1, 1.8e9, _extra), model.Delivery("b", 17, 1, BLOB)]
+    ),
+    "SETTLED with what was left": m.Settled(
+        3,
+        [
+            model.Settlement("a", 2, model.Ending.FAILED, b"", 1.7e9, 0.5, _error),
+            model.Settlement("b", 1, model.Ending.RETRY, retry=model.Retrying(1.8e9, LEFT)),
+            model.Settlement("c", 1, model.Ending.SUCCEEDED, BLOB),
+        ],
+    ),
+    "OUTCOMES with what was left": m.Outcomes(
+        [
+            model.Outcome("a", model.TaskState.SUCCEEDED, LEFT, None, "tasks.add", "images", "host/1", 2, 1, 1.70e9),
+            model.Outcome("b", model.TaskState.SUCCEEDED, BLOB),
+        ],
+        [5],
+    ),
     "HELLO at most once": m.Hello(
         "worker",
         "node-1",

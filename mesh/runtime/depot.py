@@ -1,0 +1,81 @@
+"""The depot of a router: the directory where processes of its user on its host hand over large payloads as files.
+
+Whoever sends a payload writes it there once, and says under which name; the router makes the file its own, and those
+who are told of it map it into their memory. Bytes that travel so pass no socket and no other process. A file is offered
+once: what must be sent again (the connection broke, there was no room) is sent in frames, from the same memory.
+
+A router is known by its local socket; the depot is found beside that. Nodes elsewhere have none, and stream.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from msgspec.structs import replace
+
+from mesh.errors import MeshError, StoreDamaged, StoreError
+from mesh.model import Blob
+from mesh.store.blob_file import cut_parts, file_name, map_blob, write_blob
+from mesh.wire.parts import Buffer
+
+Buffers = Sequence[Buffer] | MeshError
+"""The bytes of a large payload, or why they are not to be had."""
+
+
+class Depot:
+    """One router's. ``sync``: what is left is on the disk before the router is told of it."""
+
+    def __init__(self, directory: str, *, sync: bool = False) -> None:
+        self.directory = directory
+        self.sync = sync
+
+    def leave(self, blob: Blob, parts: Sequence[Buffer]) -> tuple[Blob, list[Buffer]] | None:
+        """Write a file for the router: the blob that names it, and its bytes in parts; None where there is no room."""
+        name = f"{file_name(blob.key)}.{secrets.token_hex(8)}"
+        path = Path(self.directory, name)
+        try:
+            write_blob(path, blob, parts, sync=self.sync)
+            return replace(blob, file=name), list(cut_parts(blob, map_blob(path, blob)))
+        except (OSError, StoreError):
+            with suppress(OSError):
+                path.unlink()
+            return None
+
+    def remove(self, left: Blob) -> None:
+        """Take back a file that the router was not told of."""
+        with suppress(OSError):
+            Path(self.directory, left.file or "").unlink()
+
+    def find(self, blob: Blob) -> Buffers:
+        """The buffers of a payload, mapped; or why they are not to be had."""
+        try:
+            return list(map_blob(Path(self.directory, blob.file or ""), blob))
+        except StoreDamaged as damaged:
+            return damaged
+        except OSError as error:
+            return StoreError(f"payload {blob.key} cannot be read: {error}")
+
+
+def depot_link(ipc_endpoint: str) -> Path:
+    """Where a router that listens there shows its depot: a link beside its socket."""
+    return Path(ipc_endpoint.removeprefix("ipc://").removesuffix(".ipc") + ".depot")
+
+
+def depot_beside(endpoint: str) -> Depot | None:
+    """The depot of the router at ``endpoint``, where this process can use it."""
+    if not endpoint.startswith("ipc://"):
+        return None
+    directory = os.path.realpath(depot_link(endpoint))
+    return Depot(directory) if os.path.isdir(directory) and os.access(directory, os.R_OK | os.W_OK | os.X_OK) else None
+
+
+def show_depot(ipc_endpoint: str, directory: Path | None) -> None:
+    """Show the router's depot beside its socket, or that there is none. Raises ``OSError``."""
+    link = depot_link(ipc_endpoint)
+    link.unlink(missing_ok=True)
+    if directory is not None:
+        link.symlink_to(directory)

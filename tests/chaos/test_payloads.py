@@ -1,0 +1,61 @@
+"""kill -9 of whoever has a large payload in hand: none is lost, none is mixed up, and no file stays behind."""
+
+from __future__ import annotations
+
+import os
+import random
+from pathlib import Path
+
+import pytest
+
+from mesh import AsyncResult
+from tests.chaos.nemesis import kill_executor, kill_router, kill_worker, pause
+from tests.chaos.test_kill import ROUNDS, new_seed
+from tests.cluster import Cluster, Node, send, wait_until
+
+pytestmark = [pytest.mark.chaos, pytest.mark.timeout(120)]
+
+KIB = 1 << 10
+
+
+def kill_one(cluster: Cluster, rng: random.Random, nodes: list[Node]) -> None:
+    """Kill the router, a worker or an executor, and start anew what is not started by itself."""
+    victim = rng.randrange(len(nodes))
+    if victim == 0:
+        kill_router(nodes[0])
+    elif rng.random() < 0.5:
+        kill_worker(nodes[victim])
+    else:
+        kill_executor(cluster, nodes[victim], rng)
+        return
+    nodes[victim] = cluster.again(nodes[victim])
+
+
+@pytest.mark.parametrize("way", ["by files", "in frames"])
+def test_large_payloads_survive_the_death_of_whoever_has_them(cluster: Cluster, way: str) -> None:
+    rng = random.Random(new_seed())
+    nodes = [cluster.router(grace_s=1.0, deaths_max=1000, losses_max=1000)]
+    nodes += [cluster.worker("w1"), cluster.worker("w2")]
+    app = cluster.client(submit_timeout_s=60.0, connect_timeout_s=30.0)
+    sent: list[tuple[bytes, AsyncResult[bytes]]] = []
+    for _ in range(ROUNDS):
+        if way == "in frames":  # the depot cannot be seen by who connects from now on
+            for link in (cluster.place / "r").glob("*.depot"):
+                link.unlink(missing_ok=True)
+        for _ in range(rng.randint(1, 6)):
+            data = rng.randbytes(rng.choice([1, 100, 700, 2000]) * KIB)
+            sent.append((data, send(app, "echo", data)))
+        pause(rng, 0.0, 0.3)
+        kill_one(cluster, rng, nodes)
+    for data, result in sent:
+        assert result.get(timeout=60.0) == data, result.id
+    for _, result in sent:
+        result.forget()
+    wait_until(lambda: cluster.tasks_left(app) == 0, 30.0, "the router has heard all that was said to it")
+    cluster.wait_up(nodes[0])
+    nodes[0].terminate()
+    assert nodes[0].wait(10.0) == 0
+    nodes[0] = cluster.again(nodes[0])
+    cluster.wait_up(nodes[0])
+    depot = Path(f"{cluster.store}.blobs")
+    wait_until(lambda: not os.listdir(depot), 10.0, f"no file stays: {os.listdir(depot)[:3]}")
