@@ -21,6 +21,7 @@ from mesh.core.commands import (
     StartExecutor,
     StopExecutor,
 )
+from mesh.core.crew import RESTART_S, STUCK_S
 from mesh.core.events import (
     Event,
     ExecutorEnded,
@@ -32,7 +33,7 @@ from mesh.core.events import (
     RouterFound,
     StopRequested,
 )
-from mesh.core.worker import RESTART_S, STUCK_S, WorkerMachine
+from mesh.core.worker import WorkerMachine
 from mesh.messages import (
     Bye,
     Cancel,

@@ -1,0 +1,424 @@
+"""Which executor runs what: chunks, time limits, reclaims, deaths, shipped functions.
+
+User code runs in executors only. What is known of one is in ``mesh.core.executors``.
+"""
+
+from __future__ import annotations
+
+from math import inf
+
+from mesh.clock import Now
+from mesh.core.commands import (
+    Command,
+    GiveFunction,
+    KillExecutor,
+    ReclaimChunk,
+    RunChunk,
+    Send,
+    StartExecutor,
+    StopExecutor,
+)
+from mesh.core.events import ExecutorEnded, ExecutorReclaimed, ExecutorSettled
+from mesh.core.executors import Executor, Held, Phase, pace_name
+from mesh.core.holding import Holding
+from mesh.core.owed import Owed
+from mesh.core.pace import Pace
+from mesh.messages import Cancel, Function, GetFunction
+from mesh.model import Blob, Ending, ErrorInfo, FunctionCode, Peer, Settlement, TaskOptions
+from mesh.settings import Settings
+
+STUCK_S = 0.010  # an executor silent this long gives back what it has not started
+RESTART_S = 0.2  # first pause before an executor that died while starting is started anew; doubles up to 30 s
+RESTART_MAX_S = 30.0
+FUNCTIONS_MAX = 512  # shipped functions a node keeps, and an executor before it is replaced
+
+
+class Crew:
+    """The executors of the node called ``name``, ``slots`` of them; ``max_tasks``: then one is replaced."""
+
+    def __init__(
+        self,
+        name: str,
+        settings: Settings,
+        slots: int,
+        max_tasks: int | None,
+        holding: Holding,
+        owed: Owed,
+        out: list[Command],
+    ) -> None:
+        self._name = name
+        self._settings = settings
+        self._slots = slots
+        self._max_tasks = max_tasks
+        self._holding = holding
+        self._owed = owed
+        self._out = out
+        self._pace = Pace(settings)
+        self.executors: dict[int, Executor] = {}
+        self._busy: dict[int, Executor] = {}  # those that have a chunk
+        self._functions: dict[str, FunctionCode] = {}
+        self._wanted: dict[str, list[Held]] = {}  # by digest: waits for a shipped function
+        self._cancelled: dict[str, Cancel] = {}
+        self._next_number = 0
+        self._restarts: list[float] = []  # when to start executors anew
+        self._failed_starts = 0
+        self._leaving = False
+
+    @property
+    def running(self) -> int:
+        """Executors that have something to run."""
+        return len(self._busy)
+
+    def running_ids(self) -> set[str]:
+        """The tasks that executors have."""
+        return {task_id for executor in self._busy.values() for task_id in executor.chunk}
+
+    def router_of(self, task_id: str) -> Peer | None:
+        """The router that a task which is in an executor is from."""
+        for executor in self._busy.values():
+            one = executor.chunk.get(task_id)
+            if one is not None:
+                return one.router
+        return None
+
+    def blobs(self) -> set[str]:
+        """Keys of the large payloads that this node may still hand to an executor."""
+        ones = [*self._holding.held.values(), *(one for e in self._busy.values() for one in e.chunk.values())]
+        keys = {one.delivery.payload.key for one in ones if isinstance(one.delivery.payload, Blob)}
+        return keys | {code.payload.key for code in self._functions.values() if isinstance(code.payload, Blob)}
+
+    # time
+
+    def tick(self, now: Now) -> None:
+        """Do what is due."""
+        while self._restarts and self._restarts[0] <= now.mono:
+            self._restarts.pop(0)
+            self.start()
+        for executor in self._busy.values():
+            self._look_after(executor, now)
+
+    def next_deadline(self) -> float:
+        """The monotonic second at which ``tick`` has something to do."""
+        deadline = self._restarts[0] if self._restarts else inf
+        for executor in self._busy.values():
+            if executor.kill_as is not None:
+                continue
+            limit = executor.current().options.time_limit_s
+            if limit is not None:
+                deadline = min(deadline, executor.progress_at + limit)
+            if len(executor.chunk) > 1 and not executor.reclaiming:
+                deadline = min(deadline, executor.progress_at + STUCK_S)
+        return deadline
+
+    def _look_after(self, executor: Executor, now: Now) -> None:
+        """Kill what is over its time limit; take back what waits behind a long task."""
+        if executor.kill_as is not None:
+            return
+        current = executor.current()
+        limit = current.options.time_limit_s
+        if limit is not None and now.mono >= executor.progress_at + limit:
+            why = f"task {current.delivery.id} ran over its time limit of {limit:g} s and was killed"
+            error = ErrorInfo("mesh.errors.TimeLimitExceeded", why)
+            self._kill(executor, current, Ending.FAILED, error, now)
+        elif len(executor.chunk) > 1 and now.mono >= executor.progress_at + STUCK_S:
+            self._reclaim(executor)
+
+    # executors come and go
+
+    def start(self) -> None:
+        """Start an executor."""
+        self._next_number += 1
+        self.executors[self._next_number] = Executor(self._next_number)
+        self._out.append(StartExecutor(self._next_number))
+
+    def on_started(self, number: int) -> None:
+        """An executor is ready."""
+        executor = self.executors.get(number)
+        if executor is not None:
+            executor.phase = Phase.UP
+            self._failed_starts = 0
+
+    def on_settled(self, event: ExecutorSettled, now: Now) -> None:
+        """An executor finished some of what it has."""
+        executor = self.executors.get(event.executor)
+        if executor is None:
+            return
+        chunk, held, sides = executor.chunk, self._holding.held, self._owed.sides
+        options: TaskOptions | None = None  # of a run of settlements that have the same
+        total, count = 0.0, 0
+        for settlement in event.settlements:
+            one = chunk.pop(settlement.id, None)
+            if one is None:
+                continue
+            if held.get(settlement.id) is one:
+                del held[settlement.id]
+            sides[one.router].fresh.append(settlement)
+            if one.options is not options:
+                if options is not None:
+                    self._pace.observe(pace_name(options), total, count)
+                options, total, count = one.options, 0.0, 0
+            total += settlement.runtime_s
+            count += 1
+        if options is not None:
+            self._pace.observe(pace_name(options), total, count)
+        executor.progress_at = now.mono
+        if not chunk:
+            executor.alone = False
+            self._busy.pop(executor.number, None)
+        if self._cancelled:
+            for settlement in event.settlements:
+                self._cancelled.pop(settlement.id, None)
+
+    def on_reclaimed(self, event: ExecutorReclaimed, now: Now) -> None:
+        """An executor gave back what it had not started."""
+        executor = self.executors.get(event.executor)
+        if executor is None:
+            return
+        executor.reclaiming = False
+        back = [one for task_id in event.ids if (one := executor.chunk.pop(task_id, None)) is not None]
+        if not executor.chunk:
+            self._busy.pop(executor.number, None)
+        self._holding.put_first(back)
+        for one in back:
+            if self._cancelled.pop(one.delivery.id, None) is not None:
+                self._owed.settle(one, Settlement(one.delivery.id, one.delivery.attempt, Ending.CANCELLED))
+        for task_id, one in list(executor.chunk.items()):
+            cancel = self._cancelled.pop(task_id, None)
+            if cancel is not None and cancel.terminate:
+                self._kill(executor, one, Ending.CANCELLED, None, now, cancel.signal)
+
+    def on_ended(self, event: ExecutorEnded, now: Now) -> None:
+        """An executor is gone: what it had is lost or goes to another, and another takes its place."""
+        executor = self.executors.pop(event.executor, None)
+        if executor is None:
+            return
+        self._busy.pop(executor.number, None)
+        self._take_from_dead(executor, event.cause)
+        if self._leaving:
+            return
+        up = sum(1 for e in self.executors.values() if e.phase is not Phase.RETIRING)
+        if up + len(self._restarts) >= self._slots:
+            return
+        if executor.phase is Phase.STARTING:
+            self._failed_starts += 1
+            pause = min(RESTART_S * 2**self._failed_starts, RESTART_MAX_S)
+            self._restarts = sorted([*self._restarts, now.mono + pause])
+        else:
+            self.start()
+
+    def _take_from_dead(self, executor: Executor, cause: str) -> None:
+        back: list[Held] = []
+        for one in executor.chunk.values():
+            delivery = one.delivery
+            self._cancelled.pop(delivery.id, None)
+            kill_as = executor.kill_as
+            # Of one that was killed what is left may have started: it was not given back.
+            if kill_as is None or (kill_as.id != delivery.id and one.options.at_most_once):
+                error = ErrorInfo("WorkerLost", f"executor of {self._name}: {cause}")
+                self._owed.settle(one, Settlement(delivery.id, delivery.attempt, Ending.LOST, error=error))
+            elif kill_as.id == delivery.id:
+                self._owed.settle(one, kill_as)
+            else:
+                back.append(one)
+        self._holding.put_first(back)
+
+    def start_no_more(self) -> None:
+        """No executor takes the place of one that ends."""
+        self._leaving = True
+        self._restarts.clear()
+
+    def reclaim_all(self) -> None:
+        """Let executors finish the one task they are at, and give back the rest."""
+        for executor in self.executors.values():
+            if len(executor.chunk) > 1:
+                self._reclaim(executor)
+
+    def kill_all(self) -> None:
+        """End all executors now."""
+        for executor in self.executors.values():
+            self._out.append(KillExecutor(executor.number))
+
+    def cancel(self, one: Held, cancel: Cancel, now: Now) -> None:
+        """Do not run a delivery; where it runs, end it if ``cancel`` says so."""
+        task_id = one.delivery.id
+        inside = [executor for executor in self._busy.values() if task_id in executor.chunk]
+        if not any(executor.chunk[task_id] is one for executor in inside):
+            self._owed.settle(one, Settlement(task_id, one.delivery.attempt, Ending.CANCELLED))
+        for executor in inside:  # there may be an earlier attempt, given up by the router
+            if len(executor.chunk) > 1:
+                self._cancelled[task_id] = cancel
+                self._reclaim(executor)
+            elif cancel.terminate:
+                self._kill(executor, executor.chunk[task_id], Ending.CANCELLED, None, now, cancel.signal)
+
+    def _reclaim(self, executor: Executor) -> None:
+        if not executor.reclaiming:
+            executor.reclaiming = True
+            self._out.append(ReclaimChunk(executor.number))
+
+    def _kill(
+        self,
+        executor: Executor,
+        one: Held,
+        ending: Ending,
+        error: ErrorInfo | None,
+        now: Now,
+        signal: str = "SIGKILL",
+    ) -> None:
+        """End an executor because of one task; what else it had runs elsewhere."""
+        if executor.kill_as is not None:
+            return
+        delivery = one.delivery
+        started_at = now.wall - (now.mono - executor.progress_at)
+        executor.kill_as = Settlement(
+            delivery.id, delivery.attempt, ending, b"", started_at, now.mono - executor.progress_at, error
+        )
+        self._out.append(KillExecutor(executor.number, signal))
+
+    # handing out work
+
+    def window(self) -> int:
+        """How many deliveries to hold, so that no executor idles and little waits."""
+        return self._pace.window(self._slots)
+
+    def feed(self, now: Now) -> None:
+        """Give idle executors chunks of what waits, oldest first."""
+        waiting = self._holding.waiting
+        while waiting:
+            executor = self._free_executor(waiting[0], now)
+            if executor is None:
+                return
+            chunk = self._next_chunk(executor, now)
+            if chunk:
+                self._run(executor, chunk, now)
+
+    def _free_executor(self, first: Held, now: Now) -> Executor | None:
+        """The idlest executor that may take a chunk: an idle one, or one that is nearly through."""
+        best: Executor | None = None
+        for executor in self.executors.values():
+            if executor.phase is not Phase.UP or executor.kill_as is not None or executor.reclaiming:
+                continue
+            if not executor.chunk:
+                return executor
+            closed = executor.alone or now.mono >= executor.progress_at + STUCK_S
+            closed = closed or first.delivery.id in executor.chunk  # an attempt that the router gave up may run there
+            if not closed and (best is None or len(executor.chunk) < len(best.chunk)):
+                best = executor
+        if best is None or first.alone:
+            return None
+        # A second chunk behind a short one keeps the executor from idling between two.
+        chunk_s = self._settings.chunk_s
+        runtime = self._pace.runtime(pace_name(best.current().options))
+        return best if runtime * len(best.chunk) < chunk_s / 2 and runtime < chunk_s / 8 else None
+
+    def _next_chunk(self, executor: Executor, now: Now) -> list[Held]:
+        settings, holding = self._settings, self._holding
+        waiting, held, has = holding.waiting, holding.held, executor.chunk
+        count_max = min(settings.chunk_max, -(-len(waiting) // self._slots))
+        if self._max_tasks is not None:
+            count_max = min(count_max, self._max_tasks - executor.given)
+        chunk: list[Held] = []
+        left_s = settings.chunk_s
+        last: TaskOptions | None = None  # of those before: nearly all tasks of a chunk have the same
+        runtime, limited, known = 0.0, False, True
+        while waiting and len(chunk) < count_max:
+            one = waiting[0]
+            delivery, options = one.delivery, one.options
+            if held.get(delivery.id) is not one:
+                waiting.popleft()
+                continue
+            if options is not last:
+                last = options
+                runtime = self._pace.runtime(pace_name(options))
+                limited = options.time_limit_s is not None
+                known = options.function is None or options.function in self._functions
+            alone = limited or delivery.deaths > 0
+            if delivery.id in has or (alone and (chunk or has)):
+                break
+            if chunk and one.router != chunk[0].router:
+                break  # large payloads lie with their router: a chunk is of one
+            waiting.popleft()
+            if delivery.expires_at is not None and delivery.expires_at <= now.wall:
+                self._owed.settle(one, Settlement(delivery.id, delivery.attempt, Ending.EXPIRED))
+                continue
+            if not known:
+                self._want_function(one)
+                continue
+            chunk.append(one)
+            left_s -= runtime
+            if alone or left_s <= 0.0:
+                break
+        return chunk
+
+    def _run(self, executor: Executor, chunk: list[Held], now: Now) -> None:
+        options = {one.delivery.option: one.options for one in chunk}
+        for found in options.values():
+            digest = found.function
+            if digest is not None and digest not in executor.functions:
+                executor.functions.add(digest)
+                self._out.append(GiveFunction(executor.number, self._functions[digest]))
+        if not executor.chunk:
+            executor.progress_at = now.mono
+            self._busy[executor.number] = executor
+        executor.chunk.update([(one.delivery.id, one) for one in chunk])
+        executor.alone = chunk[0].alone
+        executor.given += len(chunk)
+        self._out.append(RunChunk(executor.number, options, [one.delivery for one in chunk]))
+        worn_out = self._max_tasks is not None and executor.given >= self._max_tasks
+        if worn_out or len(executor.functions) >= FUNCTIONS_MAX:
+            executor.phase = Phase.RETIRING
+            self._out.append(StopExecutor(executor.number))
+            self.start()
+
+    # shipped functions
+
+    def _want_function(self, one: Held) -> None:
+        digest = one.options.function
+        assert digest is not None
+        waiting = self._wanted.setdefault(digest, [])
+        waiting.append(one)
+        if len(waiting) == 1:
+            self._out.append(Send(one.router, GetFunction(digest)))
+
+    def ask_again(self, router: Peer) -> None:
+        """A session with a router begins: ask it again for the functions that its tasks wait for."""
+        for digest, ones in self._wanted.items():
+            if any(one.router == router for one in ones):
+                self._out.append(Send(router, GetFunction(digest)))
+
+    def on_function(self, message: Function) -> None:
+        """A router answers; the tasks that wait for the function wait for an executor now, or fail."""
+        ones = self._wanted.pop(message.digest, [])
+        if message.code is None:
+            why = f"the router has no shipped function {message.digest}; submit it again"
+            error = ErrorInfo("mesh.errors.NotRegistered", why)
+            for one in filter(self._holding.answers_for, ones):
+                ended = Settlement(one.delivery.id, one.delivery.attempt, Ending.FAILED, error=error)
+                self._owed.settle(one, ended)
+            return
+        if len(self._functions) >= FUNCTIONS_MAX:
+            del self._functions[next(iter(self._functions))]
+        self._functions[message.digest] = message.code
+        self._holding.put_first(ones)
+
+    def forget_wanted(self) -> None:
+        """Nothing that waits will be run here."""
+        self._wanted.clear()
+
+    # invariants
+
+    def check(self, *, resting: bool) -> None:
+        """Raise ``AssertionError`` if an invariant is broken. ``resting``: nothing is to be handed out."""
+        assert self._busy.keys() == {number for number, executor in self.executors.items() if executor.chunk}
+        for executor in self.executors.values():
+            assert executor.alone <= (len(executor.chunk) <= 1), "a task that must be alone is not"
+            for task_id, one in executor.chunk.items():
+                assert one.delivery.id == task_id
+        waiting = [one for one in self._holding.waiting if self._holding.answers_for(one)]
+        assert len(waiting) == len({one.delivery.id for one in waiting}), "a delivery waits twice"
+        idle = [
+            e
+            for e in self.executors.values()
+            if e.phase is Phase.UP and not e.chunk and e.kill_as is None and not e.reclaiming
+        ]
+        assert resting or not (waiting and idle), "work and executors both idle"

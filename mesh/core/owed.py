@@ -1,0 +1,112 @@
+"""What a worker node owes its routers: how attempts ended, until it is acknowledged."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from itertools import accumulate
+
+from mesh.core.commands import Command, Send
+from mesh.core.executors import Held
+from mesh.core.holding import Holding
+from mesh.core.packing import pack, settlement_bytes
+from mesh.core.sessions import RouterSession
+from mesh.messages import Settled
+from mesh.model import Blob, Peer, Settlement
+from mesh.settings import Settings
+
+HELD_BYTES_MAX = 7 << 18  # of what a HELLO claims, in the 2 MiB a router takes
+HELD_ITEM_BYTES = 8  # what a claim takes besides its id
+
+
+class RouterSide:
+    """What the node owes one router: the session, and settlements it has not acknowledged."""
+
+    __slots__ = ("batch", "fresh", "session", "unacked", "window")
+
+    def __init__(self, session: RouterSession) -> None:
+        self.session = session
+        self.unacked: dict[int, list[Settlement]] = {}
+        self.fresh: list[Settlement] = []
+        self.batch = 0
+        self.window = 0  # as it was last told
+
+    @property
+    def peer(self) -> Peer:
+        return self.session.peer
+
+
+class Owed:
+    """Settlements by router; ``unacked`` counts those that were sent and are not acknowledged."""
+
+    def __init__(self, settings: Settings, holding: Holding, out: list[Command]) -> None:
+        self._settings = settings
+        self._holding = holding
+        self._out = out
+        self.sides: dict[Peer, RouterSide] = {}
+        self.unacked = 0
+
+    def settle(self, one: Held, settlement: Settlement) -> None:
+        """``settlement`` is the last word on a delivery."""
+        self._holding.give_up(one)
+        self.sides[one.router].fresh.append(settlement)
+
+    def acknowledge(self, side: RouterSide, batches: Collection[int]) -> None:
+        """A router has these batches of settlements for good."""
+        for batch in batches:
+            self.unacked -= len(side.unacked.pop(batch, ()))
+
+    def report(self, side: RouterSide) -> None:
+        """Tell a router what was settled since, if it is there; keep it until it is acknowledged."""
+        for part in pack(side.fresh, settlement_bytes):
+            side.batch += 1
+            side.unacked[side.batch] = settlements = list(part)
+            self.unacked += len(settlements)
+            if side.session.open:
+                self._out.append(Send(side.peer, Settled(side.batch, settlements)))
+        side.fresh = []
+
+    def report_again(self, side: RouterSide) -> None:
+        """A session begins: tell again what was not acknowledged in the last."""
+        for batch, settlements in side.unacked.items():
+            self._out.append(Send(side.peer, Settled(batch, settlements)))
+
+    @property
+    def anything(self) -> bool:
+        """Whether some router is still to be told, or to acknowledge, something."""
+        return bool(self.unacked or any(side.fresh for side in self.sides.values()))
+
+    def room(self) -> int:
+        """How many deliveries a router may give us, so that a HELLO can claim them all; 0 where too much is owed."""
+        claims_max = HELD_BYTES_MAX // (HELD_ITEM_BYTES + self._holding.id_bytes)  # in one HELLO
+        if self.unacked > min(self._settings.unacked_max, 3 * claims_max // 4):
+            return 0
+        return claims_max // 4
+
+    def claims(self, side: RouterSide, running: Collection[str]) -> list[tuple[str, int]]:
+        """What we answer for to this router, as far as it fits; what is left out, it gives out anew.
+
+        That is what waits: ``room`` keeps the rest small, so that only a flood of the longest ids reaches it.
+        ``running``: the ids that executors have.
+        """
+        own = [(one.delivery.id, one.delivery.attempt) for one in self._holding.of(side.peer)]
+        ended = [(s.id, s.attempt) for batch in side.unacked.values() for s in batch]
+        if (self._holding.id_bytes + HELD_ITEM_BYTES) * (len(own) + len(ended)) <= HELD_BYTES_MAX:
+            return own + ended
+        unstarted = [claim for claim in own if claim[0] not in running]
+        claims = [claim for claim in own if claim[0] in running] + ended + unstarted
+        sizes = accumulate(HELD_ITEM_BYTES + len(task_id.encode()) for task_id, _ in claims)
+        fitting = sum(1 for size in sizes if size <= HELD_BYTES_MAX)
+        for task_id, _ in claims[max(fitting, len(claims) - len(unstarted)) :]:
+            del self._holding.held[task_id]
+        return claims[:fitting]
+
+    def blobs(self) -> set[str]:
+        """Keys of the large payloads in settlements that no router has acknowledged."""
+        settlements = [s for side in self.sides.values() for batch in side.unacked.values() for s in batch]
+        payloads = [s.payload for s in settlements]
+        payloads += [s.retry.payload for s in settlements if s.retry is not None and s.retry.payload is not None]
+        return {payload.key for payload in payloads if isinstance(payload, Blob)}
+
+    def check(self) -> None:
+        """Raise ``AssertionError`` unless ``unacked`` counts right."""
+        assert self.unacked == sum(len(part) for side in self.sides.values() for part in side.unacked.values())
