@@ -66,8 +66,11 @@ def exactly(value: Any) -> Any:
     return kind, value
 
 
+# Composites, because the repr of strategies this deep is enormous, and Hypothesis makes it whenever it draws again.
+
+
 @st.composite
-def zones(draw):  # composites only because the repr of a strategy this deep is enormous
+def zones(draw):
     offsets = st.timedeltas(dt.timedelta(hours=-23), dt.timedelta(hours=23))
     known = [None, dt.UTC, ZoneInfo("Europe/Berlin"), ZoneInfo("UTC"), dt.timezone(dt.timedelta(hours=1), "home")]
     return draw(st.sampled_from(known) | st.builds(dt.timezone, offsets))
@@ -93,14 +96,38 @@ HASHABLE = st.one_of(
     st.builds(range, st.integers(-9, 9), st.integers(-9, 9), st.integers(1, 9)),
     zones(),
 )
-KEYS = st.recursive(HASHABLE, lambda inner: st.lists(inner, max_size=3).map(tuple) | st.frozensets(inner, max_size=3))
+LEAVES = st.one_of(HASHABLE, st.decimals(), st.binary().map(bytearray), st.builds(slice, st.integers(), st.none()))
+
+
+@st.composite
+def hashables(draw):
+    return draw(HASHABLE)
+
+
+@st.composite
+def leaves(draw):
+    return draw(LEAVES)
+
+
+KEYS = st.recursive(
+    hashables(),
+    lambda inner: st.lists(inner, max_size=3).map(tuple) | st.frozensets(inner, max_size=3),
+    max_leaves=12,
+)
+
+
+@st.composite
+def keys(draw):
+    return draw(KEYS)
+
+
 VALUES = st.recursive(
-    st.one_of(HASHABLE, st.decimals(), st.binary().map(bytearray), st.builds(slice, st.integers(), st.none())),
+    leaves(),
     lambda inner: st.one_of(
         st.lists(inner, max_size=4),
         st.lists(inner, max_size=4).map(tuple),
-        st.dictionaries(KEYS, inner, max_size=4),
-        st.sets(KEYS, max_size=4),
+        st.dictionaries(keys(), inner, max_size=4),
+        st.sets(keys(), max_size=4),
     ),
     max_leaves=12,
 )
@@ -170,7 +197,7 @@ class Home(dt.tzinfo):
         [bytearray(b"ab"), b"ab"],
         msgpack.ExtType(1, b"ab"),
         [msgpack.Timestamp(1, 2)],
-        uuid.uuid1(),
+        pytest.param(uuid.uuid1(), id="uuid1"),  # a new one in each process: no name for a test
         range(Colour.RED, 5),
         Ellipsis,
         int,
