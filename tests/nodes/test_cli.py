@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import logging
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -25,7 +26,17 @@ Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def run(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
+def own_logs() -> Iterator[None]:
+    """Take back what a verb changes of this process's logs: its stream ends with the test."""
+    logger = logging.getLogger("mesh")
+    level, propagate, handlers = logger.level, logger.propagate, logger.handlers.copy()
+    yield
+    logger.setLevel(level)
+    logger.propagate, logger.handlers = propagate, handlers
+
+
+@pytest.fixture
+def run(own_logs: None, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
     """Runs ``mesh ARGUMENTS`` here, away from this user's own mesh: exit code, output, errors."""
     for name in ("MESH_KEY", "MESH_ROUTERS", "MESH_STORE"):
         monkeypatch.delenv(name, raising=False)
