@@ -118,8 +118,8 @@ def test_errors_can_be_returned_in_their_place():
     assert isinstance(results[3], ValueError) and "in fragile" in results[3].remote_traceback
 
 
-def test_map_raises_an_outage_also_where_exceptions_are_wanted():
-    lonely = Mesh("bulk", connect_timeout_s=0.1, exit_flush_s=0.01)
+def test_map_raises_an_outage_also_where_exceptions_are_wanted(short_polls):
+    lonely = Mesh("bulk", connect_timeout_s=0.05, exit_flush_s=0.01)
     ScriptedRouter().join(lonely, found=False)
 
     with lonely, pytest.raises(Unavailable, match="the script and nothing else"):

@@ -20,6 +20,8 @@ from mesh.runtime.connection import STORY_S
 from tests.api.scripted_router import ROUTER, ScriptedRouter, accept, finish, ignore, overload
 from tests.api.waiting import wait_until
 
+pytestmark = pytest.mark.usefixtures("short_polls")
+
 
 def noop():
     return None
@@ -41,7 +43,7 @@ def router():
 
 
 def test_a_wait_without_a_router_says_what_was_tried(router):
-    app = joined(router, found=False, connect_timeout_s=0.1)
+    app = joined(router, found=False, connect_timeout_s=0.02)
     task = app.task(noop)
     result = task.delay()
 

@@ -87,12 +87,19 @@ def test_a_waiting_router_flushes_as_soon_as_a_full_peer_reads_again(net):
     for _ in range(count):
         assert router.send(down, [b"x" * 50_000])
     assert router.counters.delayed > 0
-    reader = threading.Thread(
-        target=net.until, args=(lambda: len(net.of(dealer).messages) == count, dealer), kwargs={"within_s": 10}
-    )
+
+    def read() -> None:
+        try:
+            net.until(lambda: len(net.of(dealer).messages) == count, dealer, within_s=10)
+        finally:
+            over.set()
+            router.wake()
+
+    over = threading.Event()
+    reader = threading.Thread(target=read)
     reader.start()
     wakes = 0
-    while reader.is_alive():
+    while not over.is_set():
         router.receive(0.5)
         wakes += 1
     reader.join()

@@ -34,7 +34,10 @@ def test_what_stops_a_search_is_what_was_tried(error: Exception, caplog: pytest.
     assert caplog.records == []
 
 
-def test_an_error_of_the_program_is_logged_once_and_the_search_goes_on(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_error_of_the_program_is_logged_once_and_the_search_goes_on(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mesh.runtime.finding.PAUSE_S", 0.01)
     tries = iter([1, 2, 3])
 
     def find() -> tuple[Iterable[str], str]:
