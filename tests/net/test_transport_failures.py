@@ -14,8 +14,18 @@ import zmq
 from mesh.model import Role
 from mesh.net import sockets
 from mesh.net.arrivals import Trouble
+from mesh.settings import Settings
+from tests.net.peer_process import heartbeats
 
 IPC, TCP = 0, 1
+
+
+@pytest.fixture
+def heartbeat_s(monkeypatch):
+    """Routers made from now on send heartbeats this far apart, also those in processes."""
+    monkeypatch.setattr(sockets, "_ROUTER", sockets._ROUTER | heartbeats(500))
+    monkeypatch.setenv("PEER_HEARTBEAT_MS", "500")
+    return 0.5
 
 
 def _peer_of(net, router, process, known=0):
@@ -191,12 +201,13 @@ def _throw(family, address, data):
 
 
 @pytest.mark.chaos
-def test_a_busy_router_outlives_a_peer_that_floods_it_and_dies(net, processes):
-    """With a receive limit libzmq aborts here, at its next heartbeat (2 s)."""
-    router, endpoints = _connected(net, processes, "3.5")
-    flood = processes.start("dealer", net.key.text, endpoints[IPC], "100000")
+def test_a_busy_router_outlives_a_peer_that_floods_it_and_dies(net, processes, heartbeat_s):
+    """With a receive limit libzmq aborts here, at its next heartbeat."""
+    router, endpoints = _connected(net, processes, str(0.5 + 2 * heartbeat_s))
+    # Larger messages would fill the outbox of the peer, which would end its connection itself.
+    flood = processes.start("dealer", net.key.text, endpoints[IPC], "10000")
     assert flood.stdout.readline() == b"up\n"
-    time.sleep(0.3)
+    time.sleep(0.3)  # how long it floods is part of what is tested
     flood.kill()
     dealer = net.dealer()
     up = dealer.connect(endpoints[IPC], None, Role.CLIENT)
@@ -206,33 +217,43 @@ def test_a_busy_router_outlives_a_peer_that_floods_it_and_dies(net, processes):
     assert router.poll() is None
 
 
+def test_the_heartbeats_of_a_router_are_those_of_a_node(net):
+    """What follows is measured with quicker ones."""
+    context = zmq.Context()
+    try:
+        options = {option: sockets.router_socket(context, None).get(option) for option in heartbeats(1)}
+    finally:
+        context.destroy(linger=0)
+    assert options == heartbeats(int(1000 * Settings().heartbeat_s)) and Settings().liveness == 3
+
+
 @pytest.mark.chaos
-def test_a_stopped_peer_is_lost_after_three_heartbeats(net, processes):
+def test_a_stopped_peer_is_lost_after_three_heartbeats(net, processes, heartbeat_s):
     router = net.router()
     process = processes.start("dealer", net.key.text, router.endpoints[TCP])
     peer = _peer_of(net, router, process)
     process.send_signal(signal.SIGSTOP)
     started = time.monotonic()
     net.until(lambda: net.of(router).lost == [peer], router, within_s=12)
-    assert 4 < time.monotonic() - started < 9
+    assert 2 * heartbeat_s < time.monotonic() - started < 3 * heartbeat_s + 3
 
 
 @pytest.mark.chaos
-def test_a_stopped_router_is_lost_after_three_heartbeats(net, processes):
+def test_a_stopped_router_is_lost_after_three_heartbeats(net, processes, heartbeat_s):
     process, endpoints = _connected(net, processes)
     dealer = net.dealer()
     up = dealer.connect(endpoints[TCP], net.key, Role.CLIENT)
     net.until(lambda: net.of(dealer).connected, dealer)
-    for _ in range(2_300):  # until a ping has told the dealer to expect the next
-        net.step(dealer, 0.001)
+    pinged_at = time.monotonic() + 1.2 * heartbeat_s  # until a ping has told the dealer to expect the next
+    net.until(lambda: time.monotonic() > pinged_at, dealer)
     process.send_signal(signal.SIGSTOP)
     stopped_at = time.monotonic()
     net.until(lambda: net.of(dealer).lost == [up], dealer, within_s=12)
-    assert time.monotonic() - stopped_at < 9
+    assert time.monotonic() - stopped_at < 3 * heartbeat_s + 3
 
 
 @pytest.mark.chaos
-def test_two_peers_with_one_routing_id_do_not_end_a_router(net, processes):
+def test_two_peers_with_one_routing_id_do_not_end_a_router(net, processes, heartbeat_s):
     """With handover libzmq aborts here: the first is left without a pipe, speaks, ends, and is sent a heartbeat."""
     router, endpoints = _connected(net, processes)
     context = zmq.Context()
@@ -248,7 +269,7 @@ def test_two_peers_with_one_routing_id_do_not_end_a_router(net, processes):
     for _ in range(50):
         opened[0].send(bytes(1_000))
     opened[0].close(linger=1_000)
-    deadline = time.monotonic() + 4.5  # two heartbeats
+    deadline = time.monotonic() + 2.5 * heartbeat_s
     dealer = net.dealer()
     up = dealer.connect(endpoints[IPC], None, Role.CLIENT)
     net.until(lambda: net.of(dealer).connected, dealer)
@@ -256,6 +277,6 @@ def test_two_peers_with_one_routing_id_do_not_end_a_router(net, processes):
         assert dealer.send(up, [b"alive?"])
         heard = len(net.of(dealer).messages)
         net.until(lambda heard=heard: len(net.of(dealer).messages) > heard, dealer)
-        net.step(dealer, 0.1)
+        net.step(dealer, heartbeat_s / 20)
     context.destroy(linger=0)
     assert router.poll() is None
