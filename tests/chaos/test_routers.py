@@ -67,7 +67,7 @@ def small_disk(cluster: Cluster) -> Iterator[Path]:
 def test_a_full_disk_stops_submits_and_loses_nothing(cluster: Cluster, small_disk: Path, free_bytes_min: int) -> None:
     cluster.router(free_bytes_min=free_bytes_min)
     cluster.worker("w1", slots=2)
-    app = cluster.client(submit_timeout_s=1.0)
+    app = cluster.client(submit_timeout_s=0.5)
     accepted: list[AsyncResult[int]] = []
     last: list[AsyncResult[int]] = []
 

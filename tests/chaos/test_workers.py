@@ -49,7 +49,7 @@ def test_a_task_that_holds_the_interpreters_lock_is_no_death(cluster: Cluster) -
     worker = cluster.worker("w1", heartbeat_s=0.5, slots=2)
     app = cluster.client()
     executors = worker.executors()
-    hanging = send(app, "hold_gil", 10)
+    hanging = send(app, "hold_gil", 4)  # far longer than the three heartbeats after which a silent node is lost
     wait_until(lambda: len(cluster.runs()) == 1, 5.0, "it runs")
     slowest = 0.0
     while not hanging.ready():
