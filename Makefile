@@ -3,6 +3,12 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# Tests that run at once; those that kill processes run one after another all the same (tests/conftest.py).
+JOBS ?= 2
+PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup --no-loadscope-reorder
+
+# Where it is set, all is compiled anew for each process that a test starts.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check style types layers fast processes chaos format clean
@@ -14,7 +20,7 @@ demo: $(VENV)/.installed  ## see a mesh at work in half a minute
 	@$(BIN)/mesh demo
 
 test: check  ## everything that must hold: style, types, layers, then all tests, fast ones first
-	@$(BIN)/python -m pytest
+	@$(PYTEST)
 
 check: style types layers
 
@@ -29,13 +35,13 @@ layers: $(VENV)/.installed-dev  ## check that imports go down only
 	@$(BIN)/lint-imports --no-logo
 
 fast: $(VENV)/.installed-dev  ## the tests that start no process
-	@$(BIN)/python -m pytest -m "not processes and not chaos"
+	@$(PYTEST) -m "not processes and not chaos"
 
 processes: $(VENV)/.installed-dev  ## the tests that start real processes
-	@$(BIN)/python -m pytest -m "processes and not chaos"
+	@$(PYTEST) -m "processes and not chaos"
 
 chaos: $(VENV)/.installed-dev  ## the tests that kill, stop and starve processes
-	@$(BIN)/python -m pytest -m chaos
+	@$(PYTEST) -m chaos
 
 format: $(VENV)/.installed-dev  ## put the code into the project's style
 	@$(BIN)/ruff check --fix .
