@@ -261,9 +261,9 @@ class Connection:
         """What was submitted must not change when the caller writes to his array afterwards: it is copied, once."""
         home = self._machine.home
         depot = self._channels.depots.get(home) if home is not None else None
-        found = depot.leave(blob, parts) if depot is not None else None
-        if depot is not None and found is not None:
-            left, parts = found
+        left = depot.leave(blob, parts) if depot is not None else None
+        if depot is not None and left is not None:
+            parts = depot.keep(left)
             self._channels.offer(depot, left)
         else:
             parts = [part if memoryview(part).readonly else bytes(part) for part in parts]

@@ -19,7 +19,7 @@ from msgspec.structs import replace
 
 from mesh.errors import MeshError, StoreDamaged, StoreError
 from mesh.model import Blob
-from mesh.store.blob_file import cut_parts, file_name, map_blob, write_blob
+from mesh.store.blob_file import cut_parts, file_name, map_blob, map_own_blob, write_blob
 from mesh.wire.parts import Buffer
 
 Buffers = Sequence[Buffer] | MeshError
@@ -33,17 +33,24 @@ class Depot:
         self.directory = directory
         self.sync = sync
 
-    def leave(self, blob: Blob, parts: Sequence[Buffer]) -> tuple[Blob, list[Buffer]] | None:
-        """Write a file for the router: the blob that names it, and its bytes in parts; None where there is no room."""
+    def leave(self, blob: Blob, parts: Sequence[Buffer]) -> Blob | None:
+        """Write a file for the router: the blob that names it; None where there is no room."""
         name = f"{file_name(blob.key)}.{secrets.token_hex(8)}"
         path = Path(self.directory, name)
         try:
             write_blob(path, blob, parts, sync=self.sync)
-            return replace(blob, file=name), list(cut_parts(blob, map_blob(path, blob)))
+            return replace(blob, file=name)
         except (OSError, StoreError):
             with suppress(OSError):
                 path.unlink()
             return None
+
+    def keep(self, left: Blob) -> list[Buffer]:
+        """The bytes of what was left, in parts, for as long as they may be wanted again; none if it is gone."""
+        try:
+            return list(cut_parts(left, map_own_blob(Path(self.directory, left.file or ""), left)))
+        except (OSError, StoreError):
+            return []
 
     def remove(self, left: Blob) -> None:
         """Take back a file that the router was not told of."""

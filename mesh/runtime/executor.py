@@ -125,9 +125,9 @@ class Executor:
     def _keep_result(self, settlement: Settlement, parts: Sequence[Buffer], depot: Depot | None) -> Settlement:
         """Leave a large result in the depot of its router; where that cannot be, it goes through the agent."""
         (blob,) = blobs_of((settlement,))
-        found = depot.leave(blob, parts) if depot is not None else None
-        if found is not None:
-            return with_blob(settlement, found[0])
+        left = depot.leave(blob, parts) if depot is not None else None
+        if left is not None:
+            return with_blob(settlement, left)
         self._results[blob.key] = parts
         return settlement
 

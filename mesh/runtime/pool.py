@@ -24,7 +24,6 @@ from mesh.core.events import (
     ExecutorSettled,
     ExecutorStarted,
 )
-from mesh.errors import MeshError
 from mesh.model import Blob, Payload, Settlement
 from mesh.runtime.depot import Depot
 from mesh.runtime.executor_frames import (
@@ -43,7 +42,6 @@ from mesh.runtime.executor_frames import (
 )
 from mesh.runtime.executor_process import ExecutorProcess
 from mesh.settings import Settings
-from mesh.store.blob_file import cut_parts
 from mesh.wire.parts import Buffer, cut
 
 PoolCommand = StartExecutor | RunChunk | GiveFunction | ReclaimChunk | StopExecutor | KillExecutor
@@ -267,8 +265,7 @@ class ExecutorPool:
         for left in blobs_of((settlement,)):
             depot = self.depot_of(settlement.id)
             if left.file is not None and depot is not None:
-                found = depot.find(left)
-                self.blobs_out[left.key] = () if isinstance(found, MeshError) else list(cut_parts(left, found))
+                self.blobs_out[left.key] = depot.keep(left)
                 self.offer(depot, left)
                 return with_blob(settlement, replace(left, file=None))
         return settlement

@@ -71,21 +71,35 @@ def map_blob(path: Path, blob: Blob) -> list[memoryview]:
 
     Raises ``OSError``, ``StoreDamaged``.
     """
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        if os.fstat(descriptor).st_size != file_size(blob):
-            raise StoreDamaged(f"blob {blob.key}: {path} is not what was written; the payload is lost")
-        mapped = memoryview(mmap.mmap(descriptor, 0, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ | mmap.PROT_WRITE))
-    finally:
-        os.close(descriptor)
+    mapped = _mapped(path, blob)
     buffers = [mapped[start : start + size] for start, size in _places(blob)]
     checksum = 0
     for buffer in buffers:
         checksum = zlib.crc32(buffer, checksum)
     header = _header(blob)
     if mapped[: len(header)] != header or mapped[-_CHECKSUM.size :] != _CHECKSUM.pack(checksum):
-        raise StoreDamaged(f"blob {blob.key}: {path} is not what was written; the payload is lost")
+        raise _damaged(path, blob)
     return buffers
+
+
+def map_own_blob(path: Path, blob: Blob) -> list[memoryview]:
+    """As ``map_blob``, of a file that was written just now: its bytes are not looked at, and so not read."""
+    mapped = _mapped(path, blob)
+    return [mapped[start : start + size] for start, size in _places(blob)]
+
+
+def _mapped(path: Path, blob: Blob) -> memoryview:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        if os.fstat(descriptor).st_size != file_size(blob):
+            raise _damaged(path, blob)
+        return memoryview(mmap.mmap(descriptor, 0, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ | mmap.PROT_WRITE))
+    finally:
+        os.close(descriptor)
+
+
+def _damaged(path: Path, blob: Blob) -> StoreDamaged:
+    return StoreDamaged(f"blob {blob.key}: {path} is not what was written; the payload is lost")
 
 
 def is_blob(path: Path, blob: Blob, *, sync: bool) -> bool:

@@ -37,9 +37,9 @@ def store(disk: Disk) -> Store:
 def leave(store: Store, blob: Blob, parts: Sequence[bytes]) -> Blob:
     """Do what a process does that hands over a payload as a file."""
     assert store.depot is not None
-    found = Depot(str(store.depot)).leave(blob, parts)
-    assert found is not None
-    return found[0]
+    left = Depot(str(store.depot)).leave(blob, parts)
+    assert left is not None
+    return left
 
 
 def files_in(store: Store) -> list[str]:

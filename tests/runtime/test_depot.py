@@ -22,9 +22,9 @@ def depot(tmp_path: Path) -> Depot:
 
 
 def left_in(depot: Depot) -> Blob:
-    found = depot.leave(BLOB, BUFFERS)
-    assert found is not None
-    return found[0]
+    left = depot.leave(BLOB, BUFFERS)
+    assert left is not None
+    return left
 
 
 def test_what_was_left_is_found_in_its_buffers(depot: Depot) -> None:
@@ -37,10 +37,13 @@ def test_what_was_left_is_found_in_its_buffers(depot: Depot) -> None:
 
 def test_the_bytes_that_are_kept_for_sending_are_those_that_were_left(depot: Depot) -> None:
     array = bytearray(BUFFERS[1])
-    found = depot.leave(BLOB, [BUFFERS[0], array, BUFFERS[2]])
+    left = depot.leave(BLOB, [BUFFERS[0], array, BUFFERS[2]])
+    assert left is not None
+    kept = depot.keep(left)
     array[:4] = b"new!"
-    assert found is not None
-    assert b"".join(map(bytes, found[1])) == b"".join(BUFFERS)
+    depot.remove(left)
+    assert b"".join(map(bytes, kept)) == b"".join(BUFFERS)
+    assert depot.keep(left) == []
 
 
 def test_who_writes_into_what_he_found_changes_nothing_for_others(depot: Depot) -> None:
