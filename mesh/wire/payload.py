@@ -49,11 +49,13 @@ def encode(value: Any, *, key: str, inline_max: int, total_max: int) -> Encoded:
         return _NOTHING
     if type(value) in plain.SCALARS:
         try:
-            data = plain.PLAIN + plain.pack_scalars(value)
+            data = plain.pack_behind(plain.PLAIN, value)
         except (OverflowError, UnicodeEncodeError):
             pass
         else:
-            return _inline(data, []) if len(data) <= inline_max else _placed(data, [], key, inline_max, total_max)
+            if len(data) <= inline_max:
+                return _inline(bytes(data), [])
+            return _placed(data, [], key, inline_max, total_max)
     packed = plain.pack(value)
     if packed is not None:
         return _placed(packed, [], key, inline_max, total_max)
@@ -69,13 +71,15 @@ def encode_call(args: tuple[Any, ...], kwargs: dict[str, Any], *, key: str, inli
     if _all_scalars(map(type, args)) and (not kwargs or _named_scalars(kwargs)):
         try:
             if kwargs:
-                data = plain.PLAIN + plain.pack_scalars((args, kwargs))
+                data: bytes | bytearray = plain.PLAIN + plain.pack_scalars((args, kwargs))
             else:
-                data = plain.ARGUMENTS + plain.pack_scalars(args)
+                data = plain.pack_behind(plain.ARGUMENTS, args)
         except (OverflowError, UnicodeEncodeError):
             pass
         else:
-            return _inline(data, []) if len(data) <= inline_max else _placed(data, [], key, inline_max, total_max)
+            if len(data) <= inline_max:
+                return _inline(bytes(data), [])
+            return _placed(data, [], key, inline_max, total_max)
     packed = plain.pack([list(args), kwargs])
     if packed is not None:
         return _placed(packed, [], key, inline_max, total_max)
@@ -93,7 +97,7 @@ def decode(payload: Payload, parts: Sequence[Buffer] = ()) -> Any:
     data, outside = _gathered(payload, parts)
     form = data[:1]
     if form in (plain.PLAIN, plain.MARKED):
-        return plain.unpack(bytes(data) if type(data) is not bytes else data)
+        return plain.unpack(data)
     if form == pickled.PICKLED:
         return pickled.unpack(data, outside)
     raise ProtocolError(f"damaged payload: no result has format {bytes(form).hex() or 'nothing'}")
@@ -107,7 +111,7 @@ def decode_call(payload: Payload, parts: Sequence[Buffer] = ()) -> tuple[tuple[A
         if payload[:1] == plain.ARGUMENTS:
             return _unpack_arguments(payload), {}
     elif parts and bytes(memoryview(parts[0])[:1]) == plain.ARGUMENTS:
-        return _unpack_arguments(bytes(_gathered(payload, parts)[0])), {}
+        return _unpack_arguments(_gathered(payload, parts)[0]), {}
     call = decode(payload, parts)
     if type(call) in (list, tuple) and len(call) == 2:
         args, kwargs = call
@@ -120,9 +124,9 @@ def _named_scalars(kwargs: dict[str, Any]) -> bool:
     return _all_scalars(map(type, kwargs.values())) and _all_strings(map(type, kwargs))
 
 
-def _unpack_arguments(data: bytes) -> tuple[Any, ...]:
+def _unpack_arguments(data: Buffer) -> tuple[Any, ...]:
     try:
-        return plain.unpack_arguments(data[1:])
+        return plain.unpack_arguments(plain.behind_form(data))
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise ProtocolError(f"damaged payload: {error}") from error
 
@@ -138,7 +142,7 @@ def _pickle_call(args: tuple[Any, ...], kwargs: dict[str, Any], outside_min: int
         raise  # each alone can be pickled, together they cannot
 
 
-def _placed(data: bytes, outside: list[memoryview], key: str, inline_max: int, total_max: int) -> Encoded:
+def _placed(data: bytes | bytearray, outside: list[memoryview], key: str, inline_max: int, total_max: int) -> Encoded:
     """``data`` inside the message where it is small and whole, else in parts."""
     sizes = [len(data), *(view.nbytes for view in outside)]
     total = sum(sizes)
@@ -148,7 +152,7 @@ def _placed(data: bytes, outside: list[memoryview], key: str, inline_max: int, t
             "Pass a path or a reference to the data, or raise payload_bytes_max on this node"
         )
     if not outside and total <= inline_max:
-        return Encoded(data, [])
+        return Encoded(bytes(data), [])
     buffers: list[Buffer] = [data, *outside]
     parts = [part for buffer in buffers for part in cut(buffer)]
     if len(parts) > PARTS_MAX:

@@ -20,6 +20,7 @@ import msgpack
 import msgspec
 
 from mesh.errors import ProtocolError, Unreadable
+from mesh.wire.parts import Buffer
 
 PLAIN = b"\x01"
 MARKED = b"\x02"
@@ -28,10 +29,14 @@ ARGUMENTS = b"\x04"  # the positional arguments of a call without others
 DEPTH_MAX = 64
 """Deeper data is pickled: reading must not run out of stack wherever it happens."""
 
+LARGE_BYTES = 16 << 10
+"""Larger data is worth a view instead of a copy."""
+
 SCALARS = frozenset({type(None), bool, int, float, str, bytes})
 CONTAINERS = frozenset({list, dict, tuple, set, frozenset})
 
-pack_scalars = msgspec.msgpack.Encoder().encode
+_encoder = msgspec.msgpack.Encoder()
+pack_scalars = _encoder.encode
 unpack_plain = msgspec.msgpack.Decoder().decode
 unpack_arguments = msgspec.msgpack.Decoder(tuple).decode
 
@@ -57,10 +62,25 @@ def pack(value: Any) -> bytes | None:
     return MARKED + packed
 
 
-def unpack(data: bytes) -> Any:
+def pack_behind(form: bytes, value: Any) -> bytes | bytearray:
+    """Scalars behind their format byte. One that is large, alone or as the one argument, is copied once."""
+    one = value[0] if type(value) is tuple and len(value) == 1 else value
+    if type(one) in (bytes, str) and len(one) > LARGE_BYTES:
+        packed = bytearray(form)
+        _encoder.encode_into(value, packed, len(form))
+        return packed
+    return form + pack_scalars(value)
+
+
+def behind_form(data: Buffer) -> Buffer:
+    """``data`` without its format byte; what is large is not copied."""
+    return data[1:] if len(data) <= LARGE_BYTES else memoryview(data)[1:]
+
+
+def unpack(data: Buffer) -> Any:
     """The value of PLAIN or MARKED ``data``. Raises ``ProtocolError``, or ``Unreadable`` for an unknown time zone."""
     try:
-        return unpack_plain(data[1:]) if data[:1] == PLAIN else _Reader().read(data[1:])
+        return unpack_plain(behind_form(data)) if data[:1] == PLAIN else _Reader().read(behind_form(data))
     except (ProtocolError, Unreadable):
         raise
     except (msgspec.MsgspecError, msgpack.UnpackException, ValueError, TypeError, RecursionError) as error:
@@ -199,7 +219,7 @@ class _Reader:
     def __init__(self) -> None:
         self._open = 0
 
-    def read(self, data: bytes) -> Any:
+    def read(self, data: Buffer) -> Any:
         value = msgpack.unpackb(data, strict_map_key=False, ext_hook=self._on_mark, list_hook=self._on_array)
         if self._open:
             raise ProtocolError("damaged payload: a mark out of place")
