@@ -89,8 +89,25 @@ class Unpicklable(Exception):
         self.lock = threading.Lock()
 
 
+class Unshowable(Exception):
+    """An exception that would end the process which asks it anything."""
+
+    def __getattribute__(self, name: str) -> Any:
+        raise SystemExit(name)
+
+    def __str__(self) -> str:
+        raise KeyboardInterrupt
+
+    def __reduce__(self) -> Any:
+        raise SystemExit("reduce")
+
+
 @app.task
 def fail(kind: str) -> None:
+    if kind == "unshowable":
+        raise Unshowable("it will not be shown")
+    if kind == "exit":
+        raise SystemExit(3)
     if kind == "value":
         raise ValueError("no such value", 7)
     if kind == "unpicklable":

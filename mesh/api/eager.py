@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import time
-import traceback
 from typing import TYPE_CHECKING, Any
 
 from mesh.api.result import EagerResult
 from mesh.errors import Retry
 from mesh.model import Outcome, TaskState
+from mesh.runtime.failure import describe
 from mesh.runtime.handles import Promise
 from mesh.runtime.request import Request, current_request
-from mesh.wire.exceptions import pack_exception
 
 if TYPE_CHECKING:
     from mesh.api.task import Task
@@ -69,7 +68,7 @@ def _outcome(
     return Outcome(
         request.id,
         TaskState.SUCCEEDED if error is None else TaskState.FAILED,
-        error=None if error is None else pack_exception(error, "".join(traceback.format_exception(error))),
+        error=None if error is None else describe(error, request.args, request.kwargs),
         name=task.name,
         queue=request.queue,
         worker=request.hostname,

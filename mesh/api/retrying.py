@@ -33,9 +33,8 @@ class RetryPolicy:
 
     def retries_on(self, error: BaseException) -> bool:
         """Whether ``autoretry_for`` covers this error."""
-        if isinstance(error, (Retry, *self.dont_retry_for)):
-            return False
-        return isinstance(error, self.retry_for)
+        kind = type(error)  # not isinstance: what the error says of its class is the user's code
+        return issubclass(kind, self.retry_for) and not issubclass(kind, (Retry, *self.dont_retry_for))
 
     def delay_s(self, retries: int, chance: float) -> float:
         """Seconds to wait after the ``retries``-th retry failed; ``chance`` in [0, 1) is the dice of the jitter."""

@@ -17,6 +17,7 @@ from mesh.api.retrying import Exceptions, RetryPolicy, backoff_factor
 from mesh.errors import MaxRetriesExceededError, Retry
 from mesh.model import FunctionCode, TaskOptions
 from mesh.runtime.request import Request, current_request
+from mesh.wire.asking import repr_of
 
 if TYPE_CHECKING:
     from mesh.api.app import Mesh
@@ -278,14 +279,14 @@ class Task(Generic[P, R]):
         request = self.request
         limit = self.policy.max_retries if max_retries is None else max_retries
         if request.called_directly:
-            raise exc or Retry(f"{self.name} was called directly and cannot be retried")
+            direct = Retry(f"{self.name} was called directly and cannot be retried")
+            raise direct if exc is None else exc
         if limit is not None and request.retries >= limit:
-            raise exc or MaxRetriesExceededError(
-                f"task {request.id} ({self.name}) was retried {request.retries} times, the limit is {limit}"
-            )
+            used_up = f"task {request.id} ({self.name}) was retried {request.retries} times, the limit is {limit}"
+            raise MaxRetriesExceededError(used_up) if exc is None else exc
         name, when = ("countdown", time.time() + self._countdown(countdown)) if eta is None else ("eta", eta)
         retry = Retry(
-            f"task {request.id} ({self.name}) asked to be retried" + (f": {exc!r}" if exc is not None else ""),
+            f"task {request.id} ({self.name}) asked to be retried" + (f": {repr_of(exc)}" if exc is not None else ""),
             instant(name, when),
             None if args is None else tuple(args),
             None if kwargs is None else dict(kwargs),

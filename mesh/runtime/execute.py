@@ -1,7 +1,8 @@
 """Runs one task: find its function, decode, call, encode, say how it ended.
 
 Rule: nothing a task does, raises or returns gets out of ``Runner.run``; everything becomes a settlement. It has the
-``except BaseException`` round the user's code: the function, and what pickling its arguments and result may run.
+``except BaseException`` round the user's code: the function, and what pickling its arguments and result may run. What
+was raised is the user's code too: it is asked through ``mesh.wire.asking``, and never tested with ``isinstance``.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from importlib import import_module
 from itertools import count
 from time import perf_counter, time
 from types import CoroutineType
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
@@ -24,6 +25,7 @@ from mesh.runtime.failure import describe
 from mesh.runtime.map_task import MapTask, replace_unsendable
 from mesh.runtime.registry import TaskFunction
 from mesh.runtime.request import Request, current_request
+from mesh.wire.asking import ask, message_of
 from mesh.wire.functions import unpack_function
 from mesh.wire.parts import Buffer
 from mesh.wire.payload import decode_call, encode, encode_call
@@ -36,6 +38,7 @@ ETA_MAX = 1e12  # UTC seconds; see mesh.model.Instant
 READING = "its arguments cannot be read here"
 RUNNING = ""
 SENDING = "its result cannot be sent"
+RETRYING = "it cannot be tried again as it asks"
 
 log = logging.getLogger("mesh.task")
 
@@ -112,18 +115,42 @@ class Runner:
                 doing = SENDING
                 payload, parts = self._encode(value, delivery)
         except BaseException as error:
-            if isinstance(error, Retry) and doing is RUNNING:
-                settlement, parts = self._retried(delivery, options, error, args, kwargs)
-            elif options.mapped and doing is SENDING:
-                settlement, parts = self._map_without_unsendable(delivery, options, value, args)
-            else:
-                settlement, parts = self._failed(delivery, options, error, args, kwargs, doing)
+            settlement, parts, why = self._raised(delivery, error, options, value, args, kwargs, doing)
+        else:
             runtime_s = perf_counter() - began
             current_request.set(None)
-            return msgspec.structs.replace(settlement, started_at=started_at, runtime_s=runtime_s), parts
+            return Settlement(delivery.id, delivery.attempt, Ending.SUCCEEDED, payload, started_at, runtime_s), parts
         runtime_s = perf_counter() - began
         current_request.set(None)
-        return Settlement(delivery.id, delivery.attempt, Ending.SUCCEEDED, payload, started_at, runtime_s), parts
+        # Not where the exception is handled: a handler of the log that fails would show it as the context of its error.
+        _log_ending(options, settlement, why)
+        return msgspec.structs.replace(settlement, started_at=started_at, runtime_s=runtime_s), parts
+
+    def _raised(
+        self,
+        delivery: Delivery,
+        error: BaseException,
+        options: TaskOptions,
+        value: Any,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        doing: str,
+    ) -> tuple[Settlement, Sequence[Buffer], str]:
+        """What becomes of an attempt that raised, and why."""
+
+        def failed(error: BaseException, doing: str) -> Ended:
+            info = describe(error, args, kwargs, doing)
+            return Settlement(delivery.id, delivery.attempt, Ending.FAILED, error=info), ()
+
+        if doing is RUNNING and issubclass(type(error), Retry):
+            retry = cast(Retry, error)
+            ended = ask(lambda: self._retried(delivery, retry, args, kwargs), lambda wrong: failed(wrong, RETRYING))
+            return *ended, message_of(error)
+        if doing is SENDING and options.mapped:  # either one element cannot be sent, or all together are too large
+            ended = ask(lambda: self._without_unsendable(delivery, value), lambda wrong: failed(wrong, SENDING))
+        else:
+            ended = failed(error, doing)
+        return *ended, ""
 
     def _unpack(self, name: str, digest: str) -> TaskFunction | None:
         found = self._codes.pop(digest, None)
@@ -167,59 +194,26 @@ class Runner:
             extra.root_id,
         )
 
-    def _retried(
-        self,
-        delivery: Delivery,
-        options: TaskOptions,
-        retry: Retry,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-    ) -> Ended:
+    def _retried(self, delivery: Delivery, retry: Retry, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Ended:
         payload: Payload | None = None
         parts: Sequence[Buffer] = ()
         if retry.new_args is not None or retry.new_kwargs is not None:
-            try:
-                payload, parts = encode_call(
-                    args if retry.new_args is None else tuple(retry.new_args),
-                    kwargs if retry.new_kwargs is None else dict(retry.new_kwargs),
-                    key=self._key(delivery),
-                    inline_max=self._inline_bytes_max,
-                    total_max=self._payload_bytes_max,
-                )
-            except Exception as error:
-                return self._failed(delivery, options, error, args, kwargs, "its new arguments cannot be sent")
+            payload, parts = encode_call(
+                args if retry.new_args is None else tuple(retry.new_args),
+                kwargs if retry.new_kwargs is None else dict(retry.new_kwargs),
+                key=self._key(delivery),
+                inline_max=self._inline_bytes_max,
+                total_max=self._payload_bytes_max,
+            )
         eta = retry.eta or time()
         if not isinstance(eta, int | float) or not 0.0 <= eta <= ETA_MAX:
-            wrong = ConfigError(
-                f"cannot be tried again at {eta!r}: that is no instant in UTC seconds, 0 to {ETA_MAX:g}"
-            )
-            return self._failed(delivery, options, wrong, args, kwargs, RUNNING)
-        log.info("%s[%s] asks to be tried again in %.1f s: %s", options.name, delivery.id, eta - time(), retry)
+            raise ConfigError(f"cannot be tried again at {eta!r}: that is no instant in UTC seconds, 0 to {ETA_MAX:g}")
         return Settlement(delivery.id, delivery.attempt, Ending.RETRY, retry=Retrying(float(eta), payload)), parts
 
-    def _map_without_unsendable(
-        self, delivery: Delivery, options: TaskOptions, results: list[Any], args: tuple[Any, ...]
-    ) -> Ended:
+    def _without_unsendable(self, delivery: Delivery, results: list[Any]) -> Ended:
         results = replace_unsendable(results, lambda value: self._encode(value, delivery))
-        try:
-            payload, parts = self._encode(results, delivery)
-        except Exception as error:  # each can be sent, all together are too large
-            return self._failed(delivery, options, error, args, {}, SENDING)
+        payload, parts = self._encode(results, delivery)
         return Settlement(delivery.id, delivery.attempt, Ending.SUCCEEDED, payload), parts
-
-    def _failed(
-        self,
-        delivery: Delivery,
-        options: TaskOptions,
-        error: BaseException,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        doing: str,
-    ) -> Ended:
-        info = describe(error, args, kwargs, doing)
-        log.warning("%s[%s] failed: %s: %s", options.name, delivery.id, info.type, info.message)
-        log.debug("%s", info.traceback)
-        return Settlement(delivery.id, delivery.attempt, Ending.FAILED, error=info), ()
 
 
 class _Shipped:
@@ -231,6 +225,16 @@ class _Shipped:
 
     def execute(self, request: Request, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         return self._function(*args, **kwargs)
+
+
+def _log_ending(options: TaskOptions, settlement: Settlement, why: str) -> None:
+    if settlement.retry is not None:
+        wait_s = settlement.retry.eta - time()
+        log.info("%s[%s] asks to be tried again in %.1f s: %s", options.name, settlement.id, wait_s, why)
+    elif settlement.error is not None:
+        error = settlement.error
+        log.warning("%s[%s] failed: %s: %s", options.name, settlement.id, error.type, error.message)
+        log.debug("%s", error.traceback)
 
 
 def _run_coroutine(coroutine: CoroutineType[Any, Any, Any]) -> Any:

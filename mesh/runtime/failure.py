@@ -11,18 +11,21 @@ from typing import Any
 
 from mesh.errors import MeshError, NotRegistered, TaskFailed
 from mesh.model import ErrorInfo
+from mesh.wire.asking import ask, message_of, traceback_of, type_name
 from mesh.wire.exceptions import pack_exception
 
 TRACEBACK_CHARS_MAX = 16_384
 ARGUMENTS_CHARS_MAX = 200
+_HEAD = "Traceback (most recent call last):\n"
 MESH_DIRECTORY = str(Path(__file__).parents[1])
 
 
 def describe(error: BaseException, args: Sequence[Any], kwargs: Mapping[str, Any], doing: str = "") -> ErrorInfo:
     """Pack an exception that a task raised; ``doing`` says what we did for it where it was not its function."""
-    text = "" if isinstance(error, NotRegistered) else _traceback_text(error)
-    if doing and not isinstance(error, MeshError):
-        error = TaskFailed(f"{doing}: {type(error).__name__}: {_message(error)}", type(error).__name__)
+    kind = type(error)  # not isinstance, which asks the object for its class
+    text = "" if issubclass(kind, NotRegistered) else _traceback_text(error)
+    if doing and not issubclass(kind, MeshError):
+        error = TaskFailed(f"{doing}: {type_name(kind)}: {message_of(error)}", type_name(kind))
     return pack_exception(error, text, describe_call(args, kwargs))
 
 
@@ -30,7 +33,10 @@ def describe_call(args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
     """The arguments as in a call, cut to a bound; what has no repr is named by its type."""
     shown: list[str] = []
     room = ARGUMENTS_CHARS_MAX
-    for prefix, value in [*(("", value) for value in args), *((f"{name}=", value) for name, value in kwargs.items())]:
+    for prefix, value in [
+        *(("", value) for value in args),
+        *((str.__add__(name, "="), value) for name, value in kwargs.items()),
+    ]:
         shown.append(prefix + _safe_repr(value))
         room -= len(shown[-1]) + 2
         if room < 0:
@@ -52,25 +58,17 @@ class _ShortRepr(reprlib.Repr):
 
 
 def _safe_repr(value: Any) -> str:
-    try:
-        return _ShortRepr().repr(value)
-    except Exception:  # the repr of a user's type is the user's code too
-        return f"<{type(value).__name__}>"
-
-
-def _message(error: BaseException) -> str:
-    try:
-        return str(error)
-    except Exception:
-        return "(its message cannot be shown)"
+    return ask(lambda: str.__str__(_ShortRepr().repr(value)), lambda _: f"<{type_name(type(value))}>")
 
 
 def _traceback_text(error: BaseException) -> str:
-    where = _first_own_frame(error.__traceback__)
-    try:
-        text = "".join(traceback.format_exception(type(error), error, where))
-    except Exception:
-        text = f"{type(error).__name__} (its traceback cannot be shown)"
+    where = _first_own_frame(traceback_of(error))
+    last = f"{type_name(type(error))}: {message_of(error)}\n"
+    text = ask(
+        lambda: "".join(traceback.format_exception(type(error), error, where)),
+        # without what it knows itself: its causes, notes, members
+        lambda _: ask(lambda: "".join([_HEAD, *traceback.format_tb(where), last]), lambda _: last),
+    )
     return _without_middle(text, TRACEBACK_CHARS_MAX)
 
 

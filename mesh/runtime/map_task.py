@@ -18,6 +18,7 @@ from mesh.model import ErrorInfo
 from mesh.runtime.failure import describe
 from mesh.runtime.registry import TaskFunction
 from mesh.runtime.request import Request, current_request
+from mesh.wire.asking import ask, cause_of
 
 Result = list[Any]
 
@@ -48,16 +49,16 @@ def _run_element(function: TaskFunction, request: Request, args: tuple[Any, ...]
         return ["ok", function.execute(own, args, {})]
     except BaseException as error:
         # an element has no attempts of its own: what it would have been retried for is its error
-        cause = error.__cause__ if isinstance(error, Retry) else None
-        return _failure(describe(cause or error, args, {}))
+        cause = cause_of(error) if issubclass(type(error), Retry) else None
+        return _failure(describe(error if cause is None else cause, args, {}))
 
 
 def _sendable(result: Result, encode: Callable[[Any], object]) -> Result:
-    try:
+    def sendable() -> Result:
         encode(result)
-    except Exception as error:
-        return _failure(describe(error, (), {}, doing="the result of an element cannot be sent"))
-    return result
+        return result
+
+    return ask(sendable, lambda why: _failure(describe(why, (), {}, "the result of an element cannot be sent")))
 
 
 def _failure(error: ErrorInfo) -> Result:

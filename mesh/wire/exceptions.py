@@ -10,9 +10,10 @@ from __future__ import annotations
 import contextlib
 from typing import Any
 
-from mesh.errors import MeshError, TaskFailed
+from mesh.errors import TaskFailed
 from mesh.model import ErrorInfo
 from mesh.wire import pickled
+from mesh.wire.asking import ask, message_of, set_cause, type_name
 
 PICKLED_BYTES_MAX = 64 << 10
 MESSAGE_CHARACTERS_MAX = 4 << 10
@@ -34,8 +35,8 @@ class RemoteTraceback(Exception):
 def pack_exception(exc: BaseException, traceback_text: str, arguments: str = "") -> ErrorInfo:
     """Describe ``exc``; never raises for what its class does. Texts that are too long lose their middle."""
     return ErrorInfo(
-        type=_clean(_type_name(type(exc)), MESSAGE_CHARACTERS_MAX),
-        message=_clean(_message(exc), MESSAGE_CHARACTERS_MAX),
+        type=_clean(type_name(type(exc)), MESSAGE_CHARACTERS_MAX),
+        message=_clean(message_of(exc), MESSAGE_CHARACTERS_MAX),
         traceback=_clean(traceback_text, TRACEBACK_CHARACTERS_MAX),
         pickled=_pickled(exc),
         arguments=_clean(arguments, ARGUMENTS_CHARACTERS_MAX),
@@ -49,27 +50,33 @@ def rebuild_exception(error: ErrorInfo) -> BaseException:
     (``SystemExit``, ``KeyboardInterrupt``, ``CancelledError``).
     """
     exc = _unpickled(error.pickled) if error.pickled is not None else None
-    if not isinstance(exc, Exception):
+    if exc is None or not issubclass(type(exc), Exception):
         exc = TaskFailed(f"{error.type}: {error.message}" if error.message else error.type, type_name=error.type)
     # Not by assignment: a class may forbid that, as frozen dataclasses do; or have a property of this name.
-    with contextlib.suppress(AttributeError):
+    with contextlib.suppress(Exception):
         BaseException.__setattr__(exc, "remote_traceback", error.traceback)
     if error.traceback:
-        BaseException.__setattr__(exc, "__cause__", RemoteTraceback(error.traceback))
+        set_cause(exc, RemoteTraceback(error.traceback))
     return exc
 
 
 def _pickled(exc: BaseException) -> bytes | None:
-    for form in (exc, (type(exc), exc.args, dict(vars(exc)))):
-        try:
-            data, _ = pickled.pack(form, "the exception", outside_min=PICKLED_BYTES_MAX)
-        except MeshError:
-            continue
-        if len(data) > PICKLED_BYTES_MAX:
-            return None
-        again = _unpickled(data)
-        if type(again).__qualname__ == type(exc).__qualname__ and _message(again) == _message(exc):
-            return data
+    return ask(lambda: _tried(exc, exc), _nothing) or ask(
+        lambda: _tried((type(exc), exc.args, dict(vars(exc))), exc), _nothing
+    )
+
+
+def _tried(form: Any, exc: BaseException) -> bytes | None:
+    """``form`` as bytes, where ``exc`` comes back from them."""
+    data, _ = pickled.pack(form, "the exception", outside_min=PICKLED_BYTES_MAX)
+    if len(data) > PICKLED_BYTES_MAX:
+        return None
+    again = _unpickled(data)
+    same = type_name(type(again)) == type_name(type(exc)) and message_of(again) == message_of(exc)
+    return data if same else None
+
+
+def _nothing(refusal: BaseException) -> None:
     return None
 
 
@@ -86,17 +93,6 @@ def _unpickled(data: bytes) -> BaseException | None:
     except Exception:  # the class's own code, or no such class any more
         return None
     return exc if isinstance(exc, BaseException) else None
-
-
-def _type_name(kind: type) -> str:
-    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
-
-
-def _message(exc: BaseException | None) -> str:
-    try:
-        return str(exc)
-    except Exception as error:  # a __str__ that fails must not hide the exception
-        return f"<its __str__ raised {type(error).__name__}>"
 
 
 def _clean(text: str, length_max: int) -> str:

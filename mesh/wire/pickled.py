@@ -10,6 +10,7 @@ from typing import Any
 import cloudpickle
 
 from mesh.errors import ProtocolError, Unpicklable, Unreadable
+from mesh.wire.asking import message_of, type_name
 from mesh.wire.parts import Buffer
 
 PICKLED = b"\x03"
@@ -41,7 +42,7 @@ def pack(value: Any, what: str, outside_min: int = OUTSIDE_BYTES_MIN) -> tuple[b
     try:
         return PICKLED + cloudpickle.dumps(value, protocol=5, buffer_callback=keep_inside), outside
     except Exception as error:  # whatever the objects' own __reduce__ raises
-        raise Unpicklable(f"{what} cannot be pickled: {type(error).__name__}: {error}") from error
+        raise Unpicklable(f"{what} cannot be pickled: {type_name(type(error))}: {message_of(error)}") from error
 
 
 def unpack(data: Buffer, outside: Iterable[Buffer] = ()) -> Any:
@@ -58,4 +59,5 @@ def unpack(data: Buffer, outside: Iterable[Buffer] = ()) -> Any:
     except (ImportError, AttributeError) as error:
         raise Unreadable(f"the payload needs code this process does not have, or another version: {error}") from error
     except Exception as error:  # whatever the classes' own code raises
-        raise Unreadable(f"the payload cannot be unpickled here: {type(error).__name__}: {error}") from error
+        text = f"{type_name(type(error))}: {message_of(error)}"
+        raise Unreadable(f"the payload cannot be unpickled here: {text}") from error

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from mesh.errors import MeshError, TaskError, TimeoutError, UnknownTask
+from mesh.wire.asking import message_of
 from nodes.cli.invocation import Invocation
 
 PATIENCE_S = 3.0  # a task that is not finished by then may wait for a worker that never comes: say why
@@ -53,7 +54,7 @@ def _why(result: Any, error: Any) -> str:
     if isinstance(error, MeshError) and result.error is None:
         return str(error)
     kind = result.error.type if result.error is not None else type(error).__name__
-    message = " ".join(str(error).split())
+    message = " ".join(message_of(error).split())
     return message if result.id in message else f"task {result.id} failed: {kind}: {message}"
 
 

@@ -256,6 +256,28 @@ def test_retry_kwargs_of_an_automatic_retry():
     assert task.apply().failed() and len(calls) == 5
 
 
+@pytest.mark.parametrize("name", ["__repr__", "__str__", "__class__", "__bool__", "__len__", "__cause__", "args"])
+def test_an_error_that_refuses_to_be_shown_is_retried_and_raised_as_any_other(name):
+    calls = []
+
+    def refuse(self):
+        raise SystemExit("no")
+
+    answer = property(refuse) if name in ("__class__", "__cause__", "args") else refuse
+    Odd = type("Odd", (OSError,), {name: answer})
+
+    def fetch():
+        calls.append(1)
+        raise Odd("down")
+
+    task = Mesh().task(autoretry_for=(OSError,), retry_kwargs={"max_retries": 2, "countdown": 1})(fetch)
+    result = task.apply()
+
+    assert (len(calls), result.state, type(result.result)) == (3, "FAILURE", Odd)
+    assert "in fetch" in result.traceback
+    assert result.error.type.endswith("Odd")
+
+
 # eager mode
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections import Counter
 
 import pytest
 
-from mesh.errors import TaskRevokedError, TimeLimitExceeded, WorkerLostError
+from mesh.errors import TaskFailed, TaskRevokedError, TimeLimitExceeded, WorkerLostError
 from tests.cluster import Cluster, send, wait_until
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(60)]
@@ -77,6 +78,22 @@ def test_what_a_definition_says_of_time_and_repetition_counts_for_a_caller_that_
     with pytest.raises(WorkerLostError, match="at most once"):
         once.get(timeout=10.0)
     assert Counter(run.id for run in cluster.runs()) == {slow.id: 1, once.id: 1}
+
+
+def test_what_a_task_raises_fails_it_once_and_leaves_its_executor_alone(cluster: Cluster) -> None:
+    cluster.router()
+    worker = cluster.worker("w1", slots=1)
+    app = cluster.client()
+    pid = send(app, "executor_pid").get(timeout=10.0)
+    for kind in ("unshowable", "exit"):
+        result = send(app, "fail", kind)
+        with pytest.raises(TaskFailed, match={"unshowable": "Unshowable", "exit": "SystemExit"}[kind]):
+            result.get(timeout=10.0)
+    with pytest.raises(TaskFailed, match="cannot be sent: SystemExit"):
+        app.submit(lambda: type("Odd", (), {"__reduce__": lambda self: sys.exit(4)})()).get(timeout=10.0)
+    assert send(app, "executor_pid").get(timeout=10.0) == pid
+    assert "executor 1" not in worker.text()
+    assert app.status()["router"]["counters"]["redelivered"] == 0
 
 
 def test_executors_are_replaced_after_their_number_of_tasks(cluster: Cluster) -> None:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import logging
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -8,6 +10,7 @@ import pytest
 from mesh.errors import PayloadTooLarge, Retry
 from mesh.model import Blob, Delivery, Ending, ErrorInfo, Settlement, TaskExtra, TaskOptions
 from mesh.runtime.execute import Runner
+from mesh.runtime.failure import describe
 from mesh.runtime.request import Request, current_request
 from mesh.wire.exceptions import rebuild_exception
 from mesh.wire.functions import pack_function
@@ -168,6 +171,176 @@ def test_an_exception_that_cannot_be_pickled_still_comes_with_its_type_and_messa
 
     assert error.type.endswith("Odd")
     assert error.message == "1-2"
+
+
+def refusing(name: str, raised: type[BaseException], base: type[BaseException] = Exception) -> type[Any]:
+    """An exception class that raises when its objects are asked for this attribute, or called by it."""
+
+    def refuse(self: object, *args: object) -> Any:
+        raise raised("no")
+
+    called = ("__str__", "__repr__", "__reduce__", "__reduce_ex__", "__getattribute__", "__bool__", "__len__")
+    return type("Odd", (base,), {name: refuse if name in called else property(refuse)})
+
+
+ENDS = [RuntimeError, SystemExit, KeyboardInterrupt, GeneratorExit]
+ASKED = [
+    "__str__", "__repr__", "__reduce__", "__reduce_ex__", "__getattribute__", "__bool__", "__len__", "args",
+    "__traceback__", "__class__", "__dict__", "__cause__", "__context__", "__notes__",
+]  # fmt: skip
+
+
+class BrokenHandler(logging.StreamHandler[Any]):
+    """As one whose stream is closed; it says so as ``logging`` does, with the exception that is being handled."""
+
+    def __init__(self) -> None:
+        super().__init__(sys.stdout)
+        self.seen = 0
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.seen += 1
+        try:
+            raise ValueError("I/O operation on closed file")
+        except ValueError:
+            self.handleError(record)
+
+
+@pytest.fixture
+def broken_log() -> Iterator[BrokenHandler]:
+    """The log of tasks has a handler that fails, as in a process whose standard error is gone."""
+    log = logging.getLogger("mesh.task")
+    level, handler = log.level, BrokenHandler()
+    log.addHandler(handler)
+    log.setLevel("DEBUG")
+    yield handler
+    log.setLevel(level)
+    log.removeHandler(handler)
+
+
+@pytest.mark.parametrize("raised", ENDS)
+@pytest.mark.parametrize("name", ASKED)
+def test_a_task_whose_exception_refuses_to_be_shown_is_a_failure(
+    name: str, raised: type[BaseException], broken_log: BrokenHandler
+) -> None:
+    def fail() -> None:
+        raise refusing(name, raised)("odd")
+
+    error = error_of(run(runner_of(fail), call("t1"), "fail"))
+
+    assert error.type == f"{__name__}.Odd"
+    assert error.message == (f"<its __str__ raised {raised.__name__}>" if name == "__str__" else "odd")
+    assert "in fail" in error.traceback, "where it was raised can be told all the same"
+    assert broken_log.seen, "the log was asked, and its trouble did no harm"
+    assert issubclass(type(rebuild_exception(error)), Exception)
+
+
+@pytest.mark.parametrize("raised", ENDS)
+@pytest.mark.parametrize("name", ["__qualname__", "__module__", "__name__", "__instancecheck__", "__hash__"])
+def test_a_task_whose_exception_has_a_class_that_refuses_to_be_named_is_a_failure(
+    name: str, raised: type[BaseException], broken_log: BrokenHandler
+) -> None:
+    class Meta(type):
+        def __getattribute__(cls, asked: str) -> Any:
+            if asked == name:
+                raise raised("no")
+            return super().__getattribute__(asked)
+
+        def __hash__(cls) -> int:
+            if name == "__hash__":
+                raise raised("no")
+            return super().__hash__()
+
+    def fail() -> None:
+        raise Meta("Odd", (Exception,), {})("odd")
+
+    error = error_of(run(runner_of(fail), call("t1"), "fail"))
+
+    assert (error.type, error.message) == (f"{__name__}.Odd", "odd")
+    assert "in fail" in error.traceback
+
+
+@pytest.mark.parametrize("raised", ENDS)
+@pytest.mark.parametrize("name", ["eta", "new_args", "__str__", "__class__", "__getattribute__"])
+def test_a_retry_that_refuses_to_be_read_is_a_failure_or_a_retry(
+    name: str, raised: type[BaseException], broken_log: BrokenHandler
+) -> None:
+    def later() -> None:
+        odd = refusing("__str__" if name in ("eta", "new_args") else name, raised, Retry)
+
+        class Later(odd):  # type: ignore[misc]
+            def __init__(self) -> None:
+                Exception.__init__(self, "later")
+                if name != "__getattribute__":
+                    self.__dict__.update(eta=5.0, new_args=None, new_kwargs=None)
+                if name in ("eta", "new_args"):
+                    del self.__dict__[name]
+
+        raise Later
+
+    settlement = run(runner_of(later), call("t1"), "later")
+
+    assert settlement.ending is (Ending.RETRY if name in ("__str__", "__class__") else Ending.FAILED)
+
+
+@pytest.mark.parametrize("raised", ENDS)
+def test_a_result_whose_pickling_would_end_the_process_is_a_failure_that_says_so(
+    raised: type[BaseException], broken_log: BrokenHandler
+) -> None:
+    odd = refusing("__reduce_ex__", raised)
+
+    def make() -> Any:
+        return odd()
+
+    def later() -> Any:
+        raise Retry(eta=5.0, args=(odd(),))
+
+    def maybe(n: int) -> Any:
+        return odd() if n == 1 else n
+
+    runner = runner_of(make, later, maybe)
+    assert raised.__name__ in error_of(run(runner, call("t1"), "make")).message
+    assert raised.__name__ in error_of(run(runner, call("t1"), "later")).message
+    results = map_results(runner, "maybe", None, [(0,), (1,), (2,)])
+    assert [kind for kind, _ in results] == ["ok", "error", "ok"]
+    assert raised.__name__ in ErrorInfo(*results[1][1]).message
+
+
+@pytest.mark.parametrize("raised", ENDS)
+def test_a_failing_element_of_map_whose_exception_refuses_to_be_shown_fails_no_other(
+    raised: type[BaseException], broken_log: BrokenHandler
+) -> None:
+    def fail(name: str) -> str:
+        if name in ASKED:
+            raise refusing(name, raised)("odd")
+        if name == "end":
+            raise raised("end")
+        return name
+
+    results = map_results(runner_of(fail), "fail", None, [(name,) for name in [*ASKED, "end", "fine"]])
+
+    assert [kind for kind, _ in results] == ["error"] * (len(ASKED) + 1) + ["ok"]
+
+
+@pytest.mark.parametrize("raised", ENDS)
+def test_an_argument_whose_repr_would_end_the_process_is_named_by_its_type(raised: type[BaseException]) -> None:
+    odd = refusing("__repr__", raised)
+
+    def fail() -> None:
+        raise ValueError
+
+    def raise_later(*args: Any) -> None:
+        raise Retry(eta=odd())
+
+    assert "Odd" in describe(ValueError(), (odd(), 1), {"x": odd()}).arguments
+    assert error_of(run(runner_of(raise_later), call("t1"), "raise_later"))
+
+
+@pytest.mark.parametrize("raised", [SystemExit, KeyboardInterrupt])
+def test_a_coroutine_that_would_end_the_process_is_only_a_failure(raised: type[BaseException]) -> None:
+    async def leave() -> None:
+        raise raised("no")
+
+    assert error_of(run(runner_of(leave), call("t1"), "leave")).type == raised.__name__
 
 
 def test_a_large_result_comes_in_parts() -> None:
