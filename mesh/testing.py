@@ -249,8 +249,9 @@ class LocalMesh:
         elif isinstance(command, GiveFunction):
             self._executors[command.executor].runner.add_function(command.code, ())
         elif isinstance(command, ReclaimChunk):
-            ids = self._executors[command.executor].take_back()
-            self._worker_events.append(ExecutorReclaimed(command.executor, ids))
+            back = ExecutorReclaimed(command.executor, self._executors[command.executor].take_back())
+            # By mail, behind what has ended meanwhile: else the worker would ask again for what it takes for unstarted.
+            self.tell(lambda: self._worker_events.append(back))
         elif isinstance(command, StopExecutor):
             self._executors[command.executor].stop()
         elif isinstance(command, KillExecutor):
