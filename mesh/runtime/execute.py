@@ -19,7 +19,7 @@ from typing import Any, cast
 import msgspec
 
 from mesh.errors import ConfigError, MeshError, NotRegistered, Retry
-from mesh.model import Delivery, Ending, FunctionCode, Payload, Retrying, Settlement, TaskExtra, TaskOptions
+from mesh.model import Blob, Delivery, Ending, FunctionCode, Payload, Retrying, Settlement, TaskExtra, TaskOptions
 from mesh.runtime.depot import Buffers
 from mesh.runtime.failure import describe
 from mesh.runtime.map_task import MapTask, replace_unsendable
@@ -166,12 +166,12 @@ class Runner:
         return f"{delivery.id[:200]}/{self._token}.{self._next_key()}"
 
     def _encode(self, value: Any, delivery: Delivery) -> tuple[Payload, Sequence[Buffer]]:
-        return encode(
-            value,
-            key=self._key(delivery),
-            inline_max=self._inline_bytes_max,
-            total_max=self._payload_bytes_max,
+        payload, parts = encode(
+            value, key=delivery.id, inline_max=self._inline_bytes_max, total_max=self._payload_bytes_max
         )
+        if type(payload) is Blob:  # made here, for few results need one
+            payload = msgspec.structs.replace(payload, key=self._key(delivery))
+        return payload, parts
 
     def _request(
         self, delivery: Delivery, options: TaskOptions, args: tuple[Any, ...], kwargs: dict[str, Any]
