@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from mesh.clock import Now
@@ -27,34 +27,43 @@ class Dispatch:
         self._table = table
         self._members = members
         self._ledger = ledger
-        self._able: dict[int, list[Worker]] = {}  # by lane number
+        self._able: dict[int, dict[Worker, None]] = {}  # by lane number
         self._turn = 0
+        self._recall_at: dict[Worker, float] = {}  # no use in asking it earlier
 
     def run(self, now: Now) -> None:
         """Deal out what is ready, as far as there is credit for it."""
-        if not self._members.workers:
+        if self._recall_at:
+            loaded = self._members.loaded
+            self._recall_at = {w: at for w, at in self._recall_at.items() if at > now.mono and w in loaded}
+        if not self._members.hungry:
             return
         self._turn += 1
-        for worker, tasks in spread(self._table.ready, self.able, self._turn).items():
+        for worker, tasks in spread(self._table.ready, self._hungry, self._turn).items():
             self._deliver(worker, tasks)
-        self._recall(now)
+            self._members.weigh(worker)
+        if self._members.loaded:
+            self._recall(now)
 
-    def next_deadline(self, now: Now) -> float | None:
+    def next_deadline(self) -> float | None:
         """When a worker that had nothing to give back may be asked again."""
-        return min(
-            (worker.recall_after for worker in self._members.workers.values() if worker.recall_after > now.mono),
-            default=None,
-        )
+        return min(self._recall_at.values()) if self._recall_at else None
 
-    def able(self, lane: Lane) -> list[Worker]:
+    def _hungry(self, lane: Lane) -> list[Worker]:
+        """Those that can run what stands in this lane, and have credit; looks at the fewer of the two."""
+        able, hungry = self.able(lane), self._members.hungry
+        fewer, others = (able, hungry) if len(able) <= len(hungry) else (hungry, able)
+        return [worker for worker in fewer if worker in others]
+
+    def able(self, lane: Lane) -> Collection[Worker]:
         """The workers that can run what stands in this lane."""
         if self._table.lanes_changed or self._members.changed:
             self._table.lanes_changed = self._members.changed = False
             self._able.clear()
         able = self._able.get(lane.number)
         if able is None:
-            able = [w for w in self._members.workers.values() if w.lack(lane.queue, lane.need) is None]
-            self._able[lane.number] = able
+            workers = self._members.workers.values()
+            able = self._able[lane.number] = {w: None for w in workers if w.lack(lane.queue, lane.need) is None}
         return able
 
     def _deliver(self, worker: Worker, tasks: list[TaskRecord]) -> None:
@@ -78,14 +87,10 @@ class Dispatch:
 
     def _recall(self, now: Now) -> None:
         """Where a worker idles while another holds unstarted tasks that it could run, ask for some back."""
-        workers = self._members.workers.values()
-        if len(workers) < 2:
-            return
-        idle = [w for w in workers if w.held < w.slots and w.credit]
+        idle = [worker for worker in self._members.hungry if worker.held < worker.slots]
         if not idle:
             return
-        donors = [w for w in workers if w.held > w.slots and not w.recalled and w.recall_after <= now.mono]
-        for donor in donors:
+        for donor in [w for w in self._members.loaded if not w.recalled and w not in self._recall_at]:
             if any(self._could_take(taker, donor) for taker in idle if taker is not donor):
                 donor.recalled = True
                 excess = donor.held - donor.slots
@@ -108,9 +113,10 @@ class Dispatch:
         if message.recall:
             worker.recalled = False
             if not returned:
-                worker.recall_after = now.mono + RECALL_PAUSE_S
+                self._recall_at[worker] = now.mono + RECALL_PAUSE_S
         else:
             worker.draining = True
+        self._members.weigh(worker)
 
 
 def _deliver(options: dict[int, Any], part: Sequence[Delivery], total: int) -> Message:

@@ -31,6 +31,8 @@ class Membership:
         self._counters = counters
         self.workers: dict[Peer, Worker] = {}
         self.clients: dict[Peer, Session] = {}
+        self.hungry: dict[Worker, None] = {}  # those that have credit left
+        self.loaded: dict[Worker, None] = {}  # those that hold more than they can run at once
         self.changed = True
         self._nodes: dict[str, NodeInfo] = {}  # workers as the store has them
         self._expected: set[str] = set()  # those of them that may hold what is in limbo
@@ -62,6 +64,17 @@ class Membership:
     def get(self, peer: Peer) -> Session | None:
         """The session with ``peer``, if there is one."""
         return self.clients.get(peer) or self.workers.get(peer)
+
+    def weigh(self, worker: Worker) -> None:
+        """What a worker holds, or will hold, has changed: a wake-up looks at those it concerns, and not at all."""
+        if worker.credit:
+            self.hungry[worker] = None
+        else:
+            self.hungry.pop(worker, None)
+        if worker.held > worker.slots:
+            self.loaded[worker] = None
+        else:
+            self.loaded.pop(worker, None)
 
     def refuse(self, peer: Peer, code: str, reason: str) -> None:
         """Tell a peer what it may not do."""
@@ -108,6 +121,7 @@ class Membership:
         for task_id, attempt in info.held:  # an id stands there twice where an earlier attempt is not acknowledged
             held[task_id] = max(attempt, held.get(task_id, 0))
         self._reconcile(worker, held, now)
+        self.weigh(worker)
         self._expected.discard(hello.node_id)
 
     def _take_over(self, peer: Peer, node_id: str) -> Worker | None:
@@ -174,6 +188,8 @@ class Membership:
 
     def _lose_worker(self, worker: Worker, cause: str, now: Now) -> None:
         del self.workers[worker.peer]
+        self.hungry.pop(worker, None)
+        self.loaded.pop(worker, None)
         self.changed = True
         self._forget_node(worker.node_id)
         leases = list(worker.leases.values())

@@ -35,7 +35,6 @@ class Worker(Session):
         "draining",
         "info",
         "leases",
-        "recall_after",
         "recalled",
         "running",
         "settled",
@@ -48,7 +47,6 @@ class Worker(Session):
         self.window = max(0, info.window)
         self.draining = False
         self.recalled = False  # a RECALL is unanswered
-        self.recall_after = 0.0  # no use in asking earlier
         self.running = 0
         self.settled = 0
         self.acks: list[int] = []  # batches of settlements, not yet acknowledged

@@ -7,7 +7,7 @@ task's state changes in ``tasks`` only.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -151,7 +151,8 @@ class RouterMachine:
         deadline = self._members.next_deadline()
         due = self.table.next_due()
         due_at = None if due is None else now.mono + (due - now.wall)
-        for at in (due_at, self._settling.ack_at, self._dispatch.next_deadline(now)):
+        recall_at = None if self.halted else self._dispatch.next_deadline()
+        for at in (due_at, self._settling.ack_at, recall_at):
             if at is not None and at < deadline:
                 deadline = at
         return deadline
@@ -191,7 +192,7 @@ class RouterMachine:
         """Why the store takes no new tasks; None while it does."""
         return self._admission.full
 
-    def able(self, lane: Lane) -> list[Worker]:
+    def able(self, lane: Lane) -> Collection[Worker]:
         """The workers that can run what stands in this lane."""
         return self._dispatch.able(lane)
 
@@ -269,6 +270,7 @@ class RouterMachine:
 
     def _on_credit(self, worker: Worker, message: Credit, now: Now) -> None:
         worker.window = max(0, message.window)
+        self._members.weigh(worker)
 
     def _on_get_function(self, worker: Worker, message: GetFunction, now: Now) -> None:
         self._ledger.add(LookUpFunction(worker.peer, message.digest))
@@ -296,6 +298,8 @@ class RouterMachine:
                 held[task_id] = peer
                 assert task.worker == peer and task.state is LEASED, task.story()
                 assert self.table.tasks.get(task_id) is task, task.story()
+        assert set(self._members.hungry) == {w for w in self.workers.values() if w.credit}, "hungry workers miscounted"
+        assert set(self._members.loaded) == {w for w in self.workers.values() if w.held > w.slots}, "loaded miscounted"
         leased = {t.id for t in self.table.tasks.values() if t.state is LEASED}
         assert leased == set(held), "leased tasks without a holder, or the reverse"
         if not self.halted:

@@ -67,7 +67,8 @@ class Settling:
             else:
                 state = CANCELLED if ending is Ending.CANCELLED else EXPIRED
                 table.end(task, state, now, settlement.error, name)
-        self._table.requeue(lost, now)
+        table.requeue(lost, now)
+        self._members.weigh(worker)
         if not worker.acks:
             self._owed.append(worker)
         worker.acks.append(message.batch)
@@ -83,5 +84,6 @@ class Settling:
         holder = self._members.workers.get(task.worker) if task.worker is not None else None
         if holder is not None:
             holder.leases.pop(task.id, None)
+            self._members.weigh(holder)
             self._ledger.send(holder.peer, Drop([(task.id, task.attempt)]))
         self._table.finish(task, settlement, SUCCEEDED, now, worker.name)
