@@ -22,9 +22,10 @@ from mesh.core.commands import (
     DropPeer,
     Exit,
     PublishRefused,
+    ReportEnded,
     Send,
 )
-from mesh.core.events import Event, ExecutorEnded, PeerLost, RouterFound, StopRequested
+from mesh.core.events import Event, PeerLost, RouterFound, StopRequested
 from mesh.core.worker import WorkerMachine
 from mesh.errors import ConfigError
 from mesh.messages import SayHello, Welcome
@@ -158,9 +159,6 @@ class Agent:
     def _events(self, arrivals: Any) -> list[Event]:
         # What executors finished is told first, so that a RECALL or a new delivery finds them as they are.
         events: list[Event] = self._pool.events(arrivals.readable + arrivals.writable)
-        for ended in events:
-            if isinstance(ended, ExecutorEnded):
-                log.log(INFO if ended.cause == "stopped" else WARNING, "executor %d: %s", ended.executor, ended.cause)
         for peer, frames, _role in arrivals.messages:
             event = self._channels.receive(peer, frames)
             if event is None:
@@ -194,6 +192,8 @@ class Agent:
                 self._channels.send(command.peer, command.message)
             elif isinstance(command, DropPeer):
                 self._lose(command.peer)
+            elif isinstance(command, ReportEnded):
+                _log_ended(command)
             elif isinstance(command, Exit):
                 self._exit = command
             elif isinstance(command, PublishRefused):
@@ -229,6 +229,12 @@ class Agent:
             log.warning("no router yet: %s", self._routers.situation())
             self._lonely_since = monotonic()
             self._lonely_s = min(2 * self._lonely_s, 60.0)
+
+
+def _log_ended(report: ReportEnded) -> None:
+    details = f"; {report.details}" if report.details else ""
+    level = INFO if report.cause == "stopped" and not details else WARNING
+    log.log(level, "executor %d: %s%s", report.executor, report.cause, details)
 
 
 def _keep_only(parts: dict[str, Any], keys: set[str]) -> set[str]:

@@ -181,6 +181,14 @@ class KillExecutor(Struct, frozen=True, gc=False):
     signal: str = "SIGKILL"
 
 
+class ReportEnded(Struct, frozen=True, gc=False):
+    """Tell people that an executor is gone; ``details``: what it was killed for, which tasks it took along."""
+
+    executor: int
+    cause: str
+    details: str = ""
+
+
 class Exit(Struct, frozen=True, gc=False):
     """The process has nothing left to do."""
 
@@ -238,6 +246,7 @@ Command = (
     | ReclaimChunk
     | StopExecutor
     | KillExecutor
+    | ReportEnded
     | Exit
     | PublishOutcomes
     | PublishUnknown

@@ -13,13 +13,14 @@ from mesh.core.commands import (
     GiveFunction,
     KillExecutor,
     ReclaimChunk,
+    ReportEnded,
     RunChunk,
     Send,
     StartExecutor,
     StopExecutor,
 )
 from mesh.core.events import ExecutorEnded, ExecutorReclaimed, ExecutorSettled
-from mesh.core.executors import Executor, Held, Phase, pace_name
+from mesh.core.executors import Executor, Held, Phase, named, pace_name
 from mesh.core.holding import Holding
 from mesh.core.owed import Owed
 from mesh.core.pace import Pace
@@ -119,7 +120,7 @@ class Crew:
         if limit is not None and now.mono >= executor.progress_at + limit:
             why = f"task {current.delivery.id} ran over its time limit of {limit:g} s and was killed"
             error = ErrorInfo("mesh.errors.TimeLimitExceeded", why)
-            self._kill(executor, current, Ending.FAILED, error, now)
+            self._kill(executor, current, f"over its time limit of {limit:g} s", now, Ending.FAILED, error)
         elif len(executor.chunk) > 1 and now.mono >= executor.progress_at + STUCK_S:
             self._reclaim(executor)
 
@@ -185,7 +186,7 @@ class Crew:
         for task_id, one in list(executor.chunk.items()):
             cancel = self._cancelled.pop(task_id, None)
             if cancel is not None and cancel.terminate:
-                self._kill(executor, one, Ending.CANCELLED, None, now, cancel.signal)
+                self._kill(executor, one, "cancelled", now, signal=cancel.signal)
 
     def on_ended(self, event: ExecutorEnded, now: Now) -> None:
         """An executor is gone: what it had is lost or goes to another, and another takes its place."""
@@ -208,6 +209,7 @@ class Crew:
 
     def _take_from_dead(self, executor: Executor, cause: str) -> None:
         back: list[Held] = []
+        along: list[Held] = []
         for one in executor.chunk.values():
             delivery = one.delivery
             self._cancelled.pop(delivery.id, None)
@@ -216,11 +218,20 @@ class Crew:
             if kill_as is None or (kill_as.id != delivery.id and one.options.at_most_once):
                 error = ErrorInfo("WorkerLost", f"executor of {self._name}: {cause}")
                 self._owed.settle(one, Settlement(delivery.id, delivery.attempt, Ending.LOST, error=error))
+                along.append(one)
             elif kill_as.id == delivery.id:
                 self._owed.settle(one, kill_as)
             else:
                 back.append(one)
         self._holding.put_first(back)
+        details = [executor.killed_for] if executor.killed_for else []
+        details += [f"took along {named(along)}"] if along else []
+        self._out.append(ReportEnded(executor.number, cause, "; ".join(details)))
+
+    def left_behind(self) -> str:
+        """What runs, for people."""
+        running = [executor.current() for executor in self._busy.values()]
+        return f"{len(running)} running" + (f" ({named(running)})" if running else "")
 
     def start_no_more(self) -> None:
         """No executor takes the place of one that ends."""
@@ -249,7 +260,7 @@ class Crew:
                 self._cancelled[task_id] = cancel
                 self._reclaim(executor)
             elif cancel.terminate:
-                self._kill(executor, executor.chunk[task_id], Ending.CANCELLED, None, now, cancel.signal)
+                self._kill(executor, executor.chunk[task_id], "cancelled", now, signal=cancel.signal)
 
     def _reclaim(self, executor: Executor) -> None:
         if not executor.reclaiming:
@@ -260,9 +271,10 @@ class Crew:
         self,
         executor: Executor,
         one: Held,
-        ending: Ending,
-        error: ErrorInfo | None,
+        why: str,
         now: Now,
+        ending: Ending = Ending.CANCELLED,
+        error: ErrorInfo | None = None,
         signal: str = "SIGKILL",
     ) -> None:
         """End an executor because of one task; what else it had runs elsewhere."""
@@ -273,6 +285,7 @@ class Crew:
         executor.kill_as = Settlement(
             delivery.id, delivery.attempt, ending, b"", started_at, now.mono - executor.progress_at, error
         )
+        executor.killed_for = f"killed for {named([one])}, {why}"
         self._out.append(KillExecutor(executor.number, signal))
 
     # handing out work

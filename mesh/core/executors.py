@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Sequence
 
 from msgspec import Struct
 
@@ -26,6 +27,16 @@ class Held(Struct, gc=False, frozen=True):
         return self.options.time_limit_s is not None or self.delivery.deaths > 0
 
 
+NAMED_MAX = 3  # tasks in a text for people
+NAME_CHARS_MAX = 200  # as users' names have; others may come over the wire
+
+
+def named(helds: Sequence[Held]) -> str:
+    """Which tasks these are, for people: the first of them, and how many more."""
+    text = ", ".join(f"{held.options.name[:NAME_CHARS_MAX]}[{held.delivery.id}]" for held in helds[:NAMED_MAX])
+    return text if len(helds) <= NAMED_MAX else f"{text} and {len(helds) - NAMED_MAX} more"
+
+
 def pace_name(options: TaskOptions) -> str:
     """Under which name run times are remembered: a mapped task takes as long as all its elements."""
     return f"{options.name}[]" if options.mapped else options.name
@@ -42,7 +53,18 @@ class Phase(enum.Enum):
 class Executor:
     """An executor process: what it was given and has not settled, in order."""
 
-    __slots__ = ("alone", "chunk", "functions", "given", "kill_as", "number", "phase", "progress_at", "reclaiming")
+    __slots__ = (
+        "alone",
+        "chunk",
+        "functions",
+        "given",
+        "kill_as",
+        "killed_for",
+        "number",
+        "phase",
+        "progress_at",
+        "reclaiming",
+    )
 
     def __init__(self, number: int) -> None:
         self.number = number
@@ -53,7 +75,8 @@ class Executor:
         self.functions: set[str] = set()
         self.reclaiming = False
         self.progress_at = 0.0  # monotonic; when it was last idle, or last settled something
-        self.kill_as: Settlement | None = None  # we killed it, and this is why
+        self.kill_as: Settlement | None = None  # we killed it, and so this task ends
+        self.killed_for = ""  # the same for people
 
     def current(self) -> Held:
         """The oldest it has not settled: the one that runs, unless it has just finished. It must have one."""

@@ -350,7 +350,7 @@ class WorkerMachine:
         heard = any(side.session.open for side in self.routers.values())
         owed = self.running or (heard and self._owed.anything)
         if not self._left and (not owed or now.mono >= self._stopping):
-            left = f" with {self.running} running and {self.unacked} unacknowledged" if owed else ""
+            left = f" with {self._crew.left_behind()} and {self.unacked} unacknowledged" if owed else ""
             self._leave(f"stopped{left}")
 
     def _leave(self, reason: str) -> None:

@@ -16,6 +16,7 @@ from mesh.core.commands import (
     KillExecutor,
     PublishRefused,
     ReclaimChunk,
+    ReportEnded,
     RunChunk,
     Send,
     StartExecutor,
@@ -235,7 +236,7 @@ def test_an_executor_is_replaced_after_its_share_of_tasks() -> None:
     mesh.settle(1, "a")
     assert mesh.hear(deliver("b", "c")) == [run(1, "b"), StopExecutor(1), StartExecutor(2)]
     assert mesh.settle(1, "b")[0] != run(1, "c")
-    assert mesh.do(ExecutorEnded(1, "exit code 0")) == []
+    assert mesh.do(ExecutorEnded(1, "exit code 0")) == [ReportEnded(1, "exit code 0")]
     assert mesh.do(ExecutorStarted(2)) == [run(2, "c")]
 
 
@@ -335,7 +336,7 @@ def test_a_cancelled_task_that_runs_goes_on_unless_it_is_to_be_terminated() -> N
     assert mesh.hear(Cancel(["a"])) == []
     assert mesh.hear(Cancel(["a"], terminate=True, signal="SIGTERM")) == [KillExecutor(1, "SIGTERM")]
     commands = mesh.do(ExecutorEnded(1, "SIGTERM"), wait=0.5)
-    assert commands[0] == StartExecutor(2)
+    assert commands[:2] == [ReportEnded(1, "SIGTERM", "killed for work[a], cancelled"), StartExecutor(2)]
     [message] = sent(commands)
     assert isinstance(message, Settled)
     assert [word.ending for word in message.settlements] == [Ending.CANCELLED]
@@ -379,7 +380,9 @@ def test_a_task_over_its_time_limit_is_killed_and_failed() -> None:
     mesh.hear(deliver("a", options=LIMITED))
     assert mesh.do(wait=1.9) == []
     assert mesh.do(wait=0.1) == [KillExecutor(1)]
-    [message] = sent(mesh.do(ExecutorEnded(1, "SIGKILL")))
+    commands = mesh.do(ExecutorEnded(1, "SIGKILL"))
+    assert commands[0] == ReportEnded(1, "SIGKILL", "killed for work[a], over its time limit of 2 s")
+    [message] = sent(commands)
     assert isinstance(message, Settled)
     [word] = message.settlements
     assert word.ending is Ending.FAILED
@@ -426,7 +429,7 @@ def test_all_that_an_executor_had_is_told_lost_with_the_cause_when_it_dies() -> 
     mesh = worker()
     in_one_chunk(mesh, "a", "b")
     commands = mesh.do(ExecutorEnded(1, "SIGSEGV"))
-    assert commands[0] == StartExecutor(2)
+    assert commands[:2] == [ReportEnded(1, "SIGSEGV", "took along work[a], work[b]"), StartExecutor(2)]
     lost = ErrorInfo("WorkerLost", "executor of worker: SIGSEGV")
     assert sent(commands)[0] == Settled(2, [settlement(i, ending=Ending.LOST, error=lost) for i in ("a", "b")])
 
@@ -438,7 +441,9 @@ def test_a_task_that_may_run_once_only_is_lost_with_an_executor_that_was_killed_
     mesh.hear(deliver("first", "killed", "given back", options=TaskOptions("work", at_most_once=True)))
     mesh.hear(Cancel(["killed"], terminate=True))
     assert KillExecutor(1) in mesh.do(ExecutorReclaimed(1, ["given back"]))
-    [message, *_] = sent(mesh.do(ExecutorEnded(1, "SIGKILL")))
+    commands = mesh.do(ExecutorEnded(1, "SIGKILL"))
+    assert commands[0] == ReportEnded(1, "SIGKILL", "killed for work[killed], cancelled; took along work[first]")
+    [message, *_] = sent(commands)
     assert isinstance(message, Settled)
     assert [(word.id, word.ending) for word in message.settlements] == [
         ("first", Ending.LOST),
@@ -451,12 +456,36 @@ def test_the_last_words_of_an_executor_count() -> None:
     mesh = worker()
     mesh.hear(deliver("a"))
     words = ExecutorSettled(1, [settlement("a")])
-    assert sent(mesh.do(words, ExecutorEnded(1, "SIGKILL")))[0] == Settled(1, [settlement("a")])
+    commands = mesh.do(words, ExecutorEnded(1, "SIGKILL"))
+    assert commands[0] == ReportEnded(1, "SIGKILL"), "it took nothing along"
+    assert sent(commands)[0] == Settled(1, [settlement("a")])
+
+
+def test_an_executor_killed_for_a_task_that_ended_meanwhile_is_told_so_all_the_same() -> None:
+    mesh = worker()
+    mesh.hear(deliver("a", options=LIMITED))
+    mesh.do(wait=2.0)
+    commands = mesh.do(ExecutorSettled(1, [settlement("a")]), ExecutorEnded(1, "SIGKILL"))
+    assert commands[0] == ReportEnded(1, "SIGKILL", "killed for work[a], over its time limit of 2 s")
+
+
+def test_what_is_told_of_an_ended_executor_is_bounded() -> None:
+    mesh = worker()
+    mesh.hear(deliver("first"))
+    mesh.settle(1, "first", runtime_s=0.0)
+    long = TaskOptions("w" * 100_000)
+    mesh.hear(deliver("second", options=long))
+    mesh.settle(1, "second", runtime_s=0.0)
+    mesh.hear(deliver(*(f"{i}".zfill(255) for i in range(100)), options=long))
+    report = mesh.do(ExecutorEnded(1, "SIGSEGV"))[0]
+    assert isinstance(report, ReportEnded)
+    assert report.details.endswith(" and 97 more")
+    assert len(report.details) < 2_000
 
 
 def test_an_executor_that_dies_while_starting_is_started_anew_after_longer_and_longer_pauses() -> None:
     mesh = Driven()
-    assert mesh.do(ExecutorEnded(1, "exit code 1")) == []
+    assert mesh.do(ExecutorEnded(1, "exit code 1")) == [ReportEnded(1, "exit code 1")]
     assert mesh.do(wait=RESTART_S) == []
     assert mesh.do(wait=RESTART_S) == [StartExecutor(2)]
     mesh.do(ExecutorEnded(2, "exit code 1"))
@@ -492,14 +521,16 @@ def test_a_drain_does_not_last_longer_than_its_setting() -> None:
     mesh.hear(deliver("runs"))
     mesh.do(StopRequested())
     assert mesh.do(wait=29.9) == []
-    assert mesh.do(wait=0.1)[-1] == Exit(0, "stopped with 1 running and 0 unacknowledged")
+    assert mesh.do(wait=0.1)[-1] == Exit(0, "stopped with 1 running (work[runs]) and 0 unacknowledged")
 
 
 def test_a_second_request_does_not_wait() -> None:
     mesh = worker()
     mesh.hear(deliver("runs"))
     mesh.do(StopRequested())
-    assert mesh.do(StopRequested(at_once=True))[-1] == Exit(0, "stopped with 1 running and 0 unacknowledged")
+    assert mesh.do(StopRequested(at_once=True))[-1] == Exit(
+        0, "stopped with 1 running (work[runs]) and 0 unacknowledged"
+    )
 
 
 # large payloads

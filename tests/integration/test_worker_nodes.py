@@ -9,7 +9,7 @@ from collections import Counter
 import pytest
 
 from mesh.errors import TaskFailed, TaskRevokedError, TimeLimitExceeded, WorkerLostError
-from tests.cluster import Cluster, send, wait_until
+from tests.cluster import APP, Cluster, send, wait_until
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(60)]
 
@@ -62,6 +62,7 @@ def test_a_task_over_its_time_limit_is_killed_and_its_executor_replaced(cluster:
     assert 0.5 <= time.monotonic() - begun < 2.0
     assert send(app, "work", 2).get(timeout=5.0) == 2
     assert worker.executors() != before
+    assert f"executor 1: SIGKILL; killed for {APP}.work[{result.id}], over its time limit of 0.5 s" in worker.text()
     assert [run.what for run in cluster.runs() if run.id == result.id] == ["start"]
     assert dict(cluster.outcomes())[result.id] == "failed"
 
@@ -92,7 +93,7 @@ def test_what_a_task_raises_fails_it_once_and_leaves_its_executor_alone(cluster:
     with pytest.raises(TaskFailed, match="cannot be sent: SystemExit"):
         app.submit(lambda: type("Odd", (), {"__reduce__": lambda self: sys.exit(4)})()).get(timeout=10.0)
     assert send(app, "executor_pid").get(timeout=10.0) == pid
-    assert "executor 1" not in worker.text()
+    assert "executor 1:" not in worker.text()
     assert app.status()["router"]["counters"]["redelivered"] == 0
 
 

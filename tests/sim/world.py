@@ -24,6 +24,7 @@ from mesh.core.commands import (
     PublishRejected,
     PublishUnknown,
     ReclaimChunk,
+    ReportEnded,
     RunChunk,
     Send,
     StartExecutor,
@@ -367,7 +368,7 @@ class WorkerNode(Node):
             world.workers.pop(self.peer, None)
         elif isinstance(command, GiveFunction):
             self.given.add((command.executor, command.code.digest))
-        elif not isinstance(command, DropPeer):
+        elif not isinstance(command, (DropPeer, ReportEnded)):
             raise AssertionError(command)
 
     def _end(self, executor: int, cause: str) -> None:
