@@ -191,7 +191,8 @@ class Agent:
             if isinstance(command, Send):
                 self._channels.send(command.peer, command.message)
             elif isinstance(command, DropPeer):
-                self._lose(command.peer)
+                self._routers.leave(command.peer)
+                self._channels.close(command.peer)
             elif isinstance(command, ReportEnded):
                 _log_ended(command)
             elif isinstance(command, Exit):

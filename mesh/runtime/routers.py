@@ -15,6 +15,7 @@ from mesh.runtime.finding import Finder
 from mesh.settings import Settings
 
 POLL_S = 0.25  # how often a waiting thread looks whether there is still hope of a router
+NOTES_MAX = 100  # problems that are remembered as said
 
 log = logging.getLogger("mesh.connection")
 
@@ -37,6 +38,7 @@ class Routers:
         self._peers: dict[str, Peer] = {}  # by endpoint
         self._welcomed: set[Peer] = set()
         self._tried = "Still looking"
+        self._noted: dict[str, None] = {}  # problems that were logged since the last welcome, oldest first
         self._started = time.monotonic()
         self._ever_welcomed = False
         self._refused: str | None = None
@@ -125,10 +127,14 @@ class Routers:
                 self._transport.disconnect(peer)
 
     def note(self, problem: str) -> None:
-        """Keep a problem for the message that people get; log it unless it is the last one again."""
-        if self._tried != problem:
-            log.warning("%s", problem)
+        """Keep a problem for the message that people get; log it once until a router welcomes us."""
         self._tried = problem
+        if problem in self._noted:
+            return
+        if len(self._noted) >= NOTES_MAX:
+            del self._noted[next(iter(self._noted))]
+        self._noted[problem] = None
+        log.warning("%s", problem)
 
     def complain(self, problem: Problem) -> None:
         """Note what a transport says; a key that does not fit twice in a row is no accident of a router's restart."""
@@ -144,6 +150,7 @@ class Routers:
         self._ever_welcomed = True
         self._refused = None
         self._misfits = 0
+        self._noted.clear()
         self._finder.pause()
         if others:
             self._found.append((others, False))
@@ -156,6 +163,10 @@ class Routers:
 
     def unwelcome(self, peer: Peer) -> None:
         """The session is over, the connection lives."""
+        self._welcomed.discard(peer)
+
+    def leave(self, peer: Peer) -> None:
+        """We want nothing of this router any more."""
         self._welcomed.discard(peer)
 
     def lose(self, peer: Peer) -> None:

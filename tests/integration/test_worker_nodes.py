@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 from collections import Counter
@@ -9,6 +10,7 @@ from collections import Counter
 import pytest
 
 from mesh.errors import TaskFailed, TaskRevokedError, TimeLimitExceeded, WorkerLostError
+from mesh.net.keys import new_key
 from tests.cluster import APP, Cluster, send, wait_until
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(60)]
@@ -26,6 +28,7 @@ def test_a_worker_that_is_told_to_stop_finishes_what_runs_and_gives_back_the_res
     wait_until(lambda: "asked to stop" in leaving.text(), 5.0, "it drains")
     told = time.monotonic()
     assert leaving.wait(5.0) == 0
+    assert "lost" not in leaving.text(), "what it leaves on purpose is not lost"
     values = [result.get(timeout=10.0) for result in results]
     assert own & set(values), "what ran there ended there"
     starts = [run for run in cluster.runs() if run.what == "start"]
@@ -95,6 +98,16 @@ def test_what_a_task_raises_fails_it_once_and_leaves_its_executor_alone(cluster:
     assert send(app, "executor_pid").get(timeout=10.0) == pid
     assert "executor 1:" not in worker.text()
     assert app.status()["router"]["counters"]["redelivered"] == 0
+
+
+def test_a_worker_with_a_wrong_key_says_so_once_and_looks_on(cluster: Cluster) -> None:
+    router = cluster.router("--listen", "127.0.0.1:*")
+    (address,) = re.findall(r"tcp://(127\.0\.0\.1:\d+)", router.text())
+    stranger = cluster.worker("w1", "--router", address, wait=False, key=new_key().text)
+    wait_until(lambda: "another mesh key" in stranger.text(), 10.0, "it says so")
+    wait_until(lambda: "no router yet: the router refused this node" in stranger.text(), 10.0, "it says so again")
+    assert stranger.text().count("mesh.connection: the router at") == 1
+    assert stranger.is_running
 
 
 def test_executors_are_replaced_after_their_number_of_tasks(cluster: Cluster) -> None:

@@ -1,0 +1,108 @@
+"""What people are told while there is no router: everything once, and nothing for ever."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pytest
+
+from mesh.errors import NoKey, Refused
+from mesh.model import Peer
+from mesh.net.arrivals import Arrivals, Problem, Trouble
+from mesh.runtime.routers import NOTES_MAX, Routers
+from mesh.settings import Settings
+
+ROUTER = Peer(b"r")
+WRONG_KEY = Problem(Trouble.WRONG_KEY, "the router has another mesh key")
+
+
+class NoTransport:
+    def send(self, peer: Peer, frames: Sequence[Any]) -> bool:
+        return True
+
+    def receive(self, timeout_s: float | None) -> Arrivals:
+        return Arrivals()
+
+    def disconnect(self, peer: Peer) -> None:
+        pass
+
+    def wake(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.fixture
+def said() -> Iterator[list[str]]:
+    """What is logged, however others have configured logging."""
+    lines: list[str] = []
+
+    class Handler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            lines.append(record.getMessage())
+
+    log, handler = logging.getLogger("mesh.connection"), Handler()
+    level = log.level
+    log.addHandler(handler)
+    log.setLevel("INFO")
+    yield lines
+    log.removeHandler(handler)
+    log.setLevel(level)
+
+
+def no_key(endpoint: str) -> Peer:
+    raise NoKey("no key of this mesh")
+
+
+def routers(connect: Any = lambda endpoint: ROUTER) -> Routers:
+    return Routers(Settings(), NoTransport(), connect, lambda: ((), "nothing"))
+
+
+def test_a_wrong_key_is_said_once_however_often_it_is_tried_and_looked_for(said: list[str]) -> None:
+    made = routers()
+    for _ in range(20):
+        made.complain(WRONG_KEY)
+        made._on_found(["tcp://r"], "tcp://r")
+        made.complain(Problem(Trouble.NO_ROUTER, "no router listens yet"))
+    assert said == [WRONG_KEY.text, "no router listens yet"]
+    assert WRONG_KEY.text in made.situation(), "what was said last is not all there is to say"
+    with pytest.raises(Refused, match="another mesh key"):
+        made.raise_if_hopeless()
+
+
+def test_a_missing_key_is_said_once(said: list[str]) -> None:
+    made = routers(no_key)
+    for _ in range(20):
+        made._on_found(["tcp://r"], "tcp://r")
+        made.connect_to_found()
+    assert said == ["no key of this mesh"]
+
+
+def test_after_a_welcome_it_is_said_anew(said: list[str]) -> None:
+    made = routers()
+    made.complain(WRONG_KEY)
+    made.welcome(ROUTER, ())
+    made.complain(WRONG_KEY)
+    assert said == [WRONG_KEY.text] * 2
+
+
+def test_what_was_said_is_remembered_up_to_a_bound(said: list[str]) -> None:
+    made = routers()
+    texts = [f"no router listens at port {port} yet" for port in range(NOTES_MAX + 1)]
+    for text in [*texts, texts[-1], texts[0]]:
+        made.complain(Problem(Trouble.NO_ROUTER, text))
+    assert said == [*texts, texts[0]], "the oldest is forgotten first"
+
+
+def test_a_connection_that_is_lost_is_said_and_one_that_is_left_is_not(said: list[str]) -> None:
+    made = routers()
+    made.welcome(ROUTER, ())
+    made.leave(ROUTER)
+    assert (made.welcomed, said) == (False, [])
+    made.welcome(ROUTER, ())
+    made.lose(ROUTER)
+    made.close()
+    assert (made.welcomed, len(said)) == (False, 1)
