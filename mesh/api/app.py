@@ -341,7 +341,10 @@ class Mesh:
         return Result(checked_text("task_id", id, 255), self)
 
     def look_up(self, result: Result[Any]) -> str | None:
-        """The state of a task by the mesh's word, None where nobody knows it; ``result`` may be settled meanwhile."""
+        """The state of an unfinished task by the mesh's word; ``result`` is settled meanwhile where there is none.
+
+        Either with the outcome, or with the answer that nobody knows the id.
+        """
         connection = self.connection
         foreign = connection.is_foreign(result.id)
         result.watch()
@@ -350,8 +353,7 @@ class Mesh:
             return state
         if not foreign:
             return None if result.is_settled() else "ready"  # submitted here, and not accepted yet
-        if result.wait_once(self.settings.connect_timeout_s):
-            result.is_unknown()
+        result.wait_once(self.settings.connect_timeout_s)
         return None
 
     def status(self, timeout: float | None = None) -> dict[str, Any]:

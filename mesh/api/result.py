@@ -70,12 +70,17 @@ class AsyncResult(Struct, Generic[R], gc=False, eq=False):
     def get(self, timeout: float | None = None, propagate: bool = True, interval: float | None = None) -> R:
         """The result, waiting up to ``timeout`` seconds; raises what the task raised.
 
-        With ``propagate=False`` the exception is returned instead. ``interval`` is accepted for Celery's sake: nothing
-        is polled. Raises ``TimeoutError``, ``UnknownTask``, ``Unavailable``, or the task's own exception.
+        With ``timeout=0`` it only looks: what this process submitted is told to it, for any other id the mesh is asked
+        once, for ``connect_timeout_s`` at most. With ``propagate=False`` the exception is returned instead.
+        ``interval`` is accepted for Celery's sake: nothing is polled. Raises ``TimeoutError``, ``UnknownTask``,
+        ``Unavailable``, or the task's own exception.
         """
         promise = self._promise
         if promise is None or promise.end is None:
-            self._wait(timeout)
+            if timeout is not None and timeout <= 0 and self._mesh.connection.is_foreign(self.id):
+                self._look()
+            else:
+                self._wait(timeout)
         return self._value(propagate)  # type: ignore[no-any-return]
 
     wait = get
@@ -85,11 +90,17 @@ class AsyncResult(Struct, Generic[R], gc=False, eq=False):
             yield from self._wait_async().__await__()
         return self._value(True)  # type: ignore[no-any-return]
 
+    def _look(self) -> None:
+        """Take the outcome if there is one; an id that nobody knows has no time to become known."""
+        self._mesh.look_up(self)
+        if self._end is None:
+            self._give_up(0.0, unknown=False)
+
     def _wait(self, timeout: float | None) -> None:
         begun = time.monotonic()
         unknown = False
         while True:
-            left = None if timeout is None else begun + timeout - time.monotonic()
+            left = None if timeout is None else max(0.0, begun + timeout - time.monotonic())
             if not self.wait_once(left):
                 self._give_up(timeout or 0.0, unknown)
                 return
@@ -243,6 +254,7 @@ class AsyncResult(Struct, Generic[R], gc=False, eq=False):
         """The outcome, asking the mesh for it where this process was not told yet."""
         if self._end is None and self._mesh.connection.is_foreign(self.id):
             self._mesh.look_up(self)
+            self.is_unknown()
         return self._end if isinstance(self._end, Outcome) else None
 
     @property
@@ -254,7 +266,7 @@ class AsyncResult(Struct, Generic[R], gc=False, eq=False):
         """One of Celery's state names, or ``UNKNOWN`` where no router knows the id."""
         if self._end is None:
             known = self._mesh.look_up(self)
-            if not self.is_settled():
+            if self.is_unknown() or not self.is_settled():
                 return CELERY_STATES.get(known or "", UNKNOWN)
         end = self._end
         if isinstance(end, Outcome):
@@ -267,6 +279,7 @@ class AsyncResult(Struct, Generic[R], gc=False, eq=False):
         """Whether the task is finished. Does not wait; an id this process did not submit is asked for at first."""
         if self._end is None and self._mesh.connection.is_foreign(self.id):
             self._mesh.look_up(self)
+            self.is_unknown()
         return self._end is not None
 
     def successful(self) -> bool:

@@ -25,6 +25,7 @@ from mesh import (
 from mesh.api.result import CELERY_STATES, EagerResult
 from mesh.model import TaskOptions, TaskState
 from mesh.testing import local_mesh
+from tests.api.scripted_router import ScriptedRouter
 from tests.api.waiting import wait_until
 
 app = Mesh("results")
@@ -222,6 +223,28 @@ def test_an_id_nobody_knows_is_unknown_after_a_grace():
             nobody.get(timeout=5)
         assert 0.1 <= time.monotonic() - began < 3
         assert nobody.worker is None
+
+
+def test_with_a_timeout_of_0_the_mesh_is_asked_once_for_an_id_of_others():
+    done = add.delay(1)
+    done.get(timeout=5)
+    assert app.AsyncResult(done.id).get(timeout=0) == 1
+    failed = boom.delay("no")
+    failed.get(timeout=5, propagate=False)
+    assert app.AsyncResult(failed.id).get(timeout=0, propagate=False).args == ("no",)
+    waiting = wait_for_gate.delay().id  # nobody here holds its handle: it is as if another process had submitted it
+    with pytest.raises(TimeoutError, match=f"{waiting} is not finished"):
+        app.AsyncResult(waiting).get(timeout=0)
+    with pytest.raises(UnknownTask, match="nobody-at-all"):
+        app.AsyncResult("nobody-at-all").get(timeout=0)
+
+
+def test_with_a_timeout_of_0_an_outage_is_told_after_the_time_to_connect():
+    lonely = Mesh(connect_timeout_s=0.1)
+    ScriptedRouter().join(lonely, found=False)
+    with pytest.raises(Unavailable, match="the script and nothing else"):
+        lonely.AsyncResult("a").get(timeout=0)
+    lonely.close()
 
 
 def test_an_id_may_be_waited_for_before_it_is_submitted():

@@ -137,6 +137,19 @@ def test_a_wait_that_gets_long_is_explained_once_and_again_at_its_end(
     assert error.startswith("mesh: error: task ") and error.endswith(f" is not finished after 0.3 s: {why}")
 
 
+def test_a_look_at_a_result_does_not_wait(cluster: Cluster, run: Run) -> None:
+    cluster.router()
+    task_id = run("call", f"{APP}.echo", "-a", "[5]")[1]
+    code, out, err = run("result", task_id, "--timeout", "0")
+    assert (code, out, err) == (3, "", f"mesh: error: task {task_id} is not finished: its state is PENDING")
+    cluster.worker("w")
+    assert run("result", task_id) == (0, "5", "")
+    assert run("result", task_id, "--timeout", "0") == (0, "5", "")
+    code, out, err = run("result", "nobody-knows", "--timeout", "0")
+    assert (code, out) == (1, "")
+    assert "no router knows task nobody-knows" in err
+
+
 def test_a_call_with_wrong_arguments_is_one_line_where_the_app_is_known(cluster: Cluster, run: Run) -> None:
     cluster.router()
     code, _, err = run("-A", APP, "call", f"{APP}.echo", "-a", "[1, 2, 3]")
