@@ -76,7 +76,7 @@ class AsyncResult(Struct, Generic[R], gc=False, eq=False):
         ``Unavailable``, or the task's own exception.
         """
         promise = self._promise
-        if promise is None or promise.end is None:
+        if promise is None or (type(promise.end) is not Outcome and not self._is_told()):
             if timeout is not None and timeout <= 0 and self._mesh.connection.is_foreign(self.id):
                 self._look()
             else:
@@ -86,7 +86,7 @@ class AsyncResult(Struct, Generic[R], gc=False, eq=False):
     wait = get
 
     def __await__(self) -> Generator[Any, None, R]:
-        if self._end is None:
+        if not self._is_told():
             yield from self._wait_async().__await__()
         return self._value(True)  # type: ignore[no-any-return]
 
@@ -153,6 +153,8 @@ class AsyncResult(Struct, Generic[R], gc=False, eq=False):
 
         Raises ``Unavailable``, ``Refused``.
         """
+        if self._end is not None:
+            return True
         connection = self._mesh.connection
         self.watch()
         settled = threading.Lock()
@@ -180,6 +182,10 @@ class AsyncResult(Struct, Generic[R], gc=False, eq=False):
     def story(self) -> str:
         """Why the task is not finished, in the words of its router; empty when it is, or when no router says."""
         return self._mesh.connection.story(self.id) if self._end is None else ""
+
+    def _is_told(self) -> bool:
+        """Whether this process knows how the task ended. That nobody knew its id may answer an earlier question."""
+        return self._end is not None and not self.is_unknown()
 
     def add_done_callback(self, callback: Callable[[], None]) -> None:
         """Call ``callback`` once when the task is settled: now, or on the connection's thread, so it must not block."""
@@ -252,7 +258,7 @@ class AsyncResult(Struct, Generic[R], gc=False, eq=False):
     @property
     def _outcome(self) -> Outcome | None:
         """The outcome, asking the mesh for it where this process was not told yet."""
-        if self._end is None and self._mesh.connection.is_foreign(self.id):
+        if not self._is_told() and self._mesh.connection.is_foreign(self.id):
             self._mesh.look_up(self)
             self.is_unknown()
         return self._end if isinstance(self._end, Outcome) else None
@@ -264,7 +270,7 @@ class AsyncResult(Struct, Generic[R], gc=False, eq=False):
     @property
     def state(self) -> str:
         """One of Celery's state names, or ``UNKNOWN`` where no router knows the id."""
-        if self._end is None:
+        if not self._is_told():
             known = self._mesh.look_up(self)
             if self.is_unknown() or not self.is_settled():
                 return CELERY_STATES.get(known or "", UNKNOWN)
@@ -277,7 +283,7 @@ class AsyncResult(Struct, Generic[R], gc=False, eq=False):
 
     def ready(self) -> bool:
         """Whether the task is finished. Does not wait; an id this process did not submit is asked for at first."""
-        if self._end is None and self._mesh.connection.is_foreign(self.id):
+        if not self._is_told() and self._mesh.connection.is_foreign(self.id):
             self._mesh.look_up(self)
             self.is_unknown()
         return self._end is not None

@@ -78,8 +78,7 @@ class Handles:
 
     def is_foreign(self, task_id: str) -> bool:
         """Whether this process did not submit this task, or keeps no handle of it."""
-        reference = self.by_id.get(task_id)
-        return task_id in self._foreign or reference is None or reference() is None
+        return task_id in self._foreign or task_id not in self.by_id
 
     def publish(self, outcomes: Sequence[Outcome], take_buffers: Callable[[Blob], Buffers]) -> None:
         """Settle the promises of these tasks; ``take_buffers`` gives the bytes of large payloads."""

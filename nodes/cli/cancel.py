@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import json
+import time
+from collections.abc import Sequence
 from typing import Any
 
 import click
 
-from mesh.errors import TimeoutError
+from mesh.errors import TaskExpired, TimeoutError
+from mesh.model import ErrorInfo
 from nodes.cli.client import client
 from nodes.cli.invocation import Invocation, pass_invocation, router_option, shared_options
 
-CONFIRM_S = 2.0  # how long to wait for the word that a task is cancelled: a worker may have it
+CONFIRM_S = 2.0  # how long to wait for the word that tasks are cancelled: a worker may have them
+UNFINISHED = ("PENDING", "RECEIVED")
+EXPIRED = f"{TaskExpired.__module__}.{TaskExpired.__qualname__}"
 
 
 @click.command()
@@ -33,35 +38,46 @@ def cancel(
 ) -> int:
     """Cancel tasks that have not started; with --terminate also those that run.
 
-    Exit code 1 when one of them could not be cancelled.
+    Exit code 1 when one of them could not be cancelled, or nobody knows it.
     """
     with client(invocation, routers) as app:
-        results = [app.AsyncResult(task_id) for task_id in task_ids]
-        app.control.revoke([r.id for r in results if r.state != "UNKNOWN"], terminate, signal)
-        states = {r.id: _state(r) for r in results}
+        results = [app.AsyncResult(task_id) for task_id in dict.fromkeys(task_ids)]
+        unfinished = [result for result in results if result.state in UNFINISHED]
+        if unfinished:
+            app.control.revoke([result.id for result in unfinished], terminate, signal)
+            _wait_for_word(unfinished)
+        states = {result.id: str(result.state) for result in results}
+        words = {result.id: _in_words(states[result.id], result.error, terminate) for result in results}
     if as_json:
         click.echo(json.dumps(states))
     else:
         for task_id, state in states.items():
-            done = state == "REVOKED"
-            click.echo(f"{task_id} {_in_words(state)}", err=not done)
+            click.echo(f"{task_id} {words[task_id]}", err=state != "REVOKED")
     return 0 if all(state == "REVOKED" for state in states.values()) else 1
 
 
-def _state(result: Any) -> str:
-    if result.state in ("PENDING", "RECEIVED"):
+def _wait_for_word(results: Sequence[Any]) -> None:
+    deadline = time.monotonic() + CONFIRM_S
+    for result in results:
         with contextlib.suppress(TimeoutError):
-            result.get(CONFIRM_S, propagate=False)
-    return str(result.state)
+            result.get(max(0.0, deadline - time.monotonic()), propagate=False)
 
 
-def _in_words(state: str) -> str:
-    return {
-        "REVOKED": "cancelled",
-        "RECEIVED": "runs already: it is left alone without --terminate",
-        "PENDING": "is still waiting; try again",
-        "UNKNOWN": "is not known to the mesh",
-    }.get(state, f"is finished already: {state}")
+def _in_words(state: str, error: ErrorInfo | None, terminate: bool) -> str:
+    if state == "REVOKED":
+        expired = error is not None and error.type == EXPIRED
+        return "was not started in time: it has expired" if expired else "cancelled"
+    if state == "RECEIVED":
+        return (
+            "is with a worker that has not confirmed its end yet; try again"
+            if terminate
+            else "runs already: it is left alone without --terminate"
+        )
+    if state == "PENDING":
+        return "is still waiting; try again"
+    if state == "UNKNOWN":
+        return "is known to nobody: it was never accepted, or its result is kept no longer"
+    return f"is finished already: {state}"
 
 
 @click.command()

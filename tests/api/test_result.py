@@ -225,6 +225,26 @@ def test_an_id_nobody_knows_is_unknown_after_a_grace():
         assert nobody.worker is None
 
 
+def test_that_nobody_knew_an_id_says_nothing_of_later():
+    """Two questions may be under way: the answer to the first is not to be taken for the end of the task."""
+
+    def doubted():
+        return AsyncResult("known-later", app, Promise("known-later", UnknownTask("no router knows task known-later")))
+
+    assert doubted().state == "UNKNOWN"
+    result = doubted()
+    assert not result.ready() and not result.failed() and result.result is None and result.error is None
+    add.apply_async((4,), task_id="known-later").get(timeout=5)
+    assert doubted().state == "SUCCESS"
+    assert doubted().successful() and doubted().name == add.name
+    assert doubted().get(timeout=5) == doubted().get(timeout=0) == 4
+
+    async def main():
+        return await doubted()
+
+    assert asyncio.run(main()) == 4
+
+
 def test_with_a_timeout_of_0_the_mesh_is_asked_once_for_an_id_of_others():
     done = add.delay(1)
     done.get(timeout=5)
@@ -233,7 +253,7 @@ def test_with_a_timeout_of_0_the_mesh_is_asked_once_for_an_id_of_others():
     failed.get(timeout=5, propagate=False)
     assert app.AsyncResult(failed.id).get(timeout=0, propagate=False).args == ("no",)
     waiting = wait_for_gate.delay().id  # nobody here holds its handle: it is as if another process had submitted it
-    with pytest.raises(TimeoutError, match=f"{waiting} is not finished"):
+    with pytest.raises(TimeoutError, match=f"{waiting} after 0 s"):
         app.AsyncResult(waiting).get(timeout=0)
     with pytest.raises(UnknownTask, match="nobody-at-all"):
         app.AsyncResult("nobody-at-all").get(timeout=0)

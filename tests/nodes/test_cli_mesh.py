@@ -113,7 +113,34 @@ def test_an_unknown_id_is_one_line_and_exit_code_1(cluster: Cluster, run: Run, m
     code, out, err = run("result", "nobody-knows")
     assert (code, out) == (1, "")
     assert err.startswith("mesh: error: ") and "nobody-knows" in err and err.count("\n") == 0
-    assert run("cancel", "nobody-knows") == (1, "", "nobody-knows is not known to the mesh")
+
+
+def test_cancel_tells_apart_what_becomes_of_each_id(cluster: Cluster, run: Run) -> None:
+    cluster.router()
+    app = cluster.client()
+    waits, over = send(app, "work", 1, queue="later"), send(app, "nothing", queue="later", expires=0.05)
+    cluster.worker("w")
+    done, failed, runs = send(app, "echo", 1), send(app, "fail", "key"), send(app, "work", 2, 600.0)
+    wait_until(lambda: {done.state, failed.state, over.state} == {"SUCCESS", "FAILURE", "REVOKED"}, 10.0, "they end")
+    wait_until(cluster.runs, 10.0, "one runs")
+    words = {
+        "nobody": "is known to nobody: it was never accepted, or its result is kept no longer",
+        done.id: "is finished already: SUCCESS",
+        failed.id: "is finished already: FAILURE",
+        runs.id: "runs already: it is left alone without --terminate",
+        "nobody-else": "is known to nobody: it was never accepted, or its result is kept no longer",
+    }
+    good = {waits.id: "cancelled", over.id: "was not started in time: it has expired"}
+    for _ in range(2):  # to ask again changes nothing
+        code, out, err = run("cancel", *words, *good)
+        assert code == 1
+        assert err.splitlines() == [f"{task_id} {text}" for task_id, text in words.items()]
+        assert out.splitlines() == [f"{task_id} {text}" for task_id, text in good.items()]
+    code, out, _ = run("cancel", "--json", *words, *good)
+    assert code == 1
+    assert [*json.loads(out).values()] == ["UNKNOWN", "SUCCESS", "FAILURE", "RECEIVED", "UNKNOWN", "REVOKED", "REVOKED"]
+    assert run("cancel", *good)[0] == 0
+    assert run("cancel", "nobody")[0] == run("cancel", done.id)[0] == run("cancel", runs.id)[0] == 1
 
 
 def test_a_result_that_is_not_there_in_time_is_exit_code_3(cluster: Cluster, run: Run) -> None:
