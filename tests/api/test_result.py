@@ -24,6 +24,7 @@ from mesh import (
 )
 from mesh.api.result import CELERY_STATES, EagerResult
 from mesh.model import TaskOptions, TaskState
+from mesh.runtime.handles import Promise
 from mesh.testing import local_mesh
 from tests.api.scripted_router import ScriptedRouter
 from tests.api.waiting import wait_until
