@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 import os
+import signal
+import sys
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import click
 from rich.console import Console
 
+from bench.joined import Running
 from bench.meshes import LEVELS
 from bench.progress import Runs
 from bench.report import Report
-from bench.scenarios.floor import run_floor
-from bench.scenarios.latency import run_latency
+from bench.scenarios.catalog import CATALOG, Scenario
 from bench.scenarios.micro import profile, run_micro
 from bench.scenarios.plan import Plan
-from bench.scenarios.throughput import run_throughput
+from nodes.cli.invocation import Invocation
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 RUNS = 5
 QUICK_RUNS = 3  # the least that has a median worth the name
-QUICK = 10  # a quick run has this part of the tasks
 
 
 @click.group()
@@ -30,23 +31,32 @@ def bench() -> None:
     """Measure what this machine can do. The mesh under test is started, and ended, by the measurement."""
 
 
-def _options(tasks: int, *, level: bool = True) -> Callable[[F], F]:
-    """The options all scenarios have; ``tasks`` is the default of theirs."""
+def _options(scenario: Scenario) -> Callable[[F], F]:
+    """The options of a scenario: those that all have, and what it can be asked for besides."""
     options = [
         click.option("--json", "as_json", is_flag=True, help="Print one JSON object; progress goes to standard error."),
         click.option("--quick", is_flag=True, help="Fewer and shorter runs: a hint, not a measurement."),
         click.option("--runs", type=click.IntRange(1), help=f"Measured runs of each.  [default: {RUNS}]"),
-        click.option("--tasks", type=click.IntRange(1), help=f"Tasks in a run of the mesh.  [default: {tasks}]"),
+        click.option("--tasks", type=click.IntRange(1), help=f"{scenario.size}  [default: {scenario.tasks}]"),
         click.option(
-            "-c", "--concurrency", type=click.IntRange(1), default=os.cpu_count() or 1, show_default=True,
-            help="Executor processes, of every competitor.",
+            "-c", "--concurrency", type=click.IntRange(1), default=scenario.concurrency or os.cpu_count() or 1,
+            show_default=True, help="Executor processes, of every competitor.",
         ),
     ]  # fmt: skip
-    if level:
-        durability = click.option(
-            "--level", type=click.Choice(LEVELS), default="disk", show_default=True, help="What accepted tasks survive."
-        )
-        options.append(durability)
+    if scenario.level is not None:
+        options.append(
+            click.option(
+                "--level", type=click.Choice(LEVELS), default=scenario.level, show_default=True,
+                help="What accepted tasks survive.",
+            )
+        )  # fmt: skip
+    if scenario.joins:
+        options += [
+            click.option("--mesh", "name", metavar="NAME", help="Measure this mesh, which runs already; start none."),
+            click.option("--router", "routers", multiple=True, metavar="ADDR", help="The same, by a router's address."),
+        ]
+    if scenario.profiles:
+        options.append(click.option("--profile", "profiled", is_flag=True, help="Split where the time goes, too."))
 
     def add(function: F) -> F:
         for option in reversed(options):
@@ -56,12 +66,8 @@ def _options(tasks: int, *, level: bool = True) -> Callable[[F], F]:
     return add
 
 
-def _plan(default_tasks: int, quick: bool, runs: int | None, tasks: int | None, concurrency: int, level: str) -> Plan:
-    default_runs = QUICK_RUNS if quick else RUNS
-    return Plan(level, concurrency, runs or default_runs, tasks or (default_tasks // QUICK if quick else default_tasks))
-
-
 def _measure(scenario: Callable[[Runs], Report], as_json: bool) -> None:
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # so that everything is ended
     with Runs(Console(stderr=as_json)) as runs:
         report = scenario(runs)
     if as_json:
@@ -70,28 +76,46 @@ def _measure(scenario: Callable[[Runs], Report], as_json: bool) -> None:
         report.show(Console())
 
 
-@bench.command()
-@_options(200_000)
-def throughput(as_json: bool, quick: bool, runs: int | None, tasks: int | None, concurrency: int, level: str) -> None:
-    """No-op tasks per second, end to end."""
-    plan = _plan(200_000, quick, runs, tasks, concurrency, level)
-    _measure(lambda found: run_throughput(plan, found), as_json)
+def _asked_for(ctx: click.Context, name: str | None, routers: tuple[str, ...]) -> Running | None:
+    """The mesh to measure where one was named, also before the verb: ``mesh --mesh NAME bench ...``."""
+    invocation = ctx.find_object(Invocation)
+    name = name or (invocation.mesh if invocation is not None else None)
+    return Running(name, routers) if name or routers else None
 
 
-@bench.command()
-@_options(5_000)
-def latency(as_json: bool, quick: bool, runs: int | None, tasks: int | None, concurrency: int, level: str) -> None:
-    """One task there and back, on an idle mesh."""
-    plan = _plan(5_000, quick, runs, tasks, concurrency, level)
-    _measure(lambda found: run_latency(plan, found), as_json)
+def _command(scenario: Scenario) -> click.Command:
+    """The command of one scenario."""
+
+    @_options(scenario)
+    @click.pass_context
+    def command(
+        ctx: click.Context,
+        as_json: bool,
+        quick: bool,
+        runs: int | None,
+        tasks: int | None,
+        concurrency: int,
+        level: str = "memory",
+        name: str | None = None,
+        routers: tuple[str, ...] = (),
+        profiled: bool = False,
+    ) -> None:
+        plan = Plan(
+            level,
+            concurrency,
+            runs or (QUICK_RUNS if quick else RUNS),
+            tasks or (scenario.quick if quick else scenario.tasks),
+            quick,
+            _asked_for(ctx, name, routers),
+            profiled,
+        )
+        _measure(lambda found: scenario.run(plan, found), as_json)
+
+    return click.command(scenario.name, help=scenario.help)(command)
 
 
-@bench.command()
-@_options(200_000, level=False)
-def floor(as_json: bool, quick: bool, runs: int | None, tasks: int | None, concurrency: int) -> None:
-    """Bare ZeroMQ over the same hops: what could be reached at best."""
-    plan = _plan(200_000, quick, runs, tasks, concurrency, "memory")
-    _measure(lambda found: run_floor(plan, found), as_json)
+for _scenario in CATALOG:
+    bench.add_command(_command(_scenario))
 
 
 @bench.command()

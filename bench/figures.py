@@ -7,6 +7,8 @@ from math import ceil
 from statistics import median
 from typing import NamedTuple
 
+PERCENTILES = (50, 95, 99, 99.9)
+
 
 class Figure(NamedTuple):
     """One measured thing over several runs."""
@@ -30,6 +32,16 @@ def percentile(values: Sequence[float], percent: float) -> float:
         raise ValueError(f"percentile {percent} of {len(values)} values: give 0 < percent <= 100 and some values")
     ordered = sorted(values)
     return ordered[ceil(percent / 100 * len(ordered)) - 1]
+
+
+def percentiles_us(microseconds: Sequence[float]) -> dict[str, float]:
+    """The percentiles that are reported, by the names of their figures: ``p50_us`` ... ``p999_us``."""
+    return {percentile_name(percent): percentile(microseconds, percent) for percent in PERCENTILES}
+
+
+def percentile_name(percent: float) -> str:
+    """``p999_us`` for 99.9."""
+    return f"p{percent:g}_us".replace(".", "")
 
 
 def paired_ratio(ours: Sequence[float], theirs: Sequence[float]) -> float:

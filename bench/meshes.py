@@ -7,59 +7,163 @@ import secrets
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
 
+from bench.processes import descendants, kill_all, start, stop
+from bench.tasks import SLOWNESS
 from mesh.errors import MeshError, Unavailable
 from mesh.net.keys import new_key
+from mesh.net.runtime_dir import RouterRecord, RuntimeDir
 
 START_S = 20.0
-STOP_S = 10.0
 LEVELS = ("disk", "process", "memory")
 
-OVERRIDDEN = ("MESH_ROUTERS", "MESH_STORE", "MESH_NAME", "MESH_RUNTIME_DIR", "MESH_KEY")
+OVERRIDDEN = ("MESH_ROUTERS", "MESH_STORE", "MESH_NAME", "MESH_RUNTIME_DIR", "MESH_KEY", SLOWNESS)
 """What of the caller's environment is not passed on; other ``MESH_`` settings are, so that they can be tried out."""
 
+ROLES = {"router": "router", "worker": "worker", "up": "supervisor"}
+"""What a process of a mesh is, by the verb it was started with."""
 
-@dataclass(frozen=True)
+
+@dataclass
 class RunningMesh:
-    """``environ`` leads clients to it; ``pids`` are its processes by role."""
+    """``environ`` leads clients to it. ``module`` is what nodes are started as."""
 
     directory: Path
     environ: dict[str, str]
-    pids: dict[str, list[int]]
+    module: str = "nodes"
+    nodes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+
+    @property
+    def pids(self) -> dict[str, list[int]]:
+        """Its processes by role, as they are now."""
+        found: dict[str, list[int]] = {}
+        for node in self.nodes.values():
+            for process in (psutil.Process(node.pid), *descendants(node.pid)):
+                if (role := _role(process)) is not None:
+                    found.setdefault(role, []).append(process.pid)
+        return found
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether this measurement has started it; else it runs on whatever happens here, perhaps elsewhere."""
+        return bool(self.nodes)
+
+    def start(self, name: str, *arguments: str, environ: dict[str, str] | None = None) -> None:
+        """Start ``mesh ARGUMENTS``; does not wait for it."""
+        log = self.directory / f"{name}.log"
+        words = [*arguments, "--supervised-by", str(os.getpid())]
+        self.nodes[name] = start(self.module, words, log, self.environ | (environ or {}))
+
+    def start_worker(self, concurrency: int, *, slowness: float = 1.0) -> None:
+        """Start one more worker node that runs ``bench.tasks``."""
+        name = f"worker{len(self.nodes)}"
+        words = ("worker", "-A", "bench.tasks", "-c", str(concurrency), "-n", name, "-l", "warning")
+        self.start(name, *words, environ={SLOWNESS: str(slowness)})
+
+    def wait_for_router(self) -> RouterRecord:
+        """Wait until it can be found. Raises ``Unavailable``."""
+        directory = RuntimeDir(self.environ)
+        deadline = time.monotonic() + START_S
+        while not (records := directory.routers(self.environ["MESH_NAME"])):
+            self._check(deadline)
+            time.sleep(0.005)
+        return records[0]
+
+    def wait_until_ready(self, workers: int) -> None:
+        """Wait until so many worker nodes are there, and a task came back if there are any. Raises ``Unavailable``."""
+        probe = subprocess.Popen(
+            [sys.executable, "-m", "bench.peers.mesh", "ready", str(workers)],
+            env=self.environ,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+        )
+        deadline = time.monotonic() + START_S
+        try:
+            while probe.poll() is None:
+                self._check(deadline)
+                time.sleep(0.01)
+            if probe.returncode:
+                assert probe.stderr is not None
+                why = probe.stderr.read().decode(errors="replace")[-500:]
+                raise MeshError(f"the mesh under test does not work: {why}")
+        finally:
+            stop(probe)
+            assert probe.stderr is not None
+            probe.stderr.close()
+
+    def stop(self) -> None:
+        """End all its nodes, the last one first, and what they left behind."""
+        left = [process for node in self.nodes.values() for process in descendants(node.pid)]
+        for node in reversed(self.nodes.values()):
+            stop(node)
+        kill_all([process for process in left if process.is_running()])
+
+    def _check(self, deadline: float) -> None:
+        for name, node in self.nodes.items():
+            if node.poll() is not None:
+                raise Unavailable(f"the {name} under test ended with {node.returncode}: {self._tail(name)}")
+        if time.monotonic() > deadline:
+            logs = "; ".join(map(self._tail, self.nodes))
+            raise Unavailable(f"the mesh under test ran no task in {START_S:g} s: {logs}")
+
+    def _tail(self, name: str) -> str:
+        text = (self.directory / f"{name}.log").read_text(errors="replace")
+        return text[-500:].strip() or f"the {name} logged nothing"
 
 
 @contextmanager
-def running_mesh(directory: Path, *, level: str, concurrency: int) -> Iterator[RunningMesh]:
-    """A router and a worker node with ``concurrency`` executors of ``bench.tasks``; ended by pid, whatever happens.
+def running_mesh(
+    directory: Path,
+    *,
+    level: str,
+    concurrency: int,
+    slowness: Sequence[float] = (1.0,),
+    tcp: bool = False,
+    module: str = "nodes",
+    environ: Mapping[str, str] | None = None,
+) -> Iterator[RunningMesh]:
+    """A router, and a worker node with ``concurrency`` executors for each ``slowness``; ended by pid in any case.
 
-    Raises ``Unavailable`` when one of them ends, or is not ready in time.
+    With ``tcp`` everybody comes over tcp with encryption, else over ipc. ``environ``: what else nodes and clients find
+    in their environment. Raises ``Unavailable`` when one of the nodes
+    ends, or is not ready in time.
     """
-    environ = mesh_environment(directory, level)
-    nodes: dict[str, subprocess.Popen[bytes]] = {}
+    mesh = RunningMesh(directory, mesh_environment(directory, level) | dict(environ or {}), module)
     try:
-        nodes["router"] = _start(["router"], directory / "router.log", environ)
-        nodes["worker"] = _start(
-            ["worker", "-A", "bench.tasks", "-c", str(concurrency)], directory / "worker.log", environ
-        )
-        _wait_until_ready(directory, environ, nodes)
-        pids = {role: [node.pid] for role, node in nodes.items()}
-        pids["executors"] = [child.pid for child in psutil.Process(nodes["worker"].pid).children()]
-        yield RunningMesh(directory, environ, pids)
+        mesh.start("router", "router", "-l", "warning")
+        if tcp:
+            address = mesh.wait_for_router().tcp
+            assert address is not None, "a router listens at a tcp address unless it is told not to"
+            mesh.environ["MESH_ROUTERS"] = address
+        for slow in slowness:
+            mesh.start_worker(concurrency, slowness=slow)
+        mesh.wait_until_ready(len(slowness))
+        yield mesh
     finally:
-        for node in reversed(nodes.values()):
-            _stop(node)
+        mesh.stop()
+
+
+@contextmanager
+def supervised_mesh(directory: Path, *, level: str, concurrency: int) -> Iterator[RunningMesh]:
+    """``mesh up``, from the moment it was typed: nothing is waited for."""
+    mesh = RunningMesh(directory, mesh_environment(directory, level))
+    try:
+        mesh.start("up", "up", "-q", "-A", "bench.tasks", "-c", str(concurrency), "-l", "info")
+        yield mesh
+    finally:
+        mesh.stop()
 
 
 def mesh_environment(directory: Path, level: str) -> dict[str, str]:
     """The environment of every process of this mesh."""
     runtime = directory / "run"
-    runtime.mkdir(mode=0o700, exist_ok=True)
+    runtime.mkdir(mode=0o700, parents=True, exist_ok=True)
     environ = {name: value for name, value in os.environ.items() if name not in OVERRIDDEN}
     store = "memory://" if level == "memory" else f"sqlite://{directory.absolute()}/mesh.db?level={level}"
     return environ | {
@@ -70,49 +174,12 @@ def mesh_environment(directory: Path, level: str) -> dict[str, str]:
     }
 
 
-def _start(arguments: list[str], log: Path, environ: dict[str, str]) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "nodes", *arguments, "--supervised-by", str(os.getpid()), "-l", "warning"]
-    with log.open("ab") as out:
-        return subprocess.Popen(command, env=environ, stdin=subprocess.DEVNULL, stdout=out, stderr=out)
-
-
-def _wait_until_ready(directory: Path, environ: dict[str, str], nodes: dict[str, subprocess.Popen[bytes]]) -> None:
-    """Ready is when a task has come back."""
-    probe = subprocess.Popen(
-        [sys.executable, "-m", "bench.peers.mesh", "probe"],
-        env=environ,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-    )
-    deadline = time.monotonic() + START_S
+def _role(process: psutil.Process) -> str | None:
     try:
-        while probe.poll() is None:
-            for role, node in nodes.items():
-                if node.poll() is not None:
-                    raise Unavailable(f"the {role} under test ended with {node.returncode}: {_tail(directory, role)}")
-            if time.monotonic() > deadline:
-                logs = "; ".join(_tail(directory, role) for role in nodes)
-                raise Unavailable(f"the mesh under test ran no task in {START_S:g} s: {logs}")
-            time.sleep(0.02)
-        if probe.returncode:
-            assert probe.stderr is not None
-            raise MeshError(f"the mesh under test does not work: {probe.stderr.read().decode(errors='replace')[-500:]}")
-    finally:
-        _stop(probe)
-
-
-def _tail(directory: Path, role: str) -> str:
-    text = (directory / f"{role}.log").read_text(errors="replace")
-    return text[-500:].strip() or f"the {role} logged nothing"
-
-
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    if process.poll() is None:
-        process.terminate()
-    try:
-        process.wait(STOP_S)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-    if process.stderr is not None:
-        process.stderr.close()
+        words = process.cmdline()
+    except psutil.Error:
+        return None
+    if "-m" not in words[:-2]:
+        return None
+    module, verb = words[words.index("-m") + 1 :][:2]
+    return "executors" if module == "nodes.executor" else ROLES.get(verb)

@@ -1,14 +1,16 @@
-"""Shows figures while they are measured: a table that grows on a terminal, plain lines elsewhere."""
+"""Shows figures while they are measured: a table that grows and a bar on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Mapping
 from types import TracebackType
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from bench.figures import Figure, figure
+from bench.figures import Figure, figure, paired_ratio
 from bench.report import figures_table, number
 
 
@@ -19,7 +21,11 @@ class Runs:
         self._console = console
         self._values: defaultdict[str, list[float]] = defaultdict(list)
         self._units: dict[str, str] = {}
+        # Drawn when there is news and not by the clock: what is measured shares the machine with it.
         self._live = Live(console=console, auto_refresh=False, transient=True) if console.is_terminal else None
+        columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
+        self._bar = Progress(*columns, console=console)
+        self._task = self._bar.add_task("", total=None)
 
     def __enter__(self) -> Runs:
         if self._live is not None:
@@ -34,14 +40,35 @@ class Runs:
         """One more run of ``name``."""
         self._values[name].append(value)
         self._units[name] = unit
-        if self._live is not None:
-            self._live.update(figures_table(self.figures), refresh=True)
-        else:
+        if self._live is None:
             self._console.print(f"{name} run {len(self._values[name])}: {number(value)} {unit}", highlight=False)
+        self._draw()
+
+    def expect(self, steps: int) -> None:
+        """There will be so many steps more."""
+        self._bar.update(self._task, total=(self._bar.tasks[0].total or 0) + steps)
+
+    def step(self, text: str) -> None:
+        """One more step has begun, and this is what it does."""
+        self._bar.update(self._task, advance=1, description=text)
+        if self._live is None:
+            bar = self._bar.tasks[0]
+            self._console.print(f"[{bar.completed:.0f}/{bar.total or 0:.0f}] {text}", highlight=False, markup=False)
+        self._draw()
 
     def note(self, text: str) -> None:
-        """What is being done now."""
+        """Something to know besides the figures."""
         self._console.print(text, highlight=False)
+
+    def _draw(self) -> None:
+        if self._live is not None:
+            # The bar is first: a table that is longer than the screen is cut at its end.
+            self._live.update(Group(self._bar, figures_table(self.figures)), refresh=True)
+
+    def ratios(self, pairs: Mapping[str, tuple[str, str]]) -> dict[str, float]:
+        """By name: the ratio of two figures, taken run by run; of those pairs that were measured."""
+        measured = {name: pair for name, pair in pairs.items() if all(figure in self._values for figure in pair)}
+        return {name: paired_ratio(self._values[ours], self._values[them]) for name, (ours, them) in measured.items()}
 
     def values(self, name: str) -> list[float]:
         return self._values[name]

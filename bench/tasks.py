@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
-from mesh import Mesh
+import os
+import time
+from collections.abc import Callable
+from typing import Any
+
+from mesh import AsyncResult, Mesh
+from mesh.api.task import Task
+
+SHIP = "BENCH_SHIP"
+"""In a client's environment: the workers do not have this module, so functions go with their code."""
+
+SLOWNESS = "BENCH_SLOWNESS"
+"""In a worker's environment: how many times as long as others it takes for ``work``."""
 
 app = Mesh("bench.tasks")
 
@@ -11,4 +23,29 @@ def nothing(element: int | None = None) -> None:
     """Do nothing."""
 
 
+def echo(payload: Any) -> Any:
+    """Give back what was given."""
+    return payload
+
+
+def work(seconds: float) -> float:
+    """Take so long; the end by the clock that all processes of a machine share."""
+    time.sleep(seconds * float(os.environ.get(SLOWNESS, "1")))
+    return time.monotonic()
+
+
 noop = app.task(nothing)
+echoing = app.task(echo)
+working = app.task(work)
+
+
+def submitter(task: Task[..., Any]) -> Callable[..., AsyncResult[Any]]:
+    """How to submit calls of ``task`` to the mesh under test."""
+    if not os.environ.get(SHIP):
+        return task.delay
+    function = task.run
+
+    def submit(*args: Any) -> AsyncResult[Any]:
+        return app.submit(function, *args)
+
+    return submit

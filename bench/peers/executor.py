@@ -1,4 +1,4 @@
-"""``concurrent.futures.ProcessPoolExecutor``: ``python -m bench.peers.executor WHAT COUNT PROCESSES``.
+"""``concurrent.futures.ProcessPoolExecutor``: ``python -m bench.peers.executor WHAT COUNT PROCESSES ...``.
 
 What the standard library has for the same job on one machine: no durability, no network, no retries.
 """
@@ -7,36 +7,66 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from time import perf_counter
 
+from bench import tasks as functions
 from bench.cpu import Meter
+from bench.peers.echoing import echo_all
 from bench.tasks import nothing
+from bench.workloads import mixed as mixed_seconds
 
 CHUNKSIZE = 64
+WARM_UP = 100
 
 
-def tasks(pool: ProcessPoolExecutor, count: int) -> None:
+def tasks(pool: ProcessPoolExecutor, count: int) -> dict[str, float]:
     """Submit one by one, and take every result."""
+    meter = Meter()
+    began = perf_counter()
     futures = [pool.submit(nothing) for _ in range(count)]
     for future in futures:
         future.result()
+    return {"per_s": count / (perf_counter() - began), "cpu_us": meter.us_per_task(count)}
 
 
-def mapped(pool: ProcessPoolExecutor, count: int) -> None:
+def mapped(pool: ProcessPoolExecutor, count: int) -> dict[str, float]:
     """``map`` with ``CHUNKSIZE``."""
+    meter = Meter()
+    began = perf_counter()
     returned = sum(1 for _ in pool.map(nothing, range(count), chunksize=CHUNKSIZE))
+    found = {"per_s": count / (perf_counter() - began), "cpu_us": meter.us_per_task(count)}
     assert returned == count, f"{returned} results of {count}"
+    return found
 
 
-MEASUREMENTS = {measurement.__name__: measurement for measurement in (tasks, mapped)}
+def echo(pool: ProcessPoolExecutor, part: int, kind: str, sizes: str) -> dict[str, float]:
+    """Send payloads there and back; see ``bench.peers.echoing``."""
+    return echo_all(lambda payload: pool.submit(functions.echo, payload).result, kind, sizes.split(","), part)
+
+
+def mixed(pool: ProcessPoolExecutor, count: int) -> dict[str, float]:
+    """A few long tasks among many short ones; seconds until all are done."""
+    began = perf_counter()
+    futures = [pool.submit(functions.work, seconds) for seconds in mixed_seconds(count)]
+    for future in futures:
+        future.result()
+    return {"makespan_s": perf_counter() - began}
+
+
+MEASUREMENTS: dict[str, Callable[..., dict[str, float]]] = {
+    measurement.__name__: measurement for measurement in (tasks, mapped, echo, mixed)
+}
+
+
+def main(what: str, count: str, processes: str, *rest: str) -> None:
+    """Measure, and print what was found as JSON."""
+    with ProcessPoolExecutor(int(processes)) as pool:
+        tasks(pool, WARM_UP)  # the processes are up
+        found = MEASUREMENTS[what](pool, int(count), *rest)
+    print(json.dumps(found))
+
 
 if __name__ == "__main__":
-    with ProcessPoolExecutor(int(sys.argv[3])) as pool:
-        tasks(pool, 100)  # the processes are up
-        count = int(sys.argv[2])
-        meter = Meter()
-        began = perf_counter()
-        MEASUREMENTS[sys.argv[1]](pool, count)
-        found = {"per_s": count / (perf_counter() - began), "cpu_us": meter.us_per_task(count)}
-    print(json.dumps(found))
+    main(*sys.argv[1:])

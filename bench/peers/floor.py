@@ -23,7 +23,7 @@ from typing import Any
 import zmq
 
 from bench.cpu import Meter
-from bench.figures import percentile
+from bench.figures import percentiles_us
 from bench.peers.floor_nodes import (
     BATCH,
     CLIENT,
@@ -132,7 +132,7 @@ def latency(client: Client, count: int) -> dict[str, float]:
         client.wait([client.submit()])
         if number >= count // 10:
             found.append((perf_counter_ns() - began) / 1e3)
-    return {f"p{percent}_us": percentile(found, percent) for percent in (50, 95, 99)}
+    return percentiles_us(found)
 
 
 MEASUREMENTS = {measurement.__name__: measurement for measurement in (tasks, latency)}

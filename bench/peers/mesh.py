@@ -1,41 +1,73 @@
-"""The client of the mesh under test: ``python -m bench.peers.mesh WHAT COUNT``, the mesh is in the environment."""
+"""The client of the mesh under test: ``python -m bench.peers.mesh WHAT COUNT ...``, the mesh is in the environment."""
 
 from __future__ import annotations
 
 import json
+import os
 import sys
+import time
+from collections.abc import Callable
 from time import perf_counter, perf_counter_ns
+from typing import Any
 
 from bench.cpu import Meter
-from bench.figures import percentile
-from bench.tasks import app, noop
+from bench.figures import percentiles_us
+from bench.peers.echoing import echo_all
+from bench.profiling.parts import count_if_asked
+from bench.profiling.split import look_at_myself
+from bench.tasks import SHIP, app, echoing, noop, submitter, working
+from bench.workloads import mixed as mixed_seconds
+from mesh.errors import Unavailable
+from nodes.supervised import end_with
 
 PATIENCE_S = 120.0
+READY_S = 30.0
+
+
+def ready(workers: int) -> dict[str, float]:
+    """Wait until so many worker nodes are there, then have one task run, unless there are none."""
+    deadline = time.monotonic() + READY_S
+    while len(rows := app.status()["workers"]) < workers:
+        if time.monotonic() > deadline:
+            raise Unavailable(f"{len(rows)} of {workers} worker nodes have come in {READY_S:g} s")
+        time.sleep(0.005)
+    return probe(1) if workers else {}
 
 
 def probe(count: int) -> dict[str, float]:
     """Have one task run."""
-    noop.delay().get(timeout=PATIENCE_S)
+    submitter(noop)().get(timeout=PATIENCE_S)
     return {}
 
 
 def tasks(count: int) -> dict[str, float]:
     """Submit one by one, and take every result."""
     probe(1)
+    submit = submitter(noop)
     meter = Meter()
     began = perf_counter()
-    results = [noop.delay() for _ in range(count)]
+    results = [submit() for _ in range(count)]
     for result in results:
         result.get(timeout=PATIENCE_S)
     return {"per_s": count / (perf_counter() - began), "cpu_us": meter.us_per_task(count)}
 
 
+def profiled(count: int) -> dict[str, float]:
+    """``tasks``, and what the parts of this process have used meanwhile; see ``bench.profiling``."""
+    probe(1)
+    before = look_at_myself()
+    found = tasks(count)
+    after = look_at_myself()
+    return found | {name: after[name] - before[name] for name in after}
+
+
 def mapped(count: int) -> dict[str, float]:
     """``app.map``, with the chunks it makes by itself."""
     probe(1)
+    function: Callable[..., Any] = noop.run if os.environ.get(SHIP) else noop
     meter = Meter()
     began = perf_counter()
-    returned = sum(1 for _ in app.map(noop, range(count), timeout=PATIENCE_S))
+    returned = sum(1 for _ in app.map(function, range(count), timeout=PATIENCE_S))
     found = {"per_s": count / (perf_counter() - began), "cpu_us": meter.us_per_task(count)}
     assert returned == count, f"{returned} results of {count}"
     return found
@@ -43,19 +75,58 @@ def mapped(count: int) -> dict[str, float]:
 
 def latency(count: int) -> dict[str, float]:
     """One round trip after the other."""
-    for _ in range(count // 10):
-        probe(1)
+    submit = submitter(noop)
     found = []
-    for _ in range(count):
+    for number in range(count + count // 10):
         began = perf_counter_ns()
-        noop.delay().get(timeout=PATIENCE_S)
-        found.append((perf_counter_ns() - began) / 1e3)
-    return {f"p{percent}_us": percentile(found, percent) for percent in (50, 95, 99)}
+        submit().get(timeout=PATIENCE_S)
+        if number >= count // 10:
+            found.append((perf_counter_ns() - began) / 1e3)
+    return percentiles_us(found)
 
 
-MEASUREMENTS = {measurement.__name__: measurement for measurement in (probe, tasks, mapped, latency)}
+def echo(part: int, kind: str, sizes: str, router_pid: str) -> dict[str, float]:
+    """Send payloads there and back; see ``bench.peers.echoing``. ``router_pid``: 0 where it is not here."""
+    submit = submitter(echoing)
+    return echo_all(lambda payload: submit(payload).get, kind, sizes.split(","), part, int(router_pid))
+
+
+def mixed(count: int) -> dict[str, float]:
+    """A few long tasks among many short ones; seconds until all are done."""
+    probe(1)
+    submit = submitter(working)
+    began = perf_counter()
+    results = [submit(seconds) for seconds in mixed_seconds(count)]
+    for result in results:
+        result.get(timeout=PATIENCE_S)
+    return {"makespan_s": perf_counter() - began}
+
+
+def settled(count: int) -> dict[str, float]:
+    """How many attempts each worker has settled, by its name."""
+    return {row["name"]: row["settled"] for row in app.status()["workers"]}
+
+
+def slots(count: int) -> dict[str, float]:
+    """How many tasks each worker runs at a time, by its name."""
+    return {row["name"]: row["slots"] for row in app.status()["workers"]}
+
+
+MEASUREMENTS: dict[str, Callable[..., dict[str, float]]] = {
+    measurement.__name__: measurement
+    for measurement in (ready, probe, tasks, profiled, mapped, latency, echo, mixed, settled, slots)
+}
+
+
+def main(arguments: list[str]) -> None:
+    """Measure, and print what was found as JSON."""
+    end_with(os.getppid())
+    count_if_asked()
+    what, count, *rest = [*arguments, "1"] if len(arguments) == 1 else arguments
+    with app:
+        found = MEASUREMENTS[what](int(count), *rest)
+    print(json.dumps(found))
+
 
 if __name__ == "__main__":
-    with app:
-        found = MEASUREMENTS[sys.argv[1]](int(sys.argv[2]) if len(sys.argv) > 2 else 1)
-    print(json.dumps(found))
+    main(sys.argv[1:])

@@ -1,31 +1,74 @@
-"""How long one task takes, there and back, on a mesh that does nothing else, beside the floor's round trip."""
+"""How long one task takes, there and back: on a mesh that does nothing else, and on one at half its throughput."""
 
 from __future__ import annotations
 
-from bench.figures import paired_ratio
+from bench.figures import PERCENTILES, percentile_name
+from bench.joined import add_shares
 from bench.machine import describe, fdatasync_us
-from bench.meshes import running_mesh
+from bench.meshes import RunningMesh
 from bench.peers.measured import measure
+from bench.processes import talking
 from bench.progress import Runs
 from bench.report import Report
 from bench.scenarios.directory import scratch_directory
 from bench.scenarios.plan import Plan
 
-PERCENTILES = (50, 95, 99)
+LOAD = 0.5  # of the throughput that was measured just before
+LOAD_TASKS = 20  # times the round trips are submitted to find out the throughput
+LOADED_SHARE = 5  # this part of the round trips is made under load
+LOADED = (50, 99)
+
+PAIRS = {
+    "p50_to_floor": ("p50_us", "floor_p50_us"),
+    "p99_to_floor": ("p99_us", "floor_p99_us"),
+}
 
 
 def run_latency(plan: Plan, runs: Runs) -> Report:
-    """Round trips on the mesh and on the floor in turn."""
+    """Round trips on the mesh and on the floor in turn, then on the mesh under load."""
+    runs.expect(3 * plan.runs)
     with scratch_directory() as directory:
         machine = describe(directory)
-        with running_mesh(directory, level=plan.level, concurrency=plan.concurrency) as mesh:
-            for _ in range(plan.runs):
-                ours = measure("bench.peers.mesh", "latency", plan.tasks, environ=mesh.environ)
-                floor = measure("bench.peers.floor", "latency", plan.tasks, plan.concurrency)
-                for percent in PERCENTILES:
-                    runs.add(f"p{percent}_us", ours[f"p{percent}_us"], "us")
-                    runs.add(f"floor_p{percent}_us", floor[f"p{percent}_us"], "us")
-                for found in fdatasync_us(directory):
-                    runs.add("fdatasync_us", found, "us")
-    ratios = {f"p{p}_to_floor": paired_ratio(runs.values(f"p{p}_us"), runs.values(f"floor_p{p}_us")) for p in (50, 99)}
-    return Report("latency", plan.settings(round_trips=plan.tasks), machine, runs.figures, ratios)
+        with plan.mesh(directory) as mesh:
+
+            def measured() -> None:
+                for _ in range(plan.runs):
+                    _idle(plan, mesh, runs)
+                    if mesh.is_ours:
+                        for found in fdatasync_us(directory):
+                            runs.add("fdatasync_us", found, "us")
+                    _loaded(plan, mesh, runs)
+
+            add_shares(mesh, runs, measured)
+    settings = plan.settings(round_trips=plan.tasks, loaded_round_trips=_loaded_trips(plan), load=LOAD)
+    return Report("latency", settings, machine, runs.figures, runs.ratios(PAIRS))
+
+
+def _idle(plan: Plan, mesh: RunningMesh, runs: Runs) -> None:
+    runs.step("round trips on the idle mesh")
+    ours = measure("bench.peers.mesh", "latency", plan.tasks, environ=mesh.environ)
+    runs.step("round trips on the floor")
+    floor = measure("bench.peers.floor", "latency", plan.tasks, plan.concurrency)
+    for name in map(percentile_name, PERCENTILES):
+        runs.add(name, ours[name], "us")
+        runs.add(f"floor_{name}", floor[name], "us")
+
+
+def _loaded(plan: Plan, mesh: RunningMesh, runs: Runs) -> None:
+    """The load comes from a process of its own, as it would."""
+    runs.step("round trips under load")
+    most = measure("bench.peers.mesh", "tasks", LOAD_TASKS * plan.tasks, environ=mesh.environ)["per_s"]
+    with talking("bench.clients.load", most * LOAD, environ=mesh.environ) as load:
+        load.answer()
+        found = measure("bench.peers.mesh", "latency", _loaded_trips(plan), environ=mesh.environ)
+        load.say("stop")
+        loaded = load.answer()
+    runs.add("most_tasks_per_s", most, "tasks/s")
+    runs.add("load_tasks_per_s", loaded["per_s"], "tasks/s")
+    for percent in LOADED:
+        name = percentile_name(percent)
+        runs.add("loaded_" + name.replace("_us", "_ms"), found[name] / 1e3, "ms")
+
+
+def _loaded_trips(plan: Plan) -> int:
+    return max(20, plan.tasks // LOADED_SHARE)

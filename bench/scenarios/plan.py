@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
+from bench.joined import Running
+from bench.meshes import RunningMesh, running_mesh
 from bench.peers import floor, floor_nodes
 from mesh.settings import Settings
 
@@ -23,18 +27,37 @@ MATTERING = (
 
 @dataclass(frozen=True)
 class Plan:
-    """``tasks``: tasks, or round trips, in one run of the mesh."""
+    """``tasks``: tasks, or round trips, in one run of the mesh. ``running``: measure this mesh, start none.
+
+    ``quick``: fewer and smaller cases, besides fewer tasks. ``profile``: split where the time goes.
+    """
 
     level: str
     concurrency: int
     runs: int
     tasks: int
+    quick: bool = False
+    running: Running | None = None
+    profile: bool = False
 
     def settings(self, **more: object) -> dict[str, Any]:
         """Everything that matters, for the report."""
         values = asdict(Settings.from_environment())
         mesh = {name: values[name] for name in MATTERING}
-        return {"level": self.level, "executors": self.concurrency, "runs": self.runs, **more, "mesh": mesh}
+        against: dict[str, Any] = {"level": self.level, "executors": self.concurrency}
+        if self.running is not None:
+            where = ", ".join(self.running.routers) or self.running.name or "running"
+            against = {"against": where, "executors": self.concurrency}
+        return {**against, "runs": self.runs, **more, "mesh": mesh}
+
+    @contextmanager
+    def mesh(self, directory: Path) -> Iterator[RunningMesh]:
+        """The mesh to measure: one that is started here, or the one that was given."""
+        if self.running is not None:
+            yield self.running.mesh(directory)
+            return
+        with running_mesh(directory, level=self.level, concurrency=self.concurrency) as mesh:
+            yield mesh
 
 
 def floor_settings() -> Mapping[str, int]:

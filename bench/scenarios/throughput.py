@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from bench import cpu
-from bench.figures import paired_ratio
+from bench.joined import add_shares
 from bench.machine import describe
 from bench.meshes import RunningMesh, running_mesh
 from bench.peers.measured import measure
+from bench.profiling.counters import COUNTERS, seconds_per_call
+from bench.profiling.split import look, split, told
 from bench.progress import Runs
 from bench.report import Report
 from bench.scenarios.directory import scratch_directory
 from bench.scenarios.plan import Plan, floor_settings
+from mesh.errors import ConfigError
 
 EXECUTOR_SHARE = 10  # the executor is given this part of the tasks: it takes ten times as long for each
 
@@ -22,6 +28,8 @@ RATIOS = {
     "to_floor": ("tasks_per_s", "floor_tasks_per_s"),
     "map_to_executor": ("map_tasks_per_s", "executor_map_tasks_per_s"),
     "cpu_to_floor": ("cpu_us", "floor_cpu_us"),
+    "curve_to_ipc": ("curve_tasks_per_s", "tasks_per_s"),
+    "curve_cpu_to_ipc": ("curve_cpu_us", "cpu_us"),
 }
 
 
@@ -35,20 +43,32 @@ class Entrant:
 
 
 def run_throughput(plan: Plan, runs: Runs) -> Report:
-    """All entrants in turn, as often as the plan says, on one mesh."""
-    with scratch_directory() as directory:
+    """All entrants in turn, as often as the plan says, on the same meshes."""
+    if plan.profile and plan.running is not None:
+        raise ConfigError("--profile needs processes with counters in them, so it is for a mesh that the bench starts")
+    with scratch_directory() as directory, ExitStack() as meshes:
         machine = describe(directory)
-        with running_mesh(directory, level=plan.level, concurrency=plan.concurrency) as mesh:
-            entrants = _entrants(plan, mesh)
-            for entrant in entrants:
-                runs.note(f"warming up {entrant.figure}")
-                entrant.measure(max(1, entrant.tasks // 10))
-            for _ in range(plan.runs):
-                for entrant in entrants:
-                    _run(entrant, runs)
+        mesh = meshes.enter_context(plan.mesh(directory))
+        entrants = _entrants(plan, mesh)
+        if mesh.is_ours:
+            curve = meshes.enter_context(_beside(plan, directory / "curve", tcp=True))
+            entrants.append(Entrant("curve_tasks_per_s", plan.tasks, lambda count: _of_mesh(curve, "tasks", count)))
+        if plan.profile:
+            entrants.append(meshes.enter_context(_profiled(plan, directory / "profiled", runs)))
+        add_shares(mesh, runs, lambda: _take_turns(entrants, plan.runs, runs))
     settings = plan.settings(tasks={e.figure: e.tasks for e in entrants}, floor=floor_settings())
-    ratios = {name: paired_ratio(runs.values(ours), runs.values(theirs)) for name, (ours, theirs) in RATIOS.items()}
-    return Report("throughput", settings, machine, runs.figures, ratios)
+    return Report("throughput", settings, machine, runs.figures, runs.ratios(RATIOS))
+
+
+def _take_turns(entrants: Sequence[Entrant], times: int, runs: Runs) -> None:
+    runs.expect(len(entrants) * (1 + times))
+    for entrant in entrants:
+        runs.step(f"warming up {entrant.figure}")
+        entrant.measure(max(1, entrant.tasks // 10))
+    for _ in range(times):
+        for entrant in entrants:
+            runs.step(entrant.figure)
+            _run(entrant, runs)
 
 
 def _run(entrant: Entrant, runs: Runs) -> None:
@@ -56,7 +76,7 @@ def _run(entrant: Entrant, runs: Runs) -> None:
     runs.add(entrant.figure, found.pop("per_s"), "tasks/s")
     prefix = entrant.figure.removesuffix("tasks_per_s")
     for name, value in found.items():
-        runs.add(prefix + name, value, "us/task")
+        runs.add(name if name.startswith("profile_") else prefix + name, value, "us/task")
 
 
 def _entrants(plan: Plan, mesh: RunningMesh) -> list[Entrant]:
@@ -75,16 +95,48 @@ def _entrants(plan: Plan, mesh: RunningMesh) -> list[Entrant]:
     ]
 
 
+@contextmanager
+def _beside(plan: Plan, directory: Path, **different: Any) -> Iterator[RunningMesh]:
+    """One more mesh like the first, on the same disk. It does nothing while others are measured."""
+    directory.mkdir()
+    with running_mesh(directory, level=plan.level, concurrency=plan.concurrency, **different) as mesh:
+        yield mesh
+
+
+@contextmanager
+def _profiled(plan: Plan, directory: Path, runs: Runs) -> Iterator[Entrant]:
+    """A mesh whose processes count: it is measured beside the one that does not, so that the price shows."""
+    counting = {COUNTERS: str(directory)}
+    with _beside(plan, directory, module="bench.profiling.node", environ=counting) as mesh:
+        yield Entrant("profiled_tasks_per_s", plan.tasks, lambda count: _split(mesh, runs, count))
+
+
 def _of_mesh(mesh: RunningMesh, what: str, count: int) -> dict[str, float]:
     """What the client measured, and the processor time per task of each role, the client's among them."""
     before = cpu.seconds(mesh.pids)
     found = measure("bench.peers.mesh", what, count, environ=mesh.environ)
     after = cpu.seconds(mesh.pids)
-    by_role = {f"cpu_{role}_us": (after[role] - before[role]) / count * 1e6 for role in mesh.pids}
+    by_role = {f"cpu_{role}_us": (after[role] - before[role]) / count * 1e6 for role in after}
     client_us = found["cpu_us"]
     return {
         "per_s": found["per_s"],
         "cpu_us": client_us + sum(by_role.values()),
         "cpu_client_us": client_us,
         **by_role,
+    }
+
+
+def _split(mesh: RunningMesh, runs: Runs, count: int) -> dict[str, float]:
+    pids = mesh.pids
+    before = {role: look(pids[role], mesh.directory) for role in pids}
+    found = measure("bench.peers.mesh", "profiled", count, environ=mesh.environ)
+    after = {role: look(pids[role], mesh.directory) for role in pids} | {"client": told(found)}
+    used = split(before, after)
+    cpu_s = sum(used.parts.values())
+    runs.add("profile_cost_percent", 100 * used.calls * seconds_per_call(mesh.directory) / cpu_s, "%")
+    return {
+        "per_s": found["per_s"],
+        "cpu_us": cpu_s / count * 1e6,
+        **{f"profile_{part}_us": seconds / count * 1e6 for part, seconds in used.parts.items()},
+        "profile_journal_wait_us": used.journal_wait_s / count * 1e6,
     }

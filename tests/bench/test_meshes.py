@@ -50,7 +50,10 @@ def test_a_node_that_cannot_start_is_reported_with_its_last_words(tmp_path):
 @pytest.mark.parametrize(
     ("scenario", "ratios"),
     [
-        ("throughput", {"to_executor", "to_floor", "map_to_executor", "cpu_to_floor"}),
+        (
+            "throughput",
+            {"to_executor", "to_floor", "map_to_executor", "cpu_to_floor", "curve_to_ipc", "curve_cpu_to_ipc"},
+        ),
         ("latency", {"p50_to_floor", "p99_to_floor"}),
     ],
 )

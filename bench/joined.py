@@ -1,0 +1,51 @@
+"""A mesh that runs already, here or on other machines: measured as any client may use it, and left as it was."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.meshes import RunningMesh
+from bench.peers.measured import measure
+from bench.progress import Runs
+from bench.tasks import SHIP
+from bench.workloads import percent_shares
+from mesh.errors import Unavailable
+
+
+@dataclass(frozen=True)
+class Running:
+    """Which mesh; ``routers`` are addresses, where they are not to be looked for."""
+
+    name: str | None = None
+    routers: tuple[str, ...] = ()
+
+    def mesh(self, directory: Path) -> RunningMesh:
+        """The way there. Raises ``Unavailable`` where it has no worker or does not answer."""
+        environ = os.environ | {SHIP: "1"}
+        if self.name:
+            environ["MESH_NAME"] = self.name
+        if self.routers:
+            environ["MESH_ROUTERS"] = ",".join(self.routers)
+        if not slots(environ):
+            raise Unavailable("no worker is connected to this mesh: start one with `mesh worker`")
+        return RunningMesh(directory, environ)
+
+
+def slots(environ: dict[str, str]) -> dict[str, float]:
+    """How many tasks each worker of a mesh runs at a time."""
+    return measure("bench.peers.mesh", "slots", environ=environ)
+
+
+def add_shares(mesh: RunningMesh, runs: Runs, measured: Callable[[], None]) -> None:
+    """Call ``measured``, and note which worker has finished how much of all that was finished meanwhile."""
+    if mesh.is_ours:
+        measured()
+        return
+    before = measure("bench.peers.mesh", "settled", environ=mesh.environ)
+    measured()
+    after = measure("bench.peers.mesh", "settled", environ=mesh.environ)
+    for name, share in percent_shares(before, after).items():
+        runs.add(f"share_{name}", share, "%")
