@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 from collections.abc import Callable
@@ -15,15 +14,12 @@ from bench.joined import Running
 from bench.meshes import LEVELS
 from bench.progress import Runs
 from bench.report import Report
-from bench.scenarios.catalog import CATALOG, Scenario
+from bench.scenarios.catalog import CATALOG, RUNS, Scenario
+from bench.scenarios.everything import run_all
 from bench.scenarios.micro import profile, run_micro
-from bench.scenarios.plan import Plan
 from nodes.cli.invocation import Invocation
 
 F = TypeVar("F", bound=Callable[..., Any])
-
-RUNS = 5
-QUICK_RUNS = 3  # the least that has a median worth the name
 
 
 @click.group()
@@ -39,7 +35,7 @@ def _options(scenario: Scenario) -> Callable[[F], F]:
         click.option("--runs", type=click.IntRange(1), help=f"Measured runs of each.  [default: {RUNS}]"),
         click.option("--tasks", type=click.IntRange(1), help=f"{scenario.size}  [default: {scenario.tasks}]"),
         click.option(
-            "-c", "--concurrency", type=click.IntRange(1), default=scenario.concurrency or os.cpu_count() or 1,
+            "-c", "--concurrency", type=click.IntRange(1), default=scenario.executors,
             show_default=True, help="Executor processes, of every competitor.",
         ),
     ]  # fmt: skip
@@ -67,13 +63,18 @@ def _options(scenario: Scenario) -> Callable[[F], F]:
 
 
 def _measure(scenario: Callable[[Runs], Report], as_json: bool) -> None:
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # so that everything is ended
+    _end_on_sigterm()
     with Runs(Console(stderr=as_json)) as runs:
         report = scenario(runs)
     if as_json:
         click.echo(report.to_json())
     else:
         report.show(Console())
+
+
+def _end_on_sigterm() -> None:
+    """As Ctrl-C does: whatever was started is ended, and directories are removed."""
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
 
 
 def _asked_for(ctx: click.Context, name: str | None, routers: tuple[str, ...]) -> Running | None:
@@ -95,19 +96,19 @@ def _command(scenario: Scenario) -> click.Command:
         runs: int | None,
         tasks: int | None,
         concurrency: int,
-        level: str = "memory",
+        level: str | None = None,
         name: str | None = None,
         routers: tuple[str, ...] = (),
         profiled: bool = False,
     ) -> None:
-        plan = Plan(
-            level,
-            concurrency,
-            runs or (QUICK_RUNS if quick else RUNS),
-            tasks or (scenario.quick if quick else scenario.tasks),
-            quick,
-            _asked_for(ctx, name, routers),
-            profiled,
+        plan = scenario.plan(
+            quick=quick,
+            runs=runs,
+            tasks=tasks,
+            concurrency=concurrency,
+            level=level,
+            running=_asked_for(ctx, name, routers) if scenario.joins else None,
+            profile=profiled,
         )
         _measure(lambda found: scenario.run(plan, found), as_json)
 
@@ -116,6 +117,22 @@ def _command(scenario: Scenario) -> click.Command:
 
 for _scenario in CATALOG:
     bench.add_command(_command(_scenario))
+
+
+@bench.command(name="all")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object; progress goes to standard error.")
+@click.option("--quick", is_flag=True, help="Everything within a minute: a hint, not a measurement.")
+@click.pass_context
+def everything(ctx: click.Context, as_json: bool, quick: bool) -> None:
+    """Every scenario, one after the other, on meshes of its own."""
+    _end_on_sigterm()
+    found = run_all(quick, Console(stderr=as_json))
+    if as_json:
+        click.echo(found.to_json())
+    else:
+        found.show(Console())
+    if found.failed:
+        ctx.exit(1)
 
 
 @bench.command()

@@ -42,12 +42,7 @@ class RunningMesh:
     @property
     def pids(self) -> dict[str, list[int]]:
         """Its processes by role, as they are now."""
-        found: dict[str, list[int]] = {}
-        for node in self.nodes.values():
-            for process in (psutil.Process(node.pid), *descendants(node.pid)):
-                if (role := _role(process)) is not None:
-                    found.setdefault(role, []).append(process.pid)
-        return found
+        return roles(*(node.pid for node in self.nodes.values()))
 
     @property
     def is_ours(self) -> bool:
@@ -150,9 +145,9 @@ def running_mesh(
 
 
 @contextmanager
-def supervised_mesh(directory: Path, *, level: str, concurrency: int) -> Iterator[RunningMesh]:
-    """``mesh up``, from the moment it was typed: nothing is waited for."""
-    mesh = RunningMesh(directory, mesh_environment(directory, level))
+def supervised_mesh(directory: Path, environ: dict[str, str], concurrency: int) -> Iterator[RunningMesh]:
+    """``mesh up`` in an environment of ``mesh_environment``, from the moment it was typed: nothing is waited for."""
+    mesh = RunningMesh(directory, environ)
     try:
         mesh.start("up", "up", "-q", "-A", "bench.tasks", "-c", str(concurrency), "-l", "info")
         yield mesh
@@ -172,6 +167,16 @@ def mesh_environment(directory: Path, level: str) -> dict[str, str]:
         "MESH_KEY": new_key().text,
         "MESH_STORE": store,
     }
+
+
+def roles(*pids: int) -> dict[str, list[int]]:
+    """What these processes of a mesh, and those that stem from them, are."""
+    found: dict[str, list[int]] = {}
+    for pid in pids:
+        for process in (psutil.Process(pid), *descendants(pid)):
+            if (role := _role(process)) is not None:
+                found.setdefault(role, []).append(process.pid)
+    return found
 
 
 def _role(process: psutil.Process) -> str | None:

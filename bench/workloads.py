@@ -10,7 +10,7 @@ LONG_SHARE = 0.05
 
 KIB, MIB = 1 << 10, 1 << 20
 PAYLOADS = {"1kib": KIB, "32kib": 32 * KIB, "1mib": MIB, "10mib": 10 * MIB, "100mib": 100 * MIB}
-BULK_BYTES = 256 * MIB  # of one size echoed in one run
+BULK_BYTES = 256 * MIB  # of one size, echoed in one run in full
 AT_ONCE_BYTES = 32 * MIB  # of payloads under way at a time; a larger one travels alone
 ECHOES_MAX = 2_000
 
@@ -33,9 +33,9 @@ def ideal_makespan(seconds: Sequence[float], speeds: Sequence[float]) -> float:
     return max(sum(seconds) / sum(speeds), max(seconds) / max(speeds))
 
 
-def echoes(size: int, part: int = 1) -> int:
-    """How many payloads of ``size`` bytes are echoed in one run; ``part``: of how many runs in full."""
-    return max(1, min(ECHOES_MAX, BULK_BYTES // size) // part)
+def echoes(size: int, bulk_bytes: int = BULK_BYTES) -> int:
+    """How many payloads of ``size`` bytes are echoed in one run: ``bulk_bytes`` of them, one at the least."""
+    return max(1, min(ECHOES_MAX, bulk_bytes // size))
 
 
 def under_way(size: int) -> int:

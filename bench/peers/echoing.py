@@ -13,15 +13,16 @@ from bench import rss
 from bench.workloads import MIB, PAYLOADS, echoes, under_way
 
 KINDS = ("bytes", "numpy")
+LARGE_BYTES = 10 * MIB  # from here on also in seconds
 SETTLE_S = 0.2  # what is freed after the last result is freed by then
 
 Wait = Callable[[], Any]
 
 
 def echo_all(
-    submit: Callable[[Any], Wait], kind: str, sizes: Sequence[str], part: int, router_pid: int = 0
+    submit: Callable[[Any], Wait], kind: str, sizes: Sequence[str], bulk_bytes: int, router_pid: int = 0
 ) -> dict[str, float]:
-    """MB/s and seconds of one echo of each size; of the process ``router_pid``, 0 for none, MiB at the peak and after.
+    """MB/s of each size, of large ones seconds too; MiB of the process ``router_pid`` (0: none) at the peak and after.
 
     ``submit`` sends a payload and gives back what waits for it. Raises ``AssertionError`` when another payload comes
     back.
@@ -33,9 +34,11 @@ def echo_all(
         _echo(submit, payload, 1)
         time.sleep(SETTLE_S if router_pid else 0.0)
         before = _begin(router_pid)
-        count = echoes(size, part)
+        count = echoes(size, bulk_bytes)
         took_s = _echo(submit, payload, count)
-        found |= {f"{name}_mb_per_s": count * size / took_s / 1e6, f"{name}_s": took_s / count}
+        found[f"{name}_mb_per_s"] = count * size / took_s / 1e6
+        if size >= LARGE_BYTES:
+            found[f"{name}_s"] = took_s / count
         if router_pid:
             found[f"{name}_router_peak_mib"] = (rss.peak_bytes(router_pid) - before) / MIB
             time.sleep(SETTLE_S)

@@ -41,9 +41,9 @@ def mapped(pool: ProcessPoolExecutor, count: int) -> dict[str, float]:
     return found
 
 
-def echo(pool: ProcessPoolExecutor, part: int, kind: str, sizes: str) -> dict[str, float]:
+def echo(pool: ProcessPoolExecutor, bulk_bytes: int, kind: str, sizes: str) -> dict[str, float]:
     """Send payloads there and back; see ``bench.peers.echoing``."""
-    return echo_all(lambda payload: pool.submit(functions.echo, payload).result, kind, sizes.split(","), part)
+    return echo_all(lambda payload: pool.submit(functions.echo, payload).result, kind, sizes.split(","), bulk_bytes)
 
 
 def mixed(pool: ProcessPoolExecutor, count: int) -> dict[str, float]:

@@ -85,10 +85,10 @@ def latency(count: int) -> dict[str, float]:
     return percentiles_us(found)
 
 
-def echo(part: int, kind: str, sizes: str, router_pid: str) -> dict[str, float]:
+def echo(bulk_bytes: int, kind: str, sizes: str, router_pid: str) -> dict[str, float]:
     """Send payloads there and back; see ``bench.peers.echoing``. ``router_pid``: 0 where it is not here."""
     submit = submitter(echoing)
-    return echo_all(lambda payload: submit(payload).get, kind, sizes.split(","), part, int(router_pid))
+    return echo_all(lambda payload: submit(payload).get, kind, sizes.split(","), bulk_bytes, int(router_pid))
 
 
 def mixed(count: int) -> dict[str, float]:

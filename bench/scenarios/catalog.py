@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from bench.joined import Running
 from bench.progress import Runs
 from bench.report import Report
+from bench.scenarios.backlog import run_backlog
+from bench.scenarios.balance import run_balance
 from bench.scenarios.floor import run_floor
+from bench.scenarios.idle import run_idle
 from bench.scenarios.latency import run_latency
+from bench.scenarios.payload import run_payload
 from bench.scenarios.plan import Plan
+from bench.scenarios.recovery import run_recovery
+from bench.scenarios.scaling import run_scaling
+from bench.scenarios.start import run_start
 from bench.scenarios.throughput import run_throughput
+from bench.workloads import BULK_BYTES
+
+RUNS = 5
+QUICK_RUNS = 3  # the least that has a median worth the name
 
 
 @dataclass(frozen=True)
@@ -32,6 +45,33 @@ class Scenario:
     joins: bool = False
     profiles: bool = False
 
+    def plan(
+        self,
+        *,
+        quick: bool,
+        runs: int | None = None,
+        tasks: int | None = None,
+        concurrency: int | None = None,
+        level: str | None = None,
+        running: Running | None = None,
+        profile: bool = False,
+    ) -> Plan:
+        """How to run it: what was asked for, else what is its own."""
+        return Plan(
+            level or self.level or "memory",
+            concurrency or self.executors,
+            runs or (QUICK_RUNS if quick else RUNS),
+            tasks or (self.quick if quick else self.tasks),
+            quick,
+            running,
+            profile,
+        )
+
+    @property
+    def executors(self) -> int:
+        """Executor processes, of every competitor."""
+        return self.concurrency or os.cpu_count() or 1
+
 
 CATALOG = (
     Scenario(
@@ -45,6 +85,64 @@ CATALOG = (
         500,
         "Round trips in a run.",
         joins=True,
+    ),
+    Scenario(
+        "payload",
+        "Payloads there and back, 1 KiB to 100 MiB, and what the router keeps of them.",
+        run_payload,
+        BULK_BYTES,
+        BULK_BYTES // 16,
+        "Bytes of one size in a run; a payload that is larger goes once.",
+        level="process",
+        joins=True,
+    ),
+    Scenario(
+        "backlog",
+        "A queue that nobody works on: its price, and how fast it drains.",
+        run_backlog,
+        1_000_000,
+        50_000,
+        "Tasks in the longest queue; shorter ones have a tenth and a hundredth.",
+    ),
+    Scenario(
+        "balance",
+        "Short tasks and long ones, on even nodes and on uneven ones: makespan against the ideal.",
+        run_balance,
+        1_000,
+        200,
+        joins=True,
+    ),
+    Scenario(
+        "start",
+        "From mesh up to the first result.",
+        run_start,
+        1,
+        1,
+        "Of no meaning here: one task is run.",
+    ),
+    Scenario(
+        "idle",
+        "Processor time and memory of a mesh that nobody uses.",
+        run_idle,
+        10,
+        10,
+        "Tasks before it is left alone.",
+    ),
+    Scenario(
+        "recovery",
+        "kill -9 of an executor, the worker and the router of a busy mesh.",
+        run_recovery,
+        1,
+        1,
+        "Of no meaning here: the load goes on until the mesh works again.",
+    ),
+    Scenario(
+        "scaling",
+        "More worker nodes: what they bring, and what a thousand cost the router.",
+        run_scaling,
+        100_000,
+        10_000,
+        concurrency=1,
     ),
     Scenario(
         "floor",

@@ -1,0 +1,67 @@
+"""Every scenario, one after the other; one that fails does not keep the others from being run."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from time import monotonic
+from typing import Any
+
+from rich.console import Console
+
+from bench.machine import describe
+from bench.progress import Runs
+from bench.report import Report
+from bench.scenarios.catalog import CATALOG
+from bench.scenarios.directory import scratch_directory
+from mesh.errors import MeshError
+
+
+@dataclass
+class Everything:
+    """What all scenarios found, and by name why some of them found nothing."""
+
+    quick: bool
+    machine: dict[str, Any]
+    reports: list[Report] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def to_json(self) -> str:
+        """One object: each report as ``--json`` of its scenario prints it, in ``reports``."""
+        content = {
+            "scenario": "all",
+            "settings": {"quick": self.quick, "seconds": self.seconds},
+            "machine": self.machine,
+            "reports": [json.loads(report.to_json()) for report in self.reports],
+            "failed": self.failed,
+        }
+        return json.dumps(content, indent=2)
+
+    def show(self, console: Console) -> None:
+        """The table of each scenario under its name."""
+        for report in self.reports:
+            console.rule(report.scenario, align="left")
+            report.show(console)
+            console.print()
+        for name, why in self.failed.items():
+            console.print(f"{name} failed: {why}", highlight=False, soft_wrap=True)
+        total = sum(self.seconds.values())
+        each = ", ".join(f"{name} {seconds:.0f}" for name, seconds in self.seconds.items())
+        console.print(f"{total:.0f} s in all: {each}", highlight=False, soft_wrap=True)
+
+
+def run_all(quick: bool, console: Console) -> Everything:
+    """Run them in the order of the catalog; ``console`` shows the progress."""
+    with scratch_directory() as directory:
+        found = Everything(quick, describe(directory))
+    for number, scenario in enumerate(CATALOG, 1):
+        console.print(f"scenario {number} of {len(CATALOG)}: {scenario.name}", highlight=False)
+        began = monotonic()
+        try:
+            with Runs(console) as runs:
+                found.reports.append(scenario.run(scenario.plan(quick=quick), runs))
+        except MeshError as error:
+            found.failed[scenario.name] = str(error)
+        found.seconds[scenario.name] = round(monotonic() - began, 1)
+    return found
