@@ -31,7 +31,8 @@ def percentile(values: Sequence[float], percent: float) -> float:
     if not values or not 0 < percent <= 100:
         raise ValueError(f"percentile {percent} of {len(values)} values: give 0 < percent <= 100 and some values")
     ordered = sorted(values)
-    return ordered[ceil(percent / 100 * len(ordered)) - 1]
+    rank = ceil(percent * len(ordered) / 100 - 1e-9)  # 99.9 is a little more than it says
+    return ordered[max(1, rank) - 1]
 
 
 def percentiles_us(microseconds: Sequence[float]) -> dict[str, float]:

@@ -55,10 +55,10 @@ class RunningMesh:
         words = [*arguments, "--supervised-by", str(os.getpid())]
         self.nodes[name] = start(self.module, words, log, self.environ | (environ or {}))
 
-    def start_worker(self, concurrency: int, *, slowness: float = 1.0) -> None:
-        """Start one more worker node that runs ``bench.tasks``."""
+    def start_worker(self, concurrency: int, *, slowness: float = 1.0, app: str = "bench.tasks") -> None:
+        """Start one more worker node."""
         name = f"worker{len(self.nodes)}"
-        words = ("worker", "-A", "bench.tasks", "-c", str(concurrency), "-n", name, "-l", "warning")
+        words = ("worker", "-A", app, "-c", str(concurrency), "-n", name, "-l", "warning")
         self.start(name, *words, environ={SLOWNESS: str(slowness)})
 
     def wait_for_router(self) -> RouterRecord:
@@ -118,15 +118,16 @@ def running_mesh(
     *,
     level: str,
     concurrency: int,
+    app: str = "bench.tasks",
     slowness: Sequence[float] = (1.0,),
     tcp: bool = False,
     module: str = "nodes",
     environ: Mapping[str, str] | None = None,
 ) -> Iterator[RunningMesh]:
-    """A router, and a worker node with ``concurrency`` executors for each ``slowness``; ended by pid in any case.
+    """A router, and a worker node with ``concurrency`` executors of ``app`` for each ``slowness``.
 
-    With ``tcp`` everybody comes over tcp with encryption, else over ipc. ``environ``: what else nodes and clients find
-    in their environment. Raises ``Unavailable`` when one of the nodes
+    They are ended by pid, whatever happens. With ``tcp`` everybody comes over tcp with encryption, else over ipc.
+    ``environ``: what else nodes and clients find in their environment. Raises ``Unavailable`` when one of the nodes
     ends, or is not ready in time.
     """
     mesh = RunningMesh(directory, mesh_environment(directory, level) | dict(environ or {}), module)
@@ -137,7 +138,7 @@ def running_mesh(
             assert address is not None, "a router listens at a tcp address unless it is told not to"
             mesh.environ["MESH_ROUTERS"] = address
         for slow in slowness:
-            mesh.start_worker(concurrency, slowness=slow)
+            mesh.start_worker(concurrency, slowness=slow, app=app)
         mesh.wait_until_ready(len(slowness))
         yield mesh
     finally:

@@ -22,7 +22,7 @@ from mesh.errors import MeshError
 from nodes.supervised import end_with
 
 UNDER_WAY = 200  # tasks, all the time
-SETTLE = 300  # results after the mesh works again, before the next kill
+SETTLE = 200  # results after the mesh works again, before the next kill
 PATIENCE_S = 60.0
 
 

@@ -75,14 +75,14 @@ class Scenario:
 
 CATALOG = (
     Scenario(
-        "throughput", "No-op tasks per second, end to end.", run_throughput, 200_000, 20_000, joins=True, profiles=True
+        "throughput", "No-op tasks per second, end to end.", run_throughput, 200_000, 10_000, joins=True, profiles=True
     ),
     Scenario(
         "latency",
         "One task there and back, on an idle mesh and on a busy one.",
         run_latency,
         5_000,
-        500,
+        300,
         "Round trips in a run.",
         joins=True,
     ),
@@ -91,7 +91,7 @@ CATALOG = (
         "Payloads there and back, 1 KiB to 100 MiB, and what the router keeps of them.",
         run_payload,
         BULK_BYTES,
-        BULK_BYTES // 16,
+        BULK_BYTES // 32,
         "Bytes of one size in a run; a payload that is larger goes once.",
         level="process",
         joins=True,
@@ -101,7 +101,7 @@ CATALOG = (
         "A queue that nobody works on: its price, and how fast it drains.",
         run_backlog,
         1_000_000,
-        50_000,
+        20_000,
         "Tasks in the longest queue; shorter ones have a tenth and a hundredth.",
     ),
     Scenario(
@@ -109,7 +109,7 @@ CATALOG = (
         "Short tasks and long ones, on even nodes and on uneven ones: makespan against the ideal.",
         run_balance,
         1_000,
-        200,
+        120,
         joins=True,
     ),
     Scenario(
@@ -141,7 +141,7 @@ CATALOG = (
         "More worker nodes: what they bring, and what a thousand cost the router.",
         run_scaling,
         100_000,
-        10_000,
+        5_000,
         concurrency=1,
     ),
     Scenario(
@@ -149,7 +149,7 @@ CATALOG = (
         "Bare ZeroMQ over the same hops: what could be reached at best.",
         run_floor,
         200_000,
-        20_000,
+        10_000,
         level=None,
     ),
 )

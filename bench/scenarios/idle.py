@@ -16,7 +16,7 @@ from bench.scenarios.directory import scratch_directory
 from bench.scenarios.plan import Plan
 
 WINDOW_S = 10.0
-QUICK_WINDOW_S = 1.5
+QUICK_WINDOW_S = 1.0
 SETTLE_S = 0.5  # after the last task
 
 

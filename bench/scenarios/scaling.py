@@ -25,33 +25,33 @@ def run_scaling(plan: Plan, runs: Runs) -> Report:
     runs.expect((len(nodes) + len(crowds)) * plan.runs)
     with scratch_directory() as directory:
         machine = describe(directory)
-    for _ in range(plan.runs):
-        _grow(plan, runs, nodes)
-        _gather(plan, runs, crowds)
+    # Sizes take turns; a quick look grows one mesh once, and measures each size several times while it is there.
+    rounds, repeats = (1, plan.runs) if plan.quick else (plan.runs, 1)
+    for _ in range(rounds):
+        _grow(plan, runs, nodes, repeats)
+        _gather(plan, runs, crowds, repeats)
     pairs = {f"nodes_{count}_to_1": (f"nodes_{count}_tasks_per_s", "nodes_1_tasks_per_s") for count in nodes[1:]}
     pairs |= {f"cost_{count}_to_2": (f"crowd_{count}_router_us", "crowd_2_router_us") for count in crowds[1:]}
     settings = plan.settings(tasks=plan.tasks, nodes=list(nodes), crowds=list(crowds))
     return Report("scaling", settings, machine, runs.figures, runs.ratios(pairs))
 
 
-def _grow(plan: Plan, runs: Runs, nodes: tuple[int, ...]) -> None:
+def _grow(plan: Plan, runs: Runs, nodes: tuple[int, ...], repeats: int) -> None:
     with (
         scratch_directory() as directory,
         running_mesh(directory, level=plan.level, concurrency=plan.concurrency, slowness=()) as mesh,
     ):
         there = 0
         for count in nodes:
-            runs.step(f"{count} worker nodes")
             while there < count:
                 mesh.start_worker(plan.concurrency)
                 there += 1
             mesh.wait_until_ready(count)
-            per_s, router_us = _router_us(mesh, plan.tasks)
-            runs.add(f"nodes_{count}_tasks_per_s", per_s, "tasks/s")
-            runs.add(f"nodes_{count}_router_us", router_us, "us/task")
+            for _ in range(repeats):
+                _measure(mesh, plan.tasks, runs, f"nodes_{count}")
 
 
-def _gather(plan: Plan, runs: Runs, crowds: tuple[int, ...]) -> None:
+def _gather(plan: Plan, runs: Runs, crowds: tuple[int, ...], repeats: int) -> None:
     with (
         scratch_directory() as directory,
         running_mesh(directory, level=plan.level, concurrency=plan.concurrency, slowness=()) as mesh,
@@ -59,7 +59,6 @@ def _gather(plan: Plan, runs: Runs, crowds: tuple[int, ...]) -> None:
     ):
         there = 0
         for count in crowds:
-            runs.step(f"{count} played worker nodes")
             joining = []
             while there < count:
                 more = min(NODES_MAX, count - there)
@@ -67,15 +66,18 @@ def _gather(plan: Plan, runs: Runs, crowds: tuple[int, ...]) -> None:
                 there += more
             for talk in [talks.enter_context(part) for part in joining]:
                 talk.answer()
-            _router_us(mesh, max(1, plan.tasks // 10))  # workers learn how long tasks take, and ask for more
-            per_s, router_us = _router_us(mesh, plan.tasks)
-            runs.add(f"crowd_{count}_tasks_per_s", per_s, "tasks/s")
-            runs.add(f"crowd_{count}_router_us", router_us, "us/task")
+            # Workers learn how long tasks take, and ask for more.
+            measure("bench.peers.mesh", "tasks", max(1, plan.tasks // 10), environ=mesh.environ)
+            for _ in range(repeats):
+                _measure(mesh, plan.tasks, runs, f"crowd_{count}")
 
 
-def _router_us(mesh: RunningMesh, tasks: int) -> tuple[float, float]:
+def _measure(mesh: RunningMesh, tasks: int, runs: Runs, name: str) -> None:
     """Tasks per second, and the router's processor time for each."""
+    runs.step(f"{name}: {tasks} tasks")
     router = {"router": mesh.pids["router"]}
     before = cpu.seconds(router)
     found = measure("bench.peers.mesh", "tasks", tasks, environ=mesh.environ)
-    return found["per_s"], (cpu.seconds(router)["router"] - before["router"]) / tasks * 1e6
+    used_s = cpu.seconds(router)["router"] - before["router"]
+    runs.add(f"{name}_tasks_per_s", found["per_s"], "tasks/s")
+    runs.add(f"{name}_router_us", used_s / tasks * 1e6, "us/task")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bench.figures import Figure, figure, paired_ratio, percentile
+from bench.figures import Figure, figure, paired_ratio, percentile, percentiles_us
 
 
 def test_a_figure_is_the_median_between_the_extremes():
@@ -29,6 +29,10 @@ def test_a_percentile_of_one_value_is_that_value():
 def test_a_percentile_that_does_not_exist_is_an_error(values, percent):
     with pytest.raises(ValueError, match="percentile"):
         percentile(values, percent)
+
+
+def test_percentiles_go_by_the_names_of_their_figures():
+    assert percentiles_us(range(1, 10_001)) == {"p50_us": 5_000, "p95_us": 9_500, "p99_us": 9_900, "p999_us": 9_990}
 
 
 def test_ratios_are_taken_pair_by_pair_so_that_a_slow_moment_of_both_does_not_count():

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
-
 import psutil
 import pytest
-from click.testing import CliRunner
 
-from bench.cli import bench
 from bench.meshes import mesh_environment, running_mesh
 from bench.peers.measured import measure
+from bench.processes import talking
 from mesh.errors import MeshError
 
 
@@ -47,22 +44,15 @@ def test_a_node_that_cannot_start_is_reported_with_its_last_words(tmp_path):
 
 
 @pytest.mark.processes
-@pytest.mark.parametrize(
-    ("scenario", "ratios"),
-    [
-        (
-            "throughput",
-            {"to_executor", "to_floor", "map_to_executor", "cpu_to_floor", "curve_to_ipc", "curve_cpu_to_ipc"},
-        ),
-        ("latency", {"p50_to_floor", "p99_to_floor"}),
-    ],
-)
-def test_a_scenario_prints_one_json_object(scenario, ratios):
-    options = ["--json", "--runs", "1", "--tasks", "200", "--level", "memory", "-c", "1"]
-    done = CliRunner().invoke(bench, [scenario, *options], catch_exceptions=False)
-    report = json.loads(done.stdout)
-    assert report["scenario"] == scenario
-    assert set(report["ratios"]) == ratios
-    assert report["settings"]["level"] == "memory" and report["settings"]["executors"] == 1
-    assert report["machine"]["cpus"] and report["machine"]["fdatasync_us"] > 0
-    assert all(figure["min"] <= figure["median"] <= figure["max"] for figure in report["figures"].values())
+def test_a_mesh_can_have_several_nodes_and_come_over_tcp(tmp_path):
+    with running_mesh(tmp_path, level="memory", concurrency=1, slowness=(1.0, 2.0), tcp=True) as mesh:
+        assert mesh.environ["MESH_ROUTERS"].startswith("tcp://127.0.0.1:")
+        assert {role: len(pids) for role, pids in mesh.pids.items()} == {"router": 1, "worker": 2, "executors": 2}
+        assert len(measure("bench.peers.mesh", "slots", environ=mesh.environ)) == 2
+
+
+@pytest.mark.processes
+def test_a_process_that_is_talked_to_is_ended_and_says_why_it_failed():
+    with pytest.raises(MeshError, match="invalid literal"), talking("bench.clients.crowd", "many", "c") as talk:
+        talk.answer()
+    assert not psutil.pid_exists(talk.pid)

@@ -55,6 +55,32 @@ def test_on_a_terminal_the_table_grows():
     assert "p99_us" in out.getvalue()
 
 
+def test_steps_are_counted_against_what_is_expected():
+    out = StringIO()
+    with Runs(Console(file=out, force_terminal=False)) as runs:
+        runs.expect(2)
+        runs.step("warming up")
+        runs.step("measuring")
+    assert out.getvalue().splitlines() == ["[1/2] warming up", "[2/2] measuring"]
+
+
+def test_a_terminal_has_a_bar():
+    out = StringIO()
+    with Runs(Console(file=out, force_terminal=True, width=80)) as runs:
+        runs.expect(2)
+        runs.step("warming up")
+        runs.add("p50_us", 160.0, "us")
+    assert "1/2" in out.getvalue() and "warming up" in out.getvalue()
+
+
+def test_ratios_are_those_of_the_figures_that_were_measured():
+    with Runs(Console(file=StringIO(), force_terminal=False)) as runs:
+        for ours, theirs in ((20.0, 10.0), (2.0, 2.0), (30.0, 10.0)):
+            runs.add("a", ours, "s")
+            runs.add("b", theirs, "s")
+    assert runs.ratios({"a_to_b": ("a", "b"), "a_to_c": ("a", "c")}) == {"a_to_b": 2.0}
+
+
 def _shown(report: Report) -> str:
     out = StringIO()
     report.show(Console(file=out, width=120))

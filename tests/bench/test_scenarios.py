@@ -1,0 +1,142 @@
+"""Every scenario, as small as it can be: it finds figures, they are in the docs, and it leaves nothing behind."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from io import StringIO
+from pathlib import Path
+
+import psutil
+import pytest
+from click.testing import CliRunner
+from rich.console import Console
+
+from bench.cli import bench
+from bench.meshes import RunningMesh, mesh_environment
+from bench.report import Report
+from bench.scenarios import everything
+from bench.scenarios.catalog import CATALOG, Scenario
+from mesh.errors import Unavailable
+
+PAGE = (Path(__file__).parents[2] / "docs" / "BENCH.md").read_text()
+SECTIONS = dict(re.findall(r"^### (\w+)\n(.*?)(?=^##|\Z)", PAGE, re.DOTALL | re.MULTILINE))
+
+TINY = {
+    "throughput": ["--tasks", "200", "--profile"],
+    "latency": ["--tasks", "20"],
+    "payload": ["--tasks", "1"],
+    "backlog": ["--tasks", "200"],
+    "balance": ["--tasks", "20"],
+    "start": [],
+    "idle": [],
+    "recovery": [],
+    "scaling": ["--tasks", "200"],
+    "floor": ["--tasks", "200"],
+}
+
+RATIOS = {
+    "throughput": {"to_executor", "to_floor", "map_to_executor", "cpu_to_floor", "curve_to_ipc", "curve_cpu_to_ipc"},
+    "latency": {"p50_to_floor", "p99_to_floor"},
+    "payload": {f"{kind}_{size}_to_executor" for kind in ("bytes", "numpy") for size in ("1kib", "1mib", "10mib")},
+    "backlog": {"drain_200_to_20", "accept_200_to_20"},
+    "balance": {"to_ideal", "executor_to_ideal", "slow_node_to_ideal", "to_executor"},
+    "scaling": {"nodes_2_to_1", "cost_100_to_2"},
+}
+
+
+@pytest.fixture
+def place(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Where temporary directories are made; its name is short, for ipc paths may not be long."""
+    directory = Path(tempfile.mkdtemp(prefix="b-", dir="/tmp"))
+    monkeypatch.setattr(tempfile, "tempdir", str(directory))
+    yield directory
+    shutil.rmtree(directory)
+
+
+def run(*words: str) -> dict[str, object]:
+    done = CliRunner().invoke(bench, [*words, "--json"], catch_exceptions=False)
+    found: dict[str, object] = json.loads(done.stdout)
+    return found
+
+
+def undocumented(scenario: str, names: object) -> list[str]:
+    """The figures and ratios that the scenario's section does not name; ``<words>`` there stand for anything."""
+    assert isinstance(names, dict)
+    told = [re.sub(r"<\w+>", r"\\w+", name) for name in re.findall(r"`([\w<>]+)`", SECTIONS[scenario])]
+    return [name for name in names if not any(re.fullmatch(pattern, name) for pattern in told)]
+
+
+def test_every_scenario_is_in_the_docs_and_here():
+    assert [scenario.name for scenario in CATALOG] == [*TINY]
+    assert TINY.keys() <= SECTIONS.keys()
+    for name in (*TINY, "all"):
+        assert f"mesh bench {name} " in PAGE
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize("name", TINY)
+def test_a_scenario_prints_one_object_and_leaves_nothing_behind(name: str, place: Path):
+    level = [] if name == "floor" else ["--level", "memory" if name != "recovery" else "process"]
+    report = run(name, "--quick", "--runs", "1", "-c", "1", *level, *TINY[name])
+    assert report["scenario"] == name
+    assert set(report["ratios"]) == RATIOS.get(name, set())  # type: ignore[call-overload]
+    assert report["settings"]["executors"] == 1  # type: ignore[index]
+    assert report["machine"]["cpus"] and report["machine"]["fdatasync_us"] > 0  # type: ignore[index]
+    figures = report["figures"]
+    assert figures and all(found["min"] <= found["median"] <= found["max"] for found in figures.values())  # type: ignore[attr-defined]
+    assert undocumented(name, figures) == [] == undocumented(name, report["ratios"])
+    assert psutil.Process().children(recursive=True) == []
+    assert [*place.iterdir()] == []
+    if name == "recovery":
+        assert all(figures[f"{victim}_lost"]["max"] == 0 for victim in ("executor", "worker", "router"))  # type: ignore[index]
+    if name == "throughput":
+        parts = [f"profile_{part}_us" for part in ("client", "wire", "router", "journal", "agent", "executor")]
+        assert all(figures[part]["median"] > 0 for part in parts)  # type: ignore[index]
+
+
+@pytest.mark.processes
+def test_a_mesh_that_runs_already_is_measured_and_left_as_it_is(place: Path, monkeypatch: pytest.MonkeyPatch):
+    """Its workers have no app: what they are to run comes with its code."""
+    mesh = RunningMesh(place, mesh_environment(place, "memory"))
+    try:
+        mesh.start("router", "router", "-l", "warning")
+        mesh.start("alice", "worker", "-c", "1", "-n", "alice", "-l", "warning")
+        mesh.start("bob", "worker", "-c", "1", "-n", "bob", "-l", "warning")
+        mesh.environ["BENCH_SHIP"] = "1"
+        mesh.wait_until_ready(2)
+        for name in ("MESH_RUNTIME_DIR", "MESH_KEY"):
+            monkeypatch.setenv(name, mesh.environ[name])
+        there = ["--mesh", mesh.environ["MESH_NAME"]]
+        address = ["--router", str(mesh.wait_for_router().tcp)]
+        for name, where in (("throughput", there), ("balance", address)):
+            tiny = [word for word in TINY[name] if word != "--profile"]
+            report = run(name, "--quick", "--runs", "1", "-c", "1", *tiny, *where)
+            shares = {key: found for key, found in report["figures"].items() if key.startswith("share_")}  # type: ignore[attr-defined]
+            assert len(shares) == 2 and sum(found["median"] for found in shares.values()) == pytest.approx(100)
+            assert report["settings"]["against"] == where[1]  # type: ignore[index]
+        assert {role: len(pids) for role, pids in mesh.pids.items()} == {"router": 1, "worker": 2, "executors": 2}
+    finally:
+        mesh.stop()
+
+
+def test_a_scenario_that_fails_does_not_keep_the_others_from_being_run(monkeypatch: pytest.MonkeyPatch):
+    def fail(plan: object, runs: object) -> Report:
+        raise Unavailable("no router here")
+
+    catalog = (
+        Scenario("broken", "", fail, 1, 1),
+        Scenario("sound", "", lambda plan, runs: Report("sound", {"tasks": plan.tasks}, {}), 10, 1),
+    )
+    monkeypatch.setattr(everything, "CATALOG", catalog)
+    found = everything.run_all(True, Console(file=StringIO()))
+    content = json.loads(found.to_json())
+    assert content["failed"] == {"broken": "no router here"}
+    assert [report["scenario"] for report in content["reports"]] == ["sound"]
+    assert content["reports"][0]["settings"] == {"tasks": 1}, "a quick run is a small one"
+    out = StringIO()
+    found.show(Console(file=out, width=100))
+    assert "broken failed: no router here" in out.getvalue() and "sound" in out.getvalue()

@@ -1,0 +1,64 @@
+"""What entrants are given, the least time it can take, and who did how much of it."""
+
+from __future__ import annotations
+
+import pytest
+
+from bench.scenarios.backlog import backlogs, short
+from bench.workloads import (
+    LONG_S,
+    MIB,
+    PAYLOADS,
+    SHORT_S,
+    echoes,
+    ideal_makespan,
+    mixed,
+    percent_shares,
+    under_way,
+)
+
+
+def test_mixed_work_is_the_same_for_everybody_with_one_long_task_in_twenty():
+    work = mixed(1_000)
+    assert work == mixed(1_000)
+    assert work.count(LONG_S) == 50 and work.count(SHORT_S) == 950
+    assert LONG_S in mixed(5), "a small run has a long task too"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "speeds", "ideal"),
+    [
+        ([1.0, 1.0, 1.0, 1.0], [1.0, 1.0], 2.0),
+        ([1.0, 1.0, 1.0, 2.0], [1.0, 0.25], 4.0),
+        ([3.0, 1.0], [1.0, 1.0], 3.0),  # the longest task takes its time
+        ([3.0, 1.0], [0.5, 0.25], 6.0),
+    ],
+)
+def test_the_ideal_keeps_all_slots_busy_and_waits_for_the_longest_task(seconds, speeds, ideal):
+    assert ideal_makespan(seconds, speeds) == pytest.approx(ideal)
+
+
+@pytest.mark.parametrize(("seconds", "speeds"), [([], [1.0]), ([1.0], []), ([1.0], [0.0])])
+def test_there_is_no_ideal_without_work_or_slots(seconds, speeds):
+    with pytest.raises(ValueError, match="give tasks"):
+        ideal_makespan(seconds, speeds)
+
+
+def test_every_size_is_echoed_and_no_more_is_under_way_than_memory_should_hold():
+    for size in PAYLOADS.values():
+        assert echoes(size, 1) == 1
+        assert echoes(size) * size <= 256 * MIB
+        assert under_way(size) >= 1 and (under_way(size) == 1 or under_way(size) * size <= 32 * MIB)
+
+
+def test_shares_are_of_what_was_done_between_two_looks():
+    before = {"a": 100.0, "gone": 5.0}
+    assert percent_shares(before, {"b": 30.0, "a": 110.0, "c": 0.0}) == {"a": 25.0, "b": 75.0, "c": 0.0}
+    assert percent_shares(before, {"a": 100.0}) == {"a": 0.0}
+    assert percent_shares({"a": 9.0}, {"a": 1.0}) == {"a": 0.0}, "a worker that came back counts from nothing"
+
+
+def test_backlogs_grow_tenfold_and_are_named_shortly():
+    assert backlogs(1_000_000, 3) == [10_000, 100_000, 1_000_000]
+    assert backlogs(5, 3) == [1, 5]
+    assert [short(size) for size in (1_000_000, 10_000, 1_500, 500)] == ["1m", "10k", "1500", "500"]
