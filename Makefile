@@ -11,10 +11,10 @@ PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup --no-loadscope-reo
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check style types layers fast processes chaos format clean
+.PHONY: help demo test check style types layers fast processes chaos format bench-peers clean
 
 help:  ## show what can be made
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.installed  ## see a mesh at work in half a minute
 	@$(BIN)/mesh demo
@@ -48,7 +48,10 @@ format: $(VENV)/.installed-dev  ## put the code into the project's style
 	@$(BIN)/ruff format .
 
 clean:  ## remove what was made, the virtual environment too
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .peers build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+bench-peers: $(VENV)/.installed  ## an environment for each peer that `mesh bench compare` knows; PEERS="celery rq": these
+	@$(BIN)/python -m bench.peers.install $(PEERS)
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \

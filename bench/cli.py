@@ -12,9 +12,11 @@ from rich.console import Console
 
 from bench.joined import Running
 from bench.meshes import LEVELS
+from bench.peers.catalog import ENTRANTS
 from bench.progress import Runs
 from bench.report import Report
-from bench.scenarios.catalog import CATALOG, RUNS, Scenario
+from bench.scenarios.catalog import CATALOG, QUICK_RUNS, RUNS, Scenario
+from bench.scenarios.compare import PARTS, Comparison, run_compare
 from bench.scenarios.everything import run_all
 from bench.scenarios.micro import profile, run_micro
 from nodes.cli.invocation import Invocation
@@ -149,3 +151,32 @@ def micro(as_json: bool, quick: bool, runs: int, tasks: int | None, profiled: bo
             click.echo(f"== {name}\n{text}\n")
         return
     _measure(lambda found: run_micro(count, runs, 100_000 if quick else 1_000_000, found), as_json)
+
+
+@bench.command()
+@click.argument("peers", nargs=-1, type=click.Choice(list(ENTRANTS)))
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object; progress goes to standard error.")
+@click.option("--quick", is_flag=True, help="Fewer and shorter runs: a hint, not a measurement.")
+@click.option("--runs", type=click.IntRange(1), help=f"Turns of each.  [default: {RUNS}]")
+@click.option("--seconds", type=click.FloatRange(0.1), help="About how long each measurement lasts.  [default: 3]")
+@click.option(
+    "-c", "--concurrency", type=click.IntRange(1), default=2, show_default=True, help="Worker processes of each."
+)
+@click.option("--only", type=click.Choice(list(PARTS)), multiple=True, help="What is measured.  [default: all of it]")
+@click.option(
+    "--level", type=click.Choice(LEVELS), default="disk", show_default=True, help="What accepted tasks of ours survive."
+)
+@click.option(
+    "--redis-level", type=click.Choice(LEVELS), default="memory", show_default=True, help="What those in Redis survive."
+)
+def compare(
+    peers: tuple[str, ...], as_json: bool, quick: bool, runs: int | None, seconds: float | None, concurrency: int,
+    only: tuple[str, ...], level: str, redis_level: str,
+) -> None:  # fmt: skip
+    """The mesh beside its PEERS, each in its own environment: all that are installed, if none are named."""
+    names = peers or [name for name, entrant in ENTRANTS.items() if entrant.installed]
+    plan = Comparison(
+        names, runs or (QUICK_RUNS if quick else RUNS), seconds or (1.0 if quick else 3.0), concurrency, level,
+        redis_level, only or tuple(PARTS),
+    )  # fmt: skip
+    _measure(lambda found: run_compare(plan, found), as_json)

@@ -10,8 +10,9 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from bench.distribution import Counts, merged
 from bench.figures import Figure, figure, paired_ratio
-from bench.report import figures_table, number
+from bench.report import Distribution, figures_table, number
 
 
 class Runs:
@@ -21,6 +22,7 @@ class Runs:
         self._console = console
         self._values: defaultdict[str, list[float]] = defaultdict(list)
         self._units: dict[str, str] = {}
+        self._distributions: dict[str, Distribution] = {}
         # Drawn when there is news and not by the clock: what is measured shares the machine with it.
         self._live = Live(console=console, auto_refresh=False, transient=True) if console.is_terminal else None
         columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
@@ -56,6 +58,11 @@ class Runs:
             self._console.print(f"[{bar.completed:.0f}/{bar.total or 0:.0f}] {text}", highlight=False, markup=False)
         self._draw()
 
+    def add_distribution(self, name: str, counts: Mapping[str, int], unit: str) -> None:
+        """One more run's histogram of ``name``; runs are added up."""
+        before: Counts = self._distributions[name].counts if name in self._distributions else {}
+        self._distributions[name] = Distribution(unit, merged(before, counts))
+
     def note(self, text: str) -> None:
         """Something to know besides the figures."""
         self._console.print(text, highlight=False)
@@ -71,7 +78,12 @@ class Runs:
         return {name: paired_ratio(self._values[ours], self._values[them]) for name, (ours, them) in measured.items()}
 
     def values(self, name: str) -> list[float]:
-        return self._values[name]
+        return self._values.get(name, [])
+
+    @property
+    def distributions(self) -> dict[str, Distribution]:
+        """All distributions so far."""
+        return self._distributions
 
     @property
     def figures(self) -> dict[str, Figure]:

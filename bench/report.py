@@ -5,12 +5,23 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from rich.console import Console
 from rich.table import Table
 
+from bench.comparison import MEASURES, absent, is_comparison
+from bench.comparison import rows as comparison_rows
+from bench.distribution import PER_DECADE, Counts
 from bench.figures import Figure
+
+
+class Distribution(NamedTuple):
+    """How long it took how often, over all runs; see ``bench.distribution``."""
+
+    unit: str
+    counts: Counts
+    per_decade: int = PER_DECADE
 
 
 @dataclass
@@ -22,22 +33,31 @@ class Report:
     machine: dict[str, Any]
     figures: dict[str, Figure] = field(default_factory=dict)
     ratios: dict[str, float] = field(default_factory=dict)
+    distributions: dict[str, Distribution] = field(default_factory=dict)
 
-    def to_json(self) -> str:
-        """The object that ``--json`` prints."""
-        figures = {name: found._asdict() for name, found in self.figures.items()}
+    def to_dict(self) -> dict[str, Any]:
+        """The object that ``--json`` prints; ``distributions`` only where there are some."""
         content = {
             "scenario": self.scenario,
             "settings": self.settings,
             "machine": self.machine,
-            "figures": figures,
+            "figures": {name: found._asdict() for name, found in self.figures.items()},
             "ratios": self.ratios,
         }
-        return json.dumps(content, indent=2)
+        if self.distributions:
+            content["distributions"] = {name: found._asdict() for name, found in self.distributions.items()}
+        return content
+
+    def to_json(self) -> str:
+        """The same, as text."""
+        return json.dumps(self.to_dict(), indent=2)
 
     def show(self, console: Console) -> None:
         """Print the table, then where it was measured."""
-        console.print(figures_table(self.figures))
+        if is_comparison(self.figures, self.settings):
+            show_comparison(self.figures, self.settings, console)
+        else:
+            console.print(figures_table(self.figures))
         if self.ratios:
             table = Table(box=None, pad_edge=False)
             table.add_column("ratio")
@@ -47,8 +67,34 @@ class Report:
             console.print()
             console.print(table)
         console.print()
-        console.print(_in_one_line("settings", self.settings), highlight=False, soft_wrap=True)
+        stated = {name: value for name, value in self.settings.items() if name not in SHOWN_APART}
+        console.print(_in_one_line("settings", stated), highlight=False, soft_wrap=True)
         console.print(_in_one_line("machine", self.machine), highlight=False, soft_wrap=True)
+
+
+SHOWN_APART = ("entrants", "not_installed", "failed")
+
+
+def show_comparison(figures: Mapping[str, Figure], settings: Mapping[str, Any], console: Console) -> None:
+    """A row for each entrant, then what each of them was set to, then who is missing."""
+    table = Table(box=None, pad_edge=False)
+    table.add_column("entrant")
+    for measure in MEASURES:
+        table.add_column(f"{measure.heading}\n{measure.unit}", justify="right")
+    found = comparison_rows(figures, settings)
+    for row in found:
+        table.add_row(row.name, *(number(cell.median) if cell else "-" for cell in row.cells))
+    console.print(table)
+    console.print()
+    stated = Table(box=None, pad_edge=False)
+    stated.add_column("entrant")
+    stated.add_column("versions and settings", overflow="fold")
+    for row in found:
+        stated.add_row(row.name, "\n".join(row.lines()))
+    console.print(stated)
+    console.print()
+    for name, why in absent(settings).items():
+        console.print(f"{name}: {why}", highlight=False, soft_wrap=True)
 
 
 def figures_table(figures: Mapping[str, Figure]) -> Table:

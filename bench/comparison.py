@@ -1,0 +1,73 @@
+"""The figures of a comparison as a table of entrants, from a report alone. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from bench.figures import Figure
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One column: what figures are called behind the name of the entrant, and what people read."""
+
+    suffix: str
+    heading: str
+    unit: str
+    title: str
+    ratio: str = ""
+    """How the ratio of ours to theirs begins; none where there is none."""
+
+
+MEASURES = (
+    Measure("tasks_per_s", "one by one", "tasks/s", "No-op tasks submitted one by one, until the last result", "to"),
+    Measure("bulk_tasks_per_s", "in bulk", "tasks/s", "No-op tasks, the peer's own way for many", "bulk_to"),
+    Measure("cpu_us", "cpu", "us/task", "Processor time per task of all processes, one by one", "cpu_to"),
+    Measure("p50_us", "p50", "us", "One task there and back, median", "p50_to"),
+    Measure("p99_us", "p99", "us", "One task there and back, 99th percentile", "p99_to"),
+    Measure("echo_mib_per_s", "1 MiB echo", "MiB/s", "1 MiB of bytes there and back, one after the other", "echo_to"),
+    Measure("mixed_to_ideal", "mixed load", "x ideal", "190 tasks of 2 ms and 10 of 100 ms: time against the ideal"),
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One entrant; ``cells`` in the order of ``MEASURES``, ``facts``: versions and settings."""
+
+    name: str
+    cells: tuple[Figure | None, ...]
+    facts: Mapping[str, Any]
+
+    def lines(self) -> list[str]:
+        """What was run with which settings, as people read it."""
+        versions = [f"{package} {version}" for package, version in self.facts.get("versions", {}).items()]
+        redis = [self.facts["redis"]] if "redis" in self.facts else []
+        settings = [f"{name}: {value}" for name, value in self.facts.get("settings", {}).items()]
+        counts = [f"{count:,} of {name}" for name, count in self.facts.get("tasks", {}).items() if count]
+        return [", ".join(versions + redis), *settings, f"in a run: {', '.join(counts)}"]
+
+
+def prefix_of(name: str) -> str:
+    """How the figures of an entrant begin."""
+    return name.replace("-", "_") + "_"
+
+
+def rows(figures: Mapping[str, Figure], settings: Mapping[str, Any]) -> list[Row]:
+    """The entrants that were measured, in the order in which they took turns."""
+    found = []
+    for name, facts in settings.get("entrants", {}).items():
+        cells = tuple(figures.get(prefix_of(name) + measure.suffix) for measure in MEASURES)
+        if any(cells):
+            found.append(Row(name, cells, facts))
+    return found
+
+
+def absent(settings: Mapping[str, Any]) -> dict[str, str]:
+    """Entrants without figures, and why."""
+    return {**settings.get("not_installed", {}), **settings.get("failed", {})}
+
+
+def is_comparison(figures: Mapping[str, Figure], settings: Mapping[str, Any]) -> bool:
+    return bool(rows(figures, settings))

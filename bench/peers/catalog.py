@@ -1,0 +1,60 @@
+"""Who can be compared: where an entrant's environment is, and how it gets there."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+ENVIRONMENTS = ROOT / ".peers"
+REQUIREMENTS = Path(__file__).parent / "requirements"
+
+
+@dataclass(frozen=True)
+class Entrant:
+    """``peer``: its module in ``bench/peers/compared``, and its environment; ``variant``: another way to run it."""
+
+    name: str
+    peer: str
+    redis: bool = False
+    variant: str = ""
+    ours: bool = False
+    """Whether it runs in the environment of the bench."""
+
+    @property
+    def prefix(self) -> str:
+        """How its figures begin."""
+        return self.name.replace("-", "_") + "_"
+
+    @property
+    def python(self) -> Path:
+        return Path(sys.executable) if self.ours else ENVIRONMENTS / self.peer / "bin" / "python"
+
+    @property
+    def installed(self) -> bool:
+        return self.ours or (ENVIRONMENTS / self.peer / ".installed").exists()
+
+
+ENTRANTS = {
+    entrant.name: entrant
+    for entrant in (
+        Entrant("mesh", "mesh", ours=True),
+        Entrant("executor", "executor", ours=True),
+        Entrant("celery", "celery", redis=True),
+        Entrant("dramatiq", "dramatiq", redis=True),
+        Entrant("dramatiq-single", "dramatiq", redis=True, variant="single"),
+        Entrant("rq", "rq", redis=True),
+        Entrant("rq-fork", "rq", redis=True, variant="fork"),
+        Entrant("huey", "huey", redis=True),
+        Entrant("arq", "arq", redis=True),
+        Entrant("taskiq", "taskiq", redis=True),
+        Entrant("dask", "dask"),
+        Entrant("ray", "ray"),
+        Entrant("ipyparallel", "ipyparallel"),
+        Entrant("parsl", "parsl"),
+    )
+}
+
+PEERS = tuple(dict.fromkeys(entrant.peer for entrant in ENTRANTS.values() if not entrant.ours))
+"""What has an environment of its own."""

@@ -1,0 +1,154 @@
+"""How the bench and a peer's process speak: ``python -m MODULE serve N`` or ``measure WHAT COUNT``, JSON on stdout.
+
+``serve`` starts the workers, prints one line, keeps them until its standard input is closed, and stops them.
+``measure`` is one client: it warms up, measures one thing, prints it, and ends.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from time import perf_counter, perf_counter_ns
+from typing import Any
+
+from bench.distribution import histogram
+from bench.figures import percentile
+from bench.peers.compared.adapter import Client, Peer, worker_count
+from bench.peers.compared.work import mixed_load
+
+WARM_UP = 20
+STOP_S = 10.0
+ECHOED = bytes(range(256)) * 4096
+"""1 MiB."""
+
+
+def probe(client: Client, count: int) -> dict[str, Any]:
+    """Have tasks run."""
+    for _ in range(count):
+        client.round_trip()
+    return {}
+
+
+def tasks(client: Client, count: int) -> dict[str, Any]:
+    """Submit one by one, and take every result."""
+    return _rate(client.one_by_one, count)
+
+
+def bulk(client: Client, count: int) -> dict[str, Any]:
+    """The peer's own way for many; nothing where it has none."""
+    return _rate(client.bulk, count) if client.bulk is not None else {}
+
+
+def latency(client: Client, count: int) -> dict[str, Any]:
+    """One round trip after the other."""
+    found = []
+    for _ in range(count):
+        began = perf_counter_ns()
+        client.round_trip()
+        found.append((perf_counter_ns() - began) / 1e3)
+    return {"per_s": 1e6 * count / sum(found), "histogram": histogram(found)} | {
+        f"p{percent}_us": percentile(found, percent) for percent in (50, 99)
+    }
+
+
+def echo(client: Client, count: int) -> dict[str, Any]:
+    """1 MiB of bytes there and back, one after the other."""
+    began = perf_counter()
+    for _ in range(count):
+        assert client.echo(ECHOED) == ECHOED, "an echo is not what was sent"
+    return {"per_s": count / (perf_counter() - began)}
+
+
+def mixed(client: Client, count: int) -> dict[str, Any]:
+    """Tasks of mixed run times: the time for all of them, against the time their work takes if nobody is ever idle."""
+    durations = mixed_load()
+    began = perf_counter()
+    for _ in range(count):
+        client.mixed(durations)
+    took = (perf_counter() - began) / count
+    return {"per_s": 1 / took, "to_ideal": took / max(sum(durations) / worker_count(), *durations)}
+
+
+def _rate(run: Callable[[int], None], count: int) -> dict[str, Any]:
+    began = perf_counter()
+    run(count)
+    return {"per_s": count / (perf_counter() - began)}
+
+
+MEASUREMENTS = {measurement.__name__: measurement for measurement in (probe, tasks, bulk, latency, echo, mixed)}
+
+
+def run(peer: Peer) -> None:
+    """Do what the command line says."""
+    _, verb, *arguments = sys.argv
+    if verb == "serve":
+        _serve(peer, int(arguments[0]))
+        return
+    what, count = arguments
+    with peer.client() as client:
+        probe(client, WARM_UP if what != "probe" else 0)
+        before = os.times()
+        found = MEASUREMENTS[what](client, int(count))
+    if found:
+        # Now, as processes that a client has started count from the moment they are waited for.
+        found["client_cpu_s"] = sum(os.times()[:4]) - sum(before[:4])
+    print(json.dumps(found))
+
+
+def _serve(peer: Peer, count: int) -> None:
+    with peer.workers(count) as environ:
+        versions = {name: _version(name) for name in peer.packages}
+        print(json.dumps({"environ": environ, "settings": peer.settings, "versions": versions}), flush=True)
+        while not select.select([sys.stdin], [], [], 0.1)[0]:
+            for worker in _started:
+                if worker.poll() is not None:
+                    sys.exit(f"a worker ended with {worker.returncode}")
+
+
+_started: list[subprocess.Popen[bytes]] = []
+
+
+@contextmanager
+def running(*commands: Sequence[str], environ: dict[str, str] | None = None) -> Iterator[None]:
+    """Processes of the peer's own commands, such as ``celery worker``; terminated, and after a while killed, by pid."""
+    log = Path(os.environ.get("BENCH_DIRECTORY", ".")) / "workers.log"
+    started = []
+    try:
+        with log.open("ab") as out:
+            for command in commands:
+                started.append(
+                    subprocess.Popen(
+                        [str(Path(sys.executable).parent / command[0]), *command[1:]],
+                        env=os.environ | (environ or {}),
+                        stdin=subprocess.DEVNULL,
+                        stdout=out,
+                        stderr=out,
+                    )
+                )
+        _started.extend(started)
+        yield
+    finally:
+        for worker in started:
+            worker.terminate()
+        deadline = time.monotonic() + STOP_S
+        for worker in started:
+            try:
+                worker.wait(max(0.1, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                worker.kill()
+                worker.wait()
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"

@@ -1,0 +1,169 @@
+"""The mesh and its peers, with the same work, on this machine, in turns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from bench.comparison import MEASURES
+from bench.figures import paired_ratio
+from bench.machine import describe
+from bench.peers.catalog import ENTRANTS, Entrant
+from bench.peers.running import RunningEntrant, running_entrant
+from bench.progress import Runs
+from bench.redis_server import find_server
+from bench.report import Report
+from bench.scenarios.directory import scratch_directory
+from mesh.errors import ConfigError, MeshError
+
+
+@dataclass(frozen=True)
+class Part:
+    """One measurement: how much of it a first try has, and the bounds of how much is measured."""
+
+    what: str
+    first: int
+    least: int
+    most: int
+
+
+PARTS = {
+    part.what: part
+    for part in (
+        Part("tasks", 200, 100, 200_000),
+        Part("bulk", 500, 100, 200_000),
+        Part("latency", 50, 200, 5_000),
+        Part("echo", 5, 10, 1_000),
+        Part("mixed", 1, 1, 1),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """``seconds``: about how long each measurement lasts; how many tasks that are is found out for each entrant."""
+
+    names: Sequence[str]
+    runs: int
+    seconds: float
+    workers: int
+    level: str
+    redis_level: str
+    parts: Sequence[str] = tuple(PARTS)
+
+
+@dataclass
+class State:
+    """``counts``: how much of what each entrant is given; ``failed``: who takes no further turn, and why."""
+
+    counts: dict[str, dict[str, int]] = field(default_factory=dict)
+    stated: dict[str, Any] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+
+
+def run_compare(plan: Comparison, runs: Runs) -> Report:
+    """Entrants take turns; only one of them has processes at a time. Who is not installed, or fails, is named."""
+    entrants, not_installed = _who(plan.names)
+    for name, how in not_installed.items():
+        runs.note(f"{name}: {how}")
+    if not entrants:
+        raise ConfigError("nobody to compare is installed: `make bench-peers`")
+    state = State()
+    with scratch_directory() as directory:
+        machine = describe(directory)
+        for turn in range(plan.runs):
+            for entrant in entrants:
+                if entrant.name in state.failed:
+                    continue
+                place = directory / f"{entrant.name}-{turn}"
+                try:
+                    with running_entrant(
+                        entrant, place, workers=plan.workers, level=plan.level, redis_level=plan.redis_level
+                    ) as running:
+                        _take_turn(running, plan, state, runs)
+                except MeshError as error:
+                    state.failed[entrant.name] = " ".join(str(error).split())
+                    runs.note(f"{entrant.name}: {error}")
+    settings = {
+        "workers": plan.workers,
+        "runs": plan.runs,
+        "seconds": plan.seconds,
+        "level": plan.level,
+        "redis_level": plan.redis_level,
+        "entrants": {name: {**facts, "tasks": state.counts[name]} for name, facts in state.stated.items()},
+        "not_installed": not_installed,
+        "failed": state.failed,
+    }
+    ratios = _ratios(runs, [entrant for entrant in entrants if entrant.name not in state.failed])
+    return Report("compare", settings, machine, runs.figures, ratios, runs.distributions)
+
+
+def _who(names: Iterable[str]) -> tuple[list[Entrant], dict[str, str]]:
+    chosen = [ENTRANTS[name] for name in dict.fromkeys(names)]
+    redis = find_server() is not None
+    missing = {}
+    for entrant in chosen:
+        if not entrant.installed:
+            missing[entrant.name] = f"not installed: `make bench-peers PEERS={entrant.peer}`"
+        elif entrant.redis and not redis:
+            missing[entrant.name] = "no Redis server is installed: `make bench-peers` says how"
+    return [entrant for entrant in chosen if entrant.name not in missing], missing
+
+
+def _take_turn(running: RunningEntrant, plan: Comparison, state: State, runs: Runs) -> None:
+    entrant = running.entrant
+    state.stated.setdefault(entrant.name, running.stated)
+    counts = state.counts.setdefault(entrant.name, {})
+    for name in plan.parts:
+        part = PARTS[name]
+        if name not in counts:
+            tried = running.measure(name, part.first)
+            rate = tried.get("per_s", 0.0)
+            counts[name] = min(part.most, max(part.least, round(rate * plan.seconds))) if rate else 0
+        if counts[name]:
+            KEEP[name](entrant.prefix, running.measure(name, counts[name]), runs)
+
+
+def _keep_tasks(prefix: str, found: dict[str, Any], runs: Runs) -> None:
+    runs.add(f"{prefix}tasks_per_s", found["per_s"], "tasks/s")
+    runs.add(f"{prefix}cpu_us", found["cpu_us"], "us/task")
+
+
+def _keep_bulk(prefix: str, found: dict[str, Any], runs: Runs) -> None:
+    runs.add(f"{prefix}bulk_tasks_per_s", found["per_s"], "tasks/s")
+
+
+def _keep_latency(prefix: str, found: dict[str, Any], runs: Runs) -> None:
+    for percent in (50, 99):
+        runs.add(f"{prefix}p{percent}_us", found[f"p{percent}_us"], "us")
+    runs.add_distribution(prefix.removesuffix("_"), found["histogram"], "us")
+
+
+def _keep_echo(prefix: str, found: dict[str, Any], runs: Runs) -> None:
+    runs.add(f"{prefix}echo_mib_per_s", found["per_s"], "MiB/s")
+
+
+def _keep_mixed(prefix: str, found: dict[str, Any], runs: Runs) -> None:
+    runs.add(f"{prefix}mixed_to_ideal", found["to_ideal"], "x ideal")
+
+
+KEEP: dict[str, Callable[[str, dict[str, Any], Runs], None]] = {
+    "tasks": _keep_tasks,
+    "bulk": _keep_bulk,
+    "latency": _keep_latency,
+    "echo": _keep_echo,
+    "mixed": _keep_mixed,
+}
+
+
+def _ratios(runs: Runs, entrants: Iterable[Entrant]) -> dict[str, float]:
+    """Ours to each peer's, turn by turn."""
+    found = {}
+    for measure in MEASURES:
+        ours = runs.values(f"mesh_{measure.suffix}")
+        for entrant in entrants:
+            theirs = runs.values(entrant.prefix + measure.suffix)
+            if measure.ratio and ours and theirs and entrant.name != "mesh" and len(ours) == len(theirs):
+                found[f"{measure.ratio}_{entrant.prefix.removesuffix('_')}"] = paired_ratio(ours, theirs)
+    return found
