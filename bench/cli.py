@@ -12,8 +12,10 @@ from rich.console import Console
 
 from bench.joined import Running
 from bench.meshes import LEVELS
+from bench.output import deliver, keep, output_options
 from bench.peers.catalog import ENTRANTS
 from bench.progress import Runs
+from bench.reading import diff_command, history, show
 from bench.report import Report
 from bench.scenarios.catalog import CATALOG, QUICK_RUNS, RUNS, Scenario
 from bench.scenarios.compare import PARTS, Comparison, run_compare
@@ -27,6 +29,10 @@ F = TypeVar("F", bound=Callable[..., Any])
 @click.group()
 def bench() -> None:
     """Measure what this machine can do. The mesh under test is started, and ended, by the measurement."""
+
+
+for reader in (show, diff_command, history):
+    bench.add_command(reader)
 
 
 def _options(scenario: Scenario) -> Callable[[F], F]:
@@ -59,7 +65,7 @@ def _options(scenario: Scenario) -> Callable[[F], F]:
     def add(function: F) -> F:
         for option in reversed(options):
             function = option(function)
-        return function
+        return output_options(function)
 
     return add
 
@@ -68,10 +74,7 @@ def _measure(scenario: Callable[[Runs], Report], as_json: bool) -> None:
     _end_on_sigterm()
     with Runs(Console(stderr=as_json)) as runs:
         report = scenario(runs)
-    if as_json:
-        click.echo(report.to_json())
-    else:
-        report.show(Console())
+    deliver(report, as_json)
 
 
 def _end_on_sigterm() -> None:
@@ -124,6 +127,7 @@ for _scenario in CATALOG:
 @bench.command(name="all")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object; progress goes to standard error.")
 @click.option("--quick", is_flag=True, help="Everything within a minute: a hint, not a measurement.")
+@output_options
 @click.pass_context
 def everything(ctx: click.Context, as_json: bool, quick: bool) -> None:
     """Every scenario, one after the other, on meshes of its own."""
@@ -133,6 +137,7 @@ def everything(ctx: click.Context, as_json: bool, quick: bool) -> None:
         click.echo(found.to_json())
     else:
         found.show(Console())
+    keep(found.reports, "all", found.to_json())
     if found.failed:
         ctx.exit(1)
 
@@ -143,6 +148,7 @@ def everything(ctx: click.Context, as_json: bool, quick: bool) -> None:
 @click.option("--runs", type=click.IntRange(1), default=3, show_default=True, help="Measured runs of each part.")
 @click.option("--tasks", type=click.IntRange(1_000), help="Tasks in a run.  [default: 100000]")
 @click.option("--profile", "profiled", is_flag=True, help="Instead, show the hottest functions of each part.")
+@output_options
 def micro(as_json: bool, quick: bool, runs: int, tasks: int | None, profiled: bool) -> None:
     """What a task costs each part alone: no sockets, no other processes."""
     count = tasks or (20_000 if quick else 100_000)
@@ -169,6 +175,7 @@ def micro(as_json: bool, quick: bool, runs: int, tasks: int | None, profiled: bo
 @click.option(
     "--redis-level", type=click.Choice(LEVELS), default="memory", show_default=True, help="What those in Redis survive."
 )
+@output_options
 def compare(
     peers: tuple[str, ...], as_json: bool, quick: bool, runs: int | None, seconds: float | None, concurrency: int,
     only: tuple[str, ...], level: str, redis_level: str,

@@ -20,6 +20,10 @@ class Measure:
     ratio: str = ""
     """How the ratio of ours to theirs begins; none where there is none."""
 
+    @property
+    def more_is_better(self) -> bool:
+        return self.unit.endswith("/s")
+
 
 MEASURES = (
     Measure("tasks_per_s", "one by one", "tasks/s", "No-op tasks submitted one by one, until the last result", "to"),

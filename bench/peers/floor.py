@@ -23,6 +23,7 @@ from typing import Any
 import zmq
 
 from bench.cpu import Meter
+from bench.distribution import histogram
 from bench.figures import percentiles_us
 from bench.peers.floor_nodes import (
     BATCH,
@@ -124,7 +125,7 @@ def tasks(client: Client, count: int) -> dict[str, float]:
     return {"per_s": count / (perf_counter() - began), "cpu_us": meter.us_per_task(count)}
 
 
-def latency(client: Client, count: int) -> dict[str, float]:
+def latency(client: Client, count: int) -> dict[str, Any]:
     """One round trip after the other."""
     found = []
     for number in range(count + count // 10):
@@ -132,7 +133,7 @@ def latency(client: Client, count: int) -> dict[str, float]:
         client.wait([client.submit()])
         if number >= count // 10:
             found.append((perf_counter_ns() - began) / 1e3)
-    return percentiles_us(found)
+    return percentiles_us(found) | {"histogram": histogram(found)}
 
 
 MEASUREMENTS = {measurement.__name__: measurement for measurement in (tasks, latency)}

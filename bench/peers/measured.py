@@ -6,13 +6,14 @@ import json
 import subprocess
 import sys
 from collections.abc import Mapping
+from typing import Any
 
 from mesh.errors import MeshError, Unavailable
 
 MEASUREMENT_S = 600.0
 
 
-def measure(module: str, *arguments: object, environ: Mapping[str, str] | None = None) -> dict[str, float]:
+def measure(module: str, *arguments: object, environ: Mapping[str, str] | None = None) -> dict[str, Any]:
     """What ``python -m module arguments`` prints as JSON. Raises ``Unavailable``, ``MeshError``."""
     command = [sys.executable, "-m", module, *map(str, arguments)]
     try:
@@ -22,5 +23,5 @@ def measure(module: str, *arguments: object, environ: Mapping[str, str] | None =
     if done.returncode:
         why = done.stderr.decode(errors="replace")[-1000:]
         raise MeshError(f"{' '.join(command[1:])} ended with {done.returncode}: {why}")
-    found: dict[str, float] = json.loads(done.stdout)
+    found: dict[str, Any] = json.loads(done.stdout)
     return found

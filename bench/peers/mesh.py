@@ -11,6 +11,7 @@ from time import perf_counter, perf_counter_ns
 from typing import Any
 
 from bench.cpu import Meter
+from bench.distribution import histogram
 from bench.figures import percentiles_us
 from bench.peers.echoing import echo_all
 from bench.profiling.parts import count_if_asked
@@ -73,7 +74,7 @@ def mapped(count: int) -> dict[str, float]:
     return found
 
 
-def latency(count: int) -> dict[str, float]:
+def latency(count: int) -> dict[str, Any]:
     """One round trip after the other."""
     submit = submitter(noop)
     found = []
@@ -82,7 +83,7 @@ def latency(count: int) -> dict[str, float]:
         submit().get(timeout=PATIENCE_S)
         if number >= count // 10:
             found.append((perf_counter_ns() - began) / 1e3)
-    return percentiles_us(found)
+    return percentiles_us(found) | {"histogram": histogram(found)}
 
 
 def echo(bulk_bytes: int, kind: str, sizes: str, router_pid: str) -> dict[str, float]:
@@ -112,7 +113,7 @@ def slots(count: int) -> dict[str, float]:
     return {row["name"]: row["slots"] for row in app.status()["workers"]}
 
 
-MEASUREMENTS: dict[str, Callable[..., dict[str, float]]] = {
+MEASUREMENTS: dict[str, Callable[..., dict[str, Any]]] = {
     measurement.__name__: measurement
     for measurement in (ready, probe, tasks, profiled, mapped, latency, echo, mixed, settled, slots)
 }

@@ -100,6 +100,7 @@ def _running(
     entrant: Entrant, directory: Path, workers: int, level: str, redis: str, redis_pid: int | None
 ) -> Iterator[RunningEntrant]:
     environ = os.environ | {
+        "PATH": f"{entrant.python.parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
         "PYTHONPATH": str(ROOT),
         "PYTHONUNBUFFERED": "1",
         "BENCH_DIRECTORY": str(directory),

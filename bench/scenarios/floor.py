@@ -25,8 +25,9 @@ def run_floor(plan: Plan, runs: Runs) -> Report:
         runs.add("floor_tasks_per_s", found["per_s"], "tasks/s")
         runs.step("one after the other")
         found = measure("bench.peers.floor", "latency", trips, plan.concurrency)
+        runs.add_distribution("floor", found.pop("histogram"), "us")
         for name, value in found.items():
             runs.add(f"floor_{name}", value, "us")
     sizes = {"tasks": plan.tasks, "round_trips": trips}
     settings = {"executors": plan.concurrency, "runs": plan.runs, **sizes, "floor": floor_settings()}
-    return Report("floor", settings, machine, runs.figures)
+    return Report("floor", settings, machine, runs.figures, distributions=runs.distributions)

@@ -41,7 +41,7 @@ def run_latency(plan: Plan, runs: Runs) -> Report:
 
             add_shares(mesh, runs, measured)
     settings = plan.settings(round_trips=plan.tasks, loaded_round_trips=_loaded_trips(plan), load=LOAD)
-    return Report("latency", settings, machine, runs.figures, runs.ratios(PAIRS))
+    return Report("latency", settings, machine, runs.figures, runs.ratios(PAIRS), runs.distributions)
 
 
 def _idle(plan: Plan, mesh: RunningMesh, runs: Runs) -> None:
@@ -52,6 +52,8 @@ def _idle(plan: Plan, mesh: RunningMesh, runs: Runs) -> None:
     for name in map(percentile_name, PERCENTILES):
         runs.add(name, ours[name], "us")
         runs.add(f"floor_{name}", floor[name], "us")
+    runs.add_distribution("round_trip", ours["histogram"], "us")
+    runs.add_distribution("floor", floor["histogram"], "us")
 
 
 def _loaded(plan: Plan, mesh: RunningMesh, runs: Runs) -> None:
@@ -63,6 +65,7 @@ def _loaded(plan: Plan, mesh: RunningMesh, runs: Runs) -> None:
         found = measure("bench.peers.mesh", "latency", _loaded_trips(plan), environ=mesh.environ)
         load.say("stop")
         loaded = load.answer()
+    runs.add_distribution("loaded_round_trip", found["histogram"], "us")
     runs.add("most_tasks_per_s", most, "tasks/s")
     runs.add("load_tasks_per_s", loaded["per_s"], "tasks/s")
     for percent in LOADED:

@@ -1,0 +1,109 @@
+"""A report, or several, as one page that opens without a network: style and drawings are in it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from bench.comparison import is_comparison
+from bench.figures import Figure
+from bench.html.bars import Bar, bar_chart
+from bench.html.compared import comparison
+from bench.html.grouping import Group, groups
+from bench.html.lines import line_chart
+from bench.html.markup import tag, text
+from bench.html.quantities import quantity, readable_name
+from bench.html.ridges import Ridge, ridge_chart
+from bench.html.style import STYLE
+from bench.html.tables import card, facts, figures_table, folded, ratios_table
+from bench.report import SHOWN_APART, Report
+
+POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+"""A browser holds the page to it: nothing is asked for from anywhere."""
+
+NOT_OURS = ("executor_", "floor_", "fdatasync_", "sock_")
+"""How figures begin that stand beside those of the mesh."""
+
+TILES = 8
+HEADLINES = 2
+
+
+def page(reports: Sequence[Report], written: str) -> str:
+    """All of it; ``written`` says when."""
+    several = len(reports) > 1
+    title = "taskmesh bench" if several else f"taskmesh bench: {reports[0].scenario}"
+    machine = reports[0].machine
+    lead = f"{machine.get('cpu', 'a machine')}, {machine.get('cpus', '?')} CPUs, Python {machine.get('python', '?')}"
+    parts = [tag("h1", text(title)), tag("p", text(f"{lead}; {written}"), class_="lead")]
+    if several:
+        links = [tag("a", text(report.scenario), href=f"#{report.scenario}") for report in reports]
+        parts.append(tag("nav", *links))
+    body = [tag("header", *parts)]
+    for report in reports:
+        if several:
+            body.append(tag("h2", text(report.scenario), id=report.scenario))
+        body += _parts(report)
+    footer = "Medians over the runs, with the least and the most. No figure means anything without its machine."
+    body.append(tag("footer", text(footer)))
+    return _document(title, tag("main", *body))
+
+
+def _document(title: str, body: str) -> str:
+    head = [
+        '<meta charset="utf-8">',
+        '<meta name="viewport" content="width=device-width, initial-scale=1">',
+        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">',
+        '<link rel="icon" href="data:,">',
+        tag("title", text(title)),
+        f"<style>{STYLE}</style>",
+    ]
+    return f'<!doctype html>\n<html lang="en"><head>{"".join(head)}</head><body>{body}</body></html>\n'
+
+
+def _parts(report: Report) -> list[str]:
+    if is_comparison(report.figures, report.settings):
+        parts = comparison(report)
+    else:
+        parts = [_tiles(report), tag("div", *map(_chart, groups(report.figures)), class_="cards")]
+    if report.distributions:
+        parts.append(_distributions(report))
+    tables = [card("Figures", figures_table(report.figures))]
+    if report.ratios and not is_comparison(report.figures, report.settings):
+        tables.append(card("Ratios", ratios_table(report.ratios)))
+    if is_comparison(report.figures, report.settings):
+        tables = [folded("All figures", figures_table(report.figures))]
+    stated = {name: value for name, value in report.settings.items() if name not in SHOWN_APART}
+    tables.append(card("Settings", facts(stated)))
+    tables.append(card("Machine", facts(report.machine)))
+    return [*parts, *tables]
+
+
+def _tiles(report: Report) -> str:
+    """The first figures, and the ratios."""
+    found = [
+        (quantity(figure.median, figure.unit), readable_name(name))
+        for name, figure in list(report.figures.items())[:HEADLINES]
+    ]
+    found += [(f"{ratio:.2f} x", name.replace("_", " ")) for name, ratio in report.ratios.items()]
+    tiles = [tag("div", tag("b", text(value)), tag("span", text(name)), class_="tile") for value, name in found[:TILES]]
+    return tag("div", *tiles, class_="tiles")
+
+
+def _chart(group: Group) -> str:
+    if group.series:
+        return card(group.title, line_chart(group.title, group.series))
+    assert group.figures is not None
+    return card(group.title, bar_chart(group.title, _bars(group.figures)))
+
+
+def _bars(figures: Mapping[str, Figure]) -> list[Bar]:
+    return [Bar(readable_name(name), figure, not name.startswith(NOT_OURS)) for name, figure in figures.items()]
+
+
+def _distributions(report: Report) -> str:
+    ridges = [
+        Ridge(name.replace("_", " "), found.counts, found.unit, name == "mesh" or name in ("round_trip", "loaded"))
+        for name, found in report.distributions.items()
+        if found.counts
+    ]
+    note = "How often it took how long, over all runs; a line at the median, a dashed one at the 99th percentile."
+    return card("Distribution", ridge_chart("Distribution of latencies", ridges), tag("p", text(note), class_="note"))
