@@ -27,6 +27,8 @@ def parse(text: str, source: str) -> list[Report]:
         content = json.loads(text)
     except ValueError as error:
         raise ConfigError(f"{source} is not JSON, as `mesh bench SCENARIO --json` prints it: {error}") from None
+    if isinstance(content, dict) and isinstance(content.get("reports"), list):  # as `mesh bench all` prints them
+        content = content["reports"]
     found = content if isinstance(content, list) else [content]
     if not found:
         raise ConfigError(f"{source} has no report in it")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from bench.figures import Figure
 from bench.html.markup import chart, hint, label, line, percent, tag
-from bench.html.quantities import quantity
+from bench.html.quantities import quantity, tick
 from bench.html.scales import Scale, fitting
 
 ROW = 42
@@ -66,10 +66,10 @@ def _row(bar: Bar, top: float, scale: Scale) -> str:
 
 def _axis(scale: Scale, height: float, unit: str) -> str:
     parts = []
-    for tick in scale.ticks:
-        place = scale.place(tick)
+    for value in scale.ticks:
+        place = scale.place(value)
         parts.append(line(percent(place), BAR_Y - 4, percent(place), height, "grid"))
-        parts.append(label(quantity(tick, unit), percent(place), height + 16, anchor=anchor(place), class_="tick"))
+        parts.append(label(tick(value, unit), percent(place), height + 16, anchor=anchor(place), class_="tick"))
     return "".join(parts)
 
 

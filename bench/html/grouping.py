@@ -14,9 +14,10 @@ from math import log
 
 from bench.figures import Figure
 from bench.html.lines import Series
-from bench.html.quantities import readable_name
+from bench.html.quantities import TITLES, readable_name
 
 LEAST_POINTS = 3
+OURS = "mesh"
 WIDE = 8.0
 """When the last number is so many times the first, steps are drawn alike that multiply alike."""
 
@@ -97,8 +98,9 @@ def _lines(figures: Mapping[str, Figure], point_of: object, kind: str, *, even: 
             members = sorted(families[template, unit], key=lambda member: member[0].number)
             points = [(places[point.number], point.written, figure) for point, figure, _ in members]
             series.append(Series(_series_name(template), points))
-        title = series[0].name if len(series) == 1 else unit
-        charts.append(Group(f"{title}: percentiles" if even else title, tuple(series)))
+        title = TITLES.get(unit, unit)
+        what = "percentiles" if even else series[0].name if len(series) == 1 else ""
+        charts.append(Group(f"{title}: {what}" if what else title, tuple(series)))
     return charts, {name for found in families.values() for _, _, name in found}
 
 
@@ -113,11 +115,11 @@ def _places(numbers: Iterable[float], even: bool) -> dict[float, float]:
 
 
 def _series_name(template: str) -> str:
-    return " ".join(readable_name(template.replace("#", "")).split()) or template.strip("#_")
+    return " ".join(readable_name(template).replace("#", "").split()) or OURS
 
 
 def _by_unit(figures: Mapping[str, Figure]) -> list[Group]:
     units: defaultdict[str, dict[str, Figure]] = defaultdict(dict)
     for name, figure in figures.items():
         units[figure.unit][name] = figure
-    return [Group(unit, figures=found) for unit, found in units.items()]
+    return [Group(TITLES.get(unit, unit), figures=found) for unit, found in units.items()]

@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from bench.figures import Figure
 from bench.html.bars import anchor
 from bench.html.markup import chart, hint, label, line, percent, tag, text
-from bench.html.quantities import quantity
+from bench.html.quantities import quantity, tick
 from bench.html.scales import Scale, fitting
 
 TOP, PLOT, AXIS = 16, 210, 26
-EDGE = 0.03
+LEFT, RIGHT = 0.13, 0.97
+"""Where the first and the last point stand: what is written beside the grid has room before."""
+
 COLOURS = 6
 
 
@@ -36,7 +38,7 @@ def line_chart(title: str, series: Sequence[Series]) -> str:
 
 def _series(series: Series, index: int, scale: Scale) -> str:
     colour = f"s{index % COLOURS}"
-    places = [(EDGE + (1 - 2 * EDGE) * x, figure) for x, _, figure in series.points]
+    places = [(_across(x), figure) for x, _, figure in series.points]
     corners = " ".join(f"{1000 * x:.1f},{_y(figure.median, scale) - TOP:.1f}" for x, figure in places)
     curve = tag("polyline", points=corners, class_=f"curve {colour}")
     # Stretched to the width of the page, the stroke apart; points and text are not stretched.
@@ -56,21 +58,25 @@ def _series(series: Series, index: int, scale: Scale) -> str:
     return stretched + "".join(marks)
 
 
+def _across(x: float) -> float:
+    return LEFT + (RIGHT - LEFT) * x
+
+
 def _y(value: float, scale: Scale) -> float:
     return TOP + PLOT * (1 - scale.place(value))
 
 
 def _grid(scale: Scale, unit: str) -> str:
     return "".join(
-        line("0", _y(tick, scale), "100%", _y(tick, scale), "grid")
-        + label(quantity(tick, unit), "0", _y(tick, scale) - 4, class_="tick")
-        for tick in scale.ticks
+        line("0", _y(value, scale), "100%", _y(value, scale), "grid")
+        + label(tick(value, unit), "0", _y(value, scale) - 4, class_="tick")
+        for value in scale.ticks
     )
 
 
 def _names(series: Sequence[Series]) -> str:
     """What is written under the plot, each place once."""
-    places = {EDGE + (1 - 2 * EDGE) * x: written for one in series for x, written, _ in one.points}
+    places = {_across(x): written for one in series for x, written, _ in one.points}
     return "".join(
         label(written, percent(x), TOP + PLOT + 18, anchor=anchor(x), class_="tick") for x, written in places.items()
     )

@@ -20,9 +20,10 @@ from bench.report import SHOWN_APART, Report
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 """A browser holds the page to it: nothing is asked for from anywhere."""
 
-NOT_OURS = ("executor_", "floor_", "fdatasync_", "sock_")
+NOT_OURS = ("executor", "floor", "fdatasync")
 """How figures begin that stand beside those of the mesh."""
 
+OURS = "mesh"
 TILES = 8
 HEADLINES = 2
 
@@ -84,8 +85,13 @@ def _tiles(report: Report) -> str:
         for name, figure in list(report.figures.items())[:HEADLINES]
     ]
     found += [(f"{ratio:.2f} x", name.replace("_", " ")) for name, ratio in report.ratios.items()]
-    tiles = [tag("div", tag("b", text(value)), tag("span", text(name)), class_="tile") for value, name in found[:TILES]]
+    tiles = [tag("div", _large(value), tag("span", text(name)), class_="tile") for value, name in found[:TILES]]
     return tag("div", *tiles, class_="tiles")
+
+
+def _large(value: str) -> str:
+    number, _, unit = value.partition(" ")
+    return tag("b", text(number), tag("small", text(f" {unit}")))
 
 
 def _chart(group: Group) -> str:
@@ -100,8 +106,14 @@ def _bars(figures: Mapping[str, Figure]) -> list[Bar]:
 
 
 def _distributions(report: Report) -> str:
+    compared = is_comparison(report.figures, report.settings)
     ridges = [
-        Ridge(name.replace("_", " "), found.counts, found.unit, name == "mesh" or name in ("round_trip", "loaded"))
+        Ridge(
+            name.replace("_", " "),
+            found.counts,
+            found.unit,
+            not name.startswith(NOT_OURS) and (name == OURS or not compared),
+        )
         for name, found in report.distributions.items()
         if found.counts
     ]

@@ -2,34 +2,55 @@
 
 from __future__ import annotations
 
+import re
+
+TITLES = {
+    "us": "Time", "ms": "Time", "s": "Time", "us/task": "Time per task", "tasks/s": "Tasks per second",
+    "MiB/s": "MiB per second", "MB/s": "MB per second", "MiB": "Memory", "bytes": "Bytes",
+    "bytes/task": "Bytes per task", "%": "Per cent", "x": "Ratio", "x ideal": "Against the ideal",
+}  # fmt: skip
+"""What a chart is called that shows figures of this unit."""
+
+POINTLESS = re.compile(r"\.0+(?= |$)|(?<=\.\d)0+(?= |$)")
+"""Zeros behind the point that say nothing where a value is round."""
+
 SECONDS = {"us": 1e-6, "us/task": 1e-6, "ms": 1e-3, "s": 1.0}
 UNIT_TAILS = ("_tasks_per_s", "_mib_per_s", "_mb_per_s", "_per_s", "_us", "_ms", "_s", "_bytes", "_mib", "_percent")
+
+
+def tick(value: float, unit: str) -> str:
+    """A round value beside an axis, where only times need their unit at each place."""
+    if value == 0:
+        return "0"
+    written = quantity(value, unit).removesuffix("/task") if unit in SECONDS else digits(value)
+    return POINTLESS.sub("", written)
 
 
 def quantity(value: float, unit: str) -> str:
     """Three digits and a unit that suits the size."""
     if unit in SECONDS:
-        tail = "/task" if unit.endswith("/task") else ""
-        return duration(value * SECONDS[unit]) + tail
+        return duration(value * SECONDS[unit]) + ("/task" if unit.endswith("/task") else "")
     if unit in ("x", "x ideal"):
-        return f"{value:.2f} x ideal" if unit.endswith("ideal") else f"{value:.2f} x"
+        return f"{value:.2f} {unit}"
     return f"{digits(value)} {unit}"
 
 
 def duration(seconds: float) -> str:
     """As microseconds, milliseconds or seconds."""
-    for factor, unit in ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs")):
+    for factor, unit in ((1.0, "s"), (1e-3, "ms")):
         if seconds >= factor * 0.9995:
             return f"{digits(seconds / factor)} {unit}"
-    return "0 s" if seconds == 0 else f"{digits(seconds / 1e-6)} µs"
+    return f"{digits(seconds / 1e-6)} µs"
 
 
 def digits(value: float) -> str:
-    """At least three digits that count, none that do not."""
+    """Three digits that count, or all of those before the point."""
     size = abs(value)
-    if size >= 100 or value == int(value):
+    if size >= 99.95 or value == 0:
         return f"{value:,.0f}"
-    return f"{value:.1f}" if size >= 10 else f"{value:.2f}" if size >= 1 else f"{value:.3g}"
+    if size < 0.1:
+        return f"{value:.2g}"
+    return f"{value:.1f}" if size >= 9.995 else f"{value:.2f}"
 
 
 def readable_name(name: str) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from bench.distribution import low_of, quantile
 from bench.html.bars import anchor
 from bench.html.markup import chart, hint, label, line, percent, tag
-from bench.html.quantities import quantity
+from bench.html.quantities import quantity, tick
 from bench.html.scales import Scale, logarithmic
 
 ROW, SHAPE, AXIS = 72, 46, 24
@@ -75,8 +75,8 @@ def _outline(counts: Mapping[str, int], scale: Scale) -> str:
 
 def _axis(scale: Scale, height: float, unit: str) -> str:
     parts = []
-    for tick in scale.ticks:
-        place = scale.place(tick)
+    for value in scale.ticks:
+        place = scale.place(value)
         parts.append(line(percent(place), 18, percent(place), height - 8, "grid"))
-        parts.append(label(quantity(tick, unit), percent(place), height + 12, anchor=anchor(place), class_="tick"))
+        parts.append(label(tick(value, unit), percent(place), height + 12, anchor=anchor(place), class_="tick"))
     return "".join(parts)

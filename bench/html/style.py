@@ -37,10 +37,12 @@ nav a:hover { border-color: var(--ours); color: var(--ours); }
 .tile, .card { background: var(--card); border: 1px solid var(--edge); border-radius: 10px; }
 .tile { padding: 12px 14px; }
 .tile b { display: block; font-size: 22px; line-height: 1.25; font-weight: 650; letter-spacing: -.01em; }
+.tile b small { font-size: 14px; font-weight: 500; }
 .tile span { color: var(--soft); font-size: 13px; }
-.cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 400px), 1fr)); gap: 16px; }
-.cards, .card { margin: 0 0 16px; }
-.cards .card { margin: 0; }
+.cards { columns: 2 400px; column-gap: 16px; }
+.cards:has(> :only-child) { columns: 1; }
+.cards .card { break-inside: avoid; }
+.card { margin: 0 0 16px; }
 .card { padding: 18px 20px; min-width: 0; }
 .note { color: var(--soft); font-size: 13px; margin: 10px 0 0; }
 .scroll { overflow-x: auto; }

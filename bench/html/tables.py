@@ -59,7 +59,7 @@ def facts(values: Mapping[str, Any]) -> str:
 def in_words(value: Any) -> str:
     """Any value that JSON knows, as people read it."""
     if isinstance(value, Mapping):
-        return ", ".join(f"{str(name).replace('_', ' ')} {in_words(part)}" for name, part in value.items()) or "none"
+        return ", ".join(f"{name} {in_words(part)}" for name, part in value.items()) or "none"
     if isinstance(value, list | tuple):
         return ", ".join(map(in_words, value)) or "none"
     if isinstance(value, bool):

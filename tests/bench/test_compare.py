@@ -1,0 +1,114 @@
+"""The comparison with peers: who takes part, what is stated, and nothing is left behind."""
+
+from __future__ import annotations
+
+import ast
+import json
+from io import StringIO
+from pathlib import Path
+
+import psutil
+import pytest
+from click.testing import CliRunner
+from rich.console import Console
+
+import bench.peers.compared
+from bench.cli import bench as command
+from bench.comparison import MEASURES, absent, rows
+from bench.peers import catalog
+from bench.peers.catalog import ENTRANTS, PEERS, REQUIREMENTS, Entrant
+from bench.peers.compared.work import LONG, LONG_S, SHORT, SHORT_S, mixed_load
+from bench.peers.running import running_entrant
+from bench.redis_server import PERSISTENCE, find_server, running_redis
+from mesh.errors import MeshError
+from tests.bench.reports import comparison
+
+ADAPTERS = Path(bench.peers.compared.__file__).parent
+OURS = ("bench", "mesh")
+
+
+def test_each_peer_has_an_adapter_and_requirements_with_a_cap():
+    for peer in PEERS:
+        assert (ADAPTERS / f"{peer}.py").exists()
+        for line in (REQUIREMENTS / f"{peer}.txt").read_text().split():
+            assert ">=" in line and "<" in line, line
+
+
+def test_an_adapter_needs_nothing_of_ours_that_its_environment_has_not():
+    pure = {"bench.distribution", "bench.figures"}
+    for peer in (*PEERS, "adapter", "command", "work"):
+        tree = ast.parse((ADAPTERS / f"{peer}.py").read_text())
+        named = {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+        ours = {name for name in named if name.split(".")[0] in OURS}
+        assert all(name in pure or name.startswith("bench.peers.compared") for name in ours), (peer, ours)
+
+
+def test_a_table_has_a_row_for_each_with_its_settings_and_says_who_is_missing():
+    report = comparison()
+    assert [row.name for row in rows(report.figures, report.settings)] == ["mesh", "rq-fork"]
+    assert set(absent(report.settings)) == {"ray", "dask"}
+    out = StringIO()
+    report.show(Console(file=out, width=120))
+    text = out.getvalue()
+    assert "rq 3.0, redis-server 7" in text and "workers: forks" in text and "9,000" in text
+    assert "ray: not installed: `make bench-peers PEERS=ray`" in text
+
+
+def test_a_figure_of_rq_fork_is_none_of_rq():
+    report = comparison()
+    report.settings["entrants"]["rq"] = {}
+    assert "rq" not in [row.name for row in rows(report.figures, report.settings)]
+
+
+def test_who_is_not_installed_is_named_with_how_to_install_it(monkeypatch, tmp_path):
+    monkeypatch.setattr(catalog, "ENVIRONMENTS", tmp_path)
+    assert not ENTRANTS["celery"].installed
+    done = CliRunner().invoke(command, ["compare", "ray"], standalone_mode=False)
+    assert "make bench-peers PEERS=ray" in done.output
+    assert "nobody to compare is installed" in str(done.exception)
+
+
+def test_the_mixed_load_is_the_same_each_time():
+    assert mixed_load() == mixed_load()
+    assert sorted(mixed_load()) == [SHORT_S] * SHORT + [LONG_S] * LONG
+
+
+@pytest.mark.processes
+def test_entrants_take_turns_and_are_compared():
+    options = ["--json", "--runs", "1", "--seconds", "0.1", "--level", "memory"]
+    done = CliRunner().invoke(command, ["compare", "mesh", "executor", *options], catch_exceptions=False)
+    report = json.loads(done.stdout)
+    assert report["scenario"] == "compare" and set(report["settings"]["entrants"]) == {"mesh", "executor"}
+    assert set(report["figures"]) == {f"{who}_{m.suffix}" for who in ("mesh", "executor") for m in MEASURES}
+    assert report["ratios"]["to_executor"] > 0 and report["settings"]["failed"] == {}
+    assert sum(report["distributions"]["mesh"]["counts"].values()) >= 200
+
+
+@pytest.mark.processes
+def test_workers_that_do_not_start_are_reported_with_their_last_words(tmp_path):
+    broken = Entrant("broken", "work", ours=True)
+    with (
+        pytest.raises(MeshError, match="workers of broken did not start"),
+        running_entrant(broken, tmp_path, workers=1, level="memory", redis_level="memory"),
+    ):
+        pass
+
+
+@pytest.mark.processes
+def test_an_entrant_leaves_no_process_behind(tmp_path):
+    with running_entrant(ENTRANTS["executor"], tmp_path, workers=2, level="memory", redis_level="memory") as running:
+        assert running.measure("tasks", 50)["per_s"] > 0
+        pid = running.keeper.pid
+        with pytest.raises(MeshError, match="KeyError: 'juggling'"):
+            running.measure("juggling", 1)
+    assert not psutil.pid_exists(pid)
+
+
+@pytest.mark.processes
+@pytest.mark.skipif(find_server() is None, reason="no Redis server is installed")
+@pytest.mark.parametrize("level", PERSISTENCE)
+def test_the_redis_server_is_our_own_and_is_ended(tmp_path, level):
+    with running_redis(tmp_path, level) as server:
+        assert server.url.startswith("redis://127.0.0.1:") and "--appendonly" in server.command
+        assert psutil.pid_exists(server.pid)
+    assert not psutil.pid_exists(server.pid)

@@ -1,0 +1,74 @@
+"""Recorded runs, and how a regression is seen in them."""
+
+from __future__ import annotations
+
+import json
+from io import StringIO
+
+import pytest
+from rich.console import Console
+
+from bench.history import entry, path_of, read, record, sparkline, trends
+from bench.tables import show_history
+from mesh.errors import ConfigError
+from tests.bench.reports import report
+
+
+def entries(*medians: float, **more):
+    return [entry(report(tasks_per_s=value, **more), f"day {day}", "abc") for day, value in enumerate(medians)]
+
+
+def test_a_line_has_what_is_needed_to_compare_and_no_more(tmp_path):
+    record(
+        report(settings={"level": "disk", "executors": 2, "mesh": {"chunk_s": 1}}, tasks_per_s=5.0), "today", tmp_path
+    )
+    record(report(tasks_per_s=6.0, ratios={"to_floor": 0.2}), "tomorrow", tmp_path)
+    first, second = (json.loads(line) for line in path_of("throughput", tmp_path).read_text().splitlines())
+    assert first["settings"] == {"level": "disk", "executors": 2}
+    assert first["figures"] == {"tasks_per_s": [5.0, "tasks/s"]} and first["date"] == "today" and first["commit"]
+    assert second["ratios"] == {"to_floor": 0.2}
+    assert [found.figures["tasks_per_s"][0] for found in read("throughput", tmp_path)] == [5.0, 6.0]
+
+
+def test_the_latest_is_held_against_the_median_of_those_before():
+    [trend] = trends(entries(100.0, 300.0, 120.0, 100.0))
+    assert trend.earlier == 120.0 and trend.percent == pytest.approx(-16.7, abs=0.1) and trend.regressed
+
+
+def test_a_small_change_and_one_for_the_better_are_no_regressions():
+    assert not trends(entries(100.0, 95.0))[0].regressed
+    assert not trends(entries(100.0, 200.0))[0].regressed
+
+
+def test_the_first_run_has_nothing_to_be_held_against():
+    [trend] = trends(entries(100.0))
+    assert trend.earlier is None and trend.percent is None and not trend.regressed
+
+
+def test_runs_with_other_settings_or_of_another_machine_are_not_counted():
+    found = entries(900.0, settings={"level": "memory"}) + entries(100.0, 100.0)
+    elsewhere = entries(5.0)
+    elsewhere[0].machine["cpu"] = "Another"
+    [trend] = trends(elsewhere + found)
+    assert trend.values == [100.0, 100.0]
+
+
+def test_a_regression_is_named():
+    found = entries(100.0, 100.0, 50.0)
+    out = StringIO()
+    show_history(found, trends(found), Console(file=out, width=120))
+    assert "-50.0 %" in out.getvalue() and "worse than before: tasks_per_s" in out.getvalue()
+
+
+def test_what_is_not_recorded_or_damaged_is_an_error_that_says_what_to_do(tmp_path):
+    with pytest.raises(ConfigError, match="--record"):
+        read("latency", tmp_path)
+    path_of("latency", tmp_path).write_text('{"date": 1}\n')
+    with pytest.raises(ConfigError, match=r"latency\.jsonl:1 is not a recorded run"):
+        read("latency", tmp_path)
+
+
+def test_a_sparkline_goes_from_the_least_to_the_most():
+    drawn = sparkline([1, 2, 3])
+    assert drawn[0] == "▁" and drawn[-1] == "█" and len(drawn) == 3
+    assert sparkline([5, 5]) == "▄▄"
