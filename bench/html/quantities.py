@@ -22,8 +22,12 @@ def tick(value: float, unit: str) -> str:
     """A round value beside an axis, where only times need their unit at each place."""
     if value == 0:
         return "0"
-    written = quantity(value, unit).removesuffix("/task") if unit in SECONDS else digits(value)
-    return POINTLESS.sub("", written)
+    if unit in SECONDS:
+        return POINTLESS.sub("", quantity(value, unit).removesuffix("/task"))
+    for factor, letter in ((1e6, "M"), (1e3, "k")):
+        if value >= 10 * factor or value == factor == 1e6:
+            return POINTLESS.sub("", digits(value / factor)) + letter
+    return POINTLESS.sub("", digits(value))
 
 
 def quantity(value: float, unit: str) -> str:

@@ -41,7 +41,7 @@ nav a:hover { border-color: var(--ours); color: var(--ours); }
 .tile span { color: var(--soft); font-size: 13px; }
 .cards { columns: 2 400px; column-gap: 16px; }
 .cards:has(> :only-child) { columns: 1; }
-.cards .card { break-inside: avoid; }
+.cards .card { break-inside: avoid; display: inline-block; vertical-align: top; width: 100%; }
 .card { margin: 0 0 16px; }
 .card { padding: 18px 20px; min-width: 0; }
 .note { color: var(--soft); font-size: 13px; margin: 10px 0 0; }

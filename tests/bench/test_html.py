@@ -163,7 +163,14 @@ def test_quantities_have_three_digits_and_a_unit_that_suits(value, unit, expecte
 
 def test_what_stands_beside_an_axis_is_short():
     assert [tick(value, "us") for value in (0, 10, 1_500, 1e6)] == ["0", "10 µs", "1.5 ms", "1 s"]
-    assert [tick(value, "tasks/s") for value in (0.5, 2.5, 50, 100_000)] == ["0.5", "2.5", "50", "100,000"]
+    assert [tick(value, "tasks/s") for value in (0.5, 2.5, 50, 1e3, 1e5, 1e6)] == [
+        "0.5",
+        "2.5",
+        "50",
+        "1,000",
+        "100k",
+        "1M",
+    ]
 
 
 def test_names_lose_the_unit_that_is_written_elsewhere():
