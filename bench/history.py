@@ -21,6 +21,9 @@ DIRECTORY = Path(__file__).parent / "history"
 MACHINE = ("cpu", "cpus", "memory_gib", "kernel", "python", "load_before", "fdatasync_us")
 CONDITIONS = ("level", "redis_level", "executors", "workers", "nodes", "seconds", "tasks", "round_trips")
 UNKNOWN = "unknown"
+BUT_HISTORY = ("--", ":(top)", ":(top,exclude)bench/history")
+"""What was recorded since the commit does not change what is measured."""
+
 EARLIER_MAX = 10
 """So many earlier runs are what the latest is held against."""
 
@@ -68,9 +71,11 @@ class Trend:
 
     @property
     def regressed(self) -> bool:
+        """Clearly worse than the median of those before, and worse than each of them."""
         if self.earlier is None or self.percent is None or abs(self.percent) < REGRESSION_PERCENT:
             return False
-        return verdict(self.unit, self.earlier, self.values[-1]) == "worse"
+        *before, latest = self.values[-1 - EARLIER_MAX :]
+        return all(verdict(self.unit, one, latest) == "worse" for one in before)
 
 
 def entry(report: Report, date: str, commit: str) -> Entry:
@@ -145,7 +150,7 @@ def current_commit() -> str:
     commit = _git("rev-parse", "--short", "HEAD")
     if not commit:
         return UNKNOWN
-    return commit + ("+" if _git("status", "--porcelain", "--untracked-files=no") else "")
+    return commit + ("+" if _git("status", "--porcelain", "--untracked-files=no", *BUT_HISTORY) else "")
 
 
 def _git(*arguments: str) -> str:

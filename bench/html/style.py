@@ -60,6 +60,7 @@ tr.ours td small { font-weight: 400; }
 tr.ours td:first-child { color: var(--ours); }
 td.best span::after { content: ""; display: inline-block; width: 6px; height: 6px; border-radius: 50%;
   background: var(--ours); margin-left: 6px; vertical-align: middle; }
+tr:has(td.words) td { vertical-align: top; }
 td.words, th.words { text-align: left; white-space: normal; }
 dl { display: grid; grid-template-columns: minmax(110px, max-content) 1fr; gap: 4px 16px; margin: 0; font-size: 14px; }
 dt { color: var(--soft); }

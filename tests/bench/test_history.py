@@ -31,8 +31,12 @@ def test_a_line_has_what_is_needed_to_compare_and_no_more(tmp_path):
 
 
 def test_the_latest_is_held_against_the_median_of_those_before():
-    [trend] = trends(entries(100.0, 300.0, 120.0, 100.0))
-    assert trend.earlier == 120.0 and trend.percent == pytest.approx(-16.7, abs=0.1) and trend.regressed
+    [trend] = trends(entries(100.0, 300.0, 120.0, 90.0))
+    assert trend.earlier == 120.0 and trend.percent == pytest.approx(-25.0) and trend.regressed
+
+
+def test_what_was_as_bad_before_is_no_regression():
+    assert not trends(entries(80.0, 120.0, 120.0, 90.0))[0].regressed
 
 
 def test_a_small_change_and_one_for_the_better_are_no_regressions():
