@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import json
+import subprocess
+import sys
 from io import StringIO
 from pathlib import Path
 
@@ -92,6 +94,16 @@ def test_workers_that_do_not_start_are_reported_with_their_last_words(tmp_path):
         running_entrant(broken, tmp_path, workers=1, level="memory", redis_level="memory"),
     ):
         pass
+
+
+@pytest.mark.processes
+def test_a_network_of_its_own_has_the_loopback_interface_alone():
+    asked = "import socket; from bench.peers.compared.apart import leave_network; leave_network(); "
+    asked += "print(*(name for _, name in socket.if_nameindex()))"
+    done = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=False, cwd=catalog.ROOT)
+    if "OSError" in done.stderr or "PermissionError" in done.stderr:
+        pytest.skip("this system gives no network of its own to this user")
+    assert done.stdout.strip() == "lo"
 
 
 @pytest.mark.processes

@@ -1,8 +1,12 @@
-"""Ray: a local cluster."""
+"""Ray: a local cluster, in a network of its own, since it listens to every interface of the machine."""
 
 from __future__ import annotations
 
 import os
+import shutil
+import socket
+import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, ClassVar
@@ -11,10 +15,13 @@ import ray
 
 from bench.peers.compared import work
 from bench.peers.compared.adapter import PATIENCE_S, Client, Peer
-from bench.peers.compared.command import run
+from bench.peers.compared.apart import join_network, leave_network
+from bench.peers.compared.command import run, running
 
-os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled"}  # a token would be left in the home
+HERE, PORT = "127.0.0.1", 6379
 OBJECT_STORE = 256 << 20
+START_S = 30.0
 
 
 class Rays(Client):
@@ -31,11 +38,21 @@ class Rays(Client):
         ray.get([self.submit("nothing") for _ in range(count)], timeout=PATIENCE_S)
 
 
+def wait_until_open() -> None:
+    deadline = time.monotonic() + START_S
+    while time.monotonic() < deadline:
+        with socket.socket() as tried:
+            if tried.connect_ex((HERE, PORT)) == 0:
+                return
+        time.sleep(0.05)
+
+
 class TheRay(Peer):
     packages = ("ray",)
     settings: ClassVar = {
-        "workers": "ray.init(num_cpus=workers), so that as many tasks run at once",
-        "off": "dashboard, usage statistics",
+        "workers": "ray start --head --num-cpus=workers on 127.0.0.1, so that as many tasks run at once",
+        "network": "a namespace of its own with the loopback interface alone",
+        "off": "dashboard, usage statistics, token (nobody else is in its network)",
         "object store": f"{OBJECT_STORE >> 20} MiB of shared memory",
         "results": "one ray.get() of all of them",
         "in bulk": "it has no way of its own",
@@ -44,21 +61,21 @@ class TheRay(Peer):
 
     @contextmanager
     def workers(self, count: int) -> Iterator[dict[str, str]]:
-        context = ray.init(
-            num_cpus=count,
-            include_dashboard=False,
-            object_store_memory=OBJECT_STORE,
-            _node_ip_address="127.0.0.1",
-            log_to_driver=False,
-        )
+        leave_network()
+        place = tempfile.mkdtemp(prefix="ray-")  # short: it holds sockets, and their paths may have 107 bytes
+        where = ["--node-ip-address", HERE, "--port", str(PORT), "--temp-dir", place]
+        size = ["--num-cpus", str(count), "--object-store-memory", str(OBJECT_STORE)]
         try:
-            yield {"RAY_ADDRESS": context.address_info["address"]}
+            with running(["ray", "start", "--head", "--block", "--include-dashboard", "false", *where, *size]):
+                wait_until_open()
+                yield {"BENCH_NETWORK": str(os.getpid())}
         finally:
-            ray.shutdown()
+            shutil.rmtree(place, ignore_errors=True)
 
     @contextmanager
     def client(self) -> Iterator[Client]:
-        ray.init(address=os.environ["RAY_ADDRESS"], log_to_driver=False, logging_level="ERROR")
+        join_network(int(os.environ["BENCH_NETWORK"]))
+        ray.init(address=f"{HERE}:{PORT}", _node_ip_address=HERE, log_to_driver=False, logging_level="ERROR")
         try:
             yield Rays()
         finally:
