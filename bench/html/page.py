@@ -42,7 +42,9 @@ def page(reports: Sequence[Report], written: str) -> str:
     for report in reports:
         if several:
             body.append(tag("h2", text(report.scenario), id=report.scenario))
-        body += _parts(report)
+        body += _parts(report, several)
+    if several:
+        body += [tag("h2", text("machine")), card("Before the first of them", facts(machine))]
     footer = "Medians over the runs, with the least and the most. No figure means anything without its machine."
     body.append(tag("footer", text(footer)))
     return _document(title, tag("main", *body))
@@ -60,22 +62,24 @@ def _document(title: str, body: str) -> str:
     return f'<!doctype html>\n<html lang="en"><head>{"".join(head)}</head><body>{body}</body></html>\n'
 
 
-def _parts(report: Report) -> list[str]:
-    if is_comparison(report.figures, report.settings):
+def _parts(report: Report, one_of_many: bool) -> list[str]:
+    """What a report is made of. Of many, the tables are folded and the machine is left to the end of the page."""
+    compared = is_comparison(report.figures, report.settings)
+    if compared:
         parts = comparison(report)
     else:
         parts = [_tiles(report), tag("div", *map(_chart, groups(report.figures)), class_="cards")]
     if report.distributions:
         parts.append(_distributions(report))
-    tables = [card("Figures", figures_table(report.figures))]
-    if report.ratios and not is_comparison(report.figures, report.settings):
-        tables.append(card("Ratios", ratios_table(report.ratios)))
-    if is_comparison(report.figures, report.settings):
-        tables = [folded("All figures", figures_table(report.figures))]
+    show = folded if one_of_many or compared else card
+    parts.append(show("Figures", figures_table(report.figures)))
+    if report.ratios and not compared:
+        parts.append(show("Ratios", ratios_table(report.ratios)))
     stated = {name: value for name, value in report.settings.items() if name not in SHOWN_APART}
-    tables.append(card("Settings", facts(stated)))
-    tables.append(card("Machine", facts(report.machine)))
-    return [*parts, *tables]
+    if one_of_many:
+        return [*parts, folded("Settings", facts(stated))]
+    sides = card("Settings", facts(stated)), card("Machine", facts(report.machine))
+    return [*parts, tag("div", *sides, class_="cards")]
 
 
 def _tiles(report: Report) -> str:

@@ -37,10 +37,14 @@ nav a:hover { border-color: var(--ours); color: var(--ours); }
 .tile, .card { background: var(--card); border: 1px solid var(--edge); border-radius: 10px; }
 .tile { padding: 12px 14px; }
 .tile b { display: block; font-size: 22px; line-height: 1.25; font-weight: 650; letter-spacing: -.01em; }
-.tile b small { font-size: 14px; font-weight: 500; }
+.tile b { white-space: nowrap; }
+.tile b small { font-size: 13px; font-weight: 500; }
 .tile span { color: var(--soft); font-size: 13px; }
 .cards { columns: 2 400px; column-gap: 16px; }
 .cards:has(> :only-child) { columns: 1; }
+.cards:has(> :nth-child(2):last-child) {
+  display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 400px), 1fr)); align-items: start;
+}
 .cards .card { break-inside: avoid; display: inline-block; vertical-align: top; width: 100%; }
 .card { margin: 0 0 16px; }
 .card { padding: 18px 20px; min-width: 0; }
