@@ -31,8 +31,8 @@ MEASURES = (
     Measure("cpu_us", "cpu", "us/task", "Processor time per task of all processes, one by one", "cpu_to"),
     Measure("p50_us", "p50", "us", "One task there and back, median", "p50_to"),
     Measure("p99_us", "p99", "us", "One task there and back, 99th percentile", "p99_to"),
-    Measure("echo_mib_per_s", "1 MiB echo", "MiB/s", "1 MiB of bytes there and back, one after the other", "echo_to"),
-    Measure("mixed_to_ideal", "mixed load", "x ideal", "190 tasks of 2 ms and 10 of 100 ms: time against the ideal"),
+    Measure("echo_mib_per_s", "echo", "MiB/s", "1 MiB of bytes there and back, one after the other", "echo_to"),
+    Measure("mixed_to_ideal", "mixed", "x ideal", "190 tasks of 2 ms and 10 of 100 ms: time against the ideal"),
 )
 
 

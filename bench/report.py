@@ -78,7 +78,7 @@ SHOWN_APART = ("entrants", "not_installed", "failed")
 def show_comparison(figures: Mapping[str, Figure], settings: Mapping[str, Any], console: Console) -> None:
     """A row for each entrant, then what each of them was set to, then who is missing."""
     table = Table(box=None, pad_edge=False)
-    table.add_column("entrant")
+    table.add_column("entrant", no_wrap=True)
     for measure in MEASURES:
         table.add_column(f"{measure.heading}\n{measure.unit}", justify="right")
     found = comparison_rows(figures, settings)

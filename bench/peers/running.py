@@ -23,6 +23,9 @@ STOP_S = 30.0
 MEASUREMENT_S = 180.0
 TICK_S = 0.05
 
+Usage = dict[int, tuple[float, float]]
+"""By pid: seconds of processor time of its own, and of children it has waited for."""
+
 
 @dataclass
 class RunningEntrant:
@@ -40,10 +43,10 @@ class RunningEntrant:
 
         Raises ``Unavailable`` when it does not end in time, ``MeshError`` when it fails.
         """
-        before = self._cpu_s()
+        before = self._cpu()
         found = self._run(["measure", what, str(count)], MEASUREMENT_S)
         if "client_cpu_s" in found:
-            found["cpu_us"] = (self._cpu_s() - before + found.pop("client_cpu_s")) / count * 1e6
+            found["cpu_us"] = (spent_s(before, self._cpu()) + found.pop("client_cpu_s")) / count * 1e6
         return found
 
     def _run(self, arguments: list[str], patience_s: float) -> dict[str, Any]:
@@ -72,9 +75,9 @@ class RunningEntrant:
                 raise Unavailable(f"{self.entrant.name} {what} did not end in {patience_s:g} s: {words}")
             time.sleep(TICK_S)
 
-    def _cpu_s(self) -> float:
+    def _cpu(self) -> Usage:
         pids = [self.keeper.pid, *([self.redis_pid] if self.redis_pid else [])]
-        return sum(map(tree_cpu_s, pids))
+        return {pid: used for root in pids for pid, used in tree_cpu(root).items()}
 
 
 @contextmanager
@@ -139,21 +142,33 @@ def _first_line(keeper: subprocess.Popen[bytes], directory: Path, entrant: Entra
     return said
 
 
-def tree_cpu_s(pid: int) -> float:
-    """Processor time of a process and all it has started, those that are gone included."""
+def tree_cpu(pid: int) -> Usage:
+    """Processor time of a process and all it has started, as far as they are there."""
     try:
         process = psutil.Process(pid)
         tree = [process, *process.children(recursive=True)]
     except psutil.NoSuchProcess:
-        return 0.0
-    total = 0.0
+        return {}
+    found = {}
     for member in tree:
         try:
             times = member.cpu_times()
         except psutil.NoSuchProcess:
             continue
-        total += times.user + times.system + times.children_user + times.children_system
-    return total
+        found[member.pid] = (times.user + times.system, times.children_user + times.children_system)
+    return found
+
+
+def spent_s(before: Usage, after: Usage) -> float:
+    """Processor time between two looks at a tree, whose processes come and go.
+
+    Who has gone meanwhile counts in its parent from then on, with all it had used, if the parent waits for children.
+    """
+    nothing = (0.0, 0.0)
+    own = sum(used - before.get(pid, nothing)[0] for pid, (used, _) in after.items())
+    of_children = sum(used - before.get(pid, nothing)[1] for pid, (_, used) in after.items())
+    known = sum(sum(used) for pid, used in before.items() if pid not in after)
+    return own + max(0.0, of_children - known)
 
 
 def end_tree(process: subprocess.Popen[bytes], patience_s: float = 0.0) -> None:

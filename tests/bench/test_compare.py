@@ -20,7 +20,7 @@ from bench.comparison import MEASURES, absent, rows
 from bench.peers import catalog
 from bench.peers.catalog import ENTRANTS, PEERS, REQUIREMENTS, Entrant
 from bench.peers.compared.work import LONG, LONG_S, SHORT, SHORT_S, mixed_load
-from bench.peers.running import running_entrant
+from bench.peers.running import running_entrant, spent_s
 from bench.redis_server import PERSISTENCE, find_server, running_redis
 from mesh.errors import MeshError
 from tests.bench.reports import comparison
@@ -73,6 +73,14 @@ def test_who_is_not_installed_is_named_with_how_to_install_it(monkeypatch, tmp_p
 def test_the_mixed_load_is_the_same_each_time():
     assert mixed_load() == mixed_load()
     assert sorted(mixed_load()) == [SHORT_S] * SHORT + [LONG_S] * LONG
+
+
+def test_processor_time_is_that_between_two_looks_whoever_comes_and_goes():
+    parent, worker, new = 1, 2, 3
+    before = {parent: (1.0, 0.0), worker: (5.0, 0.0)}
+    assert spent_s(before, {parent: (1.5, 0.0), worker: (6.0, 0.0), new: (0.25, 0.0)}) == 1.75
+    assert spent_s(before, {parent: (1.5, 5.5)}) == 1.0, "the worker has ended, and used half a second before"
+    assert spent_s(before, {parent: (1.5, 0.0)}) == 0.5, "nobody has waited for the worker"
 
 
 @pytest.mark.processes
