@@ -36,6 +36,7 @@ from mesh.wire.codec import Incoming, blobs_of, decode_body, decode_from_node, e
 from mesh.wire.frames import read_header
 from mesh.wire.parts import Buffer
 from mesh.wire.payloads import with_payloads, without_payloads
+from nodes.complaints import Complaints
 from nodes.logs import configure_logs
 from nodes.stopping import Stopping
 
@@ -105,6 +106,7 @@ class RouterNode:
             self._machine, store, encode_submit=encode_body, send=self._send, drop=self._links.close
         )
         self._mapping: set[Peer] = set()  # those that read large payloads from the store's depot
+        self._complaints = Complaints(log)
         self._next_chores = 0.0
         self._stopping = Stopping(self._transport.wake)
         ipc, *tcp = self._transport.endpoints
@@ -185,13 +187,14 @@ class RouterNode:
             events.append(PeerLost(peer))
         for problem in arrivals.problems:
             self._machine.count("problems")
-            log.warning("%s", problem.text)
+            self._complaints.add(problem.kind, problem.text, monotonic())
         return events
 
     def _on_garbage(self, peer: Peer, frames: Sequence[Buffer], error: ProtocolError) -> None:
         """Say why, and end the session: what the message meant to say comes again after a HELLO, or never."""
-        if self._machine.count("garbage") <= 20:
-            log.warning("peer %s sent what the protocol forbids, dropped: %s", peer.hex(), error)
+        self._machine.count("garbage")
+        text = f"peer {peer.hex()} sent what the protocol forbids, dropped: {error}"
+        self._complaints.add("garbage", text, monotonic())
         self._links.close(peer)
         try:
             session = read_header(frames[0]).session
