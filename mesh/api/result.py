@@ -116,7 +116,8 @@ class AsyncResult(Struct, Generic[R], gc=False, eq=False):
             why = "no router knows its id"
         if self._end is None:
             situation = f": {why}" if why else f"; {self._mesh.connection.situation()}"
-            raise timed_out(f"no result of task {self.id} after {max(0.0, round(timeout, 3)):g} s{situation}", why)
+            waited = f"no result of task {self.id} after {round(timeout, 3):g} s"
+            raise timed_out((waited if timeout > 0 else f"task {self.id} is not finished") + situation, why)
 
     async def _wait_async(self) -> None:
         # asyncio takes 30 ms to import: who awaits has it already, and nobody else pays for it

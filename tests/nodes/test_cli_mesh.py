@@ -168,7 +168,11 @@ def test_a_look_at_a_result_does_not_wait(cluster: Cluster, run: Run) -> None:
     cluster.router()
     task_id = run("call", f"{APP}.echo", "-a", "[5]")[1]
     code, out, err = run("result", task_id, "--timeout", "0")
-    assert (code, out, err) == (3, "", f"mesh: error: task {task_id} is not finished: its state is PENDING")
+    assert (code, out, err) == (
+        3,
+        "",
+        f"mesh: error: task {task_id} is not finished: it waits: no worker is connected (start one)",
+    )
     cluster.worker("w")
     assert run("result", task_id) == (0, "5", "")
     assert run("result", task_id, "--timeout", "0") == (0, "5", "")
