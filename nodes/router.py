@@ -223,11 +223,12 @@ class RouterNode:
                 if why is not None:
                     self._store.discard_blob(blob)
                 elif blob.file is not None:
-                    self._store.adopt_blob(blob)
+                    self._adopt(peer, blob)
                 else:
                     self._store.put_blob(blob, [bytes(part) for part in parts])
             except StoreFull as full:
                 why = f"the store is full: {full}"
+                self._store.discard_blob(blob)
             except LookupError as error:
                 why = f"send it again: {error}"
         if why is None:
@@ -237,6 +238,11 @@ class RouterNode:
         else:
             self._links.close(peer)  # it notices at its next message, and sends this one again
         return False
+
+    def _adopt(self, peer: Peer, blob: Blob) -> None:
+        if peer not in self._mapping:
+            raise LookupError(f"payload {blob.key} must be sent: who is not of this user and host leaves no files")
+        self._store.adopt_blob(blob)
 
     # going out
 

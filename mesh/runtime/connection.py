@@ -261,7 +261,7 @@ class Connection:
         """What was submitted must not change when the caller writes to his array afterwards: it is copied, once."""
         home = self._machine.home
         depot = self._channels.depots.get(home) if home is not None else None
-        left = depot.leave(blob, parts) if depot is not None else None
+        left = depot.leave(blob, parts, self._settings.free_bytes_min) if depot is not None else None
         if depot is not None and left is not None:
             parts = depot.keep(left)
             self._channels.offer(depot, left)

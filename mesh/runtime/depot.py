@@ -25,6 +25,9 @@ from mesh.wire.parts import Buffer
 Buffers = Sequence[Buffer] | MeshError
 """The bytes of a large payload, or why they are not to be had."""
 
+MARKER = "here-"
+"""Begins the name of the file that shows that a directory is the one the router means."""
+
 
 class Depot:
     """One router's. ``sync``: what is left is on the disk before the router is told of it."""
@@ -33,11 +36,14 @@ class Depot:
         self.directory = directory
         self.sync = sync
 
-    def leave(self, blob: Blob, parts: Sequence[Buffer]) -> Blob | None:
-        """Write a file for the router: the blob that names it; None where there is no room."""
+    def leave(self, blob: Blob, parts: Sequence[Buffer], spare_bytes: int = 0) -> Blob | None:
+        """Write a file for the router: the blob that names it; None where fewer than ``spare_bytes`` would be left."""
         name = f"{file_name(blob.key)}.{secrets.token_hex(8)}"
         path = Path(self.directory, name)
         try:
+            room = os.statvfs(self.directory)
+            if room.f_bavail * room.f_frsize < blob.size + spare_bytes:
+                return None
             write_blob(path, blob, parts, sync=self.sync)
             return replace(blob, file=name)
         except (OSError, StoreError):
@@ -68,7 +74,7 @@ class Depot:
 
 
 def depot_link(ipc_endpoint: str) -> Path:
-    """Where a router that listens there shows its depot: a link beside its socket."""
+    """Where a router that listens there shows its depot: a link beside its socket, to a marker in the directory."""
     return Path(ipc_endpoint.removeprefix("ipc://").removesuffix(".ipc") + ".depot")
 
 
@@ -76,8 +82,11 @@ def depot_beside(endpoint: str) -> Depot | None:
     """The depot of the router at ``endpoint``, where this process can use it."""
     if not endpoint.startswith("ipc://"):
         return None
-    directory = os.path.realpath(depot_link(endpoint))
-    return Depot(directory) if os.path.isdir(directory) and os.access(directory, os.R_OK | os.W_OK | os.X_OK) else None
+    marker = os.path.realpath(depot_link(endpoint))
+    directory = os.path.dirname(marker)
+    # Another directory of that name, as in a container, has no such marker.
+    usable = MARKER in marker and os.path.isfile(marker) and os.access(directory, os.R_OK | os.W_OK | os.X_OK)
+    return Depot(directory) if usable else None
 
 
 def show_depot(ipc_endpoint: str, directory: Path | None) -> None:
@@ -85,4 +94,6 @@ def show_depot(ipc_endpoint: str, directory: Path | None) -> None:
     link = depot_link(ipc_endpoint)
     link.unlink(missing_ok=True)
     if directory is not None:
-        link.symlink_to(directory)
+        marker = directory / f"{MARKER}{secrets.token_hex(8)}"
+        marker.touch(0o600)
+        link.symlink_to(marker)

@@ -5,6 +5,7 @@ Buffers begin at multiples of ``ALIGNMENT``, so that an array can be used where 
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import mmap
 import os
@@ -94,6 +95,11 @@ def _mapped(path: Path, blob: Blob) -> memoryview:
         if os.fstat(descriptor).st_size != file_size(blob):
             raise _damaged(path, blob)
         return memoryview(mmap.mmap(descriptor, 0, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ | mmap.PROT_WRITE))
+    except OSError as error:
+        if error.errno != errno.ENOMEM:
+            raise
+        with open(descriptor, "rb", closefd=False) as file:  # a process may have 65,530 mappings
+            return memoryview(bytearray(file.read()))
     finally:
         os.close(descriptor)
 

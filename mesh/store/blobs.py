@@ -53,7 +53,7 @@ class BlobFiles:
         """Make the file that somebody left for this payload the store's own. Raises ``LookupError``, ``StoreFull``."""
         left = self.directory / (blob.file or "")
         try:
-            if not is_blob(left, blob, sync=self._sync):
+            if not left.suffix or not is_blob(left, blob, sync=self._sync):
                 raise LookupError(f"blob {blob.key}: {left} is not what was announced")
             left.rename(self._path(blob.key))
         except OSError as error:

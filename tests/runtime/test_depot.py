@@ -93,12 +93,15 @@ def test_a_depot_is_found_beside_its_router_and_nowhere_else(tmp_path: Path) -> 
     show_depot(endpoint, tmp_path / "blobs")
     found = depot_beside(endpoint)
     assert found is not None and found.directory == str(tmp_path / "blobs")
+    (tmp_path / "blobs").rename(tmp_path / "elsewhere")
+    (tmp_path / "blobs").mkdir()
+    assert depot_beside(endpoint) is None, "a directory of that name, and not the one that is meant"
+    show_depot(endpoint, tmp_path / "blobs")
     assert depot_beside("tcp://127.0.0.1:1") is None
     show_depot(endpoint, None)
     assert depot_beside(endpoint) is None and not depot_link(endpoint).exists()
 
 
-def test_a_link_to_nowhere_is_no_depot(tmp_path: Path) -> None:
-    endpoint = f"ipc://{tmp_path}/default.1234.ipc"
-    show_depot(endpoint, tmp_path / "gone")
-    assert depot_beside(endpoint) is None
+def test_nothing_is_left_where_too_little_room_would_stay(depot: Depot) -> None:
+    assert depot.leave(BLOB, BUFFERS, spare_bytes=1 << 60) is None
+    assert os.listdir(depot.directory) == []
