@@ -210,7 +210,7 @@ class Agent:
         self._lonely_since = monotonic()
 
     def _parts_of(self, blob: Blob) -> Sequence[Buffer] | None:
-        return self._pool.blobs_out.get(blob.key)
+        return self._pool.blobs_out.get(blob.key) or None  # nothing is kept where it could not be mapped
 
     def _depot_of(self, task_id: str) -> Depot | None:
         router = self._machine.router_of(task_id)

@@ -9,13 +9,13 @@ from typing import Any, Protocol
 from msgspec.structs import replace
 
 from mesh.core.events import MessageReceived
-from mesh.core.links import NodeLinks
+from mesh.core.links import NodeLinks, Stamp
 from mesh.errors import ProtocolError, Unavailable
 from mesh.messages import Hello, Message, Welcome
 from mesh.model import Blob, Peer
 from mesh.runtime.depot import Buffers, Depot, depot_beside
 from mesh.wire.codec import blobs_of, decode_from_router, encode
-from mesh.wire.payloads import with_payloads
+from mesh.wire.payloads import GONE, with_payloads
 
 Buffer = bytes | bytearray | memoryview
 
@@ -67,13 +67,24 @@ class RouterChannels:
             message = self._with_offers(peer, message)
         try:
             # The transport refuses where the connection is gone or cut, and reports that with the next ``receive``.
-            sent = self._transport.send(peer, encode(message, *stamp, self._parts_of))
+            sent = self._transport.send(peer, self._frames(message, stamp))
         except ProtocolError as error:
             # Its number is gone all the same, so the session is over; the silence makes the machine say HELLO again.
             log.error("a %s is too large to be sent and was dropped: %s", type(message).__name__, error)
             sent = False
         if not sent:
             self._links.close(peer)
+
+    def _frames(self, message: Message, stamp: Stamp) -> list[Buffer]:
+        try:
+            return encode(message, *stamp, self._parts_of)
+        except LookupError as error:
+            log.error("a large payload cannot be sent any more, its task will fail: %s", error)
+            message = with_payloads(message, lambda blob: blob if self._is_at_hand(blob) else GONE)
+            return encode(message, *stamp, self._parts_of)
+
+    def _is_at_hand(self, blob: Blob) -> bool:
+        return blob.file is not None or self._parts_of(blob) is not None
 
     def offer(self, depot: Depot, left: Blob) -> None:
         """The next message with this payload says where it was left; a later one carries the bytes."""
@@ -87,14 +98,16 @@ class RouterChannels:
             depot.remove(left)
 
     def _with_offers(self, peer: Peer, message: Message) -> Message:
-        offered = {blob.key for blob in blobs_of(message)} & self._offers.keys()
-        if not offered:
-            return message
-        depot = self.depots.get(peer)
-        names = {key: self._offers.pop(key)[1] for key in offered if self._offers[key][0] is depot}
-        for key in offered - names.keys():  # it was left for another router
-            self.withdraw(key)
-        return with_payloads(message, lambda blob: names.get(blob.key, blob))
+        """``message`` with the names of files in place of what was left for this router."""
+        names: dict[str, Blob] = {}
+        for blob in blobs_of(message):
+            depot, left = self._offers.get(blob.key, (None, blob))
+            if depot is not None and depot is self.depots.get(peer):
+                del self._offers[blob.key]
+                names[blob.key] = left
+            else:  # it was left for another router
+                self.withdraw(blob.key)
+        return with_payloads(message, lambda blob: names.get(blob.key, blob)) if names else message
 
     def take_buffers(self, blob: Blob) -> Buffers:
         """The bytes of a large payload that came with this wake-up, or why they are not to be had."""

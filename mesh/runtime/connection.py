@@ -259,16 +259,25 @@ class Connection:
 
     def _keep_parts(self, blob: Blob, parts: Sequence[Buffer]) -> None:
         """What was submitted must not change when the caller writes to his array afterwards: it is copied, once."""
+        kept = self._leave_in_depot(blob, parts)
+        if kept is None:
+            kept = [part if memoryview(part).readonly else bytes(part) for part in parts]
+        self._parts[blob.key] = kept
+        self._fresh_bytes += blob.size
+
+    def _leave_in_depot(self, blob: Blob, parts: Sequence[Buffer]) -> Sequence[Buffer] | None:
+        """Write a payload into the depot of our router; its bytes as they lie there, None where it is not to be."""
         home = self._machine.home
         depot = self._channels.depots.get(home) if home is not None else None
         left = depot.leave(blob, parts, self._settings.free_bytes_min) if depot is not None else None
-        if depot is not None and left is not None:
-            parts = depot.keep(left)
-            self._channels.offer(depot, left)
-        else:
-            parts = [part if memoryview(part).readonly else bytes(part) for part in parts]
-        self._parts[blob.key] = parts
-        self._fresh_bytes += blob.size
+        if depot is None or left is None:
+            return None
+        kept = depot.keep(left)
+        if not kept:
+            depot.remove(left)
+            return None
+        self._channels.offer(depot, left)
+        return kept
 
     def _parts_of(self, blob: Blob) -> Sequence[Buffer] | None:
         return self._parts.get(blob.key)

@@ -52,7 +52,7 @@ class Depot:
             return None
 
     def keep(self, left: Blob) -> list[Buffer]:
-        """The bytes of what was left, in parts, for as long as they may be wanted again; none if it is gone."""
+        """The bytes of what was left, in parts, for as long as they may be wanted again; none if that cannot be."""
         try:
             return list(cut_parts(left, map_own_blob(Path(self.directory, left.file or ""), left)))
         except (OSError, StoreError):
