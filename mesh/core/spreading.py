@@ -15,6 +15,8 @@ from mesh.core.placing import deal, shares
 from mesh.core.queues import Lane
 from mesh.core.record import TaskRecord
 
+WINDOW_PARTS = 16  # of a worker's window: less than one part is not worth a message of its own
+
 Hands = dict[Worker, list[TaskRecord]]
 
 
@@ -96,12 +98,30 @@ def _serve(fronts: list[Front], rivals: int, hands: Hands) -> bool:
     workers = [worker for worker in front.workers if worker.credit]
     limit = max(1, sum(worker.credit for worker in workers) // rivals)
     taken = front.take(limit, ready[1][0] if len(ready) > 1 else None)
+    workers = _receivers(workers, len(taken))
     dealt = [taken] if len(workers) == 1 else deal(taken, shares(len(taken), workers))
     for worker, tasks in zip(workers, dealt):
         if tasks:
             worker.leases.update((task.id, task) for task in tasks)
             hands.setdefault(worker, []).extend(tasks)
     return True
+
+
+def _receivers(workers: list[Worker], count: int) -> list[Worker]:
+    """Of very many workers the least loaded ones, so that each gets as many of ``count`` tasks as are worth a message.
+
+    That is a part of what it wants at hand: of long tasks one, of tiny ones hundreds.
+    """
+    part = max(1, min(worker.window for worker in workers) // WINDOW_PARTS)
+    most = -(-count // part)
+    if most >= len(workers):
+        return workers
+    chosen = heapq.nsmallest(most, workers, key=_load)
+    return chosen if sum(worker.credit for worker in chosen) >= count else workers
+
+
+def _load(worker: Worker) -> float:
+    return worker.held / worker.slots
 
 
 def _credit(front: Front) -> bool:
