@@ -12,7 +12,7 @@ from mesh.core.packing import pack, task_bytes_with
 from mesh.core.peers import Worker
 from mesh.core.queues import Lane
 from mesh.core.record import TaskRecord
-from mesh.core.spreading import spread
+from mesh.core.spreading import WINDOW_PARTS, spread
 from mesh.core.tasks import TaskTable
 from mesh.messages import Deliver, Message, Recall, Released
 from mesh.model import Delivery
@@ -90,16 +90,20 @@ class Dispatch:
         idle = [worker for worker in self._members.hungry if worker.held < worker.slots]
         if not idle:
             return
-        for donor in [w for w in self._members.loaded if not w.recalled and w not in self._recall_at]:
-            if any(self._could_take(taker, donor) for taker in idle if taker is not donor):
+        # What is no more than a part of its window, it will have run before others could.
+        rich = [w for w in self._members.loaded if w.held > w.slots + w.window // WINDOW_PARTS]
+        idle_slots = sum(worker.slots for worker in idle)
+        for donor in [w for w in rich if not w.recalled and w not in self._recall_at]:
+            if self._could_help(idle, donor):
                 donor.recalled = True
                 excess = donor.held - donor.slots
-                count = max(1, excess * sum(w.slots for w in idle) // (donor.slots + sum(w.slots for w in idle)))
+                count = max(1, excess * idle_slots // (donor.slots + idle_slots))
                 self._ledger.send(donor.peer, Recall(count))
 
-    def _could_take(self, taker: Worker, donor: Worker) -> bool:
+    def _could_help(self, idle: Sequence[Worker], donor: Worker) -> bool:
+        """Whether one of those who idle could run something of what ``donor`` holds."""
         lanes = {task.kind.lane.number: task.kind.lane for task in donor.leases.values()}
-        return any(taker in self.able(lane) for lane in lanes.values())
+        return any(taker in self.able(lane) for lane in lanes.values() for taker in idle if taker is not donor)
 
     def on_released(self, worker: Worker, message: Released, now: Now) -> None:
         """Take back what a worker has not started."""
