@@ -218,14 +218,13 @@ class RouterNode:
     def _keep(self, peer: Peer, message: Message, blobs: Sequence[tuple[Blob, Sequence[Buffer]]]) -> bool:
         """Write large payloads; where there is no room the message is as if it had not come."""
         why = None
+        new: list[Blob] = []
         for blob, parts in blobs:
             try:
                 if why is not None:
                     self._store.discard_blob(blob)
-                elif blob.file is not None:
-                    self._adopt(peer, blob)
-                else:
-                    self._store.put_blob(blob, [bytes(part) for part in parts])
+                elif self._adopt(peer, blob) if blob.file else self._store.put_blob(blob, list(map(bytes, parts))):
+                    new.append(blob)
             except StoreFull as full:
                 why = f"the store is full: {full}"
                 self._store.discard_blob(blob)
@@ -233,16 +232,18 @@ class RouterNode:
                 why = f"send it again: {error}"
         if why is None:
             return True
+        for blob in new:
+            self._store.take_back_blob(blob)
         if isinstance(message, Submit):
             self._send(peer, Rejected(message.batch, "overloaded", why))
         else:
             self._links.close(peer)  # it notices at its next message, and sends this one again
         return False
 
-    def _adopt(self, peer: Peer, blob: Blob) -> None:
+    def _adopt(self, peer: Peer, blob: Blob) -> bool:
         if peer not in self._mapping:
             raise LookupError(f"payload {blob.key} must be sent: who is not of this user and host leaves no files")
-        self._store.adopt_blob(blob)
+        return self._store.adopt_blob(blob)
 
     # going out
 

@@ -76,10 +76,16 @@ class Store(Protocol):
     def function(self, digest: str) -> FunctionCode | None:
         """A shipped function, or None. Raises ``RowDamaged``; to save it again mends it."""
 
-    def put_blob(self, blob: Blob, parts: Iterable[bytes]) -> None:
-        """Write a large payload; durable with the next ``commit``. The one that was committed first of a key stays."""
+    def put_blob(self, blob: Blob, parts: Iterable[bytes]) -> bool:
+        """Write a large payload; durable with the next ``commit``. The one that was committed first of a key stays.
 
-    def adopt_blob(self, blob: Blob) -> None:
+        Whether there was none of its key yet.
+        """
+
+    def take_back_blob(self, blob: Blob) -> None:
+        """Remove a payload that was put or adopted since the last commit: nothing will refer to it."""
+
+    def adopt_blob(self, blob: Blob) -> bool:
         """As ``put_blob``, with the file that was left in the depot under ``blob.file``.
 
         Raises ``LookupError`` when it is not there or not what was announced: then the bytes must be sent.

@@ -137,20 +137,26 @@ class MemoryStore:
         """A shipped function, or None."""
         return self._functions.get(digest)
 
-    def put_blob(self, blob: Blob, parts: Iterable[bytes]) -> None:
-        """Keep a large payload, unless one of its key was committed.
+    def put_blob(self, blob: Blob, parts: Iterable[bytes]) -> bool:
+        """Keep a large payload, unless one of its key was committed; whether there was none yet.
 
         Raises ``StoreError`` when the parts are not of its size.
         """
         data = b"".join(parts)
         if len(data) != blob.size:
             raise StoreError(f"blob {blob.key}: {len(data)} bytes came where {blob.size} were announced")
-        if blob.key in self._blobs and blob.key not in self._uncommitted_blobs:
-            return
-        self._uncommitted_blobs[blob.key] = None
-        self._blobs[blob.key] = data
+        new = blob.key not in self._blobs
+        if new or blob.key in self._uncommitted_blobs:
+            self._uncommitted_blobs[blob.key] = None
+            self._blobs[blob.key] = data
+        return new
 
-    def adopt_blob(self, blob: Blob) -> None:
+    def take_back_blob(self, blob: Blob) -> None:
+        """Remove a payload that was put since the last commit."""
+        if blob.key in self._uncommitted_blobs:
+            del self._uncommitted_blobs[blob.key], self._blobs[blob.key]
+
+    def adopt_blob(self, blob: Blob) -> bool:
         """Raise ``LookupError``: there is no depot to leave files in."""
         raise LookupError(f"{self.url} has no depot: blob {blob.key} must be sent")
 

@@ -191,31 +191,41 @@ class SqliteStore:
             rows = select(connection, "functions", FUNCTION_COLUMNS, "digest", [digest])
         return function_of(rows[0]) if rows else None
 
-    def put_blob(self, blob: Blob, parts: Iterable[bytes]) -> None:
-        """Write a large payload, unless one of its key was committed and is whole.
+    def put_blob(self, blob: Blob, parts: Iterable[bytes]) -> bool:
+        """Write a large payload, unless one of its key was committed and is whole; whether there was none yet.
 
         Raises ``StoreFull``; ``StoreError`` when the parts are not of its size.
         """
         if self._is_committed(blob.key):
             check_size(blob, sum(map(len, parts)))
-            return
+            return False
         try:
             self._blobs.write(blob, parts)
         except StoreFull:
             self._make_room()
             raise
-        self._new_blobs[blob.key] = blob.size
+        return self._note_new(blob)
 
-    def adopt_blob(self, blob: Blob) -> None:
+    def adopt_blob(self, blob: Blob) -> bool:
         """Take over the file that was left in the depot for a payload, unless one of its key was committed.
 
-        Raises ``StoreFull``; ``LookupError`` when it is not there, or not what was announced.
+        Whether there was none yet. Raises ``StoreFull``; ``LookupError`` when it is not there, or another.
         """
         if self._is_committed(blob.key):
             self._blobs.discard(blob)
-            return
+            return False
         self._blobs.adopt(blob)
+        return self._note_new(blob)
+
+    def _note_new(self, blob: Blob) -> bool:
+        new = blob.key not in self._new_blobs
         self._new_blobs[blob.key] = blob.size
+        return new
+
+    def take_back_blob(self, blob: Blob) -> None:
+        """Remove a payload that was put or adopted since the last commit: nothing will refer to it."""
+        if self._new_blobs.pop(blob.key, None) is not None:
+            self._blobs.remove([blob.key])
 
     def discard_blob(self, blob: Blob) -> None:
         """Remove the file that was left in the depot for a payload."""
