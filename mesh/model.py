@@ -61,7 +61,7 @@ class Ending(enum.StrEnum):
     LOST = "lost"  # the executor process died with it
 
 
-FileName = Annotated[str, Meta(pattern="^[0-9a-f]{40}([.][0-9a-f]{16})?$")]
+FileName = Annotated[str, Meta(pattern="^[0-9a-f]{40}([.][0-9a-f]{16})?\\Z")]
 
 
 class Blob(Struct, frozen=True, array_like=True, gc=False):

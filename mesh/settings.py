@@ -13,6 +13,8 @@ from typing import Any
 
 from mesh.errors import ConfigError
 
+INLINE_BYTES_MOST = 512 << 10  # an envelope may have 2 MiB
+
 MAY_BE_ZERO = frozenset(
     {
         "free_bytes_min",
@@ -94,6 +96,10 @@ class Settings:
                 least = "0 or more" if f.name in MAY_BE_ZERO else "more than 0"
                 wanted = "a name" if str(f.type) == "str" else f"a number ({f.type}), {least}"
                 raise ConfigError(f"setting {f.name} = {value!r}: expected {wanted}")
+
+        if self.inline_bytes_max > INLINE_BYTES_MOST:
+            most = f"at most {INLINE_BYTES_MOST} bytes fit into a message"
+            raise ConfigError(f"setting inline_bytes_max = {self.inline_bytes_max}: {most}")
 
     def with_overrides(self, **values: Any) -> Settings:
         """A copy with the values that are not None. Raises ``ConfigError`` for a name it does not know."""

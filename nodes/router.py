@@ -19,7 +19,7 @@ from mesh.clock import SystemClock
 from mesh.core.events import Event, PeerLost
 from mesh.core.links import OUTSIDE, RouterLinks, Stamp
 from mesh.core.router import RouterMachine
-from mesh.errors import ProtocolError, StoreDamaged, StoreFull
+from mesh.errors import ProtocolError, StoreDamaged, StoreError, StoreFull
 from mesh.messages import Function, Hello, Message, Refuse, Rejected, Submit
 from mesh.model import Blob, Peer, Role
 from mesh.net.arrivals import Arrivals
@@ -66,7 +66,12 @@ def run_router(config: RouterConfig) -> int:
     url = config.store or default_url(settings.mesh, os.environ)
     store = open_store(url, settings=settings, salvage=config.salvage)
     try:
-        return RouterNode(config, store).run()
+        node = RouterNode(config, store)
+        try:
+            return node.run()
+        except StoreError as error:  # it may pass, and a start looks at everything again
+            log.critical("the store failed, this router ends to be started anew: %s", error)
+            return 1
     finally:
         store.close()
 
@@ -256,6 +261,9 @@ class RouterNode:
         except ProtocolError as error:
             # Its number is gone all the same, so the session is over; the peer's next message is answered SAY_HELLO.
             log.error("a %s is too large to be sent and was dropped: %s", type(message).__name__, error)
+            sent = False
+        except StoreError as error:  # no descriptor is free, say: what it was about comes again after a HELLO
+            log.error("a %s was not sent, for a large payload cannot be read now: %s", type(message).__name__, error)
             sent = False
         if not sent:
             self._links.close(peer)

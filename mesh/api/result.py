@@ -133,11 +133,13 @@ class AsyncResult(Struct, Generic[R], gc=False, eq=False):
 
     def _is_unknown_yet(self, begun: float) -> bool:
         """Whether to ask again for an id nobody knows: its submitter may be slower than its reader."""
-        if not isinstance(self._end, UnknownTask):
+        end = self._end  # None: another waiter has had the same answer and asks again
+        if end is not None and not isinstance(end, UnknownTask):
             return False
         if time.monotonic() - begun >= self._mesh.settings.unknown_grace_s:
             return False
-        return self.is_unknown()
+        self.is_unknown()
+        return True
 
     def watch(self) -> None:
         """Have the mesh asked for the outcome, unless this process waits for it already."""
@@ -247,8 +249,9 @@ class AsyncResult(Struct, Generic[R], gc=False, eq=False):
 
     def _error(self) -> BaseException:
         end = self._end
+        if end is None:  # it was an answer that another waiter has had, too
+            return UnknownTask(f"no router knows task {self.id}: never accepted, or its result is kept no longer")
         if not isinstance(end, Outcome):
-            assert end is not None, "asked for the error of an unsettled task"
             return end
         error = end.error
         if error is None:

@@ -334,6 +334,7 @@ class Crew:
         left_s = settings.chunk_s
         last: TaskOptions | None = None  # of those before: nearly all tasks of a chunk have the same
         runtime, limited, known = 0.0, False, True
+        numbers: dict[int, TaskOptions] = {}
         while waiting and len(chunk) < count_max:
             one = waiting[0]
             delivery, options = one.delivery, one.options
@@ -341,6 +342,8 @@ class Crew:
                 waiting.popleft()
                 continue
             if options is not last:
+                if numbers.setdefault(delivery.option, options) != options:
+                    break  # a router that was started anew gave the number to others
                 last = options
                 runtime = self._pace.runtime(pace_name(options))
                 limited = options.time_limit_s is not None

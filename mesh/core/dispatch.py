@@ -113,6 +113,7 @@ class Dispatch:
             if task is not None and task.attempt == attempt:
                 del worker.leases[task_id]
                 returned.append(task)
+        self._table.take_back_start(returned)
         self._table.requeue(returned, now)
         if message.recall:
             worker.recalled = False

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from itertools import chain, islice
+
 import msgspec
 
 from mesh.clock import Now
 from mesh.core.ledger import Ledger
-from mesh.core.queues import Lane
-from mesh.core.record import TaskRecord
 from mesh.core.states import CANCELLED
 from mesh.core.tasks import TaskTable
 from mesh.messages import Query, Reply
@@ -39,12 +39,8 @@ class Purges:
     def go_on(self, now: Now) -> None:
         """Cancel the next part of the oldest purge."""
         peer, request, queues, done = self._open.pop(0)
-        waiting = [
-            task
-            for lane in self._table.ready
-            if not queues or lane.queue in queues
-            for task in _first(lane, PURGE_AT_ONCE)
-        ][:PURGE_AT_ONCE]
+        lanes = (lane for lane in self._table.ready if not queues or lane.queue in queues)
+        waiting = list(islice(chain.from_iterable(lanes), PURGE_AT_ONCE))
         for task in waiting:
             self._table.end(task, CANCELLED, now)
         done += len(waiting)
@@ -52,7 +48,3 @@ class Purges:
             self._open.append((peer, request, queues, done))
         else:
             self._ledger.send_after_commit(peer, Reply(request, msgspec.json.encode({"purged": done})))
-
-
-def _first(lane: Lane, count: int) -> list[TaskRecord]:
-    return [task for task, _ in zip(lane, range(count))]

@@ -50,7 +50,9 @@ class Settling:
             if task.worker != peer or task.attempt != settlement.attempt:
                 self._on_stale(task, settlement, worker, now)
                 continue
-            del leases[settlement.id]
+            if leases.pop(settlement.id, None) is None:  # said twice in one message
+                self._counters["stale"] += 1
+                continue
             worker.settled += 1
             ending = settlement.ending
             if ending is Ending.SUCCEEDED:

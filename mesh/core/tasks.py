@@ -180,6 +180,13 @@ class TaskTable:
         task.rarely().started = True
         self._mark(task)
 
+    def take_back_start(self, returned: Iterable[TaskRecord]) -> None:
+        """At-most-once tasks whose worker says that it has not started them may be handed out again."""
+        for task in returned:
+            if task.rare is not None and task.rare.started:
+                task.rare.started = False
+                self._mark(task)
+
     def adopt(self, claims: Iterable[tuple[TaskRecord, int]], worker: Peer) -> None:
         """``worker`` says that it holds these attempts, of tasks that nobody else holds."""
         lanes = {}

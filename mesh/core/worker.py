@@ -267,6 +267,9 @@ class WorkerMachine:
             self._tick(now)
 
     def _on_executor_failed(self, event: ExecutorFailed, now: Now) -> None:
+        if self.tasks is not None:  # others could: the modules are being changed
+            self._crew.on_ended(ExecutorEnded(event.executor, event.reason), now)
+            return
         self._out.append(Exit(1, event.reason))
         self._left = True
 

@@ -153,10 +153,11 @@ class Runner:
         return *ended, ""
 
     def _unpack(self, name: str, digest: str) -> TaskFunction | None:
-        found = self._codes.pop(digest, None)
+        found = self._codes.get(digest)
         if found is None:
             return None
         unpacked = unpack_function(*found)
+        del self._codes[digest]  # not before: what cannot be unpacked says so each time
         function = unpacked if isinstance(unpacked, TaskFunction) else _Shipped(name, unpacked)
         self._shipped[digest] = function
         return function

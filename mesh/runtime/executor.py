@@ -66,6 +66,7 @@ class Executor:
         self._defined = defined
         self._pending: deque[tuple[Delivery, TaskOptions, Buffers, Depot | None]] = deque()
         self._settled: deque[Settlement] = deque()
+        self._depot: Depot | None = None  # where large results of ``_settled`` were left
         self._results: dict[str, Sequence[Buffer]] = {}  # the parts of large results not yet sent, by blob key
         self._sending = threading.RLock()
         self._reader = FrameReader(connection)
@@ -110,6 +111,9 @@ class Executor:
                 delivery, options, buffers, depot = pending.popleft()
             except IndexError:  # the courier was faster
                 break
+            if depot is not self._depot:
+                self._flush()  # what was left elsewhere is told with where that is
+                self._depot = depot
             settlement, parts = run(delivery, options, buffers)
             if parts:
                 settlement = self._keep_result(settlement, parts, depot)
@@ -143,7 +147,7 @@ class Executor:
             if self._results:
                 for blob in blobs_of(batch):
                     parts += self._results.pop(blob.key, ())
-            self._send(Done(batch), parts)
+            self._send(Done(batch, self._depot.directory if self._depot is not None else None), parts)
 
     def _send(self, message: FromExecutor, parts: Sequence[Buffer] = ()) -> None:
         try:

@@ -81,9 +81,10 @@ class Ready(Struct, frozen=True, array_like=True, gc=False, tag="READY"):
 
 
 class Done(Struct, frozen=True, array_like=True, gc=False, tag="DONE"):
-    """These are finished."""
+    """These are finished. ``depot``: the directory in which large results were left."""
 
     settlements: list[Settlement]
+    depot: str | None = None
 
 
 class Reclaimed(Struct, frozen=True, array_like=True, gc=False, tag="RECLAIMED"):

@@ -24,7 +24,7 @@ from mesh.core.events import (
     ExecutorSettled,
     ExecutorStarted,
 )
-from mesh.model import Blob, Payload, Settlement
+from mesh.model import Blob, Ending, ErrorInfo, Payload, Settlement
 from mesh.runtime.depot import Depot
 from mesh.runtime.executor_frames import (
     Chunk,
@@ -95,6 +95,7 @@ class ExecutorPool:
         )
         self._executors: dict[int, ExecutorProcess] = {}
         self._watched: dict[int, ExecutorProcess] = {}  # by file descriptor
+        self._stillborn: list[Event] = []
         self._deadlines: dict[int, float] = {}  # by number: when to kill those that are not ready, or not gone
 
     def apply(self, command: PoolCommand) -> None:
@@ -123,11 +124,14 @@ class ExecutorPool:
 
     def next_deadline(self) -> float | None:
         """When ``events`` must be called even if no file descriptor is ready (monotonic)."""
+        if self._stillborn:
+            return 0.0
         return min(self._deadlines.values()) if self._deadlines else None
 
     def events(self, ready: Iterable[int]) -> list[Event]:
         """What has happened. ``ready``: the file descriptors that are ready."""
-        events: list[Event] = []
+        events: list[Event] = [*self._stillborn]
+        self._stillborn.clear()
         for fd in ready:
             executor = self._watched.get(fd)
             if executor is not None:
@@ -158,7 +162,12 @@ class ExecutorPool:
 
     def _start(self, number: int) -> None:
         assert number not in self._executors, f"executor {number} is still there"
-        executor = self._executors[number] = ExecutorProcess(number, self._setup, self._directory)
+        try:
+            executor = ExecutorProcess(number, self._setup, self._directory)
+        except OSError as error:  # no memory, no process, no descriptor: it is tried again as one that died
+            self._stillborn.append(ExecutorEnded(number, f"cannot be started: {error}"))
+            return
+        self._executors[number] = executor
         self._deadlines[number] = monotonic() + self._settings.executor_start_s
         self._watch(executor, executor.fds())
 
@@ -236,9 +245,9 @@ class ExecutorPool:
     def _event(self, executor: ExecutorProcess, message: FromExecutor, raw: memoryview) -> Event:
         number = executor.number
         match message:
-            case Done(settlements=settlements):
+            case Done(settlements=settlements, depot=directory):
                 executor.owed -= len(settlements)
-                return ExecutorSettled(number, self._take_results(settlements, raw))
+                return ExecutorSettled(number, self._take_results(settlements, raw, directory))
             case Reclaimed(ids=ids):
                 executor.owed -= len(ids)
                 return ExecutorReclaimed(number, ids)
@@ -250,7 +259,7 @@ class ExecutorPool:
                 self._deadlines.pop(number, None)
                 return ExecutorStarted(number, message.tasks, message.time_limits, message.at_most_once)
 
-    def _take_results(self, settlements: list[Settlement], raw: memoryview) -> list[Settlement]:
+    def _take_results(self, settlements: list[Settlement], raw: memoryview, directory: str | None) -> list[Settlement]:
         """Keep the bytes of large results for as long as a router may want them (again)."""
         blobs = list(blobs_of(settlements))
         if not blobs:
@@ -258,16 +267,28 @@ class ExecutorPool:
         sent = [blob for blob in blobs if blob.file is None]
         for blob, buffers in zip(sent, split_buffers(raw, sent)):
             self.blobs_out[blob.key] = [part for buffer in buffers for part in cut(buffer)]
-        return settlements if len(sent) == len(blobs) else [self._take_left(settlement) for settlement in settlements]
+        if len(sent) == len(blobs) or directory is None:
+            return settlements
+        return [self._take_left(settlement, directory) for settlement in settlements]
 
-    def _take_left(self, settlement: Settlement) -> Settlement:
-        """A result that was left in a depot: its router is told once where; for later it is mapped here."""
+    def _take_left(self, settlement: Settlement, directory: str) -> Settlement:
+        """A result that was left in a depot: its router is told once where; for later it is mapped here.
+
+        Where that cannot be, for the router was started anew meanwhile and has cleared its depot, the result is lost.
+        """
         for left in blobs_of((settlement,)):
+            if left.file is None:
+                continue
             depot = self.depot_of(settlement.id)
-            if left.file is not None and depot is not None:
-                self.blobs_out[left.key] = depot.keep(left)
-                self.offer(depot, left)
-                return with_blob(settlement, replace(left, file=None))
+            if depot is None or depot.directory != directory:
+                depot = Depot(directory)  # its router is away: it will be sent
+            kept = depot.keep(left)
+            if not kept:
+                error = ErrorInfo("WorkerLost", f"its large result was lost with its router's depot, {directory}")
+                return replace(settlement, ending=Ending.LOST, payload=b"", retry=None, error=error)
+            self.blobs_out[left.key] = kept
+            self.offer(depot, left)
+            return with_blob(settlement, replace(left, file=None))
         return settlement
 
     def _parts_of(self, payloads: Sequence[Payload]) -> list[Buffer]:

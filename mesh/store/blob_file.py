@@ -12,6 +12,7 @@ import os
 import struct
 import zlib
 from collections.abc import Iterable, Iterator
+from io import FileIO
 from pathlib import Path
 
 from mesh.errors import StoreDamaged, StoreError
@@ -44,7 +45,7 @@ def write_blob(path: Path, blob: Blob, parts: Iterable[bytes | bytearray | memor
     Raises ``OSError``; ``StoreError`` when the parts are not of the blob's sizes, in its order.
     """
     with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb", buffering=0) as file:
-        file.write(_header(blob))
+        _write_all(file, _header(blob))
         checksum, given = 0, 0
         missing = 0  # bytes of the buffer that is being written
         sizes = iter(blob.sizes)
@@ -57,14 +58,22 @@ def write_blob(path: Path, blob: Blob, parts: Iterable[bytes | bytearray | memor
                 while piece:
                     while not missing:
                         missing = _next_size(blob, sizes, given)
-                        file.write(bytes(_aligned(file.tell()) - file.tell()))
-                    written = file.write(piece[:missing]) or 0
+                        _write_all(file, bytes(_aligned(file.tell()) - file.tell()))
+                    written = _write_all(file, piece[:missing])
                     missing -= written
                     piece = piece[written:]
         check_size(blob, given)
-        file.write(_CHECKSUM.pack(checksum))
+        _write_all(file, _CHECKSUM.pack(checksum))
         if sync:
             os.fdatasync(file.fileno())
+
+
+def _write_all(file: FileIO, data: bytes | memoryview) -> int:
+    """Write all of ``data``, however little the disk takes at a time; its length."""
+    left = memoryview(data)
+    while left:
+        left = left[file.write(left) :]
+    return len(data)
 
 
 def map_blob(path: Path, blob: Blob) -> list[memoryview]:

@@ -63,7 +63,7 @@ class BlobFiles:
 
     def discard(self, blob: Blob) -> None:
         """Remove the file that somebody left for this payload."""
-        if blob.file is not None:
+        if blob.file is not None and "." in blob.file:
             with suppress(OSError):
                 (self.directory / blob.file).unlink()
 

@@ -429,3 +429,21 @@ def test_a_closed_app_says_so():
         mine.flush(5)
     with pytest.raises(Unavailable, match="closed"):
         result.get(timeout=1) if result.is_settled() else pytest.fail("not settled on close")
+
+
+def test_many_may_wait_for_an_id_that_nobody_knows():
+    shared = app.AsyncResult("nobody-for-many")
+    told = []
+
+    def wait():
+        try:
+            shared.get(timeout=5)
+        except UnknownTask as unknown:
+            told.append(str(unknown))
+
+    threads = [threading.Thread(target=wait) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+    assert len(told) == 4 and all("nobody-for-many" in text for text in told)

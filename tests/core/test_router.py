@@ -874,3 +874,24 @@ def test_a_task_whose_time_passed_while_it_ran_is_not_tried_again() -> None:
     retry = settlement("a", ending=Ending.RETRY, retry=Retrying(WALL + 7))
     (told,) = [message for message in sent(mesh.hear(W1, Settled(1, [retry]))) if isinstance(message, Outcomes)]
     assert told.outcomes[0].state is TaskState.EXPIRED
+
+
+def test_an_attempt_that_is_settled_twice_in_one_message_is_settled_by_the_first_word() -> None:
+    mesh = Driven()
+    mesh.hear(C1, hello_client())
+    mesh.hear(W1, hello_worker())
+    mesh.hear(C1, submit("a"))
+    mesh.hear(W1, Settled(1, [settlement("a", 1, Ending.LOST), settlement("a", 1)]))
+    assert mesh.machine.counters["stale"] == 1
+    assert list(mesh.machine.table.tasks) == ["a"]
+
+
+def test_an_at_most_once_task_that_was_given_back_unstarted_is_free_again() -> None:
+    mesh = Driven()
+    mesh.hear(C1, hello_client())
+    mesh.hear(W1, hello_worker())
+    mesh.hear(C1, submit("a", options=TaskOptions("work", at_most_once=True)))
+    mesh.hear(W1, Credit(0))
+    commands = mesh.hear(W1, Released([("a", 1)]))
+    marks = [mark for c in commands if isinstance(c, SaveMarks) for mark in c.marks]
+    assert [(mark.id, mark.started) for mark in marks] == [("a", False)]

@@ -567,3 +567,22 @@ def test_many_long_ids_are_given_back_in_several_messages() -> None:
     parts = [message for message in sent(mesh.hear(Recall(3_000))) if isinstance(message, Released)]
     assert [task_id for part in parts for task_id, _ in part.attempts] == ids[:0:-1]
     assert len(parts) > 1 and all(part.recall and len(part.attempts) < 1_100 for part in parts)
+
+
+def test_a_number_that_a_new_router_gave_to_other_options_is_not_taken_for_the_old_ones() -> None:
+    mesh = worker()
+    mesh.hear(deliver("old"))
+    other = TaskOptions("other")
+    mesh.hear(Deliver({1: WORK}, [delivery("held")]))
+    mesh.hear(Deliver({1: other}, [delivery("new")]))
+    first = mesh.settle(1, "old")[0]
+    assert first == run(1, "held")
+    assert run(1, "new", options=other) in mesh.settle(1, "held")
+
+
+def test_a_module_that_cannot_be_imported_any_more_is_tried_again() -> None:
+    mesh = worker(slots=2)
+    mesh.do(ExecutorEnded(1, "SIGKILL"))
+    commands = mesh.do(ExecutorFailed(3, "tasks.py: a syntax error"))
+    assert not [c for c in commands if isinstance(c, Exit)]
+    assert StartExecutor(4) in mesh.do(wait=RESTART_S * 2)
