@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Generator
+from contextlib import suppress
 from datetime import UTC, datetime
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -143,7 +144,9 @@ class AsyncResult(Struct, Generic[R], gc=False, eq=False):
 
     def watch(self) -> None:
         """Have the mesh asked for the outcome, unless this process waits for it already."""
-        self._promise = self._mesh.connection.watch(self._own_promise())
+        connection = self._mesh.connection
+        with self._mesh.callbacks_lock:  # two threads may ask by one handle, which is to be counted once
+            self._promise = connection.watch(self._promise or Promise(self.id))
 
     def _own_promise(self) -> Promise:
         with self._mesh.callbacks_lock:
@@ -164,11 +167,14 @@ class AsyncResult(Struct, Generic[R], gc=False, eq=False):
         settled.acquire()
         self.add_done_callback(settled.release)
         deadline = None if timeout is None else time.monotonic() + timeout
-        while not settled.acquire(timeout=connection.patience(deadline)):
-            if deadline is not None and time.monotonic() >= deadline:
-                return False
-            connection.raise_if_hopeless()
-        return True
+        try:
+            while not settled.acquire(timeout=connection.patience(deadline)):
+                if deadline is not None and time.monotonic() >= deadline:
+                    return False
+                connection.raise_if_hopeless()
+            return True
+        finally:
+            self.remove_done_callback(settled.release)
 
     def is_settled(self) -> bool:
         """Whether this process knows how the task ended."""
@@ -202,6 +208,13 @@ class AsyncResult(Struct, Generic[R], gc=False, eq=False):
                 promise.run_callbacks()
         else:
             callback()
+
+    def remove_done_callback(self, callback: Callable[[], None]) -> None:
+        """Nobody waits for this callback any more; nothing where it was called already."""
+        promise = self._own_promise()
+        with self._mesh.callbacks_lock, suppress(ValueError):
+            if promise.callbacks is not None:
+                promise.callbacks.remove(callback)
 
     def on_settled(self, tell: Callable[[AsyncResult[R]], None]) -> None:
         """Call ``tell`` with this result once the mesh has told the outcome; see ``add_done_callback``."""

@@ -15,6 +15,7 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from time import monotonic, sleep
 
 from mesh.model import Blob, Delivery, Settlement, TaskOptions
@@ -123,8 +124,9 @@ class Executor:
                 self._flush()
         self._flush()
         self._busy.clear()
-        sys.stdout.flush()
-        sys.stderr.flush()
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(Exception):  # a task may have put anything there, or closed it
+                stream.flush()
 
     def _keep_result(self, settlement: Settlement, parts: Sequence[Buffer], depot: Depot | None) -> Settlement:
         """Leave a large result in the depot of its router; where that cannot be, it goes through the agent."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import time
 from pathlib import Path
 
 import pytest
@@ -61,3 +62,17 @@ def test_large_payloads_survive_the_death_of_whoever_has_them(cluster: Cluster, 
     depot = Path(f"{cluster.store}.blobs")
     left = [name for name in os.listdir(depot) if not name.startswith(MARKER)]
     assert not left, f"files stay: {left[:3]}"
+
+
+def test_a_large_result_that_comes_while_the_router_is_away_is_told_to_the_next(cluster: Cluster) -> None:
+    router = cluster.router()
+    cluster.worker("w1")
+    app = cluster.client()
+    result = app.submit(lambda: (time.sleep(0.7), b"x" * (1 << 20))[1])
+    wait_until(lambda: result.state == "RECEIVED", 5.0, "it runs")
+    router.kill()
+    depot = Path(f"{cluster.store}.blobs")
+    wait_until(lambda: any("." in name for name in os.listdir(depot)), 5.0, "the result is left")
+    router = cluster.again(router)
+    assert result.get(timeout=15.0) == b"x" * (1 << 20)
+    assert send(app, "echo", 1).get(timeout=5.0) == 1
