@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import click
@@ -41,12 +42,15 @@ def _options(scenario: Scenario) -> Callable[[F], F]:
         click.option("--json", "as_json", is_flag=True, help="Print one JSON object; progress goes to standard error."),
         click.option("--quick", is_flag=True, help="Fewer and shorter runs: a hint, not a measurement."),
         click.option("--runs", type=click.IntRange(1), help=f"Measured runs of each.  [default: {RUNS}]"),
-        click.option("--tasks", type=click.IntRange(1), help=f"{scenario.size}  [default: {scenario.tasks}]"),
         click.option(
             "-c", "--concurrency", type=click.IntRange(1), default=scenario.executors,
             show_default=True, help="Executor processes, of every competitor.",
         ),
     ]  # fmt: skip
+    if scenario.size is not None:
+        options.append(
+            click.option("--tasks", type=click.IntRange(1), help=f"{scenario.size}  [default: {scenario.tasks}]")
+        )
     if scenario.level is not None:
         options.append(
             click.option(
@@ -71,15 +75,19 @@ def _options(scenario: Scenario) -> Callable[[F], F]:
 
 
 def _measure(scenario: Callable[[Runs], Report], as_json: bool) -> None:
-    _end_on_sigterm()
-    with Runs(Console(stderr=as_json)) as runs:
+    with _ending_on_sigterm(), Runs(Console(stderr=as_json)) as runs:
         report = scenario(runs)
     deliver(report, as_json)
 
 
-def _end_on_sigterm() -> None:
-    """As Ctrl-C does: whatever was started is ended, and directories are removed."""
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+@contextmanager
+def _ending_on_sigterm() -> Iterator[None]:
+    """As on Ctrl-C: whatever was started is ended, and directories are removed."""
+    before = signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _asked_for(ctx: click.Context, name: str | None, routers: tuple[str, ...]) -> Running | None:
@@ -99,8 +107,8 @@ def _command(scenario: Scenario) -> click.Command:
         as_json: bool,
         quick: bool,
         runs: int | None,
-        tasks: int | None,
         concurrency: int,
+        tasks: int | None = None,
         level: str | None = None,
         name: str | None = None,
         routers: tuple[str, ...] = (),
@@ -131,8 +139,8 @@ for _scenario in CATALOG:
 @click.pass_context
 def everything(ctx: click.Context, as_json: bool, quick: bool) -> None:
     """Every scenario, one after the other, on meshes of its own."""
-    _end_on_sigterm()
-    found = run_all(quick, Console(stderr=as_json))
+    with _ending_on_sigterm():
+        found = run_all(quick, Console(stderr=as_json))
     if as_json:
         click.echo(found.to_json())
     else:

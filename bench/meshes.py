@@ -14,6 +14,7 @@ from pathlib import Path
 
 import psutil
 
+from bench.ending import started_here
 from bench.processes import descendants, kill_all, start, stop
 from bench.tasks import SLOWNESS
 from mesh.errors import MeshError, Unavailable
@@ -74,7 +75,7 @@ class RunningMesh:
         """Wait until so many worker nodes are there, and a task came back if there are any. Raises ``Unavailable``."""
         probe = subprocess.Popen(
             [sys.executable, "-m", "bench.peers.mesh", "ready", str(workers)],
-            env=self.environ,
+            env=started_here(self.environ),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
         )

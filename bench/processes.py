@@ -15,6 +15,7 @@ from typing import IO, Any
 
 import psutil
 
+from bench.ending import started_here
 from mesh.errors import MeshError, Unavailable
 
 STOP_S = 10.0
@@ -109,7 +110,7 @@ def talking(module: str, *arguments: object, environ: Mapping[str, str] | None =
     with tempfile.TemporaryFile() as errors:
         process = subprocess.Popen(
             [sys.executable, "-m", module, *words],
-            env=environ,
+            env=started_here(environ),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=errors,

@@ -5,21 +5,20 @@ It says how the filling went, and waits for a word that there is a worker before
 
 from __future__ import annotations
 
-import os
 import sys
 from time import perf_counter
 
 from bench.clients.talk import answer, word
+from bench.ending import end_with_starter
 from bench.rss import resident_bytes
 from bench.tasks import app, noop
-from nodes.supervised import end_with
 
 PATIENCE_S = 300.0
 
 
 def main(count: int, router_pid: int) -> None:
     """Submit, wait until all is accepted, then take every result."""
-    end_with(os.getppid())
+    end_with_starter()
     with app:
         app.status()  # connected
         before = resident_bytes(router_pid)

@@ -6,13 +6,13 @@ played: whatever is to be run has run at once. It says ``{}`` when all have been
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections.abc import Sequence
 from time import monotonic
 
 from bench.clients.talk import answer
+from bench.ending import end_with_starter
 from bench.micro.inputs import RESULT
 from bench.tasks import noop
 from mesh.clock import SystemClock
@@ -27,7 +27,6 @@ from mesh.net.sockets import raise_fd_limit
 from mesh.runtime.channels import RouterChannels
 from mesh.runtime.dialing import Dialer
 from mesh.settings import Settings
-from nodes.supervised import end_with
 
 SLOTS = 2
 NODES_MAX = 250  # in one process: each needs four of the 1023 sockets a ZeroMQ context has
@@ -118,7 +117,7 @@ def _run(commands: Sequence[Command]) -> list[Event]:
 
 def main(count: int, name: str) -> None:
     """Join, serve until there is a word, leave."""
-    end_with(os.getppid())
+    end_with_starter()
     if count > NODES_MAX:
         raise MeshError(f"{count} nodes in one process: {NODES_MAX} at the most")
     raise_fd_limit()

@@ -5,7 +5,6 @@ It says ``{}`` when the load is on, and how much it was when it is told to stop.
 
 from __future__ import annotations
 
-import os
 import select
 import sys
 import time
@@ -14,9 +13,9 @@ from collections.abc import Callable
 from time import monotonic
 
 from bench.clients.talk import answer
+from bench.ending import end_with_starter
 from bench.tasks import app, noop, submitter
 from mesh import AsyncResult
-from nodes.supervised import end_with
 
 BEAT_S = 0.002  # between two bursts
 RAMP_S = 0.3
@@ -49,7 +48,7 @@ class Load:
 
 def main(rate: float) -> None:
     """Submit until there is a word on standard input."""
-    end_with(os.getppid())
+    end_with_starter()
     with app:
         load = Load(rate)
         full = monotonic() + RAMP_S

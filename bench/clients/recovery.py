@@ -15,11 +15,11 @@ from time import monotonic
 from typing import Any
 
 from bench.clients.talk import answer, word
+from bench.ending import end_with_starter
 from bench.meshes import roles
 from bench.tasks import app, working
 from mesh import AsyncResult
 from mesh.errors import MeshError
-from nodes.supervised import end_with
 
 UNDER_WAY = 200  # tasks, all the time
 SETTLE = 200  # results after the mesh works again, before the next kill
@@ -50,7 +50,7 @@ class Load:
 
 def main(supervisor: int, seconds: float) -> None:
     """Kill for each word; without one, take the results that are due, and end."""
-    end_with(os.getppid())
+    end_with_starter()
     with app:
         load = Load(seconds)
         for _ in range(SETTLE):

@@ -5,19 +5,18 @@ For each word it has one task run, and says when the result was there, by the cl
 
 from __future__ import annotations
 
-import os
 from time import monotonic
 
 from bench.clients.talk import answer, word
+from bench.ending import end_with_starter
 from bench.tasks import app, noop
-from nodes.supervised import end_with
 
 PATIENCE_S = 60.0
 
 
 def main() -> None:
     """Until there are no more words."""
-    end_with(os.getppid())
+    end_with_starter()
     with app:
         answer({})
         while word():

@@ -6,6 +6,7 @@ What the standard library has for the same job on one machine: no durability, no
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
@@ -13,6 +14,7 @@ from time import perf_counter
 
 from bench import tasks as functions
 from bench.cpu import Meter
+from bench.ending import end_with_parent, end_with_starter
 from bench.peers.echoing import echo_all
 from bench.tasks import nothing
 from bench.workloads import mixed as mixed_seconds
@@ -62,7 +64,8 @@ MEASUREMENTS: dict[str, Callable[..., dict[str, float]]] = {
 
 def main(what: str, count: str, processes: str, *rest: str) -> None:
     """Measure, and print what was found as JSON."""
-    with ProcessPoolExecutor(int(processes)) as pool:
+    end_with_starter()
+    with ProcessPoolExecutor(int(processes), initializer=end_with_parent, initargs=(os.getpid(),)) as pool:
         tasks(pool, WARM_UP)  # the processes are up
         found = MEASUREMENTS[what](pool, int(count), *rest)
     print(json.dumps(found))

@@ -11,6 +11,7 @@ is the distance to this.
 from __future__ import annotations
 
 import json
+import os
 import socket
 import sys
 import tempfile
@@ -24,6 +25,7 @@ import zmq
 
 from bench.cpu import Meter
 from bench.distribution import histogram
+from bench.ending import end_with_parent, end_with_starter
 from bench.figures import percentiles_us
 from bench.peers.floor_nodes import (
     BATCH,
@@ -104,7 +106,8 @@ def running_floor(executors: int) -> Iterator[Client]:
         targets: list[tuple[Callable[..., None], tuple[Any, ...]]] = [(run_router, (address,))]
         targets += [(run_executor, (theirs, nothing)) for _, theirs in pairs]
         targets.append((run_worker, (address, [ours for ours, _ in pairs])))
-        processes = [fork.Process(target=target, args=args, daemon=True) for target, args in targets]
+        here = os.getpid()
+        processes = [fork.Process(target=_run, args=(here, target, *args), daemon=True) for target, args in targets]
         try:
             for process in processes:
                 process.start()
@@ -114,6 +117,11 @@ def running_floor(executors: int) -> Iterator[Client]:
                 process.kill()
             for process in processes:
                 process.join()
+
+
+def _run(parent: int, target: Callable[..., None], *args: Any) -> None:
+    end_with_parent(parent)
+    target(*args)
 
 
 def tasks(client: Client, count: int) -> dict[str, float]:
@@ -139,6 +147,7 @@ def latency(client: Client, count: int) -> dict[str, Any]:
 MEASUREMENTS = {measurement.__name__: measurement for measurement in (tasks, latency)}
 
 if __name__ == "__main__":
+    end_with_starter()
     with running_floor(int(sys.argv[3])) as client:
         found = MEASUREMENTS[sys.argv[1]](client, int(sys.argv[2]))
     print(json.dumps(found))

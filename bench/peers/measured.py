@@ -8,6 +8,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
+from bench.ending import started_here
 from mesh.errors import MeshError, Unavailable
 
 MEASUREMENT_S = 600.0
@@ -17,7 +18,9 @@ def measure(module: str, *arguments: object, environ: Mapping[str, str] | None =
     """What ``python -m module arguments`` prints as JSON. Raises ``Unavailable``, ``MeshError``."""
     command = [sys.executable, "-m", module, *map(str, arguments)]
     try:
-        done = subprocess.run(command, env=environ, capture_output=True, timeout=MEASUREMENT_S, check=False)
+        done = subprocess.run(
+            command, env=started_here(environ), capture_output=True, timeout=MEASUREMENT_S, check=False
+        )
     except subprocess.TimeoutExpired:
         raise Unavailable(f"{' '.join(command[1:])} did not end in {MEASUREMENT_S:g} s") from None
     if done.returncode:

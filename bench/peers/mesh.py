@@ -12,6 +12,7 @@ from typing import Any
 
 from bench.cpu import Meter
 from bench.distribution import histogram
+from bench.ending import end_with_starter
 from bench.figures import percentiles_us
 from bench.peers.echoing import echo_all
 from bench.profiling.parts import count_if_asked
@@ -19,7 +20,6 @@ from bench.profiling.split import look_at_myself
 from bench.tasks import SHIP, app, echoing, noop, submitter, working
 from bench.workloads import mixed as mixed_seconds
 from mesh.errors import Unavailable
-from nodes.supervised import end_with
 
 PATIENCE_S = 120.0
 READY_S = 30.0
@@ -121,7 +121,7 @@ MEASUREMENTS: dict[str, Callable[..., dict[str, Any]]] = {
 
 def main(arguments: list[str]) -> None:
     """Measure, and print what was found as JSON."""
-    end_with(os.getppid())
+    end_with_starter()
     count_if_asked()
     what, count, *rest = [*arguments, "1"] if len(arguments) == 1 else arguments
     with app:

@@ -28,7 +28,7 @@ QUICK_RUNS = 3  # the least that has a median worth the name
 
 @dataclass(frozen=True)
 class Scenario:
-    """``tasks``, ``quick``: the size of a run, in full and with ``--quick``; ``size`` says what it counts.
+    """``tasks``, ``quick``: the size of a run, in full and with ``--quick``; ``size`` says what it counts, if anything.
 
     ``level``: what accepted tasks survive where nothing else is asked for; None where there is no store.
     ``concurrency``: executors, None for one per CPU. ``joins``: a mesh that runs already can be measured.
@@ -37,9 +37,9 @@ class Scenario:
     name: str
     help: str
     run: Callable[[Plan, Runs], Report]
-    tasks: int
-    quick: int
-    size: str = "Tasks in a run of the mesh."
+    tasks: int = 1
+    quick: int = 1
+    size: str | None = "Tasks in a run of the mesh."
     level: str | None = "disk"
     concurrency: int | None = None
     joins: bool = False
@@ -116,9 +116,7 @@ CATALOG = (
         "start",
         "From mesh up to the first result.",
         run_start,
-        1,
-        1,
-        "Of no meaning here: one task is run.",
+        size=None,
     ),
     Scenario(
         "idle",
@@ -132,9 +130,7 @@ CATALOG = (
         "recovery",
         "kill -9 of an executor, the worker and the router of a busy mesh.",
         run_recovery,
-        1,
-        1,
-        "Of no meaning here: the load goes on until the mesh works again.",
+        size=None,
     ),
     Scenario(
         "scaling",
