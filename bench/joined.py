@@ -12,6 +12,7 @@ from bench.peers.measured import measure
 from bench.progress import Runs
 from bench.tasks import SHIP
 from bench.workloads import percent_shares
+from mesh import Mesh
 from mesh.errors import Unavailable
 
 
@@ -29,7 +30,9 @@ class Running:
             environ["MESH_NAME"] = self.name
         if self.routers:
             environ["MESH_ROUTERS"] = ",".join(self.routers)
-        if not slots(environ):
+        with Mesh("bench", mesh=self.name, router=self.routers) as app:
+            workers = app.status()["workers"]
+        if not workers:
             raise Unavailable("no worker is connected to this mesh: start one with `mesh worker`")
         return RunningMesh(directory, environ)
 

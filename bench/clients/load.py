@@ -18,7 +18,7 @@ from bench.tasks import app, noop, submitter
 from mesh import AsyncResult
 
 BEAT_S = 0.002  # between two bursts
-RAMP_S = 0.3
+RAMP_S = 0.2
 BEHIND_S = 0.1  # what it falls behind by more than this is not made up for
 
 

@@ -22,7 +22,7 @@ from mesh import AsyncResult
 from mesh.errors import MeshError
 
 UNDER_WAY = 200  # tasks, all the time
-SETTLE = 200  # results after the mesh works again, before the next kill
+SETTLE = 150  # results after the mesh works again, before the next kill
 PATIENCE_S = 60.0
 
 

@@ -14,7 +14,7 @@ from bench.workloads import MIB, PAYLOADS, echoes, under_way
 
 KINDS = ("bytes", "numpy")
 LARGE_BYTES = 10 * MIB  # from here on also in seconds
-SETTLE_S = 0.1  # what is freed after the last result is freed by then
+SETTLE_S = 0.05  # what is freed after the last result is freed by then
 
 Wait = Callable[[], Any]
 

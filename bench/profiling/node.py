@@ -13,7 +13,7 @@ from mesh.store.base import Store
 from mesh.store.open import open_store
 from nodes.cli.main import main
 
-JOURNAL = ("commit", "put_blob", "prune", "outcomes")
+JOURNAL = ("commit", "put_blob", "adopt_blob", "discard_blob", "prune", "outcomes")
 
 
 def count_in_routers(counters: Counters) -> None:

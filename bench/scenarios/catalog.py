@@ -109,7 +109,7 @@ CATALOG = (
         "Short tasks and long ones, on even nodes and on uneven ones: makespan against the ideal.",
         run_balance,
         1_000,
-        120,
+        100,
         joins=True,
     ),
     Scenario(

@@ -123,6 +123,13 @@ def test_a_mesh_that_runs_already_is_measured_and_left_as_it_is(place: Path, mon
         mesh.stop()
 
 
+def test_a_mesh_that_is_not_there_is_told_in_one_line(place: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("MESH_RUNTIME_DIR", str(place / "run"))
+    monkeypatch.setenv("MESH_CONNECT_TIMEOUT_S", "0.1")
+    with pytest.raises(Unavailable, match="names no running router"):
+        run("throughput", "--mesh", "nowhere")
+
+
 def test_a_scenario_that_fails_does_not_keep_the_others_from_being_run(monkeypatch: pytest.MonkeyPatch):
     def fail(plan: object, runs: object) -> Report:
         raise Unavailable("no router here")
