@@ -57,6 +57,7 @@ class Settings:
     deaths_max: int = 3  # worker processes a task may take with it before it is dead-lettered
     result_ttl_s: float = 86_400.0  # outcomes are kept this long
     function_ttl_s: float = 86_400.0  # a shipped function is kept this long after its last use, longer for its tasks
+    functions_max: int = 100_000  # shipped functions a router keeps; beyond, a batch with another is Overloaded
     watched_ids_max: int = 1_000_000  # ids one client may wait for besides its own
 
     # workers

@@ -71,6 +71,8 @@ class Admission:
         if table.bytes >= settings.queued_bytes_max:
             return "overloaded", f"{table.bytes} bytes are queued; the limit is {settings.queued_bytes_max}"
         if (digest := table.functions.missing(submit.options)) is not None:
+            if len(table.functions.kept) >= settings.functions_max:
+                return "overloaded", f"{len(table.functions.kept)} shipped functions are kept, functions_max"
             return "function", f"the router does not have the shipped function {digest}: it is to be sent again"
         return None
 

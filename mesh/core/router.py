@@ -266,7 +266,10 @@ class RouterMachine:
         self._ledger.send(session.peer, Reply(message.request, msgspec.json.encode(answer)))
 
     def _on_put_function(self, session: Session, message: PutFunction, now: Now) -> None:
-        self.table.functions.put(message.code, now)
+        kept = self.table.functions.kept
+        # One that is not kept is asked for again when a batch that needs it may come in.
+        if self.full is None and (message.code.digest in kept or len(kept) < self.settings.functions_max):
+            self.table.functions.put(message.code, now)
 
     def _on_credit(self, worker: Worker, message: Credit, now: Now) -> None:
         worker.window = max(0, message.window)

@@ -117,3 +117,19 @@ def test_after_a_restart_what_the_journal_needs_stays_and_the_rest_has_its_time(
     mesh.hear(C1, Cancel(["a"]))
     assert kept(mesh) == ["digest"]
     assert records(mesh, 101.0) == [DropFunctions(["digest"])]
+
+
+def test_no_more_functions_are_kept_than_a_setting_says() -> None:
+    mesh = Driven(Settings(functions_max=1))
+    mesh.hear(C1, hello_client())
+    mesh.hear(C1, PutFunction(FunctionCode("other", "3.11", b"code")))
+    assert mesh.hear(C1, PutFunction(CODE)) == []
+    [refused] = sent(mesh.hear(C1, submit("a", options=SHIPPED)), C1)
+    assert isinstance(refused, Rejected) and refused.code == "overloaded" and "functions_max" in refused.reason
+
+
+def test_a_full_store_is_given_no_functions(mesh: Driven) -> None:
+    mesh.do(StoreFilled("no room", halt=False))
+    assert mesh.hear(C1, PutFunction(CODE)) == []
+    mesh.do(StoreFreed())
+    assert sent(mesh.hear(C1, submit("a", options=SHIPPED)), C1) == [MISSING]
