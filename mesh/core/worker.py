@@ -236,7 +236,9 @@ class WorkerMachine:
         if side is None:
             return
         side.session.heard = now.mono
-        self._verbs[type(event.message)](side, event.message, now)
+        verb = self._verbs.get(type(event.message))
+        if verb is not None:  # else it is one for clients
+            verb(side, event.message, now)
 
     def _on_welcome(self, side: RouterSide, message: Welcome, now: Now) -> None:
         side.session.welcome(now.mono)

@@ -55,6 +55,8 @@ class RouterChannels:
         depot = depot_beside(endpoint)
         if depot is not None:
             self.depots[peer] = depot
+        else:
+            self.depots.pop(peer, None)
 
     def send(self, peer: Peer, message: Message) -> None:
         """Send ``message``. Without a session it is lost: the next HELLO brings everything that matters again."""
@@ -126,8 +128,7 @@ class RouterChannels:
 
     def close(self, peer: Peer) -> None:
         """The connection to ``peer`` is gone, and with it the session."""
-        self._links.close(peer)
-        self.depots.pop(peer, None)
+        self._links.close(peer)  # its depot stays: what it delivered may still have to be read there
 
     def receive(self, peer: Peer, frames: Sequence[Buffer]) -> MessageReceived | None:
         """What a message that came means, if anything."""

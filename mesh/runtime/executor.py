@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from time import monotonic, sleep
 
+from mesh.errors import StoreError
 from mesh.model import Blob, Delivery, Settlement, TaskOptions
 from mesh.runtime.depot import Buffers, Depot
 from mesh.runtime.execute import Runner
@@ -197,7 +198,12 @@ class Executor:
             payload = delivery.payload
             buffers: Buffers = ()
             if type(payload) is Blob:
-                buffers = next(sent) if payload.file is None or depot is None else depot.find(payload)
+                if payload.file is None:
+                    buffers = next(sent)
+                elif depot is not None:
+                    buffers = depot.find(payload)
+                else:
+                    buffers = StoreError(f"payload {payload.key} cannot be read: its router's depot is not known")
             self._pending.append((delivery, options[delivery.option], buffers, depot))
 
     def _reclaim(self) -> None:

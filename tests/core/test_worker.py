@@ -36,6 +36,7 @@ from mesh.core.events import (
 )
 from mesh.core.worker import WorkerMachine
 from mesh.messages import (
+    Accepted,
     Bye,
     Cancel,
     Credit,
@@ -46,13 +47,16 @@ from mesh.messages import (
     Heartbeat,
     Hello,
     Message,
+    Outcomes,
     Recall,
     Refuse,
     Released,
+    Reply,
     SayHello,
     Settled,
     SettledAck,
     Shutdown,
+    Unknown,
     WorkerInfo,
 )
 from mesh.model import Blob, Delivery, Ending, ErrorInfo, FunctionCode, Peer, Role, TaskOptions
@@ -586,3 +590,9 @@ def test_a_module_that_cannot_be_imported_any_more_is_tried_again() -> None:
     commands = mesh.do(ExecutorFailed(3, "tasks.py: a syntax error"))
     assert not [c for c in commands if isinstance(c, Exit)]
     assert StartExecutor(4) in mesh.do(wait=RESTART_S * 2)
+
+
+def test_what_a_router_says_to_clients_means_nothing_to_a_worker() -> None:
+    mesh = worker()
+    for message in (Accepted([1]), Outcomes([]), Reply(1, b"{}"), Unknown(["a"])):
+        assert mesh.hear(message) == []
