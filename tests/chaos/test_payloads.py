@@ -84,13 +84,13 @@ def test_large_arguments_that_wait_when_their_router_dies_harm_no_executor(clust
     app = cluster.client()
     pid = send(app, "executor_pid").get(timeout=5.0)
     blocker = send(app, "work", 1, 0.7)
-    results = [app.submit(len, b"x" * (1 << 20)) for _ in range(2)]
+    results = [send(app, "echo", b"x" * (1 << 20)) for _ in range(2)]
     app.flush(5.0)
     wait_until(lambda: results[0].state == "RECEIVED", 5.0, "the worker has it")
     router.kill()
     wait_until(lambda: "was lost" in worker.text(), 5.0, "the worker knows")
     wait_until(lambda: any(run.what == "end" for run in cluster.runs()), 5.0, "the executor comes to what waits")
     cluster.again(router)
-    assert [result.get(timeout=15.0) for result in results] == [1 << 20] * 2
+    assert [result.get(timeout=15.0) for result in results] == [b"x" * (1 << 20)] * 2
     blocker.get(timeout=5.0)
     assert send(app, "executor_pid").get(timeout=5.0) == pid, worker.text()
