@@ -86,9 +86,10 @@ class Submit(Message, frozen=True, array_like=True, gc=False, tag="SUBMIT"):
 
 
 class Watch(Message, frozen=True, array_like=True, gc=False, tag="WATCH"):
-    """Tell me the outcome of these ids when there is one."""
+    """Tell me the outcome of these ids when there is one; with ``own`` they are ids that this client submitted."""
 
     ids: list[Id]
+    own: bool = False
 
 
 class Unwatch(Message, frozen=True, array_like=True, gc=False, tag="UNWATCH"):
@@ -138,10 +139,14 @@ class Welcome(Message, frozen=True, array_like=True, gc=False, tag="WELCOME"):
 
 
 class Refuse(Message, frozen=True, array_like=True, gc=False, tag="REFUSE"):
-    """The answer to a HELLO, or to a verb, that this router will not have; ``reason`` is for people."""
+    """The answer to a HELLO, or to a verb, that this router will not have; ``reason`` is for people.
+
+    ``ids``: where it does without some of a message only, what it was asked for in vain.
+    """
 
     code: str
     reason: str
+    ids: list[Id] = []
 
 
 class SayHello(Message, frozen=True, array_like=True, gc=False, tag="SAY_HELLO"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 from mesh.clock import Now
 from mesh.core.commands import LookUpOutcomes
@@ -91,36 +91,41 @@ class Admission:
             else:
                 self._accept(peer, event.submit, event.raw, known, now)
             return
-        unknown = []
-        for task_id in event.ids:
-            if task_id in known:
-                continue
-            if task_id in self._table.tasks:  # it came while we looked
-                self._watch(peer, task_id)
-            else:
-                unknown.append(task_id)
+        unknown = [i for i in event.ids if i not in known and i not in self._table.tasks]
         for part in pack(unknown, text_bytes):
             self._ledger.send_after_commit(peer, Unknown(list(part)))
+        self._watch(peer, [i for i in event.ids if i not in known and i in self._table.tasks])  # they came meanwhile
 
     def on_watch(self, session: Session, message: Watch, now: Now) -> None:
         """Tell the peer of these outcomes, now or when they are there."""
         tasks = self._table.tasks
-        absent = []
-        for task_id in message.ids:
-            if task_id in tasks:
-                self._watch(session.peer, task_id)
-            else:
-                absent.append(task_id)
+        absent = [task_id for task_id in message.ids if task_id not in tasks]
         if absent:
             self._ledger.add(LookUpOutcomes(session.peer, absent))
+        here = [task_id for task_id in message.ids if task_id in tasks]
+        if message.own:
+            self._own(session.peer, here)
+        self._watch(session.peer, here)
 
-    def _watch(self, peer: Peer, task_id: str) -> None:
+    def _own(self, peer: Peer, ids: Sequence[str]) -> None:
+        """Who submitted these speaks from another connection, or to a router that has started anew."""
+        for task_id in ids:
+            batch = self._table.tasks[task_id].batch
+            if batch.owner not in self._members.clients:
+                batch.owner = peer
+
+    def _watch(self, peer: Peer, ids: Sequence[str]) -> None:
         limit = self._settings.watched_ids_max
-        if self._table.watching.count(peer) >= limit:
-            why = f"no more than {limit} ids can be watched (watched_ids_max): {task_id}"
-            self._members.refuse(peer, "watched", why)
-        else:
-            self._table.watch(peer, task_id)
+        beyond = []
+        for task_id in ids:
+            if not self._table.is_told(peer, task_id):
+                if self._table.watching.count(peer) < limit:
+                    self._table.watching.add(peer, task_id)
+                else:
+                    beyond.append(task_id)
+        if beyond:
+            why = f"no more than {limit} ids of others can be watched (watched_ids_max)"
+            self._members.refuse(peer, "watched", why, beyond)
 
     def on_unwatch(self, session: Session, message: Unwatch, now: Now) -> None:
         """Tell the peer no more; with ``forget`` nobody will be told."""

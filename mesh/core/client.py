@@ -21,6 +21,7 @@ from mesh.core.commands import (
     PublishRejected,
     PublishReply,
     PublishUnknown,
+    PublishUnwatched,
     Send,
 )
 from mesh.core.events import (
@@ -223,8 +224,10 @@ class ClientMachine:
             if batch.refusal is None:
                 self._submit(peer, batch)
             batch.repeated = True
-        ids = [task_id for task_id, asked_for in self.waiting.items() if asked_for or task_id not in in_batches]
-        for part in pack(ids, text_bytes):
+        own = [task_id for task_id, others in self.waiting.items() if not others and task_id not in in_batches]
+        for part in pack(own, text_bytes):
+            self._send(peer, Watch(list(part), own=True))
+        for part in pack([task_id for task_id, others in self.waiting.items() if others], text_bytes):
             self._send(peer, Watch(list(part)))
         wishes, self._wishes = self._wishes, []
         for wish in wishes:
@@ -235,6 +238,10 @@ class ClientMachine:
             self._lose(session, now.mono)
 
     def _on_refuse(self, session: RouterSession, message: Refuse, now: Now) -> None:
+        if message.ids:
+            ids = [task_id for task_id in message.ids if self.waiting.pop(task_id, None) is not None]
+            self._out.append(PublishUnwatched(ids, message.reason))
+            return
         self._out.append(PublishRefused(message.code, message.reason))
         if not session.open:
             session.refuse(message.reason, now.mono)

@@ -211,6 +211,13 @@ class PublishUnknown(Struct, frozen=True, gc=False):
     ids: list[str]
 
 
+class PublishUnwatched(Struct, frozen=True, gc=False):
+    """The router will not tell of these ids; ``reason`` is for people."""
+
+    ids: list[str]
+    reason: str
+
+
 class PublishRejected(Struct, frozen=True, gc=False):
     """These tasks were not accepted, and will not be sent again. ``code``: overloaded | invalid | unavailable."""
 
@@ -250,6 +257,7 @@ Command = (
     | Exit
     | PublishOutcomes
     | PublishUnknown
+    | PublishUnwatched
     | PublishRejected
     | PublishReply
     | PublishRefused

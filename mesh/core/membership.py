@@ -76,10 +76,10 @@ class Membership:
         else:
             self.loaded.pop(worker, None)
 
-    def refuse(self, peer: Peer, code: str, reason: str) -> None:
-        """Tell a peer what it may not do."""
+    def refuse(self, peer: Peer, code: str, reason: str, ids: Sequence[str] = ()) -> None:
+        """Tell a peer what it may not do; with ``ids``: what alone of its message."""
         self._counters["refused"] += 1
-        self._ledger.send(peer, Refuse(code, reason))
+        self._ledger.send(peer, Refuse(code, reason, list(ids)))
 
     def on_hello(self, event: MessageReceived, now: Now) -> None:
         """Open a session, or say why not."""
@@ -97,12 +97,17 @@ class Membership:
             self._ledger.send(peer, self._welcome)
             if role is Role.WORKER:
                 self._welcome_worker(peer, hello, now)
-            elif (client := self.clients.get(peer)) is not None:
-                client.heard = now.mono
             else:
-                self.clients[peer] = Session(peer, hello, role, now.mono)
+                self._welcome_client(Session(peer, hello, role, now.mono), now)
             return
         self._ledger.add(DropPeer(peer))
+
+    def _welcome_client(self, client: Session, now: Now) -> None:
+        """It says next what it waits for, so what it waited for on an earlier connection can go."""
+        for earlier in [c.peer for c in self.clients.values() if c.node_id == client.node_id and c.peer != client.peer]:
+            self.lose(earlier, "it connected anew", now)
+            self._ledger.add(DropPeer(earlier))
+        self.clients.setdefault(client.peer, client).heard = now.mono
 
     def _welcome_worker(self, peer: Peer, hello: Hello, now: Now) -> None:
         info = hello.worker

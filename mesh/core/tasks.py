@@ -101,8 +101,8 @@ class TaskTable:
         )
         if len(fresh) != len(specs):
             for spec in specs:
-                if spec.id in tasks:
-                    self.watch(owner, spec.id)
+                if spec.id in tasks and not self.is_told(owner, spec.id):
+                    self.watching.add(owner, spec.id)
                 if spec.id in tasks or spec.id in known:
                     self.drop_doubled(spec)
             submit, raw = Submit(submit.batch, submit.options, fresh, submit.repeated), None
@@ -148,11 +148,10 @@ class TaskTable:
         else:
             task.kind.lane.tasks.append(task)
 
-    def watch(self, peer: Peer, task_id: str) -> None:
-        """Have ``peer`` told of this task's outcome, unless it is told anyway."""
+    def is_told(self, peer: Peer, task_id: str) -> bool:
+        """Whether ``peer`` is told of this task's outcome without watching: it submitted it, and wants its result."""
         task = self.tasks[task_id]
-        if task.batch.owner != peer or task.kind.options.ignore_result:
-            self.watching.add(peer, task_id)
+        return task.batch.owner == peer and not task.kind.options.ignore_result
 
     # going out
 

@@ -29,6 +29,7 @@ from mesh.core.commands import (
     PublishRejected,
     PublishReply,
     PublishUnknown,
+    PublishUnwatched,
     Send,
 )
 from mesh.core.events import (
@@ -450,6 +451,10 @@ class Connection:
             for task_id in command.ids:
                 error = UnknownTask(f"no router knows task {task_id}: never accepted, or its result is kept no longer")
                 self._handles.fail(task_id, error)
+        elif isinstance(command, PublishUnwatched):
+            log.error("%d results cannot be waited for: %s", len(command.ids), command.reason)
+            for task_id in command.ids:
+                self._handles.fail(task_id, Overloaded(f"task {task_id} cannot be waited for: {command.reason}"))
         elif isinstance(command, PublishReply):
             if command.request in self._replies:
                 self._replies[command.request] = command.body

@@ -14,6 +14,7 @@ from mesh.core.commands import (
     PublishRejected,
     PublishReply,
     PublishUnknown,
+    PublishUnwatched,
     Send,
 )
 from mesh.core.events import (
@@ -132,7 +133,7 @@ def test_a_shipped_function_is_sent_once_a_session_before_the_first_task_that_ne
     assert sent(mesh.do(submitted("b", options=options))) == [submit("b", batch=2, options=options)]
     mesh.hear(Accepted([1]), SayHello())
     again = submit("b", batch=2, options=options, repeated=True)
-    assert sent(mesh.hear(WELCOME)) == [PutFunction(CODE), again, Watch(["a"])]
+    assert sent(mesh.hear(WELCOME)) == [PutFunction(CODE), again, Watch(["a"], own=True)]
 
 
 def test_a_batch_whose_function_the_router_no_longer_has_is_sent_again_behind_it() -> None:
@@ -197,7 +198,14 @@ def test_after_a_loss_what_is_not_accepted_is_sent_again_and_the_rest_is_watched
     mesh.do(submitted("a"), submitted("b"))
     mesh.hear(Accepted([1]))
     assert mesh.hear(SayHello()) == [Send(R1, HELLO)]
-    assert mesh.hear(WELCOME) == [Send(R1, submit("b", batch=2, repeated=True)), Send(R1, Watch(["a"]))]
+    assert mesh.hear(WELCOME) == [Send(R1, submit("b", batch=2, repeated=True)), Send(R1, Watch(["a"], own=True))]
+
+
+def test_the_outcomes_that_a_router_will_not_tell_of_are_given_up() -> None:
+    mesh = client()
+    mesh.do(ResultsWatched(["a", "b"]))
+    assert mesh.hear(Refuse("watched", "too many", ["b", "c"])) == [PublishUnwatched(["b"], "too many")]
+    assert mesh.machine.waiting == {"a": True}
 
 
 def test_a_client_with_two_routers_goes_to_the_other_when_one_is_lost() -> None:
@@ -240,7 +248,7 @@ def test_a_message_that_a_router_cannot_read_costs_its_own_batch_only() -> None:
     assert told == PublishRejected(["bad"], "invalid", "the router cannot read it: malformed")
     assert sent(mesh.do(wait=1.0)) == [HELLO]
     assert sent(mesh.hear(WELCOME)) == [submit("fine", batch=3, repeated=True)]
-    assert sent(mesh.hear(Accepted([3]))) == [submit("new", batch=4), Watch(["good", "fine"])]
+    assert sent(mesh.hear(Accepted([3]))) == [submit("new", batch=4), Watch(["good", "fine"], own=True)]
 
 
 def test_a_router_that_reads_nothing_is_asked_less_and_less_often() -> None:

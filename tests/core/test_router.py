@@ -690,12 +690,43 @@ def test_a_result_is_forgotten_when_its_client_says_so() -> None:
     assert mesh.hear(C1, Unwatch(["done"], forget=True)) == [DropOutcomes(["done"])]
 
 
-def test_nobody_watches_more_than_the_limit() -> None:
+def test_nobody_watches_more_than_the_limit_and_is_told_once_which_are_too_many() -> None:
     mesh = router(Settings(heartbeat_s=1e3, watched_ids_max=1))
     mesh.hear(C2, hello_client("c2"))
-    mesh.hear(C1, submit("a", "b"))
-    [refusal] = sent(mesh.hear(C2, Watch(["a", "b"])))
-    assert refusal == Refuse("watched", "no more than 1 ids can be watched (watched_ids_max): b")
+    mesh.hear(C1, submit("a", "b", "c"))
+    [refusal] = sent(mesh.hear(C2, Watch(["a", "b", "c"])))
+    assert refusal == Refuse("watched", "no more than 1 ids of others can be watched (watched_ids_max)", ["b", "c"])
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_however_many_tasks_a_client_submitted_it_is_told_of_them_over_another_connection(restarted: bool) -> None:
+    settings = Settings(heartbeat_s=1e3, watched_ids_max=1)
+    mesh = router(settings)
+    ids = ["a", "b", "c"]
+    mesh.hear(C1, submit(*ids))
+    if restarted:
+        mesh = Driven(settings)
+        mesh.machine.restore([(1, WALL, submit(*ids), set())], [], [], at(0.0))
+    mesh.hear(C2, hello_client("client"))
+    assert sent(mesh.hear(C2, Watch(ids, own=True)), C2) == []
+    mesh.hear(W1, hello_worker(window=3))
+    done = sent(mesh.hear(W1, Settled(1, [settlement(i) for i in ids])), C2)
+    assert [outcome.id for outcomes in done for outcome in outcomes.outcomes] == ids  # type: ignore[attr-defined]
+
+
+def test_nobody_takes_the_tasks_of_a_client_that_is_there() -> None:
+    mesh = router(window=1)
+    mesh.hear(C2, hello_client("c2"))
+    mesh.hear(C1, submit("a"))
+    mesh.hear(C2, Watch(["a"], own=True))
+    done = mesh.hear(W1, Settled(1, [settlement("a")]))
+    assert len(sent(done, C1)) == len(sent(done, C2)) == 1
+
+
+def test_a_client_that_connects_anew_ends_its_earlier_session() -> None:
+    mesh = router()
+    assert DropPeer(C1) in mesh.hear(C2, hello_client("client"))
+    assert set(mesh.machine.clients) == {C2}
 
 
 # who may do what

@@ -47,9 +47,9 @@ decode = msgspec.msgpack.Decoder(Submit).decode
 
 Handle = Callable[[Sequence[Event], Now], list[Command]]
 
-CLIENTS = [Peer(b"c1"), Peer(b"c2")]
+CLIENTS = [Peer(b"c1"), Peer(b"c2"), Peer(b"c1 anew")]
 WORKERS = [Peer(b"w1"), Peer(b"w2"), Peer(b"w1 anew")]
-NODE_IDS = {WORKERS[0]: "w1", WORKERS[1]: "w2", WORKERS[2]: "w1"}
+NODE_IDS = {**dict(zip(CLIENTS, ["c1", "c2", "c1"])), **dict(zip(WORKERS, ["w1", "w2", "w1"]))}
 
 ids = st.integers(0, 25).map("t{}".format)
 batches = st.lists(ids, max_size=6) | st.lists(ids, min_size=3, max_size=6, unique=True)
@@ -66,6 +66,13 @@ kinds = st.sampled_from(
         TaskOptions("nobody has it"),
     ]
 )
+WISHES: list[Callable[[list[str]], Message]] = [
+    Watch,
+    lambda ids: Watch(ids, own=True),
+    Unwatch,
+    Cancel,
+    lambda ids: Cancel(ids, terminate=True),
+]
 endings = st.sampled_from([Ending.SUCCEEDED, Ending.SUCCEEDED, *Ending])
 
 
@@ -159,7 +166,7 @@ class RouterRules(RuleBasedStateMachine):
 
     @rule(client=clients)
     def client_connects(self, client: Peer) -> None:
-        self.hear(client, hello_client(client.decode()))
+        self.hear(client, hello_client(NODE_IDS[client]))
 
     @rule(client=clients, wanted=batches, options=kinds, repeated=st.booleans(), late=st.booleans())
     def client_submits(self, client: Peer, wanted: list[str], options: TaskOptions, repeated: bool, late: bool) -> None:
@@ -172,9 +179,9 @@ class RouterRules(RuleBasedStateMachine):
             self.submitted |= set(wanted)
         self.hear(client, Submit(self.next_batch, [options], specs, repeated or bool(known)))
 
-    @rule(client=clients, wanted=st.lists(ids, min_size=1, max_size=4), drop=st.booleans(), stop=st.booleans())
-    def client_watches(self, client: Peer, wanted: list[str], drop: bool, stop: bool) -> None:
-        self.hear(client, Unwatch(wanted) if drop else Cancel(wanted, stop) if stop else Watch(wanted))
+    @rule(client=clients, wanted=st.lists(ids, min_size=1, max_size=4), what=st.sampled_from(WISHES))
+    def client_wishes(self, client: Peer, wanted: list[str], what: Callable[[list[str]], Message]) -> None:
+        self.hear(client, what(wanted))
 
     @rule(client=clients, what=st.sampled_from(["status", "states", "story", "purge", "nonsense"]), about=batches)
     def client_asks(self, client: Peer, what: str, about: list[str]) -> None:

@@ -26,7 +26,7 @@ _code = model.FunctionCode("d1", "3.11", b"\x03f")
 
 LEFT = model.Blob("blob-1", [2, 3], f"{'0f' * 20}.{'a1' * 8}")
 
-OLDER = {"HELLO", "HELLO at most once", "SUBMIT", "DELIVER", "SETTLED", "OUTCOMES"}
+OLDER = {"HELLO", "HELLO at most once", "SUBMIT", "DELIVER", "SETTLED", "OUTCOMES", "WATCH", "REFUSE"}
 """Examples from before a field was added at the end: they are read for ever, and written no more."""
 
 EXAMPLES: dict[str, m.Message] = {
@@ -80,12 +80,14 @@ EXAMPLES: dict[str, m.Message] = {
         True,
     ),
     "WATCH": m.Watch(["a", "b"]),
+    "WATCH of own": m.Watch(["a", "b"], own=True),
     "UNWATCH": m.Unwatch(["a"], True),
     "CANCEL": m.Cancel(["a"], True, "SIGTERM"),
     "QUERY": m.Query(1, "states", ["a"]),
     "PUT_FUNCTION": m.PutFunction(_code),
     "WELCOME": m.Welcome("r1", "host/2", "0.1.0", "disk", ["tcp://10.0.0.1:5000"]),
     "REFUSE": m.Refuse("version", "another protocol"),
+    "REFUSE of some": m.Refuse("watched", "too many", ["a"]),
     "SAY_HELLO": m.SayHello(),
     "ACCEPTED": m.Accepted([5, 6]),
     "REJECTED": m.Rejected(7, "overloaded", "the queue is full", 2.5),
