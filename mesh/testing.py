@@ -145,7 +145,12 @@ class LocalMesh:
         self._worker_events: list[Event] = [RouterFound(ROUTER)]
         self.router = RouterMachine("local", "local", settings)
         self._step = RouterStep(
-            self.router, self.store, encode_submit=encode_body, send=self._send_from_router, drop=self._links.close
+            self.router,
+            self.store,
+            encode_submit=encode_body,
+            send=self._send_from_router,
+            drop=self._links.close,
+            session=self._links.session,
         )
         self.worker = WorkerMachine("worker", "local", settings, slots=slots, queues=queues, python=PYTHON)
         self._executors: dict[int, _Executor] = {}

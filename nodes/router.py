@@ -108,8 +108,15 @@ class RouterNode:
         batches = [(b.seq, b.accepted_at, decode_body(b.raw), b.settled) for b in recovered.batches]
         self._machine.restore(batches, recovered.marks, recovered.nodes, self._clock.now(), recovered.functions)
         self._step = RouterStep(
-            self._machine, store, encode_submit=encode_body, send=self._send, drop=self._links.close
+            self._machine,
+            store,
+            encode_submit=encode_body,
+            send=self._send,
+            drop=self._links.close,
+            session=self._links.session,
         )
+        self._new_blobs: list[Blob] = []  # large payloads that came with this wake-up
+        self._turned_away: dict[Peer, int] = {}  # a large payload of so many bytes found no room
         self._mapping: set[Peer] = set()  # those that read large payloads from the store's depot
         self._complaints = Complaints(log)
         self._next_chores = 0.0
@@ -159,12 +166,21 @@ class RouterNode:
         arrivals = self._transport.receive(max(0.0, deadline - monotonic()))
         events = self._events(arrivals)
         now = self._clock.now()
-        self._step.step(events, now)
         if now.mono >= self._next_chores:
             self._next_chores = now.mono + CHORES_S
-            self._step.look_at_room(self._store.usage().free_bytes, self._settings.free_bytes_min, now)
+            events += self._look_at_room()
             if self._prune(now.wall) == PRUNE_AT_ONCE:
                 self._next_chores = now.mono
+        new_blobs, self._new_blobs = self._new_blobs, []
+        self._step.step(events, now, new_blobs)
+
+    def _look_at_room(self) -> list[Event]:
+        free_bytes = self._store.usage().free_bytes
+        for peer, size in list(self._turned_away.items()):
+            if free_bytes is None or size <= free_bytes:
+                del self._turned_away[peer]
+                self._links.close(peer)  # it notices at its next message, and says again what was not taken
+        return self._step.look_at_room(free_bytes, self._settings.free_bytes_min)
 
     def _prune(self, now: float) -> int:
         try:
@@ -188,6 +204,7 @@ class RouterNode:
                 events.append(event)
         for peer in arrivals.lost:
             self._mapping.discard(peer)
+            self._turned_away.pop(peer, None)
             self._links.close(peer)
             events.append(PeerLost(peer))
         for problem in arrivals.problems:
@@ -222,7 +239,7 @@ class RouterNode:
 
     def _keep(self, peer: Peer, message: Message, blobs: Sequence[tuple[Blob, Sequence[Buffer]]]) -> bool:
         """Write large payloads; where there is no room the message is as if it had not come."""
-        why = None
+        why, full = None, False
         new: list[Blob] = []
         for blob, parts in blobs:
             try:
@@ -230,17 +247,22 @@ class RouterNode:
                     self._store.discard_blob(blob)
                 elif self._adopt(peer, blob) if blob.file else self._store.put_blob(blob, list(map(bytes, parts))):
                     new.append(blob)
-            except StoreFull as full:
-                why = f"the store is full: {full}"
+            except StoreFull as error:
+                why, full = f"the store is full: {error}", True
                 self._store.discard_blob(blob)
             except LookupError as error:
                 why = f"send it again: {error}"
         if why is None:
+            self._new_blobs += new
             return True
         for blob in new:
             self._store.take_back_blob(blob)
         if isinstance(message, Submit):
             self._send(peer, Rejected(message.batch, "overloaded", why))
+        elif full:  # the session goes on: a worker's other results may fit
+            size = sum(blob.size for blob, _ in blobs)
+            self._turned_away[peer] = max(size, self._turned_away.get(peer, 0))
+            self._complaints.add("full", f"a {type(message).__name__} waits at its node: {why}", monotonic())
         else:
             self._links.close(peer)  # it notices at its next message, and sends this one again
         return False

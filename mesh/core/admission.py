@@ -9,10 +9,10 @@ from mesh.core.commands import LookUpOutcomes
 from mesh.core.events import OutcomesLookedUp
 from mesh.core.ledger import Ledger
 from mesh.core.membership import Membership
-from mesh.core.packing import pack, text_bytes
+from mesh.core.packing import outcome_bytes, pack, text_bytes
 from mesh.core.peers import Session
 from mesh.core.tasks import TaskTable
-from mesh.messages import Rejected, Submit, Unknown, Unwatch, Watch
+from mesh.messages import Outcomes, Rejected, Submit, Unknown, Unwatch, Watch
 from mesh.model import Peer, Role
 from mesh.settings import Settings
 
@@ -52,8 +52,6 @@ class Admission:
 
     def _reject(self, peer: Peer, submit: Submit, refusal: tuple[str, str]) -> None:
         self._counters["rejected"] += 1
-        for spec in submit.tasks:
-            self._table.drop_doubled(spec)
         self._ledger.send(peer, Rejected(submit.batch, *refusal))
 
     def _refusal(self, submit: Submit, fresh: int) -> tuple[str, str] | None:
@@ -79,10 +77,10 @@ class Admission:
     def on_outcomes_looked_up(self, event: OutcomesLookedUp, now: Now) -> None:
         """Go on with the batch, or with the watching, that the outcomes were looked up for."""
         peer = event.peer
-        if event.outcomes:
-            self._ledger.news[peer] += event.outcomes
         known = {outcome.id for outcome in event.outcomes}
         if event.submit is not None:
+            if event.outcomes:
+                self._ledger.news[peer] += event.outcomes
             self._counters["duplicates"] += len(known)
             fresh = sum(1 for i in event.ids if i not in known and i not in self._table.tasks)
             refusal = self._refusal(event.submit, fresh)
@@ -91,9 +89,12 @@ class Admission:
             else:
                 self._accept(peer, event.submit, event.raw, known, now)
             return
+        # What the store has is durable, and need not wait until a full one takes more.
+        for found in pack(event.outcomes, outcome_bytes):
+            self._ledger.send(peer, Outcomes(list(found)))
         unknown = [i for i in event.ids if i not in known and i not in self._table.tasks]
         for part in pack(unknown, text_bytes):
-            self._ledger.send_after_commit(peer, Unknown(list(part)))
+            self._ledger.send(peer, Unknown(list(part)))
         self._watch(peer, [i for i in event.ids if i not in known and i in self._table.tasks])  # they came meanwhile
 
     def on_watch(self, session: Session, message: Watch, now: Now) -> None:

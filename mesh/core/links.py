@@ -45,8 +45,11 @@ class _Links:
 
     def __init__(self) -> None:
         self._links: dict[Peer, Link] = {}
-        self.stale = 0
-        self.broken = 0
+
+    def session(self, peer: Peer) -> int | None:
+        """The number of the session with ``peer``; None without one."""
+        link = self._links.get(peer)
+        return None if link is None else link.session
 
     def close(self, peer: Peer) -> None:
         """End the session with ``peer``."""
@@ -55,13 +58,10 @@ class _Links:
     def _in_order(self, link: Link | None, session: int, number: int) -> bool | None:
         """True: take it. False: drop it, it is old. None: something is missing, the session is over."""
         if link is None or session > link.session:
-            self.broken += 1
             return None
         if session < link.session or number <= link.received:
-            self.stale += 1
             return False
         if number != link.received + 1:
-            self.broken += 1
             return None
         link.received = number
         return True
@@ -82,7 +82,6 @@ class RouterLinks(_Links):
         link = self._links.get(peer)
         if type(message) is Hello:
             if link is not None and session <= link.session:
-                self.stale += 1
                 return None
             self._links[peer] = Link(session)
             return MessageReceived(peer, message, raw, role)
@@ -113,7 +112,6 @@ class NodeLinks(_Links):
         link = self._links.get(peer)
         if number == OUTSIDE:
             if link is None or session != link.session or (type(message) is Welcome and link.welcomed):
-                self.stale += 1
                 return None
             if type(message) is Welcome:
                 link.welcomed = True

@@ -103,16 +103,15 @@ class TaskTable:
             for spec in specs:
                 if spec.id in tasks and not self.is_told(owner, spec.id):
                     self.watching.add(owner, spec.id)
-                if spec.id in tasks or spec.id in known:
-                    self.drop_doubled(spec)
             submit, raw = Submit(submit.batch, submit.options, fresh, submit.repeated), None
         if not fresh:
             return
         batch.functions = self.functions.use(submit.options)
         order = self._next_order
+        doubled = False
         for spec in fresh:
             if spec.id in tasks:  # the same id twice in one batch
-                self.drop_doubled(spec)
+                doubled = True
                 continue
             kind = kinds[spec.option]
             order += 1
@@ -124,19 +123,14 @@ class TaskTable:
                 kind.lane.tasks.append(task)
             else:
                 self._accept_rare(task, spec, now)
+        if doubled:
+            first = {spec.id: spec for spec in reversed(fresh)}
+            submit, raw = Submit(submit.batch, submit.options, list(first.values())[::-1], submit.repeated), None
         self._next_order = order
         self.accepted += batch.open
         self.batches[batch.seq] = batch
         self._next_seq += 1
         self._ledger.batches.append(AppendBatch(batch.seq, submit, raw, now.wall))
-
-    def drop_doubled(self, spec: TaskSpec) -> None:
-        """Keep no large payload that came with a known task, unless it is the task's own: its batch was sent again."""
-        if isinstance(spec.payload, Blob):
-            task = self.tasks.get(spec.id)
-            own = task.payload if task is not None else None
-            if not isinstance(own, Blob) or own.key != spec.payload.key:
-                self._ledger.blobs.append(spec.payload)
 
     def _accept_rare(self, task: TaskRecord, spec: TaskSpec, now: Now) -> None:
         task.rare = Rare(eta=spec.eta, expires_at=spec.expires_at, extra=spec.extra)

@@ -11,7 +11,11 @@ short task then comes in time for the same commit, and the caller waits for one 
 
 A full store holds back 4: the records of this and later wake-ups are kept and tried again, the machine is told to
 accept and start nothing, and nobody is told anything that is not durable. What finishes tasks may still fit where
-new tasks do not, so it is tried alone.
+new tasks do not, so it is tried alone. Who asks is answered with what is durable; a question whose answer is among the
+records waits with them, once for whoever asks.
+
+What waits was meant for the session of its time. In the next one a node says what it holds and what it wants, and what
+was held back would be wrong then: it is not sent.
 """
 
 from __future__ import annotations
@@ -27,18 +31,23 @@ from mesh.core.commands import (
     AppendBatch,
     Command,
     DropBatches,
+    DropBlobs,
     DropPeer,
     LookUpFunction,
     LookUpOutcomes,
     Record,
+    RecordOutcomes,
+    SaveFunction,
+    SaveMarks,
     Send,
 )
 from mesh.core.events import Event, FunctionLookedUp, OutcomesLookedUp, StoreFilled, StoreFreed
 from mesh.core.router import RouterMachine
 from mesh.errors import RowDamaged, StoreFull
 from mesh.messages import Accepted, Deliver, Message, Outcomes, Submit
-from mesh.model import ErrorInfo, FunctionCode, Outcome, Peer, TaskState
+from mesh.model import Blob, ErrorInfo, FunctionCode, Outcome, Peer, TaskState
 from mesh.store.base import Store
+from mesh.wire.codec import blobs_of
 
 log = logging.getLogger("mesh.router")
 
@@ -46,7 +55,10 @@ RETRY_S = 0.5  # between two tries of a commit that had no room
 
 
 class RouterStep:
-    """Runs one router machine on one store; ``send`` and ``drop`` are the transport's."""
+    """Runs one router machine on one store; ``send`` and ``drop`` are the transport's.
+
+    ``session`` is the number of the session with a peer, None where there is none.
+    """
 
     def __init__(
         self,
@@ -56,32 +68,54 @@ class RouterStep:
         encode_submit: Callable[[Submit], bytes],
         send: Callable[[Peer, Message], None],
         drop: Callable[[Peer], None],
+        session: Callable[[Peer], int | None],
     ) -> None:
         self.machine = machine
         self.store = store
         self._encode_submit = encode_submit
         self._send = send
         self._drop = drop
+        self._session = session
         self._records: list[Record] = []  # not yet durable
-        self._later: list[Command] = []  # waits for them
+        self._later: list[tuple[Send, int | None]] = []  # waits for them; the session it is for
         self._questions: list[LookUpOutcomes | LookUpFunction] = []
+        self._unanswered: dict[tuple[Peer, str], None] = {}  # who waits for which outcome among the records
+        self._unnamed: dict[str, Blob] = {}  # large payloads that came, and no record names yet
         self._retry_at: float | None = None
         self._commit_by: float | None = None  # new tasks wait that long for more to write
         self._delivered = False  # in this wake-up
         self._low: str | None = None
         self._told_room = (False, False)
 
-    def step(self, events: Sequence[Event], now: Now) -> None:
-        """One wake-up. Raises ``StoreError`` for what cannot be mended by waiting."""
+    def step(self, events: Sequence[Event], now: Now, new_blobs: Sequence[Blob] = ()) -> None:
+        """One wake-up. ``new_blobs``: large payloads that came with the events and were put into the store.
+
+        Raises ``StoreError`` for what cannot be mended by waiting.
+        """
+        self._unnamed.update((blob.key, blob) for blob in new_blobs)
         while True:
             self._sort(self.machine.handle(events, now))
-            if self._may_wait(now) or not self._commit(now):
+            if self._unnamed:
+                self._drop_unnamed()
+            if self._may_wait(now):
                 return
-            later, self._later = self._later, []
-            self._tell(later)
+            if self._commit(now):
+                later, self._later = self._later, []
+                self._tell(later)
             events = self._answers()
             if not events:
                 return
+
+    def _drop_unnamed(self) -> None:
+        """A message with large payloads was not taken, or not all of it: nothing will ever name them."""
+        for record in self._records:
+            for blob in _named_by(record):
+                self._unnamed.pop(blob.key, None)
+        if not any(isinstance(question, LookUpOutcomes) and question.submit for question in self._questions):
+            committed = [blob for blob in self._unnamed.values() if not self.store.take_back_blob(blob)]
+            if committed:  # before the store was asked about what they came with
+                self._records.append(DropBlobs(committed))
+            self._unnamed = {}
 
     def next_deadline(self) -> float | None:
         """The monotonic second at which ``step`` must be called even if nothing happens."""
@@ -112,7 +146,7 @@ class RouterStep:
         for command in commands:
             if isinstance(command, Send):
                 if command.after_commit:
-                    self._later.append(command)
+                    self._later.append((command, self._session(command.peer)))
                 else:
                     self._delivered |= isinstance(command.message, Deliver)
                     self._send(command.peer, command.message)
@@ -125,16 +159,14 @@ class RouterStep:
             elif isinstance(command, (LookUpOutcomes, LookUpFunction)):
                 self._questions.append(command)
             elif isinstance(command, DropPeer):
-                self._later.append(command)
+                self._drop(command.peer)
             else:
                 raise AssertionError(f"a router does not know how to {command}")
 
-    def _tell(self, commands: Sequence[Command]) -> None:
-        for command in commands:
-            if isinstance(command, Send):
+    def _tell(self, later: Sequence[tuple[Send, int | None]]) -> None:
+        for command, session in later:
+            if session is not None and self._session(command.peer) == session:
                 self._send(command.peer, command.message)
-            elif isinstance(command, DropPeer):
-                self._drop(command.peer)
 
     def _commit(self, now: Now) -> bool:
         """Make everything durable; False while there is no room."""
@@ -147,12 +179,12 @@ class RouterStep:
         except StoreFull as full:
             self._retry_at = now.mono + RETRY_S
             self._commit_without_new_tasks()
-            self._tell_room(f"the store is full: {full}", now)
+            self._sort(self.machine.handle(self._news_of_room(f"the store is full: {full}"), now))
             return False
         self._records = []
         if self._retry_at is not None:
             self._retry_at = None
-            self._tell_room(None, now)
+            self._sort(self.machine.handle(self._news_of_room(None), now))
             return self._commit(now)
         return True
 
@@ -166,43 +198,59 @@ class RouterStep:
             return
         self._records = new
         later, self._later = self._later, []
-        for command in later:
-            if isinstance(command, Send) and isinstance(command.message, Accepted):
-                self._later.append(command)
-            elif isinstance(command, Send) and isinstance(command.message, Outcomes) and command.message.accepted:
-                self._later.append(Send(command.peer, Accepted(command.message.accepted), after_commit=True))
-                self._send(command.peer, Outcomes(command.message.outcomes))
-            else:
-                self._tell([command])
+        for command, session in later:
+            message = command.message
+            if isinstance(message, Accepted):
+                self._later.append((command, session))
+                continue
+            if isinstance(message, Outcomes) and message.accepted:
+                self._later.append((replace(command, message=Accepted(message.accepted)), session))
+                command = replace(command, message=Outcomes(message.outcomes))
+            self._tell([(command, session)])
 
-    def look_at_room(self, free_bytes: int | None, least: int, now: Now) -> None:
-        """Accept nothing while less than ``least`` bytes of disk are free."""
+    def look_at_room(self, free_bytes: int | None, least: int) -> list[Event]:
+        """Accept nothing while less than ``least`` bytes of disk are free: what the next ``step`` is to be told."""
         low = free_bytes is not None and free_bytes < least
         self._low = f"{free_bytes} bytes of disk are free, fewer than free_bytes_min = {least}" if low else None
-        self._tell_room(None, now)
+        return self._news_of_room(None) if self._retry_at is None else []  # full is worse than low
 
-    def _tell_room(self, full: str | None, now: Now) -> None:
-        """Let the machine know how much the store can take, where that has changed."""
-        if full is None and self._retry_at is not None:
-            return  # full is worse than low
+    def _news_of_room(self, full: str | None) -> list[Event]:
+        """For the machine: how much the store can take, where that has changed."""
         reason = full or self._low
         halt = full is not None
         if (reason is not None, halt) == self._told_room:
-            return
+            return []
         self._told_room = (reason is not None, halt)
-        event = StoreFreed() if reason is None else StoreFilled(reason, halt)
-        self._sort(self.machine.handle([event], now))
+        return [StoreFreed() if reason is None else StoreFilled(reason, halt)]
 
     def _answers(self) -> list[Event]:
         questions, self._questions = self._questions, []
+        pending: dict[str, Outcome] = {}
+        if self._records and questions:  # there was no room
+            pending = {
+                o.id: o for record in self._records if isinstance(record, RecordOutcomes) for o in record.outcomes
+            }
+        elif self._unanswered and not self._records:
+            questions += self._asked_again()
         answers: list[Event] = []
         for question in questions:
-            if isinstance(question, LookUpOutcomes):
-                found = self._outcomes(question.ids)
-                answers.append(OutcomesLookedUp(question.peer, question.ids, found, question.submit, question.raw))
-            else:
+            if isinstance(question, LookUpFunction):
                 answers.append(FunctionLookedUp(question.peer, question.digest, self._function(question.digest)))
+                continue
+            ids = question.ids
+            if pending and question.submit is None:
+                self._unanswered.update(((question.peer, i), None) for i in ids if i in pending)
+                ids = [i for i in ids if i not in pending]
+            found = self._outcomes(ids) + [pending[i] for i in ids if i in pending]
+            answers.append(OutcomesLookedUp(question.peer, ids, found, question.submit, question.raw))
         return answers
+
+    def _asked_again(self) -> list[LookUpOutcomes]:
+        by_peer: dict[Peer, list[str]] = {}
+        for peer, task_id in self._unanswered:
+            by_peer.setdefault(peer, []).append(task_id)
+        self._unanswered.clear()
+        return [LookUpOutcomes(peer, ids) for peer, ids in by_peer.items()]
 
     def _outcomes(self, ids: Sequence[str]) -> list[Outcome]:
         """What the store has of these ids; a damaged one is a failure, for its task has run."""
@@ -220,11 +268,30 @@ class RouterStep:
             return found
 
     def _function(self, digest: str) -> FunctionCode | None:
+        for record in self._records:
+            if isinstance(record, SaveFunction) and record.code.digest == digest:
+                return record.code
         try:
             return self.store.function(digest)
         except RowDamaged as damaged:
             log.error("%s", damaged)
             return None
+
+
+def _named_by(record: Record) -> list[Blob]:
+    """The large payloads that this record makes somebody's."""
+    match record:
+        case AppendBatch():
+            return blobs_of(record.submit)
+        case RecordOutcomes():
+            payloads = [outcome.payload for outcome in record.outcomes]
+        case SaveMarks():
+            payloads = [mark.payload for mark in record.marks if mark.payload is not None]
+        case SaveFunction():
+            payloads = [record.code.payload]
+        case _:
+            return []
+    return [payload for payload in payloads if isinstance(payload, Blob)]
 
 
 def _parted(records: Sequence[Record]) -> tuple[list[Record], list[Record]]:

@@ -82,8 +82,8 @@ class Store(Protocol):
         Whether there was none of its key yet.
         """
 
-    def take_back_blob(self, blob: Blob) -> None:
-        """Remove a payload that was put or adopted since the last commit: nothing will refer to it."""
+    def take_back_blob(self, blob: Blob) -> bool:
+        """Remove a payload that was put or adopted since the last commit: nothing will refer to it. Whether it was."""
 
     def adopt_blob(self, blob: Blob) -> bool:
         """As ``put_blob``, with the file that was left in the depot under ``blob.file``.

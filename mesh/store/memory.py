@@ -151,10 +151,12 @@ class MemoryStore:
             self._blobs[blob.key] = data
         return new
 
-    def take_back_blob(self, blob: Blob) -> None:
-        """Remove a payload that was put since the last commit."""
-        if blob.key in self._uncommitted_blobs:
-            del self._uncommitted_blobs[blob.key], self._blobs[blob.key]
+    def take_back_blob(self, blob: Blob) -> bool:
+        """Remove a payload that was put since the last commit; whether it was."""
+        if blob.key not in self._uncommitted_blobs:
+            return False
+        del self._uncommitted_blobs[blob.key], self._blobs[blob.key]
+        return True
 
     def adopt_blob(self, blob: Blob) -> bool:
         """Raise ``LookupError``: there is no depot to leave files in."""

@@ -222,10 +222,12 @@ class SqliteStore:
         self._new_blobs[blob.key] = blob.size
         return new
 
-    def take_back_blob(self, blob: Blob) -> None:
-        """Remove a payload that was put or adopted since the last commit: nothing will refer to it."""
-        if self._new_blobs.pop(blob.key, None) is not None:
-            self._blobs.remove([blob.key])
+    def take_back_blob(self, blob: Blob) -> bool:
+        """Remove a payload that was put or adopted since the last commit: nothing will refer to it. Whether it was."""
+        if self._new_blobs.pop(blob.key, None) is None:
+            return False
+        self._blobs.remove([blob.key])
+        return True
 
     def discard_blob(self, blob: Blob) -> None:
         """Remove the file that was left in the depot for a payload."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
 import subprocess
 import time
@@ -61,6 +62,23 @@ def small_disk(cluster: Cluster) -> Iterator[Path]:
     finally:
         cluster.close()
         subprocess.run(["umount", str(path)], check=True)
+
+
+def test_a_large_result_without_room_waits_at_its_worker_and_holds_up_nobody(
+    cluster: Cluster, small_disk: Path
+) -> None:
+    router = cluster.router(free_bytes_min=0)
+    cluster.worker("w1", slots=2)
+    app = cluster.client()
+    assert send(app, "work", 1).get(timeout=10.0) == 1
+    filler = small_disk / "filler"
+    filler.write_bytes(bytes(shutil.disk_usage(small_disk).free - (4 << 20)))
+    large = app.submit(lambda: b"x" * (8 << 20))
+    wait_until(lambda: "a Settled waits at its node" in router.text(), 10.0, "there is no room for it")
+    assert [send(app, "work", n).get(timeout=10.0) for n in range(50)] == list(range(50))
+    assert not large.ready()
+    filler.unlink()
+    assert large.get(timeout=10.0) == b"x" * (8 << 20)
 
 
 @pytest.mark.parametrize("free_bytes_min", [0, 4 << 20])

@@ -531,10 +531,10 @@ def test_a_commit_without_room_writes_nothing_and_succeeds_once_there_is_room():
 def test_a_payload_that_was_put_for_nothing_can_be_taken_back_until_it_is_committed(disk, store):
     assert store.put_blob(BLOB, PARTS)
     assert not store.put_blob(BLOB, PARTS)
-    store.take_back_blob(BLOB)
+    assert store.take_back_blob(BLOB)
     assert store.read_blob(BLOB) is None
     assert store.put_blob(BLOB, PARTS)
     store.commit([AppendBatch(1, submit_of("a"), None, 1.0)])
-    store.take_back_blob(BLOB)
+    assert not store.take_back_blob(BLOB)
     assert disk.reopen().read_blob(BLOB) == PARTS
     assert not disk.store.put_blob(BLOB, PARTS)

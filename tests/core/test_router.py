@@ -8,7 +8,6 @@ import pytest
 from mesh.core.commands import (
     AppendBatch,
     DropBatches,
-    DropBlobs,
     DropOutcomes,
     DropPeer,
     LookUpFunction,
@@ -50,7 +49,6 @@ from mesh.messages import (
     Welcome,
 )
 from mesh.model import (
-    Blob,
     Ending,
     ErrorInfo,
     FunctionCode,
@@ -170,22 +168,6 @@ def test_of_a_resent_batch_only_what_is_unknown_is_journalled() -> None:
     commands = mesh.do(OutcomesLookedUp(C1, ["b", "c"], [outcome("b")], again, b"raw"))
     assert commands[0] == AppendBatch(2, submit("c", batch=2, repeated=True), None, WALL)
     assert set(mesh.machine.table.tasks) == {"a", "c"}
-
-
-def test_the_large_payload_of_a_task_that_is_there_already_is_dropped_unless_it_is_that_tasks_own() -> None:
-    mesh = router()
-    own, other, late = Blob("own", [9]), Blob("other", [9]), Blob("late", [9])
-
-    def with_payload(task_id: str, blob: Blob) -> Submit:
-        return Submit(1, [WORK], [TaskSpec(task_id, 0, blob)], True)
-
-    first = with_payload("a", own)
-    mesh.hear(C1, first)
-    mesh.do(OutcomesLookedUp(C1, ["a"], [], first, None))
-    assert DropBlobs([own]) not in mesh.hear(C1, first)
-    assert DropBlobs([other]) in mesh.hear(C1, with_payload("a", other))
-    done = with_payload("b", late)
-    assert DropBlobs([late]) in mesh.do(OutcomesLookedUp(C1, ["b"], [outcome("b")], done, None))
 
 
 def test_an_id_that_stands_twice_in_a_batch_is_one_task() -> None:
@@ -672,8 +654,8 @@ def test_what_is_finished_is_looked_up_and_what_nobody_knows_is_unknown() -> Non
     mesh = router()
     assert mesh.hear(C1, Watch(["old", "never"])) == [LookUpOutcomes(C1, ["old", "never"])]
     assert mesh.do(OutcomesLookedUp(C1, ["old", "never"], [outcome("old")])) == [
-        Send(C1, Outcomes([outcome("old")]), after_commit=True),
-        Send(C1, Unknown(["never"]), after_commit=True),
+        Send(C1, Outcomes([outcome("old")])),
+        Send(C1, Unknown(["never"])),
     ]
 
 

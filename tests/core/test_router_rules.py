@@ -35,10 +35,11 @@ from mesh.messages import (
     Unwatch,
     Watch,
 )
-from mesh.model import Ending, Outcome, Peer, Retrying, Settlement, TaskOptions, TaskSpec, TaskState
+from mesh.model import Blob, Ending, Outcome, Peer, Retrying, Settlement, TaskOptions, TaskSpec, TaskState
 from mesh.runtime.router_step import RouterStep
 from mesh.settings import Settings
 from mesh.store.memory import MemoryStore
+from mesh.wire.codec import blobs_of
 from tests.core.make import MONO, WALL, got, hello_client, hello_worker
 
 SETTINGS = Settings(queued_tasks_max=60, heartbeat_s=2.0, grace_s=3.0, deaths_max=5, commit_delay_s=0.0)
@@ -91,6 +92,7 @@ class RouterRules(RuleBasedStateMachine):
         self.started_once: set[tuple[str, int]] = set()
         self.batches: dict[tuple[Peer, int], list[str]] = {}
         self.next_batch = 0
+        self.blobs: dict[str, Blob] = {}  # all large payloads that ever came
         self.is_full = False
         self.store.room = lambda: not self.is_full
         self.start()
@@ -103,7 +105,12 @@ class RouterRules(RuleBasedStateMachine):
         batches = [(b.seq, b.accepted_at, decode(b.raw), b.settled) for b in found.batches]
         self.machine.restore(batches, found.marks, found.nodes, self.now(), found.functions)
         self.step = RouterStep(
-            self.machine, self.store, encode_submit=encode, send=self.on_sent, drop=lambda peer: None
+            self.machine,
+            self.store,
+            encode_submit=encode,
+            send=self.on_sent,
+            drop=lambda peer: None,
+            session=lambda peer: 0,
         )
         self.machine.handle = self.watched(self.machine.handle)  # type: ignore[method-assign]
         self.happen()
@@ -131,12 +138,14 @@ class RouterRules(RuleBasedStateMachine):
     def now(self) -> Now:
         return Now(WALL + self.seconds, MONO + self.seconds)
 
-    def happen(self, *events: Event) -> None:
+    def happen(self, *events: Event, new_blobs: Sequence[Blob] = ()) -> None:
         self.seconds += 0.001
-        self.step.step(events, self.now())
+        self.step.step(events, self.now(), new_blobs)
 
     def hear(self, peer: Peer, message: Message) -> None:
-        self.happen(got(peer, message))
+        came = {blob.key: blob for blob in blobs_of(message)}
+        self.blobs |= came
+        self.happen(got(peer, message), new_blobs=[b for b in came.values() if self.store.put_blob(b, [b"data"])])
 
     def on_sent(self, peer: Peer, message: Message) -> None:
         if isinstance(message, Deliver):
@@ -168,12 +177,17 @@ class RouterRules(RuleBasedStateMachine):
     def client_connects(self, client: Peer) -> None:
         self.hear(client, hello_client(NODE_IDS[client]))
 
-    @rule(client=clients, wanted=batches, options=kinds, repeated=st.booleans(), late=st.booleans())
-    def client_submits(self, client: Peer, wanted: list[str], options: TaskOptions, repeated: bool, late: bool) -> None:
+    @rule(
+        client=clients, wanted=batches, options=kinds, repeated=st.booleans(), late=st.booleans(), large=st.booleans()
+    )
+    def client_submits(
+        self, client: Peer, wanted: list[str], options: TaskOptions, repeated: bool, late: bool, large: bool
+    ) -> None:
         known = self.submitted & set(wanted)
         self.next_batch += 1
         fields: dict[str, Any] = {"eta": WALL + self.seconds + 1.5} if late else {}
-        specs = [TaskSpec(i, 0, b"x" * len(i), **fields) for i in wanted]
+        payloads = [Blob(f"{i} of {client!r}", [4]) if large else b"x" * len(i) for i in wanted]
+        specs = [TaskSpec(i, 0, payload, **fields) for i, payload in zip(wanted, payloads)]
         self.batches[client, self.next_batch] = wanted
         if client in self.machine.clients:
             self.submitted |= set(wanted)
@@ -225,7 +239,7 @@ class RouterRules(RuleBasedStateMachine):
         if not held:
             return
         chosen = data.draw(st.lists(st.sampled_from(sorted(held)), min_size=1, max_size=4, unique=True))
-        message = Settled(1, [self.word(i, held[i], ending) for i in chosen])
+        message = Settled(1, [self.word(worker, i, held[i], ending) for i in chosen])
         if cut:
             before = dict(held)
             self.hear(worker, message)
@@ -241,16 +255,18 @@ class RouterRules(RuleBasedStateMachine):
         for worker in WORKERS:
             if worker in self.machine.workers and (held := self.held[worker]):
                 self.held[worker] = {}
-                self.hear(worker, Settled(3, [self.word(i, held[i], Ending.SUCCEEDED) for i in held]))
+                self.hear(worker, Settled(3, [self.word(worker, i, held[i], Ending.SUCCEEDED) for i in held]))
 
     @rule(worker=workers, task_id=ids, attempt=st.integers(0, 5), ending=endings)
     def worker_settles_what_it_may_not_hold(self, worker: Peer, task_id: str, attempt: int, ending: Ending) -> None:
-        self.hear(worker, Settled(2, [self.word(task_id, attempt, ending)]))
+        self.hear(worker, Settled(2, [self.word(worker, task_id, attempt, ending)]))
 
-    def word(self, task_id: str, attempt: int, ending: Ending) -> Settlement:
-        retry = Retrying(WALL + self.seconds + 0.5, b"again") if ending is Ending.RETRY else None
+    def word(self, worker: Peer, task_id: str, attempt: int, ending: Ending) -> Settlement:
+        large = Blob(f"{task_id} of {NODE_IDS[worker]} in attempt {attempt}", [4])
+        small = (len(task_id) + attempt) % 2
+        retry = Retrying(WALL + self.seconds + 0.5, b"again" if small else large) if ending is Ending.RETRY else None
         self.words.setdefault((task_id, ending), set()).add(attempt)
-        return Settlement(task_id, attempt, ending, b"done", retry=retry)
+        return Settlement(task_id, attempt, ending, b"done" if small or retry else large, retry=retry)
 
     @rule(worker=workers, task_id=ids, attempt=st.integers(0, 3), recall=st.booleans())
     def worker_releases(self, worker: Peer, task_id: str, attempt: int, recall: bool) -> None:
@@ -312,6 +328,8 @@ class RouterRules(RuleBasedStateMachine):
 
     @invariant()
     def what_was_accepted_is_durable(self) -> None:
+        if self.machine.halted:
+            return  # nobody is told meanwhile, and a start now would take what is not committed yet
         durable = {outcome.id for outcome in self.stored()}
         for batch in self.store.recover().batches:
             durable.update(spec.id for spec in decode(batch.raw).tasks)
@@ -322,6 +340,15 @@ class RouterRules(RuleBasedStateMachine):
         stored = {outcome.id: outcome for outcome in self.stored()}
         for task_id, endings in self.told.items():
             assert (stored[task_id].state, stored[task_id].attempts) in endings
+
+    @invariant()
+    def the_store_has_the_large_payloads_that_somebody_needs_and_no_others(self) -> None:
+        if self.machine.halted:
+            return
+        payloads = [task.payload for task in self.machine.table.tasks.values()]
+        payloads += [outcome.payload for outcome in self.stored()]
+        needed = {payload.key for payload in payloads if isinstance(payload, Blob)}
+        assert {key for key, blob in self.blobs.items() if self.store.read_blob(blob) is not None} == needed
 
     def stored(self) -> list[Outcome]:
         return self.store.outcomes(sorted(self.submitted))

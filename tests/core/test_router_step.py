@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,10 @@ from mesh.core.settling import ACK_PAUSE_S
 from mesh.errors import StoreError, StoreFull
 from mesh.messages import (
     Accepted,
+    Bye,
+    Cancel,
     Credit,
+    Deliver,
     Function,
     GetFunction,
     Message,
@@ -26,15 +30,17 @@ from mesh.messages import (
     Rejected,
     Settled,
     Submit,
+    Unknown,
     Watch,
 )
-from mesh.model import FunctionCode, Peer, TaskOptions, TaskState
+from mesh.model import Blob, Ending, FunctionCode, Peer, Retrying, TaskOptions, TaskSpec, TaskState
 from mesh.runtime.router_step import RETRY_S, RouterStep
 from mesh.settings import Settings
 from mesh.store.base import Store
 from mesh.store.memory import MemoryStore
 from mesh.store.sqlite import SqliteStore
-from tests.core.make import C1, C2, W1, at, got, hello_client, hello_worker, settlement, submit
+from mesh.wire.codec import blobs_of
+from tests.core.make import C1, C2, W1, WALL, at, got, hello_client, hello_worker, settlement, submit
 
 encode = msgspec.msgpack.Encoder().encode
 decode = msgspec.msgpack.Decoder(Submit).decode
@@ -48,6 +54,7 @@ class Process:
         self.messages: list[tuple[Peer, Message]] = []
         self.room = "all"  # or "outcomes" (no new tasks), or "none"
         self.seconds = 0.0
+        self.new_blobs: list[Blob] = []
         self.store = store or MemoryStore()
         commit = self.store.commit
 
@@ -64,7 +71,15 @@ class Process:
         self.machine = RouterMachine("r", "router", settings, boot=found.boot, next_seq=found.next_seq)
         batches = [(b.seq, b.accepted_at, decode(b.raw), b.settled) for b in found.batches]
         self.machine.restore(batches, found.marks, found.nodes, at(0), found.functions)
-        self.step = RouterStep(self.machine, self.store, encode_submit=encode, send=self._send, drop=self._drop)
+        self.sessions: defaultdict[Peer, int] = defaultdict(int)
+        self.step = RouterStep(
+            self.machine,
+            self.store,
+            encode_submit=encode,
+            send=self._send,
+            drop=self._drop,
+            session=self.sessions.__getitem__,
+        )
 
     def _send(self, peer: Peer, message: Message) -> None:
         self.log.append(type(message).__name__)
@@ -76,11 +91,14 @@ class Process:
     def do(self, *events: Event, wait: float = 0.0) -> list[Any]:
         self.seconds += wait
         self.log.clear()
-        self.step.step(events, at(self.seconds))
+        new_blobs, self.new_blobs = self.new_blobs, []
+        self.step.step(events, at(self.seconds), new_blobs)
         self.machine.check()
         return list(self.log)
 
     def hear(self, peer: Peer, *messages: Message, wait: float = 0.0) -> list[Any]:
+        for message in messages:  # the process puts large payloads into the store before the machine hears of them
+            self.new_blobs += [blob for blob in blobs_of(message) if self.store.put_blob(blob, [b"data"])]
         return self.do(*(got(peer, message) for message in messages), wait=wait)
 
 
@@ -157,6 +175,49 @@ def test_a_question_is_answered_from_what_was_committed_in_the_same_wake_up() ->
     code = FunctionCode("digest", "3.11", b"code")
     one.do(got(C1, PutFunction(code)), got(W1, GetFunction("digest")))
     assert one.messages[-1] == (W1, Function("digest", code))
+
+
+LARGE, OTHER = Blob("large", [4]), Blob("other", [4])
+
+
+def with_payload(task_id: str, blob: Blob, **fields: Any) -> Submit:
+    return Submit(1, [TaskOptions("work", **fields)], [TaskSpec(task_id, 0, blob)], True)
+
+
+@pytest.mark.parametrize(
+    ("peer", "message"),
+    [
+        (Peer(b"stranger"), with_payload("b", OTHER)),
+        (W1, with_payload("b", OTHER)),
+        (C1, with_payload("a", OTHER)),
+        (C1, with_payload("done", OTHER)),
+        (W1, Settled(2, [settlement("done", payload=OTHER)])),
+        (W1, Settled(2, [settlement("a", 0, Ending.FAILED, payload=OTHER)])),
+        (W1, Settled(2, [settlement("cancelled", 1, Ending.RETRY, retry=Retrying(WALL, OTHER))])),
+        (W1, Settled(2, [settlement("quiet", payload=OTHER)])),
+        (C1, Settled(2, [settlement("a", payload=OTHER)])),
+    ],
+)
+def test_a_large_payload_that_nothing_will_name_leaves_the_store(peer: Peer, message: Message) -> None:
+    one = process()
+    one.hear(C1, with_payload("a", LARGE), with_payload("done", LARGE), with_payload("cancelled", LARGE))
+    one.hear(C1, with_payload("quiet", LARGE, ignore_result=True))
+    one.hear(W1, Settled(1, [settlement("done")]))
+    one.hear(C1, Cancel(["cancelled"]))
+    one.hear(peer, message)
+    assert one.store.read_blob(OTHER) is None
+
+
+def test_a_large_payload_that_is_sent_again_stays() -> None:
+    one = process()
+    settled = Settled(1, [settlement("a", payload=LARGE)])
+    for _ in range(2):
+        one.hear(C1, with_payload("a", OTHER))
+        assert one.store.read_blob(OTHER) is not None
+    for _ in range(2):
+        one.hear(W1, settled)
+        assert one.store.read_blob(LARGE) is not None
+    assert one.store.read_blob(OTHER) is None
 
 
 def test_a_session_is_dropped_after_what_was_said_in_it() -> None:
@@ -323,11 +384,69 @@ def test_an_error_of_the_store_that_waiting_does_not_mend_ends_the_router() -> N
 
 def test_little_room_is_said_once_and_taken_back_once() -> None:
     one = process()
-    one.step.look_at_room(10, 100, at(0))
+    one.do(*one.step.look_at_room(10, 100))
     assert one.machine.full == "10 bytes of disk are free, fewer than free_bytes_min = 100"
     assert not one.machine.halted
-    one.step.look_at_room(1_000, 100, at(0))
+    assert one.step.look_at_room(11, 100) == []
+    one.do(*one.step.look_at_room(1_000, 100))
     assert one.machine.full is None
+
+
+def test_while_the_store_is_full_who_asks_is_told_what_is_durable_and_the_rest_once_it_is() -> None:
+    one = process()
+    one.hear(C1, submit("old"))
+    one.hear(W1, Settled(1, [settlement("old")]))
+    one.hear(C1, submit("new"))
+    one.room = "none"
+    one.hear(W1, Settled(2, [settlement("new")]))
+    one.hear(C2, hello_client("c2"))
+    for _ in range(3):
+        one.messages.clear()
+        one.hear(C2, Watch(["old", "new", "never"]))
+        told, unknown = [message for peer, message in one.messages if peer == C2]
+        assert isinstance(told, Outcomes)
+        assert [outcome.id for outcome in told.outcomes] == ["old"]
+        assert unknown == Unknown(["never"])
+    one.room = "all"
+    one.messages.clear()
+    one.do(wait=RETRY_S)
+    (told,) = [message for peer, message in one.messages if peer == C2]
+    assert isinstance(told, Outcomes)
+    assert [outcome.id for outcome in told.outcomes] == ["new"]
+
+
+def test_a_function_that_is_not_durable_yet_is_given_to_whoever_asks() -> None:
+    one = process()
+    code = FunctionCode("digest", "3.11", b"code")
+    one.room = "none"
+    one.hear(C1, PutFunction(code))
+    one.hear(W1, GetFunction("digest"))
+    assert one.messages[-1] == (W1, Function("digest", code))
+
+
+def test_what_was_held_back_is_not_told_in_another_session() -> None:
+    one = process(window=1)
+    options = TaskOptions("work", at_most_once=True)
+    one.room = "none"
+    assert "Deliver" not in one.hear(C1, submit("a", options=options))
+    one.sessions[W1] += 1
+    one.room = "all"
+    one.hear(W1, hello_worker(window=0))
+    one.do(wait=RETRY_S)
+    assert Deliver not in {type(message) for _, message in one.messages}
+    (outcome,) = one.store.outcomes(["a"])
+    assert outcome.error is not None
+    assert "its delivery was lost" in outcome.error.message
+
+
+def test_a_session_that_ends_while_the_store_is_full_ends_at_once_and_not_the_next_one() -> None:
+    one = process()
+    one.room = "none"
+    one.hear(C1, submit("a"))
+    assert "drop c1" in one.hear(C1, Bye())
+    one.hear(C1, hello_client())
+    one.room = "all"
+    assert "drop c1" not in one.do(wait=RETRY_S)
 
 
 def test_a_router_that_crashed_before_the_commit_has_promised_nothing() -> None:

@@ -435,7 +435,14 @@ class RouterNode:
             world.now(),
             found.functions,
         )
-        self.step = RouterStep(self.machine, world.store, encode_submit=encode, send=self._send, drop=self.links.close)
+        self.step = RouterStep(
+            self.machine,
+            world.store,
+            encode_submit=encode,
+            send=self._send,
+            drop=self.links.close,
+            session=self.links.session,
+        )
         self._armed = -1.0
 
     def receive(self, source: Peer, session: int, number: int, message: Message) -> None:
