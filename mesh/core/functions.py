@@ -63,6 +63,7 @@ class ShippedFunctions:
     def lose(self, digest: str) -> None:
         """The store cannot read it: who needs it shall send it again."""
         self.kept.pop(digest, None)
+        self._used.discard(digest)
 
     def prune(self, now: Now) -> None:
         """Let some of those go whose time is over."""

@@ -17,6 +17,8 @@ from mesh.messages import PROTOCOL, Cancel, Drop, Heartbeat, Hello, Refuse, Welc
 from mesh.model import NodeInfo, Peer, Role
 from mesh.settings import Settings
 
+ATTEMPT_MAX = 1 << 31  # no task was ever tried so often: a claim beyond it is a lie, and must not be counted on from
+
 
 class Membership:
     """The sessions of one router. ``welcome`` greets; ``changed``: who can run what is to be worked out anew."""
@@ -179,7 +181,7 @@ class Membership:
 
     def _may_adopt(self, task: TaskRecord, attempt: int) -> bool:
         """Whether nobody else holds the task, it does not wait for its time, and this attempt is its last and open."""
-        if attempt < task.attempt or (task.rare is not None and attempt <= task.rare.settled):
+        if not task.attempt <= attempt <= ATTEMPT_MAX or (task.rare is not None and attempt <= task.rare.settled):
             return False
         return task.id in self._table.limbo or task.state is READY
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import chain, islice
 
 import msgspec
+from msgspec import Struct
 
 from mesh.clock import Now
 from mesh.core.ledger import Ledger
@@ -17,13 +18,23 @@ PURGES_MAX = 100
 PURGE_AT_ONCE = 20_000  # tasks cancelled in one wake-up
 
 
+class Purge(Struct):
+    """One that is under way. What came in after it began, behind the order ``last``, is none of its own."""
+
+    peer: Peer
+    request: int
+    queues: list[str]
+    last: int
+    done: int = 0
+
+
 class Purges:
     """Those that are under way, oldest first."""
 
     def __init__(self, table: TaskTable, ledger: Ledger) -> None:
         self._table = table
         self._ledger = ledger
-        self._open: list[tuple[Peer, int, list[str], int]] = []  # (asked by, request, queues, cancelled so far)
+        self._open: list[Purge] = []
 
     def __bool__(self) -> bool:
         return bool(self._open)
@@ -31,20 +42,23 @@ class Purges:
     def begin(self, peer: Peer, query: Query) -> None:
         """Take on a purge of the queues named in ``query``, of all where it names none."""
         if len(self._open) < PURGES_MAX:
-            self._open.append((peer, query.request, query.arguments, 0))
+            self._open.append(Purge(peer, query.request, query.arguments, self._table.last_order))
         else:
             answer = {"error": f"{PURGES_MAX} purges are under way already; try again later"}
             self._ledger.send(peer, Reply(query.request, msgspec.json.encode(answer)))
 
     def go_on(self, now: Now) -> None:
         """Cancel the next part of the oldest purge."""
-        peer, request, queues, done = self._open.pop(0)
-        lanes = (lane for lane in self._table.ready if not queues or lane.queue in queues)
-        waiting = list(islice(chain.from_iterable(lanes), PURGE_AT_ONCE))
-        for task in waiting:
+        purge = self._open.pop(0)
+        lanes = (lane for lane in self._table.ready if not purge.queues or lane.queue in purge.queues)
+        waiting = (task for task in chain.from_iterable(lanes) if task.order <= purge.last)
+        part = list(islice(waiting, PURGE_AT_ONCE))
+        for task in part:
             self._table.end(task, CANCELLED, now)
-        done += len(waiting)
-        if len(waiting) == PURGE_AT_ONCE:
-            self._open.append((peer, request, queues, done))
+        purge.done += len(part)
+        if len(part) == PURGE_AT_ONCE:
+            self._open.append(purge)
         else:
-            self._ledger.send_after_commit(peer, Reply(request, msgspec.json.encode({"purged": done})))
+            self._ledger.send_after_commit(
+                purge.peer, Reply(purge.request, msgspec.json.encode({"purged": purge.done}))
+            )

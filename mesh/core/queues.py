@@ -35,9 +35,10 @@ class Lane:
     """Ready tasks that any worker with the right queue and abilities may take, oldest first.
 
     A task removed from the middle stays in the deque, no longer READY, until it is met or the lane is rebuilt.
+    ``scheduled`` counts the tasks that will stand here when their time has come.
     """
 
-    __slots__ = ("_removed", "need", "number", "priority", "queue", "tasks")
+    __slots__ = ("_removed", "need", "number", "priority", "queue", "scheduled", "tasks")
 
     def __init__(self, number: int, queue: str, priority: int, need: Need) -> None:
         self.number = number
@@ -45,6 +46,7 @@ class Lane:
         self.priority = priority
         self.need = need
         self.tasks: deque[TaskRecord] = deque()
+        self.scheduled = 0
         self._removed = 0
 
     def __len__(self) -> int:

@@ -131,9 +131,9 @@ class RouterMachine:
         self._members.tick(now)
         self.table.advance(now)
         self._settling.tick(now)
-        if self._purges:
-            self._purges.go_on(now)
         if not self.halted:
+            if self._purges:
+                self._purges.go_on(now)
             self._dispatch.run(now)
             self.table.functions.prune(now)  # else one that is saved and one that goes could wait for the same commit
         return self._ledger.close()
@@ -146,7 +146,7 @@ class RouterMachine:
     def next_deadline(self) -> float | None:
         """The monotonic second at which ``handle`` must be called even if nothing happens."""
         now = self._now
-        if self._purges:
+        if self._purges and not self.halted:
             return now.mono
         deadline = self._members.next_deadline()
         due = self.table.next_due()

@@ -14,7 +14,6 @@ from mesh.core.queues import Lane
 if TYPE_CHECKING:
     from mesh.core.router import RouterMachine
 
-STATUS_BYTES_MAX = 1 << 20  # of the whole body
 ROWS_BYTES_MAX = 480 << 10  # of the workers, and of the queues
 REASONS_MAX = 20  # of those why a queue is parked
 
@@ -99,9 +98,9 @@ def _queues(router: RouterMachine) -> list[Row]:
             rows[queue]  # a queue that is served is shown, even when it is empty
         for task in worker.leases.values():
             rows[task.kind.options.queue]["running"] += 1
-    for task in router.table.scheduled():
-        rows[task.kind.options.queue]["scheduled"] += 1
     for lane in router.table.ready:
+        if lane.scheduled:
+            rows[lane.queue]["scheduled"] += lane.scheduled
         if not len(lane):
             continue
         row = rows[lane.queue]

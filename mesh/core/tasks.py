@@ -5,7 +5,8 @@ Peers and their sessions are not known here; what must be written or told goes i
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections import Counter
+from collections.abc import Collection, Iterable
 
 from mesh.clock import Now
 from mesh.core.commands import AppendBatch
@@ -18,6 +19,7 @@ from mesh.core.timers import Timers
 from mesh.core.watching import Watching
 from mesh.messages import Submit
 from mesh.model import (
+    INSTANT_MAX,
     Blob,
     Delivery,
     Ending,
@@ -55,7 +57,7 @@ class TaskTable:
         self._etas = Timers(self.tasks, lambda task: task.state is SCHEDULED)
         self._expiries = Timers(self.tasks, lambda task: True)
         self._next_seq = next_seq
-        self._next_order = 0
+        self.last_order = 0
         self._next_kind = 0
         self._kinds_max = KINDS_MAX
         self.lanes_changed = True
@@ -107,7 +109,7 @@ class TaskTable:
         if not fresh:
             return
         batch.functions = self.functions.use(submit.options)
-        order = self._next_order
+        order = self.last_order
         doubled = False
         for spec in fresh:
             if spec.id in tasks:  # the same id twice in one batch
@@ -126,7 +128,7 @@ class TaskTable:
         if doubled:
             first = {spec.id: spec for spec in reversed(fresh)}
             submit, raw = Submit(submit.batch, submit.options, list(first.values())[::-1], submit.repeated), None
-        self._next_order = order
+        self.last_order = order
         self.accepted += batch.open
         self.batches[batch.seq] = batch
         self._next_seq += 1
@@ -138,7 +140,7 @@ class TaskTable:
             self._expiries.add(spec.expires_at, task)
         if spec.eta is not None and spec.eta > now.wall:
             task.state = SCHEDULED
-            self._etas.add(spec.eta, task)
+            self._schedule(task, spec.eta)
         else:
             task.kind.lane.tasks.append(task)
 
@@ -215,7 +217,8 @@ class TaskTable:
             self.end(task, CANCELLED, now)
             return True
         if rare.expires_at is not None and rare.expires_at <= now.wall:
-            self.end(task, EXPIRED, now)
+            why = "its time to start passed, and no worker is known to run it"
+            self.end(task, EXPIRED, now, ErrorInfo("mesh.errors.TaskExpired", why))
             return True
         return False
 
@@ -259,7 +262,7 @@ class TaskTable:
             self._replace_payload(task, retry.payload)
         task.move(SCHEDULED)
         task.worker = None
-        self._etas.add(rare.eta, task)
+        self._schedule(task, rare.eta)
         self._mark(task)
 
     def _replace_payload(self, task: TaskRecord, payload: Payload) -> None:
@@ -303,9 +306,12 @@ class TaskTable:
         task.move(state)
         if was is READY:
             task.kind.lane.remove_one()
-        elif was is SCHEDULED:
-            self.limbo.pop(task.id, None)
+        elif was is SCHEDULED and self.limbo.pop(task.id, None) is None:
+            task.kind.lane.scheduled -= 1
         options, batch, rare, ledger = task.kind.options, task.batch, task.rare, self._ledger
+        expires_at = now.wall + (self._settings.result_ttl_s if options.result_ttl_s is None else options.result_ttl_s)
+        if not 0.0 <= expires_at <= INSTANT_MAX:  # nobody could read it
+            expires_at = 0.0 if expires_at < 0.0 else INSTANT_MAX
         outcome = Outcome(
             task.id,
             state,
@@ -319,7 +325,7 @@ class TaskTable:
             batch.accepted_at,
             settlement.started_at,
             now.wall,
-            now.wall + (self._settings.result_ttl_s if options.result_ttl_s is None else options.result_ttl_s),
+            expires_at,
             batch.seq,
             settlement.runtime_s,
         )
@@ -354,14 +360,17 @@ class TaskTable:
         for eta, task in self._etas.due(now.wall):
             if task.id not in self.limbo and task.rare is not None and task.rare.eta == eta:
                 task.move(READY)
+                task.kind.lane.scheduled -= 1
                 task.kind.lane.tasks.append(task)
         for _, task in self._expiries.due(now.wall):
-            if task.state is not LEASED:  # who holds it looks at the time before it starts
+            # Who holds it looks at the time before it starts, and in limbo somebody may hold it.
+            if task.state is not LEASED and task.id not in self.limbo:
                 self.end(task, EXPIRED, now)
 
-    def scheduled(self) -> Iterator[TaskRecord]:
-        """The tasks that wait for their time."""
-        return iter(self._etas)
+    def _schedule(self, task: TaskRecord, eta: float) -> None:
+        """A task whose state is SCHEDULED waits for its time."""
+        self._etas.add(eta, task)
+        task.kind.lane.scheduled += 1
 
     def next_due(self) -> float | None:
         """The next UTC second at which ``advance`` has something to do."""
@@ -379,8 +388,8 @@ class TaskTable:
         for spec in submit.tasks:
             if spec.id in settled or spec.id in self.tasks:
                 continue
-            self._next_order += 1
-            task = TaskRecord(spec.id, kinds[spec.option], spec.payload, batch, self._next_order, SCHEDULED)
+            self.last_order += 1
+            task = TaskRecord(spec.id, kinds[spec.option], spec.payload, batch, self.last_order, SCHEDULED)
             if spec.eta is not None or spec.expires_at is not None or spec.extra is not None:
                 task.rare = Rare(eta=spec.eta, expires_at=spec.expires_at, extra=spec.extra)
             mark = marks.get(spec.id)
@@ -409,19 +418,18 @@ class TaskTable:
 
     def leave_limbo(self, now: Now) -> None:
         """Nobody holds what is left in limbo: it waits for its time or is ready."""
-        waiting, self.limbo = self.limbo, {}
-        for task in waiting.values():
+        for task in list(self.limbo.values()):
             rare = task.rare
-            if rare is not None and rare.cancel is not None:
-                self.end(task, CANCELLED, now)
-            elif rare is not None and rare.started:
+            if rare is not None and rare.started and rare.cancel is None:
                 why = "the router was restarted while it was out, and it is delivered at most once"
                 self.end(task, FAILED, now, ErrorInfo("mesh.errors.WorkerLostError", why))
-            elif rare is not None and rare.eta is not None and rare.eta > now.wall:
-                self._etas.add(rare.eta, task)
-            else:
-                task.move(READY)
-                task.kind.lane.tasks.append(task)
+            elif rare is None or not self._ends_instead(task, rare, now):
+                del self.limbo[task.id]
+                if rare is not None and rare.eta is not None and rare.eta > now.wall:
+                    self._schedule(task, rare.eta)
+                else:
+                    task.move(READY)
+                    task.kind.lane.tasks.append(task)
 
     # invariants
 
@@ -438,4 +446,9 @@ class TaskTable:
         queued = [task.id for lane in self.ready for task in lane]
         assert len(queued) == len(set(queued)) == len(self.ready), "a task is queued twice, or a lane miscounts"
         assert set(queued) == {t.id for t in self.tasks.values() if t.state is READY}, "ready and queued differ"
+        scheduled = Counter(t.kind.lane.number for t in self.tasks.values() if t.state is SCHEDULED)
+        scheduled.subtract(task.kind.lane.number for task in self.limbo.values())
+        assert +scheduled == +Counter({lane.number: lane.scheduled for lane in self.ready}), (
+            "scheduled tasks miscounted"
+        )
         assert self.watching.watched <= set(self.tasks), "somebody watches a task that is not there"

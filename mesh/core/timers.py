@@ -39,9 +39,6 @@ class Timers:
             if task is not None:
                 yield entry[0], task
 
-    def __iter__(self) -> Iterator[TaskRecord]:
-        return (task for entry in self._heap if (task := self._waiting(entry)) is not None)
-
     def _waiting(self, entry: tuple[float, int, str]) -> TaskRecord | None:
         task = self._tasks.get(entry[2])
         return task if task is not None and task.order == entry[1] and self._waits(task) else None

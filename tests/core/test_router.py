@@ -63,6 +63,7 @@ from mesh.model import (
     TaskState,
 )
 from mesh.settings import Settings
+from mesh.wire.codec import decode_from_router, encode
 from tests.core.make import (
     C1,
     C2,
@@ -637,6 +638,41 @@ def test_a_purge_cancels_what_waits_in_the_queues_named() -> None:
     assert set(mesh.machine.table.tasks) == {"c"}
 
 
+def test_a_purge_ends_however_much_comes_in_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mesh.core.purging.PURGE_AT_ONCE", 2)
+    mesh = router()
+    mesh.hear(C1, submit("a", "b", "c"))
+    mesh.hear(C1, Query(9, "purge"))
+    commands = mesh.hear(C1, submit("d", "e", batch=2))
+    assert Send(C1, Reply(9, b'{"purged":3}'), after_commit=True) in commands
+    assert set(mesh.machine.table.tasks) == {"d", "e"}
+
+
+def test_a_purge_waits_while_the_store_takes_nothing() -> None:
+    mesh = router()
+    mesh.hear(C1, submit("a"))
+    mesh.do(StoreFilled("full", halt=True))
+    assert mesh.hear(C1, Query(9, "purge")) == []
+    assert mesh.machine.next_deadline() > at(0.0).mono  # type: ignore[operator]
+    assert sent(mesh.do(StoreFreed()))[-1] == Reply(9, b'{"purged":1}')
+
+
+def test_the_status_counts_what_waits_for_its_time() -> None:
+    mesh = router(window=1)
+    mesh.hear(C1, submit("a", "b", eta=WALL + 5.0), submit("c", batch=2))
+    mesh.hear(C1, Cancel(["a"]))
+    mesh.hear(W1, Settled(1, [settlement("c", ending=Ending.RETRY, retry=Retrying(WALL + 9.0))]))
+
+    def scheduled() -> int:
+        (reply,) = sent(mesh.hear(C1, Query(1, "status")), C1)
+        (queue,) = msgspec.json.decode(reply.body)["queues"]  # type: ignore[attr-defined]
+        return int(queue["scheduled"])
+
+    assert scheduled() == 2
+    mesh.do(wait=6.0)
+    assert scheduled() == 1
+
+
 # watching
 
 
@@ -815,6 +851,35 @@ def test_after_a_restart_a_task_keeps_its_retries_deaths_and_time() -> None:
     [message] = sent(mesh.do(wait=1.1), W1)
     assert isinstance(message, Deliver)
     assert message.tasks == [msgspec.structs.replace(delivery("a", 5, retries=2, deaths=1), payload=b"new")]
+
+
+@pytest.mark.parametrize("options", [WORK, ONCE])
+def test_after_a_restart_a_task_that_started_in_time_does_not_expire_while_it_runs(options: TaskOptions) -> None:
+    mesh = restarted("runs", "waits", options=options, expires_at=WALL - 30)
+    assert mesh.do(wait=0.1) == []
+    mesh.hear(C1, hello_client())
+    mesh.hear(C1, Watch(["runs", "waits"], own=True))
+    commands = mesh.hear(W1, hello_worker(held=[("runs", 1)]))
+    assert [o.state for o in sent(commands, C1)[0].outcomes] == [TaskState.EXPIRED]  # type: ignore[attr-defined]
+    commands = mesh.hear(W1, Settled(1, [settlement("runs")]))
+    assert [o.state for o in sent(commands, C1)[0].outcomes] == [TaskState.SUCCEEDED]  # type: ignore[attr-defined]
+
+
+def test_a_worker_that_claims_an_impossible_attempt_does_not_get_the_task() -> None:
+    mesh = router(window=0)
+    mesh.hear(C1, submit("a"))
+    lie = (("a", 1 << 62),)
+    assert sent(mesh.hear(W2, hello_worker("w2", window=0, held=lie)), W2)[-1] == Drop(list(lie))
+    assert sent(mesh.hear(W1, Credit(1)), W1) == [Deliver({1: WORK}, [delivery("a")])]
+
+
+@pytest.mark.parametrize("ttl_s", [1e12, -1e12])
+def test_an_outcome_can_be_read_however_long_it_is_to_be_kept(ttl_s: float) -> None:
+    mesh = router(window=1)
+    mesh.hear(C1, submit("a", options=TaskOptions("work", result_ttl_s=ttl_s)))
+    (message,) = sent(mesh.hear(W1, Settled(1, [settlement("a")])), C1)
+    frames = encode(message, 1, 1)
+    assert decode_from_router(frames).message == message
 
 
 def test_after_a_restart_an_at_most_once_task_that_was_out_fails_unless_its_worker_has_it() -> None:
