@@ -14,6 +14,8 @@ class Settleable(Protocol):
 
     def add_done_callback(self, callback: Callable[[], None]) -> None: ...
 
+    def remove_done_callback(self, callback: Callable[[], None]) -> None: ...
+
 
 class Patience(Protocol):
     """How long to wait in one go, and when there is no hope."""
@@ -39,11 +41,14 @@ async def wait_settled(handle: Settleable, connection: Patience) -> None:
             return  # the loop was closed: nobody waits any more
 
     handle.add_done_callback(on_settled)
-    while not settled.done():
-        patience = connection.patience(None)
-        if patience < 0:
-            await settled
-        else:
-            await asyncio.wait([settled], timeout=patience)
-            if not settled.done():
-                connection.raise_if_hopeless()
+    try:
+        while not settled.done():
+            patience = connection.patience(None)
+            if patience < 0:
+                await settled
+            else:
+                await asyncio.wait([settled], timeout=patience)
+                if not settled.done():
+                    connection.raise_if_hopeless()
+    finally:
+        handle.remove_done_callback(on_settled)

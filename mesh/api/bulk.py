@@ -10,6 +10,7 @@ import queue
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -180,11 +181,12 @@ def as_completed(results: Iterable[AsyncResult[T]], timeout: float | None) -> It
     """Yield each result once, as its task finishes. Raises ``TimeoutError`` after ``timeout`` seconds in all."""
     waiting = list(results)
     finished: queue.SimpleQueue[AsyncResult[T]] = queue.SimpleQueue()
-    for result in waiting:
-        result.on_settled(finished.put)
     deadline = None if timeout is None else time.monotonic() + timeout
-    for done in range(len(waiting)):
-        yield _next_finished(finished, waiting, deadline, len(waiting) - done)
+    with ExitStack() as on_leaving:
+        for result in waiting:
+            on_leaving.callback(result.on_settled(finished.put))
+        for done in range(len(waiting)):
+            yield _next_finished(finished, waiting, deadline, len(waiting) - done)
 
 
 def _next_finished(

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Generator
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -216,11 +217,16 @@ class AsyncResult(Struct, Generic[R], gc=False, eq=False):
             if promise.callbacks is not None:
                 promise.callbacks.remove(callback)
 
-    def on_settled(self, tell: Callable[[AsyncResult[R]], None]) -> None:
-        """Call ``tell`` with this result once the mesh has told the outcome; see ``add_done_callback``."""
+    def on_settled(self, tell: Callable[[AsyncResult[R]], None]) -> Callable[[], None]:
+        """Call ``tell`` with this result once the mesh has told the outcome; see ``add_done_callback``.
+
+        Give back what takes that back: until then, or the outcome, the promise holds this handle.
+        """
         if self._end is None:
             self.watch()
-        self.add_done_callback(lambda: tell(self))
+        callback = partial(tell, self)
+        self.add_done_callback(callback)
+        return partial(self.remove_done_callback, callback)
 
     def patience(self, deadline: float | None) -> float:
         """See ``Connection.patience``."""
