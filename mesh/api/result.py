@@ -72,6 +72,7 @@ class AsyncResult(Struct, Generic[R], gc=False, eq=False):
     def get(self, timeout: float | None = None, propagate: bool = True, interval: float | None = None) -> R:
         """The result, waiting up to ``timeout`` seconds; raises what the task raised.
 
+        It is read anew each time: what is done to one value is not seen in another.
         With ``timeout=0`` it only looks: what this process submitted is told to it, for any other id the mesh is asked
         once, for ``connect_timeout_s`` at most. With ``propagate=False`` the exception is returned instead.
         ``interval`` is accepted for Celery's sake: nothing is polled. Raises ``TimeoutError``, ``UnknownTask``,
@@ -258,7 +259,10 @@ class AsyncResult(Struct, Generic[R], gc=False, eq=False):
         if isinstance(promise.buffers, MeshError):
             error = promise.buffers
         elif type(end) is Outcome and end.state is TaskState.SUCCEEDED:
-            return payloads.decode(end.payload, promise.buffers or ()) if end.payload else None
+            if not end.payload:
+                return None
+            # Who gets it again must not see what was done to it meanwhile: what may be written to is copied.
+            return payloads.decode(end.payload, [memoryview(part).toreadonly() for part in promise.buffers or ()])
         else:
             error = self._error()
         self.is_unknown()  # somebody may submit it yet: ask again next time

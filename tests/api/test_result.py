@@ -23,9 +23,10 @@ from mesh import (
     UnknownTask,
 )
 from mesh.api.result import CELERY_STATES, EagerResult
-from mesh.model import TaskOptions, TaskState
+from mesh.model import Outcome, TaskOptions, TaskState
 from mesh.runtime.handles import Promise
 from mesh.testing import local_mesh
+from mesh.wire.payload import encode
 from tests.api.scripted_router import ScriptedRouter
 from tests.api.waiting import wait_until
 
@@ -419,6 +420,15 @@ def test_large_arrays_go_there_and_back_and_are_taken_as_they_were():
 
     assert numpy.array_equal(result.get(timeout=10), numpy.arange(300_000) * 2.0)
     wait_until(lambda: not app.connection._parts)
+
+
+@pytest.mark.parametrize("size", [10, 100_000])
+def test_each_get_gives_a_value_of_its_own(size):
+    payload, parts = encode(numpy.zeros(size), key="zeros", inline_max=1_000, total_max=1 << 30)
+    mapped = [bytearray(part) for part in parts]  # a payload in a file comes in memory that may be written to
+    result = AsyncResult("zeros", app, Promise("zeros", Outcome("zeros", TaskState.SUCCEEDED, payload), mapped))
+    result.get()[:] = 1
+    assert not result.get().any()
 
 
 def test_a_closed_app_says_so():
