@@ -6,6 +6,7 @@ import json
 import os
 import socket
 import threading
+import time
 import uuid
 import warnings
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
@@ -343,17 +344,20 @@ class Mesh:
     def look_up(self, result: Result[Any]) -> str | None:
         """The state of an unfinished task by the mesh's word; ``result`` is settled meanwhile where there is none.
 
-        Either with the outcome, or with the answer that nobody knows the id.
+        Either with the outcome, or with the answer that nobody knows the id. All of it takes ``connect_timeout_s`` at
+        the most. Raises ``Unavailable``, ``Refused``.
         """
+        limit = self.settings.connect_timeout_s
+        deadline = time.monotonic() + limit
         connection = self.connection
         foreign = connection.is_foreign(result.id)
         result.watch()
-        state: str | None = json.loads(connection.query("states", [result.id])).get(result.id)
+        state: str | None = json.loads(connection.query("states", [result.id], limit)).get(result.id)
         if state is not None:
             return state
         if not foreign:
             return None if result.is_settled() else "ready"  # submitted here, and not accepted yet
-        result.wait_once(self.settings.connect_timeout_s)
+        result.wait_once(max(0.0, deadline - time.monotonic()))
         return None
 
     def status(self, timeout: float | None = None) -> dict[str, Any]:

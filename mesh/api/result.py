@@ -74,7 +74,8 @@ class AsyncResult(Struct, Generic[R], gc=False, eq=False):
 
         It is read anew each time: what is done to one value is not seen in another.
         With ``timeout=0`` it only looks: what this process submitted is told to it, for any other id the mesh is asked
-        once, for ``connect_timeout_s`` at most. With ``propagate=False`` the exception is returned instead.
+        once, for ``connect_timeout_s`` at most: ``TimeoutError`` where the task is not finished, ``Unavailable``
+        where nobody answers. With ``propagate=False`` the exception is returned instead.
         ``interval`` is accepted for Celery's sake: nothing is polled. Raises ``TimeoutError``, ``UnknownTask``,
         ``Unavailable``, or the task's own exception.
         """
@@ -296,7 +297,10 @@ class AsyncResult(Struct, Generic[R], gc=False, eq=False):
 
     @property
     def state(self) -> str:
-        """One of Celery's state names, or ``UNKNOWN`` where no router knows the id."""
+        """One of Celery's state names, or ``UNKNOWN`` where no router knows the id.
+
+        The mesh is asked, for ``connect_timeout_s`` at most, unless the outcome is here. Raises ``Unavailable``.
+        """
         if not self._is_told():
             known = self._mesh.look_up(self)
             if self.is_unknown() or not self.is_settled():
@@ -309,7 +313,11 @@ class AsyncResult(Struct, Generic[R], gc=False, eq=False):
     status = state
 
     def ready(self) -> bool:
-        """Whether the task is finished. Does not wait; an id this process did not submit is asked for at first."""
+        """Whether the task is finished; does not wait for that.
+
+        For an id this process did not submit the mesh is asked, for ``connect_timeout_s`` at most. Raises
+        ``Unavailable``.
+        """
         if not self._is_told() and self._mesh.connection.is_foreign(self.id):
             self._mesh.look_up(self)
             self.is_unknown()

@@ -20,9 +20,9 @@ def show_outcome(
     """Wait for the outcome of a task and print it; the exit code. Raises ``TimeoutError`` and others."""
     result = app.AsyncResult(task_id)
     value = _wait(invocation, result, timeout)
-    succeeded = result.successful()
-    if isinstance(value, UnknownTask) and not succeeded:
+    if isinstance(value, UnknownTask) and not result.is_settled():
         raise value
+    succeeded = result.successful()
     if as_json:
         click.echo(json.dumps(_as_data(result, value, succeeded), default=repr))
     elif succeeded:

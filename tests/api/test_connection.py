@@ -9,14 +9,17 @@ import subprocess
 import sys
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 
-from mesh import ConfigError, Mesh, Overloaded, TimeoutError, Unavailable
+from mesh import AsyncResult, ConfigError, Mesh, Overloaded, TimeoutError, Unavailable, UnknownTask
 from mesh.errors import MeshError, Refused
-from mesh.messages import Accepted, Bye, Hello, Outcomes, Rejected, Reply, Watch
+from mesh.messages import Accepted, Bye, Hello, Outcomes, Rejected, Reply, Unknown, Watch
 from mesh.model import Outcome, TaskState
 from mesh.runtime.connection import STORY_S
+from nodes.cli.invocation import Invocation
+from nodes.cli.outcome import show_outcome
 from tests.api.scripted_router import ROUTER, ScriptedRouter, accept, finish, ignore, overload
 from tests.api.waiting import wait_until
 
@@ -95,6 +98,11 @@ def test_a_missing_key_is_told_to_whoever_waits(tmp_path, monkeypatch):
 # waits that run out
 
 
+def _get_now(result):
+    with pytest.raises(TimeoutError):
+        result.get(timeout=0)
+
+
 def test_a_router_that_says_nothing_of_a_task_does_not_hold_up_a_wait_that_ran_out(router):
     router.on_submit = accept
     app = joined(router)
@@ -130,6 +138,40 @@ def test_without_a_router_nobody_is_asked_why_there_is_no_result(router, monkeyp
 
     with pytest.raises(TimeoutError, match="the script and nothing else"):
         app.task(noop).delay().get(timeout=0.01)
+    app.close()
+
+
+@pytest.mark.parametrize("look", [AsyncResult.ready, lambda result: result.state, _get_now])
+def test_a_look_at_a_task_waits_for_one_router_at_the_most_once(router, monkeypatch, look):
+    """The time it may take is over with the first answer, and the second never comes."""
+    limit_s = 1_000.0
+    late_s = [0.0]
+    monkeypatch.setattr("mesh.api.app.time", SimpleNamespace(monotonic=lambda: time.monotonic() + late_s[0]))
+
+    def answer_late(query):
+        late_s[0] = limit_s
+        return [Reply(query.request, b"{}")]
+
+    router.on_query = answer_late
+    app = joined(router, connect_timeout_s=limit_s)
+    looking = threading.Thread(target=look, args=[app.AsyncResult("another's")], daemon=True)
+    looking.start()
+    wait_until(lambda: not looking.is_alive())
+    app.close()
+
+
+def test_a_command_asks_once_for_an_id_that_nobody_knows(router):
+    asked = []
+
+    def answer(query):
+        asked.append(query.what)
+        return [Reply(query.request, b"{}"), Unknown(["nobody's"])]
+
+    router.on_query = answer
+    app = joined(router)
+    with pytest.raises(UnknownTask, match="nobody's"):
+        show_outcome(Invocation(), app, "nobody's", 0.0, as_json=False, with_traceback=False)
+    assert asked == ["states"]
     app.close()
 
 
