@@ -374,14 +374,16 @@ class Mesh:
 
     @property
     def connection(self) -> Connection:
-        """The connection to the mesh, made on first use."""
-        if self.open_connection is None:
-            with self._connecting:
-                if self._is_closed:
-                    raise ConfigError("this app is closed; make a new one")
-                if self.open_connection is None:
-                    self.open_connection = self.connector()
-        return self.open_connection
+        """The connection to the mesh, made on first use. Raises ``ConfigError`` once the app is closed."""
+        connection = self.open_connection  # looked at once: another thread may close the app meanwhile
+        if connection is not None:
+            return connection
+        with self._connecting:
+            if self._is_closed:
+                raise ConfigError("this app is closed; make a new one")
+            if self.open_connection is None:
+                self.open_connection = self.connector()
+            return self.open_connection
 
     def _connect(self) -> Connection:
         settings = self.settings
@@ -396,8 +398,9 @@ class Mesh:
 
     def flush(self, timeout: float | None = None) -> None:
         """Wait until everything submitted so far is accepted; see ``Connection.flush``."""
-        if self.open_connection is not None:
-            self.open_connection.flush(timeout)
+        connection = self.open_connection
+        if connection is not None:
+            connection.flush(timeout)
 
     def close(self) -> None:
         """Hand over what is submitted (``exit_flush_s`` at most) and disconnect. Done by itself at exit."""

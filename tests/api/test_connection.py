@@ -355,6 +355,39 @@ def test_closing_hands_over_what_is_submitted_and_says_goodbye(router):
         app.task(noop).delay()
 
 
+class ClosedMeanwhile(Mesh):
+    """An app that another thread closes as soon as somebody has looked at its connection."""
+
+    is_looked_at = False
+
+    @property
+    def open_connection(self):
+        connection = self.held
+        if self.is_looked_at and connection is not None:
+            self.close()
+        return connection
+
+    @open_connection.setter
+    def open_connection(self, connection):
+        self.held = connection
+
+    def close(self):
+        self.is_looked_at = False
+        super().close()
+
+
+@pytest.mark.parametrize(
+    "use", [Mesh.flush, Mesh.status, lambda app: app.send_task("any"), lambda app: app.AsyncResult("any").get()]
+)
+def test_who_uses_an_app_while_it_is_closed_is_told_so(router, use):
+    app = ClosedMeanwhile("c")
+    router.join(app)
+    app.connection.flush(5)
+    app.is_looked_at = True
+    with pytest.raises((ConfigError, Unavailable), match="this app is closed"):
+        use(app)
+
+
 def test_closing_says_loudly_what_could_not_be_handed_over(router, caplog):
     router.on_submit = ignore
     app = joined(router)
