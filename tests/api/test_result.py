@@ -346,6 +346,19 @@ def test_a_forgotten_result_is_gone():
     wait_until(lambda: app.AsyncResult(result.id).state == "UNKNOWN")
 
 
+def test_a_task_that_is_forgotten_before_it_ends_keeps_its_outcome():
+    result = wait_for_gate.delay()
+    wait_until(lambda: result.state == "RECEIVED")
+    result.forget()
+    app.status()  # the router has heard of it
+    gate.set()
+    wait_until(lambda: app.AsyncResult(result.id).state == "SUCCESS")
+
+    assert result.get(timeout=5) == "open"
+    result.forget()
+    wait_until(lambda: app.AsyncResult(result.id).state == "UNKNOWN")
+
+
 def test_a_subtask_knows_its_parent():
     parent, child = with_subtask.delay().get(timeout=5)
 
