@@ -58,13 +58,13 @@ $(BIN)/python:
 		|| { echo "$(PYTHON) is older than Python 3.11: say which to take, as in make PYTHON=python3.12 ..."; exit 1; }
 	@$(PYTHON) -m venv $(VENV)
 
-# A stamp is newer than pyproject.toml once its installation is done, so a second run installs nothing.
-$(VENV)/.installed: pyproject.toml | $(BIN)/python
+# A stamp is newer than pyproject.toml, and the version it reads, once its installation is done, so a second run installs nothing.
+$(VENV)/.installed: pyproject.toml mesh/__init__.py | $(BIN)/python
 	@echo "installing into $(VENV) ..."
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
 	@touch $@
 
-$(VENV)/.installed-dev: pyproject.toml | $(BIN)/python
+$(VENV)/.installed-dev: pyproject.toml mesh/__init__.py | $(BIN)/python
 	@echo "installing into $(VENV), with what the tests need ..."
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $@ $(VENV)/.installed

@@ -53,6 +53,8 @@ __all__ = [
     "WorkerLostError",
 ]
 
+__version__ = "0.1.0"  # what nodes tell each other, and what pyproject.toml reads
+
 _API = {"AsyncResult": "mesh.api.result", "Mesh": "mesh.api.app", "Task": "mesh.api.task"}
 
 

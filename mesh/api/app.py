@@ -13,6 +13,7 @@ from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Se
 from functools import cache
 from typing import Any, Concatenate, Literal, ParamSpec, TypeVar, overload
 
+from mesh import __version__
 from mesh.api import bulk
 from mesh.api.conf import Conf
 from mesh.api.control import Control
@@ -48,8 +49,6 @@ from mesh.wire.payload import Encoded, encode_call
 P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
-
-VERSION = "0.1.0"
 
 
 class Mesh:
@@ -394,7 +393,7 @@ class Mesh:
     def new_machine(self) -> ClientMachine:
         """The decisions of a client, for one connection."""
         name = f"{self.main or 'client'}@{socket.gethostname()}:{os.getpid()}"
-        return ClientMachine(uuid.uuid4().hex, name, self.settings, python=PYTHON, version=VERSION)
+        return ClientMachine(uuid.uuid4().hex, name, self.settings, python=PYTHON, version=__version__)
 
     def flush(self, timeout: float | None = None) -> None:
         """Wait until everything submitted so far is accepted; see ``Connection.flush``."""

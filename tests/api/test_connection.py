@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from importlib.metadata import version
 from types import SimpleNamespace
 
 import pytest
@@ -93,6 +94,13 @@ def test_a_missing_key_is_told_to_whoever_waits(tmp_path, monkeypatch):
     app = Mesh("c", router="127.0.0.1:1", connect_timeout_s=0.2, exit_flush_s=0.01)
     with app, pytest.raises(Unavailable, match="mesh join"):
         app.task(noop).delay().get()
+
+
+def test_a_client_has_the_version_that_is_installed(router):
+    app = joined(router)
+    app.task(noop).delay().get(timeout=5)
+    assert router.messages[0].version == version("taskmesh")
+    app.close()
 
 
 # waits that run out
