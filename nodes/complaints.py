@@ -3,30 +3,43 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 
 FIRST = 5  # of a kind that are said one by one
 PAUSE_S = 60.0  # between two lines about the rest
 
 
+@dataclass(slots=True)
+class _Kind:
+    said: int = 0
+    held_back: int = 0
+    last: str = ""  # of those held back
+    say_at: float = 0.0
+
+
 class Complaints:
-    """Warnings by kind, for one log. Times are monotonic seconds."""
+    """Warnings by kind, for one log. Times are monotonic seconds; ``due`` is to be called every second or so."""
 
     def __init__(self, log: logging.Logger) -> None:
         self._log = log
-        self._said: dict[str, int] = {}
-        self._held_back: dict[str, int] = {}
-        self._say_at: dict[str, float] = {}
+        self._kinds: dict[str, _Kind] = {}
 
     def add(self, kind: str, text: str, now: float) -> None:
         """``text`` is one more of its kind."""
-        said = self._said.get(kind, 0)
-        if said < FIRST:
-            self._said[kind] = said + 1
-            self._say_at[kind] = now + PAUSE_S
+        known = self._kinds.setdefault(kind, _Kind())
+        if known.said < FIRST:
+            known.said += 1
+            known.say_at = now + PAUSE_S
             self._log.warning("%s", text)
-            return
-        self._held_back[kind] = self._held_back.get(kind, 0) + 1
-        if now >= self._say_at[kind]:
-            count = self._held_back.pop(kind)
-            self._say_at[kind] = now + PAUSE_S
-            self._log.warning("%s (the last of %d like it since the last line about them)", text, count)
+        else:
+            known.held_back += 1
+            known.last = text
+
+    def due(self, now: float) -> None:
+        """Say what was held back for long enough, whether or not more has come."""
+        for kind in self._kinds.values():
+            if kind.held_back and now >= kind.say_at:
+                text = "%s (the last of %d like it since the last line about them)"
+                self._log.warning(text, kind.last, kind.held_back)
+                kind.held_back = 0
+                kind.say_at = now + PAUSE_S

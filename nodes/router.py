@@ -42,7 +42,7 @@ from nodes.stopping import Stopping
 
 log = logging.getLogger("mesh.router")
 
-CHORES_S = 1.0  # between two looks at the disk and at outcomes that are old enough to go
+CHORES_S = 1.0  # between two looks at the disk, at outcomes that are old enough to go and at complaints
 PRUNE_AT_ONCE = 1_000
 
 
@@ -168,6 +168,7 @@ class RouterNode:
         now = self._clock.now()
         if now.mono >= self._next_chores:
             self._next_chores = now.mono + CHORES_S
+            self._complaints.due(now.mono)
             events += self._look_at_room()
             if self._prune(now.wall) == PRUNE_AT_ONCE:
                 self._next_chores = now.mono
