@@ -47,14 +47,16 @@ class ScriptedRouter:
         self.submits: list[Submit] = []
         self.messages: list[Message] = []
         self.refusal: str | None = None
+        self.is_found = True
         self._links = RouterLinks()
         self._inbox: queue.SimpleQueue[Callable[[Arrivals], None]] = queue.SimpleQueue()
 
     def join(self, app: Mesh, *, found: bool = True) -> None:
-        """Have ``app`` connect to this router; with ``found=False`` it looks for it in vain."""
+        """Have ``app`` connect to this router; with ``found=False`` it looks in vain until ``is_found``."""
+        self.is_found = found
 
         def find() -> tuple[list[str], str]:
-            return (["scripted"], "the script") if found else ([], "the script and nothing else")
+            return (["scripted"], "the script") if self.is_found else ([], "the script and nothing else")
 
         app.connector = lambda: Connection(app.new_machine(), app.settings, self, self.connect, find)
 
@@ -66,6 +68,10 @@ class ScriptedRouter:
     def come_back(self) -> None:
         """Connect again."""
         self._inbox.put(lambda arrivals: arrivals.connected.append(ROUTER))
+
+    def lose_a_message(self) -> None:
+        """Send one that never arrives."""
+        self._links.stamp(ROUTER)
 
     def say(self, message: Message) -> None:
         """Send a message of the session."""

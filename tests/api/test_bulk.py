@@ -14,9 +14,9 @@ from mesh import ConfigError, Mesh, TimeoutError, Unavailable
 from mesh.api.bulk import CHUNK_BYTES, CHUNK_MAX, GROWTH, ChunkSize
 from mesh.testing import local_mesh
 from tests.api.scripted_router import ScriptedRouter
-from tests.api.waiting import wait_until
+from tests.api.waiting import MeshWithMachine, wait_until
 
-app = Mesh("bulk")
+app = MeshWithMachine("bulk")
 gate = threading.Event()
 
 
@@ -99,7 +99,7 @@ def test_what_is_under_way_stays_bounded_over_a_long_run():
 
     assert len(ahead) == 6_000
     assert max(ahead) <= 5 * CHUNK_MAX
-    wait_until(lambda: not app.connection._machine.waiting)
+    wait_until(lambda: not app.machine.waiting)
 
 
 def test_the_first_error_is_raised_in_its_place_and_the_rest_is_cancelled():

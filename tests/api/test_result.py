@@ -28,9 +28,9 @@ from mesh.runtime.handles import Promise
 from mesh.testing import local_mesh
 from mesh.wire.payload import encode
 from tests.api.scripted_router import ScriptedRouter
-from tests.api.waiting import wait_until
+from tests.api.waiting import MeshWithMachine, wait_until
 
-app = Mesh("results")
+app = MeshWithMachine("results")
 gate = threading.Event()
 
 
@@ -408,15 +408,14 @@ def test_many_threads_may_wait_for_one_result():
 
 def test_a_handle_nobody_holds_leaves_nothing_behind():
     connection = app.connection
-    for n in range(500):
-        add.delay(n)
+    ids = [add.delay(n).id for n in range(500)]
     kept = add.delay(1)
     app.flush(5)
     assert kept.get(timeout=5) == 1
     gc.collect()
     add.delay(2).get(timeout=5)  # one more turn of the loop
 
-    wait_until(lambda: not connection._handles.by_id and not connection._machine.waiting)
+    wait_until(lambda: all(map(connection.is_foreign, ids)) and not app.machine.waiting)
 
 
 def test_a_result_travels_as_an_argument():
@@ -432,7 +431,6 @@ def test_large_arrays_go_there_and_back_and_are_taken_as_they_were():
     array[:] = 0
 
     assert numpy.array_equal(result.get(timeout=10), numpy.arange(300_000) * 2.0)
-    wait_until(lambda: not app.connection._parts)
 
 
 @pytest.mark.parametrize("size", [10, 100_000])

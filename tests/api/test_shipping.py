@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import gc
+import weakref
 
 from mesh import Mesh
 from mesh.api import shipping
@@ -11,6 +12,17 @@ from mesh.api.shipping import Shipped, function_name
 from mesh.testing import local_mesh
 from mesh.wire.functions import unpack_function
 from tests.api.waiting import wait_until
+
+
+class Thing:
+    """Something a function may name."""
+
+
+def naming_a_thing():
+    """A function, and a look at the thing it names, which is gone with what is kept of the function."""
+    space = {"thing": Thing()}
+    exec("def look():\n    return thing", space)
+    return space["look"], weakref.ref(space["thing"])
 
 
 def test_a_function_is_pickled_once():
@@ -37,16 +49,13 @@ def test_a_closure_is_pickled_anew_when_its_variable_is_another():
 
 def test_the_code_is_forgotten_with_the_function():
     shipped = Shipped()
-
-    def gone():
-        return None
-
-    shipped.code(gone)
-    assert len(shipped._codes) == 1
-    del gone
+    function, named = naming_a_thing()
+    shipped.code(function)
+    assert named() is not None
+    del function
     gc.collect()
 
-    assert len(shipped._codes) == 0
+    assert named() is None
 
 
 def test_every_callable_has_a_name_and_a_code():
@@ -79,22 +88,24 @@ def test_a_function_that_calls_itself_is_forgotten_too():
             return n * factorial(n - 1) if n else 1
 
         shipped.code(factorial)
+        return weakref.ref(factorial)
 
-    ship()
+    factorial = ship()
     gc.collect()
 
-    assert len(shipped._codes) == 0
+    assert factorial() is None
 
 
 def test_no_more_functions_are_kept_than_the_limit(monkeypatch):
     monkeypatch.setattr(shipping, "SHIPPED_MAX", 4)
     shipped = Shipped()
-    functions = [functools.partial(max, n) for n in range(10)]
-
+    functions, named = zip(*[naming_a_thing() for _ in range(10)])
     for function in functions:
         shipped.code(function)
+        function.__globals__["thing"] = None  # now only what is kept of the function holds it
+    gc.collect()
 
-    assert len(shipped._codes) <= 4
+    assert 1 <= sum(thing() is not None for thing in named) <= 4
 
 
 def test_a_function_that_the_router_let_go_is_sent_again_by_itself():
