@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import subprocess
 import sys
 import textwrap
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -499,6 +501,33 @@ def test_an_executor_that_is_not_ready_in_time_is_killed(tmp_path: Path) -> None
     node.pool.apply(StartExecutor(1))
 
     assert "executor_start_s" in node.wait_for(ExecutorEnded).cause
+
+
+@contextmanager
+def descriptors_left(count: int) -> Iterator[None]:
+    """Let this process open no more than so many files."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    free = os.open(os.devnull, os.O_RDONLY)
+    os.close(free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free + count, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+@pytest.mark.parametrize("left", [0, 2], ids=["no socket", "no process"])
+def test_an_executor_that_cannot_be_started_has_ended(node: Node, left: int) -> None:
+    with descriptors_left(left):
+        node.pool.apply(StartExecutor(2))
+    assert node.pool.next_deadline() == 0.0, "it is told at once"
+    ended = node.wait_for(ExecutorEnded)
+    assert ended.executor == 2 and ended.cause.startswith("cannot be started: ")
+    node.pool.apply(RunChunk(2, {0: named("noop")}, [call("too late")]))
+    assert list(node.pool.pids()) == [1]
+
+    node.pool.apply(StartExecutor(2))
+    node.wait_until(lambda: [type(event) for event in node.events].count(ExecutorStarted) == 2)
 
 
 def test_a_directory_full_of_names_like_ours_does_no_harm(directory: Path) -> None:
