@@ -67,6 +67,11 @@ def seen(self):
     return self.request.headers, self.request.delivery_info, self.request.hostname
 
 
+@app.task(bind=True, priority=9)
+def urgent(self):
+    return self.request.delivery_info["priority"]
+
+
 @app.task(bind=True)
 def family(self):
     return self.request.id, self.request.parent_id, self.request.root_id
@@ -369,6 +374,10 @@ def test_headers_and_queue_reach_the_task():
     result = seen.apply_async(headers={"a": "b"}, priority=3)
 
     assert result.get(timeout=5) == ({"a": "b"}, {"queue": "default", "priority": 3, "redelivered": False}, "local")
+
+
+def test_a_priority_of_0_counts_before_that_of_the_definition():
+    assert [app.send_task(urgent.name, priority=given).get(timeout=5) for given in (None, 0, 1)] == [9, 0, 1]
 
 
 def test_await_gives_the_result_and_raises_its_error():
