@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
@@ -16,6 +16,7 @@ from msgspec import Struct
 from mesh.errors import (
     MeshError,
     NotRegistered,
+    StoreError,
     TaskExpired,
     TaskFailed,
     TaskRevokedError,
@@ -25,9 +26,11 @@ from mesh.errors import (
     WorkerLostError,
 )
 from mesh.model import ErrorInfo, Outcome, TaskState
+from mesh.runtime.depot import PayloadFile
 from mesh.runtime.handles import Promise
 from mesh.wire import payload as payloads
 from mesh.wire.exceptions import rebuild_exception
+from mesh.wire.parts import Buffer
 
 if TYPE_CHECKING:
     from mesh.api.app import Mesh
@@ -260,10 +263,12 @@ class AsyncResult(Struct, Generic[R], gc=False, eq=False):
         if isinstance(promise.buffers, MeshError):
             error = promise.buffers
         elif type(end) is Outcome and end.state is TaskState.SUCCEEDED:
-            if not end.payload:
-                return None
-            # Who gets it again must not see what was done to it meanwhile: what may be written to is copied.
-            return payloads.decode(end.payload, [memoryview(part).toreadonly() for part in promise.buffers or ()])
+            try:
+                buffers = _own_memory(promise.buffers)
+            except StoreError as unreadable:
+                error = unreadable
+            else:
+                return payloads.decode(end.payload, buffers) if end.payload else None
         else:
             error = self._error()
         self.is_unknown()  # somebody may submit it yet: ask again next time
@@ -418,6 +423,13 @@ class AsyncResult(Struct, Generic[R], gc=False, eq=False):
         """Another handle of the task; each is counted."""
         make, arguments = self.__reduce__()
         return make(*arguments)
+
+
+def _own_memory(buffers: PayloadFile | Sequence[Buffer] | None) -> Sequence[Buffer]:
+    """A large payload for one reader: what it does to a value must not be seen in another. Raises ``StoreError``."""
+    if isinstance(buffers, PayloadFile):
+        return buffers.read()
+    return [memoryview(part).toreadonly() for part in buffers or ()]  # the decoder copies what may be written to
 
 
 def timed_out(text: str, why: str) -> TimeoutError:

@@ -13,7 +13,7 @@ from mesh.core.links import NodeLinks, Stamp
 from mesh.errors import ProtocolError, Unavailable
 from mesh.messages import Hello, Message, Welcome
 from mesh.model import Blob, Peer
-from mesh.runtime.depot import Buffers, Depot, depot_beside
+from mesh.runtime.depot import Buffers, Depot, PayloadFile, depot_beside
 from mesh.wire.codec import blobs_of, decode_from_router, encode
 from mesh.wire.payloads import GONE, with_payloads
 
@@ -111,7 +111,7 @@ class RouterChannels:
                 self.withdraw(blob.key)
         return with_payloads(message, lambda blob: names.get(blob.key, blob)) if names else message
 
-    def take_buffers(self, blob: Blob) -> Buffers:
+    def take_buffers(self, blob: Blob) -> PayloadFile | Buffers:
         """The bytes of a large payload that came with this wake-up, or why they are not to be had."""
         parts = self.parts.pop(blob.key, None)
         if parts is not None:
@@ -119,7 +119,7 @@ class RouterChannels:
         depot, left = self.files.pop(blob.key, (None, blob))
         if depot is None:
             return Unavailable(f"the bytes of payload {blob.key} did not come with its message")
-        return depot.find(left)
+        return depot.open(left)
 
     def forget_arrived(self) -> None:
         """Forget the large payloads that nobody took."""

@@ -13,13 +13,23 @@ import os
 import secrets
 from collections.abc import Sequence
 from contextlib import suppress
+from io import FileIO
 from pathlib import Path
 
 from msgspec.structs import replace
 
 from mesh.errors import MeshError, StoreDamaged, StoreError
 from mesh.model import Blob
-from mesh.store.blob_file import cut_parts, file_name, map_blob, map_own_blob, write_blob
+from mesh.store.blob_file import (
+    MAPPED_ABOVE,
+    cut_parts,
+    file_name,
+    file_size,
+    map_blob,
+    map_open_blob,
+    map_own_blob,
+    write_blob,
+)
 from mesh.wire.parts import Buffer
 
 Buffers = Sequence[Buffer] | MeshError
@@ -54,23 +64,54 @@ class Depot:
     def keep(self, left: Blob) -> list[Buffer]:
         """The bytes of what was left, in parts, for as long as they may be wanted again; none if that cannot be."""
         try:
-            return list(cut_parts(left, map_own_blob(Path(self.directory, left.file or ""), left)))
+            return list(cut_parts(left, map_own_blob(self._path(left), left)))
         except (OSError, StoreError):
             return []
 
     def remove(self, left: Blob) -> None:
         """Take back a file that the router was not told of."""
         with suppress(OSError):
-            Path(self.directory, left.file or "").unlink()
+            self._path(left).unlink()
 
     def find(self, blob: Blob) -> Buffers:
-        """The buffers of a payload, mapped; or why they are not to be had."""
+        """The buffers of a payload, to be used once; or why they are not to be had."""
         try:
-            return list(map_blob(Path(self.directory, blob.file or ""), blob))
+            return map_blob(self._path(blob), blob)
         except StoreDamaged as damaged:
             return damaged
         except OSError as error:
-            return StoreError(f"payload {blob.key} cannot be read: {error}")
+            return _unreadable(blob, error)
+
+    def open(self, blob: Blob) -> PayloadFile | Buffers:
+        """A payload that may be used more than once: its file, or the buffers of a small one; or why it is not here."""
+        if file_size(blob) <= MAPPED_ABOVE:
+            return self.find(blob)
+        try:
+            return PayloadFile(self._path(blob), blob)
+        except OSError as error:
+            return _unreadable(blob, error)
+
+    def _path(self, blob: Blob) -> Path:
+        return Path(self.directory, blob.file or "")
+
+
+class PayloadFile:
+    """A file of a depot, kept open: its payload can be had although the file is removed meanwhile."""
+
+    def __init__(self, path: Path, blob: Blob) -> None:
+        self._file = FileIO(path)
+        self._blob = blob
+
+    def read(self) -> list[memoryview]:
+        """The buffers, in memory of the caller's own. Raises ``StoreError``."""
+        try:
+            return map_open_blob(self._file, self._blob)
+        except OSError as error:
+            raise _unreadable(self._blob, error) from error
+
+
+def _unreadable(blob: Blob, error: OSError) -> StoreError:
+    return StoreError(f"payload {blob.key} cannot be read: {error}")
 
 
 def depot_link(ipc_endpoint: str) -> Path:

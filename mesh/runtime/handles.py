@@ -19,7 +19,7 @@ from msgspec import Struct
 
 from mesh.errors import MeshError
 from mesh.model import Blob, Outcome
-from mesh.runtime.depot import Buffers
+from mesh.runtime.depot import Buffers, PayloadFile
 
 
 class Promise(Struct, gc=False, eq=False):
@@ -27,11 +27,11 @@ class Promise(Struct, gc=False, eq=False):
 
     id: str
     end: Outcome | MeshError | None = None
-    buffers: Buffers | None = None
+    buffers: PayloadFile | Buffers | None = None
     callbacks: list[Callable[[], None]] | None = None
     holders: int = 1
 
-    def settle(self, end: Outcome | MeshError, buffers: Buffers | None = None) -> None:
+    def settle(self, end: Outcome | MeshError, buffers: PayloadFile | Buffers | None = None) -> None:
         """Take the outcome, or why there will be none. Called on the connection's thread; the first word counts."""
         if self.end is None:
             self.buffers = buffers
@@ -80,7 +80,7 @@ class Handles:
         """Whether this process did not submit this task, or keeps no handle of it."""
         return task_id in self._foreign or task_id not in self.by_id
 
-    def publish(self, outcomes: Sequence[Outcome], take_buffers: Callable[[Blob], Buffers]) -> None:
+    def publish(self, outcomes: Sequence[Outcome], take_buffers: Callable[[Blob], PayloadFile | Buffers]) -> None:
         """Settle the promises of these tasks; ``take_buffers`` gives the bytes of large payloads."""
         take = self.by_id.pop
         for outcome in outcomes:

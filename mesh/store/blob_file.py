@@ -20,6 +20,7 @@ from mesh.model import Blob
 
 ALIGNMENT = 64
 PART_MAX = 1 << 20  # bytes in one part that is read, and in one write
+MAPPED_ABOVE = 1 << 20  # bytes: to read a smaller file costs less than to map it, and leaves no descriptor open
 
 _MAGIC = b"MESHBLB2"
 _HEADER = struct.Struct("<8sII")  # magic, number of buffers, checksum of key and sizes
@@ -81,40 +82,49 @@ def map_blob(path: Path, blob: Blob) -> list[memoryview]:
 
     Raises ``OSError``, ``StoreDamaged``.
     """
-    mapped = _mapped(path, blob)
+    with open(path, "rb", buffering=0) as file:
+        return map_open_blob(file, blob)
+
+
+def map_open_blob(file: FileIO, blob: Blob) -> list[memoryview]:
+    """As ``map_blob``, of an open file; each call gives memory of its own. Raises ``OSError``, ``StoreDamaged``."""
+    mapped = _mapped(file, blob)
     buffers = [mapped[start : start + size] for start, size in _places(blob)]
     checksum = 0
     for buffer in buffers:
         checksum = zlib.crc32(buffer, checksum)
     header = _header(blob)
     if mapped[: len(header)] != header or mapped[-_CHECKSUM.size :] != _CHECKSUM.pack(checksum):
-        raise _damaged(path, blob)
+        raise _damaged(file, blob)
     return buffers
 
 
 def map_own_blob(path: Path, blob: Blob) -> list[memoryview]:
     """As ``map_blob``, of a file that was written just now: its bytes are not looked at, and so not read."""
-    mapped = _mapped(path, blob)
+    with open(path, "rb", buffering=0) as file:
+        mapped = _mapped(file, blob)
     return [mapped[start : start + size] for start, size in _places(blob)]
 
 
-def _mapped(path: Path, blob: Blob) -> memoryview:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        if os.fstat(descriptor).st_size != file_size(blob):
-            raise _damaged(path, blob)
-        return memoryview(mmap.mmap(descriptor, 0, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ | mmap.PROT_WRITE))
-    except OSError as error:
-        if error.errno != errno.ENOMEM:
-            raise
-        with open(descriptor, "rb", closefd=False) as file:  # a process may have 65,530 mappings
-            return memoryview(bytearray(file.read()))
-    finally:
-        os.close(descriptor)
+def _mapped(file: FileIO, blob: Blob) -> memoryview:
+    size = file_size(blob)
+    if os.fstat(file.fileno()).st_size != size:
+        raise _damaged(file, blob)
+    if size > MAPPED_ABOVE:
+        try:
+            mapped = mmap.mmap(file.fileno(), 0, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ | mmap.PROT_WRITE)
+            return memoryview(mapped)
+        except OSError as error:  # a process may have 65,530 mappings; each has a descriptor, too
+            if error.errno not in (errno.ENOMEM, errno.EMFILE, errno.ENFILE):
+                raise
+    data = bytearray(size)
+    if os.preadv(file.fileno(), [data], 0) != size:
+        raise _damaged(file, blob)
+    return memoryview(data)
 
 
-def _damaged(path: Path, blob: Blob) -> StoreDamaged:
-    return StoreDamaged(f"blob {blob.key}: {path} is not what was written; the payload is lost")
+def _damaged(file: FileIO, blob: Blob) -> StoreDamaged:
+    return StoreDamaged(f"blob {blob.key}: {file.name} is not what was written; the payload is lost")
 
 
 def is_blob(path: Path, blob: Blob, *, sync: bool) -> bool:

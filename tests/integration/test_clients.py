@@ -168,6 +168,18 @@ def test_large_payloads_pass_the_router_as_files_and_leave_none_behind(cluster: 
     assert results[3].get() == b"\x03" * (16 << 20), "who has it keeps it"
 
 
+@pytest.mark.parametrize("far", [False, True])
+def test_what_is_done_to_one_value_is_not_seen_in_the_next(cluster: Cluster, app: Mesh, far: bool) -> None:
+    (record,) = RuntimeDir(os.environ).routers("t")
+    client = cluster.client(router=str(record.tcp).removeprefix("tcp://")) if far else app
+    for size in (100_000, 3 << 20):
+        result = send(client, "echo", numpy.zeros(size, dtype=numpy.uint8))
+        first = result.get(timeout=10.0)
+        first[:] = 1
+        result.forget()  # its file is gone
+        assert not result.get(timeout=10.0).any()
+
+
 def test_large_payloads_travel_over_the_network_too(cluster: Cluster, app: Mesh) -> None:
     (record,) = RuntimeDir(os.environ).routers("t")
     far = cluster.client(router=str(record.tcp).removeprefix("tcp://"))
