@@ -39,7 +39,8 @@ class Dispatch:
         if not self._members.hungry:
             return
         self._turn += 1
-        for worker, tasks in spread(self._table.ready, self._hungry, self._turn).items():
+        self._look_who_is_able()
+        for worker, tasks in spread(self._table.ready.runnable(self.able), self._hungry, self._turn).items():
             self._deliver(worker, tasks)
             self._members.weigh(worker)
         if self._members.loaded:
@@ -55,11 +56,16 @@ class Dispatch:
         fewer, others = (able, hungry) if len(able) <= len(hungry) else (hungry, able)
         return [worker for worker in fewer if worker in others]
 
+    def _look_who_is_able(self) -> None:
+        if self._members.changed:
+            self._table.ready.unpark()
+        if self._members.changed or self._table.lanes_dropped:
+            self._members.changed = self._table.lanes_dropped = False
+            self._able.clear()
+
     def able(self, lane: Lane) -> Collection[Worker]:
         """The workers that can run what stands in this lane."""
-        if self._table.lanes_changed or self._members.changed:
-            self._table.lanes_changed = self._members.changed = False
-            self._able.clear()
+        self._look_who_is_able()
         able = self._able.get(lane.number)
         if able is None:
             workers = self._members.workers.values()

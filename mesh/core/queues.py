@@ -8,7 +8,7 @@ priority in step.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from heapq import merge
 from operator import attrgetter
 from typing import TYPE_CHECKING, NamedTuple
@@ -104,10 +104,16 @@ class Lane:
 
 
 class ReadyQueues:
-    """All lanes of a router."""
+    """All lanes of a router.
+
+    A wake-up looks at those only that may have tasks which somebody can run: thousands of queues that nobody serves
+    slow down no other.
+    """
 
     def __init__(self, lanes_max: int) -> None:
         self._lanes: dict[tuple[str, int, Need], Lane] = {}
+        self._stocked: dict[int, Lane] = {}  # by number
+        self._parked: dict[int, Lane] = {}  # with tasks that nobody can run
         self._lanes_max = lanes_max
         self._next_number = 0
 
@@ -117,15 +123,35 @@ class ReadyQueues:
     def __len__(self) -> int:
         return sum(map(len, self._lanes.values()))
 
-    def lane(self, options: TaskOptions) -> tuple[Lane, bool]:
-        """The lane for these options, and whether it is new."""
+    def lane(self, options: TaskOptions) -> Lane:
+        """The lane for these options."""
         key = (options.queue, options.priority, Need(options.name, options.function, options.python))
         lane = self._lanes.get(key)
-        if lane is not None:
-            return lane, False
-        self._next_number += 1
-        lane = self._lanes[key] = Lane(self._next_number, *key)
-        return lane, True
+        if lane is None:
+            self._next_number += 1
+            lane = self._lanes[key] = Lane(self._next_number, *key)
+        return lane
+
+    def stock(self, lane: Lane) -> None:
+        """A task was added to this lane."""
+        self._stocked[lane.number] = lane
+
+    def unpark(self) -> None:
+        """Who can run what has changed."""
+        self._stocked |= self._parked
+        self._parked.clear()
+
+    def runnable(self, able: Callable[[Lane], Collection[object]]) -> list[Lane]:
+        """The lanes with tasks that somebody is ``able`` to run."""
+        found = []
+        for number, lane in list(self._stocked.items()):
+            if len(lane) and able(lane):
+                found.append(lane)
+                continue
+            del self._stocked[number]
+            if len(lane):
+                self._parked[number] = lane
+        return found
 
     def crowded(self) -> bool:
         """Whether there are so many lanes that unused ones should go."""
@@ -134,3 +160,9 @@ class ReadyQueues:
     def drop_unused(self, used: set[int]) -> None:
         """Forget the empty lanes whose number is not among ``used``."""
         self._lanes = {k: lane for k, lane in self._lanes.items() if lane.tasks or lane.number in used}
+        self._stocked = {number: lane for number, lane in self._stocked.items() if lane.tasks}
+
+    def check(self) -> None:
+        """Raise ``AssertionError`` where a lane with tasks would be overlooked."""
+        looked_at = self._stocked.keys() | self._parked.keys()
+        assert {lane.number for lane in self if len(lane)} <= looked_at, "a lane with tasks is overlooked"

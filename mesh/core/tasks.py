@@ -60,7 +60,7 @@ class TaskTable:
         self.last_order = 0
         self._next_kind = 0
         self._kinds_max = KINDS_MAX
-        self.lanes_changed = True
+        self.lanes_dropped = False  # since somebody looked
 
     # coming in
 
@@ -75,8 +75,7 @@ class TaskTable:
         """The interned form of ``options``."""
         kind = self._kinds.get(options)
         if kind is None:
-            lane, new = self.ready.lane(options)
-            self.lanes_changed |= new
+            lane = self.ready.lane(options)
             self._next_kind += 1
             kind = self._kinds[options] = Kind(self._next_kind, options, lane)
         return kind
@@ -88,7 +87,7 @@ class TaskTable:
             self.ready.drop_unused({task.kind.lane.number for task in self.tasks.values()})
             self._kinds = {o: k for o, k in self._kinds.items() if id(k) in used}
         self._kinds_max = max(KINDS_MAX, 2 * len(self._kinds))  # many in use: do not look again at each new one
-        self.lanes_changed = True
+        self.lanes_dropped = True
 
     def accept(self, owner: Peer, submit: Submit, raw: bytes | None, known: Collection[str], now: Now) -> None:
         """Take in the tasks of a batch that are neither unfinished here nor ``known`` to be finished."""
@@ -128,6 +127,8 @@ class TaskTable:
         if doubled:
             first = {spec.id: spec for spec in reversed(fresh)}
             submit, raw = Submit(submit.batch, submit.options, list(first.values())[::-1], submit.repeated), None
+        for kind in kinds:
+            self.ready.stock(kind.lane)
         self.last_order = order
         self.accepted += batch.open
         self.batches[batch.seq] = batch
@@ -142,7 +143,13 @@ class TaskTable:
             task.state = SCHEDULED
             self._schedule(task, spec.eta)
         else:
-            task.kind.lane.tasks.append(task)
+            self._stand(task)
+
+    def _stand(self, task: TaskRecord) -> None:
+        """A task that is ready stands last in its lane."""
+        lane = task.kind.lane
+        lane.tasks.append(task)
+        self.ready.stock(lane)
 
     def is_told(self, peer: Peer, task_id: str) -> bool:
         """Whether ``peer`` is told of this task's outcome without watching: it submitted it, and wants its result."""
@@ -209,7 +216,9 @@ class TaskTable:
             task.worker = None
             by_lane.setdefault(task.kind.lane.number, []).append(task)
         for tasks in by_lane.values():
-            tasks[0].kind.lane.put_back(tasks)
+            lane = tasks[0].kind.lane
+            lane.put_back(tasks)
+            self.ready.stock(lane)
 
     def _ends_instead(self, task: TaskRecord, rare: Rare, now: Now) -> bool:
         """Whether a task that came back is not to run again, for it was cancelled or its time is over."""
@@ -361,7 +370,7 @@ class TaskTable:
             if task.id not in self.limbo and task.rare is not None and task.rare.eta == eta:
                 task.move(READY)
                 task.kind.lane.scheduled -= 1
-                task.kind.lane.tasks.append(task)
+                self._stand(task)
         for _, task in self._expiries.due(now.wall):
             # Who holds it looks at the time before it starts, and in limbo somebody may hold it.
             if task.state is not LEASED and task.id not in self.limbo:
@@ -429,7 +438,7 @@ class TaskTable:
                     self._schedule(task, rare.eta)
                 else:
                     task.move(READY)
-                    task.kind.lane.tasks.append(task)
+                    self._stand(task)
 
     # invariants
 
@@ -443,6 +452,7 @@ class TaskTable:
         assert open_ == {seq: batch.open for seq, batch in self.batches.items()}, "open tasks of a batch miscounted"
         self.functions.check(batch.functions for batch in self.batches.values())
         assert self.bytes == sum(task.size for task in self.tasks.values()), "payload bytes miscounted"
+        self.ready.check()
         queued = [task.id for lane in self.ready for task in lane]
         assert len(queued) == len(set(queued)) == len(self.ready), "a task is queued twice, or a lane miscounts"
         assert set(queued) == {t.id for t in self.tasks.values() if t.state is READY}, "ready and queued differ"

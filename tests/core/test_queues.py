@@ -95,21 +95,47 @@ TestLane = LaneRules.TestCase
 TestLane.settings = settings(max_examples=40, stateful_step_count=20)
 
 
+def stocked(queues: ReadyQueues, *names: str) -> list[Lane]:
+    """Lanes with a task each."""
+    lanes = []
+    for order, name in enumerate(names):
+        lane = queues.lane(TaskOptions(name))
+        lane.tasks.append(TaskRecord(name, Kind(1, OPTIONS, lane), b"", Batch(1, 0.0, None), order, TaskState.READY))
+        queues.stock(lane)
+        lanes.append(lane)
+    return lanes
+
+
 def test_the_same_queue_priority_and_need_share_a_lane() -> None:
     queues = ReadyQueues(lanes_max=10)
-    first, new = queues.lane(TaskOptions("t", time_limit_s=1.0))
-    assert new
-    assert queues.lane(TaskOptions("t", ignore_result=True)) == (first, False)
+    first = queues.lane(TaskOptions("t", time_limit_s=1.0))
+    assert queues.lane(TaskOptions("t", ignore_result=True)) is first
     others = [TaskOptions("u"), TaskOptions("t", "q"), TaskOptions("t", priority=1), TaskOptions("t", function="d")]
-    assert all(queues.lane(options)[1] for options in others)
+    assert len({first.number, *(queues.lane(options).number for options in others)}) == 5
 
 
 def test_lanes_that_hold_nothing_go_when_there_are_too_many() -> None:
     queues = ReadyQueues(lanes_max=2)
-    lanes = [queues.lane(TaskOptions(f"t{i}"))[0] for i in range(3)]
+    lanes = [*stocked(queues, "t0"), queues.lane(TaskOptions("t1")), queues.lane(TaskOptions("t2"))]
     assert queues.crowded()
-    kind = Kind(1, OPTIONS, lanes[0])
-    lanes[0].tasks.append(TaskRecord("a", kind, b"", Batch(1, 0.0, None), 1, TaskState.READY))
     queues.drop_unused({lanes[1].number})
     assert list(queues) == lanes[:2]
     assert not queues.crowded()
+    queues.check()
+
+
+def test_a_lane_that_nobody_can_run_is_asked_about_once_until_who_can_run_what_has_changed() -> None:
+    queues = ReadyQueues(lanes_max=10)
+    good, bad, empty = stocked(queues, "good", "bad", "empty")
+    empty.tasks.clear()
+    asked: list[Lane] = []
+
+    def able(lane: Lane) -> list[str]:
+        asked.append(lane)
+        return ["worker"] if lane is good else []
+
+    assert [queues.runnable(able), queues.runnable(able)] == [[good], [good]]
+    assert asked == [good, bad, good]
+    queues.check()
+    queues.unpark()
+    assert queues.runnable(lambda lane: ["worker"]) == [good, bad]
