@@ -26,7 +26,7 @@ from mesh.net.arrivals import Arrivals
 from mesh.net.keys import load_or_create
 from mesh.net.router_transport import RouterTransport
 from mesh.net.runtime_dir import RouterRecord, RuntimeDir
-from mesh.runtime.depot import show_depot
+from mesh.runtime.depot import hide_depot, show_depot
 from mesh.runtime.router_step import RouterStep
 from mesh.settings import Settings
 from mesh.store.base import Store
@@ -158,6 +158,7 @@ class RouterNode:
             return 0
         finally:
             self._publication.withdraw()
+            hide_depot(self._transport.endpoints[0])
             self._transport.close()
 
     def _turn(self) -> None:

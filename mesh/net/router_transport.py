@@ -10,6 +10,7 @@ import functools
 import ipaddress
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 from mesh.errors import ConfigError, NoKey
 from mesh.model import Peer
@@ -128,6 +129,9 @@ class RouterTransport:
             self._zap.close()
         self._context.term()
         self._poll.close()
+        for listener in self._listeners:
+            if listener.endpoint.startswith("ipc://"):  # libzmq leaves the file
+                Path(listener.endpoint.removeprefix("ipc://")).unlink(missing_ok=True)
 
     def _listen(self, ipc: str | None, tcp: str | None, key: MeshKey | None) -> None:
         if ipc is not None:

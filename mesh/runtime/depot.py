@@ -132,9 +132,13 @@ def depot_beside(endpoint: str) -> Depot | None:
 
 def show_depot(ipc_endpoint: str, directory: Path | None) -> None:
     """Show the router's depot beside its socket, or that there is none. Raises ``OSError``."""
-    link = depot_link(ipc_endpoint)
-    link.unlink(missing_ok=True)
+    hide_depot(ipc_endpoint)
     if directory is not None:
         marker = directory / f"{MARKER}{secrets.token_hex(8)}"
         marker.touch(0o600)
-        link.symlink_to(marker)
+        depot_link(ipc_endpoint).symlink_to(marker)
+
+
+def hide_depot(ipc_endpoint: str) -> None:
+    """The router is gone. Raises ``OSError``."""
+    depot_link(ipc_endpoint).unlink(missing_ok=True)

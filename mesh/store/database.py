@@ -76,6 +76,7 @@ class Database:
         try:
             if salvage:
                 self._salvage()
+            self._file = os.stat(self.path)
             self.counters = self._read_counters()
             self._check_tail(self.counters, level)
             self._checkpointer = Checkpointer(self.path)
@@ -206,6 +207,15 @@ class Database:
             yield self.connection
         except sqlite3.Error as error:
             raise self._translated(error) from error
+
+    def check_place(self) -> None:
+        """Raise ``StoreError`` where the file was removed or replaced: what is written ends with this process."""
+        try:
+            here = os.path.samestat(os.stat(self.path), self._file)
+        except OSError:
+            here = False
+        if not here:
+            raise StoreError(f"{self.path}: the file was removed or replaced while it was in use")
 
     def cut_back_log(self) -> None:
         """Give the room of the write-ahead log back to the disk."""

@@ -272,7 +272,11 @@ class SqliteStore:
         return len(forgotten)
 
     def usage(self) -> StoreUsage:
-        """How full the store is; takes the reserve again when there is room for it."""
+        """How full the store is; takes the reserve again when there is room for it.
+
+        Raises ``StoreError`` where the file is no longer in its place.
+        """
+        self._db.check_place()
         free_bytes = self._free_bytes()
         self._ballast.restore(free_bytes, self._free_bytes_min)
         counters = self._db.counters

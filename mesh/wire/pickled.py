@@ -58,6 +58,6 @@ def unpack(data: Buffer, outside: Iterable[Buffer] = ()) -> Any:
         ) from error
     except (ImportError, AttributeError) as error:
         raise Unreadable(f"the payload needs code this process does not have, or another version: {error}") from error
-    except Exception as error:  # whatever the classes' own code raises
+    except (Exception, SystemExit, GeneratorExit) as error:  # whatever the classes' own code raises
         text = f"{type_name(type(error))}: {message_of(error)}"
         raise Unreadable(f"the payload cannot be unpickled here: {text}") from error

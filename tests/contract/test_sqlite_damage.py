@@ -147,6 +147,20 @@ def test_lost_outcomes_are_noticed_although_no_batch_was_lost(path, tmp_path):
         open_store(path)
 
 
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_file_that_is_taken_away_while_it_is_in_use_is_noticed(path, replaced):
+    store = SqliteStore(path, ballast_bytes=0)
+    store.usage()
+    path.rename(path.with_suffix(".moved"))
+    if replaced:
+        path.touch()
+    with pytest.raises(StoreError, match="removed or replaced while it was in use"):
+        store.usage()
+    path.with_suffix(".moved").replace(path)
+    store.usage()
+    store.close()
+
+
 def test_a_store_that_was_copied_without_its_side_files_opens(crashed, tmp_path):
     open_store(crashed).close()
     shutil.copy(crashed, tmp_path / "moved.db")

@@ -326,6 +326,8 @@ def test_up_ends_all_it_started_in_order(cluster: Cluster) -> None:
     assert not alive(family)
     text = node.text()
     assert text.index("leaves") < text.index("router stops")
+    left = [path.name for path in Path(os.environ["MESH_RUNTIME_DIR"]).iterdir()]
+    assert not left, "nothing of it is found any more"
 
 
 def test_up_lets_running_tasks_finish_before_it_ends(cluster: Cluster) -> None:

@@ -366,11 +366,18 @@ class Explodes:
         return int, ("not a number",)
 
 
+class Leaves:
+    def __reduce__(self):
+        return sys.exit, (3,)
+
+
 def test_whatever_a_class_raises_becomes_an_error_of_ours():
     with pytest.raises(Unpicklable, match="RuntimeError: no"):
         encode(Stubborn())
     with pytest.raises(Unreadable, match="ValueError"):
         payloads.decode(encode(Explodes()).payload)
+    with pytest.raises(Unreadable, match="SystemExit: 3"):
+        payloads.decode(encode(Leaves()).payload)
 
 
 def test_a_missing_module_is_named(monkeypatch):
