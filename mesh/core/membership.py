@@ -211,9 +211,10 @@ class Membership:
     def _make_round(self, now: Now) -> None:
         """Look who was silent too long, and say that we live."""
         silence = self._settings.heartbeat_s * self._settings.liveness
-        for worker in [w for w in self.workers.values() if now.mono - w.heard >= silence]:
-            self._lose_worker(worker, f"not heard of for {silence:g} s", now)
-            self._ledger.add(DropPeer(worker.peer))
+        for session in (*self.workers.values(), *self.clients.values()):
+            if now.mono - session.heard >= silence:
+                self.lose(session.peer, f"not heard of for {silence:g} s", now)
+                self._ledger.add(DropPeer(session.peer))
         for session in (*self.workers.values(), *self.clients.values()):
             if now.mono - session.told >= self._settings.heartbeat_s * 0.9:
                 session.told = now.mono

@@ -502,6 +502,14 @@ def test_a_worker_that_speaks_is_not_gone() -> None:
     assert W1 in mesh.machine.workers
 
 
+def test_a_client_that_is_silent_for_three_heartbeats_has_no_session_any_more() -> None:
+    mesh = router(Settings(heartbeat_s=2.0))
+    mesh.hear(C2, hello_client("c2"))
+    mesh.hear(C1, Heartbeat(), wait=5.0)
+    assert DropPeer(C2) in mesh.do(wait=1.5)
+    assert set(mesh.machine.clients) == {C1}
+
+
 def test_a_worker_that_connects_anew_keeps_what_it_holds() -> None:
     mesh = router(window=2)
     mesh.hear(C1, submit("a", "b"))
