@@ -84,6 +84,14 @@ class Blob(Struct, frozen=True, array_like=True, gc=False):
 Payload = bytes | Blob
 """Encoded arguments or an encoded result, opaque to routers (``mesh.wire.payload`` reads and writes them)."""
 
+Buffer = bytes | bytearray | memoryview
+"""Bytes on their way, copied or not."""
+
+
+def payload_size(payload: Payload) -> int:
+    """Bytes of a payload, wherever they are."""
+    return len(payload) if isinstance(payload, bytes) else payload.size
+
 
 class TaskOptions(Struct, frozen=True, array_like=True, gc=False):
     """The part of a task's description that many calls share."""

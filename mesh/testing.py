@@ -39,7 +39,7 @@ from mesh.core.links import OUTSIDE, RouterLinks
 from mesh.core.router import RouterMachine
 from mesh.core.worker import WorkerMachine
 from mesh.messages import Message, SayHello
-from mesh.model import Delivery, Peer, Role, Settlement, TaskOptions
+from mesh.model import Buffer, Delivery, Peer, Role, Settlement, TaskOptions
 from mesh.net.arrivals import Arrivals
 from mesh.runtime.connection import Connection
 from mesh.runtime.execute import Runner
@@ -48,7 +48,6 @@ from mesh.runtime.router_step import RouterStep
 from mesh.store.memory import MemoryStore
 from mesh.wire.codec import decode_from_node, encode, encode_body
 from mesh.wire.functions import PYTHON
-from mesh.wire.parts import Buffer
 
 ROUTER, WORKER = Peer(b"router"), Peer(b"worker")
 ENDPOINT = "local"

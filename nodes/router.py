@@ -21,7 +21,7 @@ from mesh.core.links import OUTSIDE, RouterLinks, Stamp
 from mesh.core.router import RouterMachine
 from mesh.errors import ProtocolError, StoreDamaged, StoreError, StoreFull
 from mesh.messages import Function, Hello, Message, Refuse, Rejected, Submit
-from mesh.model import Blob, Peer, Role
+from mesh.model import Blob, Buffer, Peer, Role
 from mesh.net.arrivals import Arrivals
 from mesh.net.keys import load_or_create
 from mesh.net.router_transport import RouterTransport
@@ -34,7 +34,6 @@ from mesh.store.blob_file import file_name
 from mesh.store.open import default_url, open_store
 from mesh.wire.codec import Incoming, blobs_of, decode_body, decode_from_node, encode, encode_body
 from mesh.wire.frames import read_header
-from mesh.wire.parts import Buffer
 from mesh.wire.payloads import with_payloads, without_payloads
 from nodes.complaints import Complaints
 from nodes.logs import configure_logs

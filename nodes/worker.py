@@ -29,7 +29,7 @@ from mesh.core.events import Event, PeerLost, RouterFound, StopRequested
 from mesh.core.worker import WorkerMachine
 from mesh.errors import ConfigError
 from mesh.messages import SayHello, Welcome
-from mesh.model import Blob, Peer, Role
+from mesh.model import Blob, Buffer, Peer, Role
 from mesh.net.dealer_transport import DealerTransport
 from mesh.runtime.channels import RouterChannels
 from mesh.runtime.depot import Depot
@@ -38,7 +38,6 @@ from mesh.runtime.pool import ExecutorPool
 from mesh.runtime.routers import Routers
 from mesh.settings import Settings
 from mesh.wire.functions import PYTHON
-from mesh.wire.parts import Buffer
 from nodes.logs import configure_logs
 from nodes.stopping import Stopping
 

@@ -35,7 +35,7 @@ from mesh.api.shipping import Shipped, function_name
 from mesh.api.task import Task
 from mesh.core.client import ClientMachine
 from mesh.errors import ConfigError
-from mesh.model import FunctionCode, Role, TaskExtra, TaskOptions, TaskSpec
+from mesh.model import Buffer, FunctionCode, Role, TaskExtra, TaskOptions, TaskSpec
 from mesh.net.dealer_transport import DealerTransport
 from mesh.runtime.connection import Connection
 from mesh.runtime.dialing import Dialer
@@ -43,7 +43,6 @@ from mesh.runtime.handles import Promise
 from mesh.runtime.request import current_request
 from mesh.settings import Settings
 from mesh.wire.functions import PYTHON
-from mesh.wire.parts import Buffer
 from mesh.wire.payload import Encoded, encode_call
 
 P = ParamSpec("P")

@@ -20,7 +20,7 @@ from mesh.api.result import AsyncResult, timed_out
 from mesh.api.shipping import function_name
 from mesh.api.task import Task
 from mesh.errors import ConfigError, Unavailable
-from mesh.model import ErrorInfo, FunctionCode, TaskOptions, TaskSpec
+from mesh.model import ErrorInfo, FunctionCode, TaskOptions, TaskSpec, payload_size
 from mesh.wire.exceptions import rebuild_exception
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ class _Caller:
         task_id = self._app.new_id()
         encoded = self._app.encode(task_id, (elements,), {})
         payload = encoded.payload
-        size_bytes = len(payload) if isinstance(payload, bytes) else payload.size
+        size_bytes = payload_size(payload)
         return self._app.send_encoded(
             self._options, TaskSpec(task_id, 0, payload), encoded.parts, self._code
         ), size_bytes

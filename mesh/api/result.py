@@ -25,12 +25,11 @@ from mesh.errors import (
     UnknownTask,
     WorkerLostError,
 )
-from mesh.model import ErrorInfo, Outcome, TaskState
+from mesh.model import Buffer, ErrorInfo, Outcome, TaskState
 from mesh.runtime.depot import PayloadFile
 from mesh.runtime.handles import Promise
 from mesh.wire import payload as payloads
 from mesh.wire.exceptions import rebuild_exception
-from mesh.wire.parts import Buffer
 
 if TYPE_CHECKING:
     from mesh.api.app import Mesh

@@ -58,7 +58,7 @@ from mesh.messages import (
     Watch,
     Welcome,
 )
-from mesh.model import Blob, FunctionCode, Peer, Role, TaskOptions, TaskSpec
+from mesh.model import FunctionCode, Peer, Role, TaskOptions, TaskSpec, payload_size
 from mesh.settings import Settings
 
 WISHES_MAX = 10_000  # cancels and queries kept while there is no router
@@ -451,5 +451,4 @@ def _only_used(options: list[TaskOptions], tasks: list[TaskSpec]) -> tuple[list[
 
 
 def _spec_size(spec: TaskSpec) -> int:
-    payload = spec.payload
-    return payload.size if isinstance(payload, Blob) else len(payload)
+    return payload_size(spec.payload)

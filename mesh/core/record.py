@@ -11,7 +11,7 @@ from msgspec import Struct
 from mesh.core.queues import Lane
 from mesh.core.states import TRANSITIONS
 from mesh.messages import Cancel
-from mesh.model import Payload, Peer, TaskExtra, TaskOptions, TaskState
+from mesh.model import Payload, Peer, TaskExtra, TaskOptions, TaskState, payload_size
 
 
 class Kind(Struct, gc=False, frozen=True):
@@ -85,8 +85,7 @@ class TaskRecord(Struct, gc=False):
     @property
     def size(self) -> int:
         """Bytes of its payload."""
-        payload = self.payload
-        return len(payload) if type(payload) is bytes else payload.size  # type: ignore[union-attr]
+        return payload_size(self.payload)
 
     def story(self) -> str:
         """What happened to the task so far, for people."""

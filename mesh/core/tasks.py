@@ -32,6 +32,7 @@ from mesh.model import (
     TaskOptions,
     TaskSpec,
     TaskState,
+    payload_size,
 )
 from mesh.settings import Settings
 
@@ -116,9 +117,8 @@ class TaskTable:
                 continue
             kind = kinds[spec.option]
             order += 1
-            payload = spec.payload
-            self.bytes += len(payload) if type(payload) is bytes else payload.size  # type: ignore[union-attr]
-            task = tasks[spec.id] = TaskRecord(spec.id, kind, payload, batch, order, READY)
+            self.bytes += payload_size(spec.payload)
+            task = tasks[spec.id] = TaskRecord(spec.id, kind, spec.payload, batch, order, READY)
             batch.open += 1
             if spec.eta is None and spec.expires_at is None and spec.extra is None:
                 kind.lane.tasks.append(task)
@@ -344,12 +344,9 @@ class TaskTable:
         if rare is not None and rare.marked:
             ledger.marks.pop(task.id, None)
             ledger.unmarked.append(task.id)
-        payload = task.payload
-        if type(payload) is bytes:
-            self.bytes -= len(payload)
-        else:
-            self.bytes -= task.size
-            ledger.blobs.append(payload)  # type: ignore[arg-type]
+        self.bytes -= task.size
+        if isinstance(task.payload, Blob):
+            ledger.blobs.append(task.payload)
         batch.open -= 1
         if batch.open == 0:
             ledger.done_batches.append(batch.seq)

@@ -6,13 +6,13 @@ import enum
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from mesh.model import Peer, Role
-
-Buffer = bytes | bytearray | memoryview
-"""One frame. The first of a message is always ``bytes``; a large later one is a view of ZeroMQ's own memory."""
+from mesh.model import Buffer, Peer, Role
 
 Arrived = tuple[Peer, list[Buffer], Role | None]
-"""Who sent it, its frames, and what the sender's key allows (None: same user on the same host, may be anything)."""
+"""Who sent it, its frames, and what the sender's key allows (None: same user on the same host, may be anything).
+
+The first frame of a message is always ``bytes``; a large later one is a view of ZeroMQ's own memory.
+"""
 
 
 class Trouble(enum.StrEnum):

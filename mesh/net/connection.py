@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 import zmq
 
-from mesh.model import Peer, Role
+from mesh.model import Buffer, Peer, Role
 from mesh.net import monitor
-from mesh.net.arrivals import Arrivals, Buffer, Counters, Problem, Trouble
+from mesh.net.arrivals import Arrivals, Counters, Problem, Trouble
 from mesh.net.frames import BYTES_PER_WAKE_MAX, FRAMES_MAX, MESSAGES_PER_WAKE_MAX, read_frames, size_of, write_frames
 from mesh.net.keys import MeshKey
 from mesh.net.monitor import Monitor

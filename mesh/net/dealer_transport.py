@@ -10,8 +10,8 @@ import time
 from collections.abc import Sequence
 
 from mesh.errors import NoKey
-from mesh.model import Peer, Role
-from mesh.net.arrivals import Arrivals, Buffer, Counters, Problem
+from mesh.model import Buffer, Peer, Role
+from mesh.net.arrivals import Arrivals, Counters, Problem
 from mesh.net.connection import Connection
 from mesh.net.frames import check_frames
 from mesh.net.keys import MeshKey

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import zmq
 
 from mesh.errors import ProtocolError
-from mesh.net.arrivals import Buffer
+from mesh.model import Buffer
 from mesh.net.sockets import FRAME_BYTES_MAX, MORE, NOBLOCK, Socket
 
 FRAMES_MAX = 1_024

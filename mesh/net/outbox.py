@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 
-from mesh.net.arrivals import Buffer
+from mesh.model import Buffer
 from mesh.net.frames import size_of
 
 _MESSAGE_BYTES = 200  # what a waiting message costs besides its frames

@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mesh.errors import ConfigError, NoKey
-from mesh.model import Peer
-from mesh.net.arrivals import Arrivals, Buffer, Counters, Problem, Trouble
+from mesh.model import Buffer, Peer
+from mesh.net.arrivals import Arrivals, Counters, Problem, Trouble
 from mesh.net.frames import PROBE, check_frames
 from mesh.net.keys import MeshKey
 from mesh.net.listener import Caller, Listener, PeerGone

@@ -12,12 +12,10 @@ from mesh.core.events import MessageReceived
 from mesh.core.links import NodeLinks, Stamp
 from mesh.errors import ProtocolError, Unavailable
 from mesh.messages import Hello, Message, Welcome
-from mesh.model import Blob, Peer
+from mesh.model import Blob, Buffer, Peer
 from mesh.runtime.depot import Buffers, Depot, PayloadFile, depot_beside
 from mesh.wire.codec import blobs_of, decode_from_router, encode
 from mesh.wire.payloads import GONE, with_payloads
-
-Buffer = bytes | bytearray | memoryview
 
 log = logging.getLogger("mesh.connection")
 

@@ -45,8 +45,8 @@ from mesh.core.events import (
 )
 from mesh.errors import Overloaded, Refused, Unavailable, UnknownTask
 from mesh.messages import SayHello, Submit, Welcome
-from mesh.model import Blob, FunctionCode, Payload, Peer, TaskOptions, TaskSpec
-from mesh.runtime.channels import Buffer, RouterChannels, Transport
+from mesh.model import Blob, Buffer, FunctionCode, Peer, TaskOptions, TaskSpec, payload_size
+from mesh.runtime.channels import RouterChannels, Transport
 from mesh.runtime.exiting import call_at_exit
 from mesh.runtime.flushing import Flush, Lost, rejection
 from mesh.runtime.handles import Handles, Promise
@@ -426,7 +426,7 @@ class Connection:
             bite = submissions[: 2 * self._settings.batch_tasks_max]
             del submissions[: len(bite)]
             if submissions:
-                taken = sum(_size(submission.task.payload) for submission in bite)
+                taken = sum(payload_size(submission.task.payload) for submission in bite)
                 self._fresh_bytes = max(0, self._fresh_bytes - taken)
             else:
                 self._fresh_bytes = 0
@@ -485,7 +485,3 @@ class Connection:
     def _lose(self, peer: Peer) -> None:
         self._routers.lose(peer)
         self._channels.close(peer)
-
-
-def _size(payload: Payload) -> int:
-    return len(payload) if type(payload) is bytes else payload.size  # type: ignore[union-attr]

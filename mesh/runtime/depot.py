@@ -19,7 +19,7 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from mesh.errors import MeshError, StoreDamaged, StoreError
-from mesh.model import Blob
+from mesh.model import Blob, Buffer
 from mesh.store.blob_file import (
     MAPPED_ABOVE,
     cut_parts,
@@ -30,7 +30,6 @@ from mesh.store.blob_file import (
     map_own_blob,
     write_blob,
 )
-from mesh.wire.parts import Buffer
 
 Buffers = Sequence[Buffer] | MeshError
 """The bytes of a large payload, or why they are not to be had."""

@@ -19,7 +19,18 @@ from typing import Any, cast
 import msgspec
 
 from mesh.errors import ConfigError, MeshError, NotRegistered, Retry
-from mesh.model import Blob, Delivery, Ending, FunctionCode, Payload, Retrying, Settlement, TaskExtra, TaskOptions
+from mesh.model import (
+    Blob,
+    Buffer,
+    Delivery,
+    Ending,
+    FunctionCode,
+    Payload,
+    Retrying,
+    Settlement,
+    TaskExtra,
+    TaskOptions,
+)
 from mesh.runtime.depot import Buffers
 from mesh.runtime.failure import describe
 from mesh.runtime.map_task import MapTask, replace_unsendable
@@ -27,7 +38,6 @@ from mesh.runtime.registry import TaskFunction
 from mesh.runtime.request import Request, current_request
 from mesh.wire.asking import ask, message_of
 from mesh.wire.functions import unpack_function
-from mesh.wire.parts import Buffer
 from mesh.wire.payload import decode_call, encode, encode_call
 
 NO_EXTRA = TaskExtra()

@@ -19,7 +19,7 @@ from contextlib import suppress
 from time import monotonic, sleep
 
 from mesh.errors import StoreError
-from mesh.model import Blob, Delivery, Settlement, TaskOptions
+from mesh.model import Blob, Buffer, Delivery, Settlement, TaskOptions
 from mesh.runtime.depot import Buffers, Depot
 from mesh.runtime.execute import Runner
 from mesh.runtime.executor_frames import (
@@ -39,7 +39,6 @@ from mesh.runtime.executor_frames import (
     split_buffers,
     with_blob,
 )
-from mesh.wire.parts import Buffer
 
 FLUSH_S = 0.005
 """What is finished waits no longer than this for a task that is not."""

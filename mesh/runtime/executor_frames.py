@@ -16,8 +16,7 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
-from mesh.model import Blob, Delivery, FunctionCode, Settlement, TaskOptions
-from mesh.wire.parts import Buffer
+from mesh.model import Blob, Buffer, Delivery, FunctionCode, Settlement, TaskOptions
 
 HEADER = struct.Struct("<IQ")
 RECEIVE_BYTES = 64 << 10

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
 
+from mesh.model import Buffer
 from mesh.runtime.executor_frames import (
     ExecutorSetup,
     FrameReader,
@@ -21,7 +22,6 @@ from mesh.runtime.executor_frames import (
     decode_from_executor,
     encode_frame,
 )
-from mesh.wire.parts import Buffer
 
 SOCKET_BUFFER_BYTES = 1 << 20
 """Room for a chunk and its results; the kernel may give less."""

@@ -24,7 +24,7 @@ from mesh.core.events import (
     ExecutorSettled,
     ExecutorStarted,
 )
-from mesh.model import Blob, Ending, ErrorInfo, Payload, Settlement
+from mesh.model import Blob, Buffer, Ending, ErrorInfo, Payload, Settlement
 from mesh.runtime.depot import Depot
 from mesh.runtime.executor_frames import (
     Chunk,
@@ -42,7 +42,7 @@ from mesh.runtime.executor_frames import (
 )
 from mesh.runtime.executor_process import ExecutorProcess
 from mesh.settings import Settings
-from mesh.wire.parts import Buffer, cut
+from mesh.wire.parts import cut
 
 PoolCommand = StartExecutor | RunChunk | GiveFunction | ReclaimChunk | StopExecutor | KillExecutor
 

@@ -25,9 +25,9 @@ from mesh.messages import (
     Settled,
     Submit,
 )
-from mesh.model import Blob, Settlement
+from mesh.model import Blob, Buffer, Settlement
 from mesh.wire.frames import FRAMES_MAX, HEADER_BYTES, check_version, read_header, write_header
-from mesh.wire.parts import PART_BYTES_MAX, Buffer, group
+from mesh.wire.parts import PART_BYTES_MAX, group
 
 FROM_NODE: tuple[type[Message], ...] = get_args(FromNode)
 FROM_ROUTER: tuple[type[Message], ...] = get_args(FromRouter)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from mesh.errors import ProtocolError
 from mesh.messages import PROTOCOL
-from mesh.wire.parts import Buffer
+from mesh.model import Buffer
 
 MAGIC = b"MT"
 HEADER_BYTES = 16

@@ -20,9 +20,9 @@ from typing import Any
 import cloudpickle
 
 from mesh.errors import PayloadTooLarge, ProtocolError, Unreadable
-from mesh.model import FunctionCode
+from mesh.model import Buffer, FunctionCode
 from mesh.wire import pickled
-from mesh.wire.parts import Buffer, group, join
+from mesh.wire.parts import group, join
 
 FUNCTION_BYTES_MAX = 1 << 20
 """A function goes in an envelope, and routers and workers keep it: large data belongs into its arguments."""

@@ -6,8 +6,7 @@ import sys
 from collections.abc import Iterable, Sequence
 
 from mesh.errors import ProtocolError
-
-Buffer = bytes | bytearray | memoryview
+from mesh.model import Buffer
 
 PART_BYTES_MAX = 1 << 20
 """No part is larger, so that a socket can refuse larger frames unread."""

@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 import msgspec
 
 from mesh.errors import PayloadTooLarge, ProtocolError, Unpicklable
-from mesh.model import Blob, Payload
+from mesh.model import Blob, Buffer, Payload
 from mesh.wire import pickled, plain
-from mesh.wire.parts import PART_BYTES_MAX, Buffer, cut, group, join, join_writable
+from mesh.wire.parts import PART_BYTES_MAX, cut, group, join, join_writable
 
 PARTS_MAX = 1_000
 """Parts of one payload: they and the envelope must fit FRAMES_MAX of ``mesh.wire.frames``."""

@@ -10,8 +10,8 @@ from typing import Any
 import cloudpickle
 
 from mesh.errors import ProtocolError, Unpicklable, Unreadable
+from mesh.model import Buffer
 from mesh.wire.asking import message_of, type_name
-from mesh.wire.parts import Buffer
 
 PICKLED = b"\x03"
 

@@ -20,7 +20,7 @@ import msgpack
 import msgspec
 
 from mesh.errors import ProtocolError, Unreadable
-from mesh.wire.parts import Buffer
+from mesh.model import Buffer
 
 PLAIN = b"\x01"
 MARKED = b"\x02"

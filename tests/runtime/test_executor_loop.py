@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from mesh import Mesh
-from mesh.model import Blob, Delivery, Ending, Settlement
+from mesh.model import Blob, Buffer, Delivery, Ending, Settlement
 from mesh.runtime.executor import Executor
 from mesh.runtime.executor_frames import (
     Chunk,
@@ -32,7 +32,6 @@ from mesh.runtime.executor_frames import (
 )
 from mesh.runtime.registry import definitions
 from mesh.wire.functions import pack_function
-from mesh.wire.parts import Buffer
 from mesh.wire.payload import decode, encode_call
 from tests.runtime.task_functions import INLINE_MAX, TOTAL_MAX, Named, call, named, runner_of
 

@@ -27,6 +27,7 @@ from mesh.messages import (
 )
 from mesh.model import (
     Blob,
+    Buffer,
     Delivery,
     Ending,
     FunctionCode,
@@ -38,7 +39,7 @@ from mesh.model import (
     TaskState,
 )
 from mesh.wire import codec, frames
-from mesh.wire.parts import PART_BYTES_MAX, Buffer, cut
+from mesh.wire.parts import PART_BYTES_MAX, cut
 from tests.wire.strategies import any_message, messages, verbs
 
 DECODERS = {
