@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import heapq
 import random
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -47,11 +48,13 @@ from mesh.core.router import RouterMachine
 from mesh.core.worker import WorkerMachine
 from mesh.messages import Message, Submit
 from mesh.model import (
+    Blob,
     Delivery,
     Ending,
     ErrorInfo,
     FunctionCode,
     Outcome,
+    Payload,
     Peer,
     Retrying,
     Settlement,
@@ -61,6 +64,7 @@ from mesh.model import (
 from mesh.runtime.router_step import RouterStep
 from mesh.settings import Settings
 from mesh.store.memory import MemoryStore
+from mesh.wire.codec import blobs_of
 
 WALL = 1_800_000_000.0  # an arbitrary date
 ROUTER = Peer(b"router")
@@ -99,6 +103,7 @@ class World:
         self.accepted: set[str] = set()
         self.outcomes: dict[str, list[Outcome]] = {}
         self.runs: dict[str, int] = {}
+        self.blobs: dict[str, Blob] = {}  # all large payloads that ever reached a router
         self.disturbances = 0
         self.start_router()
 
@@ -123,6 +128,10 @@ class World:
 
     def note(self, text: str) -> None:
         self.log.append(f"{self.now_s:10.4f} {text}")
+
+    def is_large(self, task_id: str) -> bool:
+        """Whether the payloads of a task are large: of each third one."""
+        return zlib.crc32(task_id.encode()) % 3 == 0
 
     # the network
 
@@ -212,7 +221,9 @@ class World:
         submitted = {task_id for client in self.clients.values() for task_id in client.submitted}
         for task_id, told in self.outcomes.items():
             assert task_id in submitted, f"an outcome for {task_id}, which nobody submitted"
-            assert len({(o.state, o.payload) for o in told}) == 1, f"{task_id} ended in more than one way: {told}"
+            assert all((o.state, o.payload) == (told[0].state, told[0].payload) for o in told), (
+                f"{task_id} ended in more than one way: {told}"
+            )
         stored = {o.id: o for o in self.store.outcomes(sorted(submitted))}
         lost = sorted(self.accepted - set(stored))
         assert not lost, f"accepted and lost: {lost}"
@@ -222,6 +233,10 @@ class World:
             )
         for task_id, told in self.outcomes.items():
             assert stored[task_id].state == told[0].state, f"{task_id}: told {told[0].state}, stored {stored[task_id]}"
+        if self.drained():
+            needed = {outcome.payload.key for outcome in stored.values() if isinstance(outcome.payload, Blob)}
+            kept = {blob.key for blob in self.blobs.values() if self.store.read_blob(blob) is not None}
+            assert kept == needed, "large payloads are lost, or stay for nobody"
         for client in self.clients.values():
             silent = client.submitted - set(self.outcomes) - client.rejected
             assert not silent, f"{client.machine.name} was never told of {sorted(silent)}"
@@ -294,7 +309,8 @@ class ClientNode(Node):
 
     def submit(self, count: int, options: TaskOptions | None = None, **fields: Any) -> list[str]:
         world = self.world
-        specs = [TaskSpec(world.name("t"), 0, b"", **fields) for _ in range(count)]
+        ids = [world.name("t") for _ in range(count)]
+        specs = [TaskSpec(i, 0, Blob(f"{i} arguments", [4]) if world.is_large(i) else b"", **fields) for i in ids]
         self.submitted |= {spec.id for spec in specs}
         world.note(f"{self.machine.name} submits {[spec.id for spec in specs]}")
         digest = options.function if options is not None else None
@@ -400,12 +416,18 @@ class WorkerNode(Node):
         if options.name == "fails":
             ending, error = Ending.FAILED, ErrorInfo("builtins.ValueError", "no")
         elif options.name == "retries" and delivery.retries < 2:
-            ending, retry = Ending.RETRY, Retrying(wall + 0.5)
-        settlement = Settlement(delivery.id, delivery.attempt, ending, b"", wall - long, long, error, retry)
+            ending, retry = Ending.RETRY, Retrying(wall + 0.5, self._payload(delivery, "arguments"))
+        payload = self._payload(delivery, "result") if ending is Ending.SUCCEEDED else b""
+        settlement = Settlement(delivery.id, delivery.attempt, ending, payload, wall - long, long, error, retry)
         more = bool(tasks)
         self.wake([ExecutorSettled(executor, [settlement])])
         if more:
             self._next(executor)
+
+    def _payload(self, delivery: Delivery, what: str) -> Payload:
+        if not self.world.is_large(delivery.id):
+            return b""
+        return Blob(f"{delivery.id} {what} of {self.world.name('attempt')}", [4])
 
     def crash_executor(self) -> None:
         busy = [number for number, tasks in self.inside.items() if tasks]
@@ -451,17 +473,19 @@ class RouterNode:
         if isinstance(taken, Message):
             self.world.transmit(ROUTER, source, session, 0, taken)
         elif taken is not None:
-            self.wake([taken])
+            blobs = blobs_of(message)
+            self.world.blobs.update((blob.key, blob) for blob in blobs)
+            self.wake([taken], [blob for blob in blobs if self.world.store.put_blob(blob, [b"data"])])
 
     def _send(self, peer: Peer, message: Message) -> None:
         stamp = self.links.stamp(peer)
         if stamp is not None:
             self.world.transmit(ROUTER, peer, *stamp, message)
 
-    def wake(self, events: list[Event]) -> None:
+    def wake(self, events: list[Event], new_blobs: Sequence[Blob] = ()) -> None:
         if self.world.router is not self and self.world.router is not None:
             return
-        self.step.step(events, self.world.now())
+        self.step.step(events, self.world.now(), new_blobs)
         self.machine.check()
         deadline = self.step.next_deadline()
         if deadline is not None:
