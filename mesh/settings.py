@@ -65,7 +65,7 @@ class Settings:
     credit_max: int = 8_192  # deliveries a worker may hold at the most
     chunk_s: float = 0.002  # work handed to an executor at once
     chunk_max: int = 512  # tasks handed to an executor at once
-    unacked_max: int = 30_000  # settlements a worker keeps for a router that is away; beyond: it takes no new tasks
+    unacked_max: int = 30_000  # settlements a worker keeps for a router; beyond: it takes no new tasks from it
     drain_s: float = 30.0  # SIGTERM: running tasks may finish this long
     executor_start_s: float = 60.0  # an executor that is not ready by then is killed and started anew
     kill_grace_s: float = 2.0  # an executor that was told to end, by another signal than SIGKILL, gets SIGKILL then

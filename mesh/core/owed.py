@@ -19,13 +19,14 @@ HELD_ITEM_BYTES = 8  # what a claim takes besides its id
 
 
 class RouterSide:
-    """What the node owes one router: the session, and settlements it has not acknowledged."""
+    """What the node owes one router: the session, and settlements it has not acknowledged, ``owed`` in number."""
 
-    __slots__ = ("batch", "fresh", "session", "unacked", "window")
+    __slots__ = ("batch", "fresh", "owed", "session", "unacked", "window")
 
     def __init__(self, session: RouterSession) -> None:
         self.session = session
         self.unacked: dict[int, list[Settlement]] = {}
+        self.owed = 0
         self.fresh: list[Settlement] = []
         self.batch = 0
         self.window = 0  # as it was last told
@@ -36,14 +37,18 @@ class RouterSide:
 
 
 class Owed:
-    """Settlements by router; ``unacked`` counts those that were sent and are not acknowledged."""
+    """Settlements by router."""
 
     def __init__(self, settings: Settings, holding: Holding, out: list[Command]) -> None:
         self._settings = settings
         self._holding = holding
         self._out = out
         self.sides: dict[Peer, RouterSide] = {}
-        self.unacked = 0
+
+    @property
+    def unacked(self) -> int:
+        """How many settlements were sent to some router and are not acknowledged."""
+        return sum(side.owed for side in self.sides.values())
 
     def settle(self, one: Held, settlement: Settlement) -> None:
         """``settlement`` is the last word on a delivery."""
@@ -53,14 +58,14 @@ class Owed:
     def acknowledge(self, side: RouterSide, batches: Collection[int]) -> None:
         """A router has these batches of settlements for good."""
         for batch in batches:
-            self.unacked -= len(side.unacked.pop(batch, ()))
+            side.owed -= len(side.unacked.pop(batch, ()))
 
     def report(self, side: RouterSide) -> None:
         """Tell a router what was settled since, if it is there; keep it until it is acknowledged."""
         for part in pack(side.fresh, settlement_bytes):
             side.batch += 1
             side.unacked[side.batch] = settlements = list(part)
-            self.unacked += len(settlements)
+            side.owed += len(settlements)
             if side.session.open:
                 self._out.append(Send(side.peer, Settled(side.batch, settlements)))
         side.fresh = []
@@ -70,15 +75,17 @@ class Owed:
         for batch, settlements in side.unacked.items():
             self._out.append(Send(side.peer, Settled(batch, settlements)))
 
-    @property
-    def anything(self) -> bool:
-        """Whether some router is still to be told, or to acknowledge, something."""
-        return bool(self.unacked or any(side.fresh for side in self.sides.values()))
+    def anything(self, now: float) -> bool:
+        """Whether a router that is there, or may be back at once, is to be told or to acknowledge something."""
+        return any((side.owed or side.fresh) and not side.session.is_gone(now) for side in self.sides.values())
 
-    def room(self) -> int:
-        """How many deliveries a router may give us, so that a HELLO can claim them all; 0 where too much is owed."""
+    def room(self, side: RouterSide) -> int:
+        """How many deliveries this router may give us, so that a HELLO can claim them all; 0 where it is owed too much.
+
+        What others are owed is no matter of its: one that is gone must not keep the rest from giving us work.
+        """
         claims_max = HELD_BYTES_MAX // (HELD_ITEM_BYTES + self._holding.id_bytes)  # in one HELLO
-        if self.unacked > min(self._settings.unacked_max, 3 * claims_max // 4):
+        if side.owed > min(self._settings.unacked_max, 3 * claims_max // 4):
             return 0
         return claims_max // 4
 
@@ -108,5 +115,6 @@ class Owed:
         return {payload.key for payload in payloads if isinstance(payload, Blob)}
 
     def check(self) -> None:
-        """Raise ``AssertionError`` unless ``unacked`` counts right."""
-        assert self.unacked == sum(len(part) for side in self.sides.values() for part in side.unacked.values())
+        """Raise ``AssertionError`` unless what is owed is counted right."""
+        for side in self.sides.values():
+            assert side.owed == sum(len(part) for part in side.unacked.values())

@@ -65,6 +65,13 @@ class RouterSession:
             return Due.HEARTBEAT
         return None
 
+    def is_gone(self, now: float) -> bool:
+        """Whether the session is closed and the router silent for so long that any node would be given up.
+
+        One that is started anew is heard of sooner.
+        """
+        return not self.open and now >= self.heard + self._settings.heartbeat_s * self._settings.liveness
+
     def deadline(self) -> float:
         """When ``due`` must be asked next."""
         if not self.open:

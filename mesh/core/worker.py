@@ -212,7 +212,7 @@ class WorkerMachine:
 
     def _hello(self, side: RouterSide) -> Hello:
         held = self._owed.claims(side, self._crew.running_ids())
-        side.window = self._window()
+        side.window = self._window(side)
         once = sorted(self._at_most_once)
         info = WorkerInfo(self.queues, self.tasks or [], self.slots, side.window, held, self.labels, once)
         return Hello(Role.WORKER, self.node_id, self.name, self.python, self.version, info)
@@ -317,8 +317,8 @@ class WorkerMachine:
 
     # telling the routers
 
-    def _window(self) -> int:
-        return 0 if self._stopping is not None else min(self._crew.window(), self._owed.room())
+    def _window(self, side: RouterSide) -> int:
+        return 0 if self._stopping is not None else min(self._crew.window(), self._owed.room(side))
 
     def _report(self) -> None:
         """Send what was settled in this wake-up, and a new credit where it has changed much."""
@@ -326,7 +326,7 @@ class WorkerMachine:
             if side.fresh:
                 self._owed.report(side)
             if side.session.open:
-                window = self._window()
+                window = self._window(side)
                 if window != side.window and not 0.8 * side.window < window < 1.25 * side.window:
                     side.window = window
                     self._send(side.peer, Credit(window))
@@ -351,15 +351,15 @@ class WorkerMachine:
                 self._release(side, unstarted, recall=False)
         self._holding.waiting.clear()
         self._crew.forget_wanted()
-        # What no router is there to acknowledge will run again; waiting for one would only hold up the stop.
-        heard = any(side.session.open for side in self.routers.values())
-        owed = self.running or (heard and self._owed.anything)
+        # What is not acknowledged will run again, so a router that may be started anew just now is waited for. One that
+        # is gone would only hold up the stop.
+        owed = self.running or self._owed.anything(now.mono)
         if not self._left and (not owed or now.mono >= self._stopping):
-            left = f" with {self._crew.left_behind()} and {self.unacked} unacknowledged" if owed else ""
-            self._leave(f"stopped{left}")
+            self._report()
+            left = f" with {self._crew.left_behind()} and {self.unacked} unacknowledged"
+            self._leave("stopped" + left * bool(self.running or self.unacked))
 
     def _leave(self, reason: str) -> None:
-        self._report()
         self._left = True
         self._crew.kill_all()
         for side in self.routers.values():

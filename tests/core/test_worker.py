@@ -63,7 +63,7 @@ from mesh.model import Blob, Delivery, Ending, ErrorInfo, FunctionCode, Peer, Ro
 from mesh.settings import Settings
 from tests.core.make import MONO, WALL, WELCOME, WORK, at, delivery, got, sent, settlement
 
-R = Peer(b"router")
+R, OTHER = Peer(b"router"), Peer(b"other")
 LIMITED = TaskOptions("work", time_limit_s=2.0)
 SHIPPED = TaskOptions("work", function="digest", python="3.11")
 CODE = FunctionCode("digest", "3.11", b"code")
@@ -186,6 +186,17 @@ def test_a_node_that_owes_too_many_settlements_asks_for_no_more_work() -> None:
     assert sent(mesh.settle(1, "b"))[-1] == Credit(0)
     assert sent(mesh.hear(SettledAck([1, 2]))) == [Credit(mesh.machine.routers[R].window)]
     assert mesh.machine.routers[R].window > 1
+
+
+def test_what_one_router_is_owed_does_not_keep_another_from_giving_work() -> None:
+    mesh = worker(settings=Settings(heartbeat_s=1e3, unacked_max=1))
+    mesh.hear(deliver("a", "b"))
+    mesh.do(PeerLost(R), RouterFound(OTHER))
+    mesh.do(got(OTHER, WELCOME))
+    mesh.settle(1, "a")
+    assert Send(OTHER, Credit(0)) not in mesh.settle(1, "b")
+    assert mesh.machine.routers[OTHER].window > 1
+    assert sent(mesh.do(wait=1.0), R) == [hello(window=0, held=[("a", 1), ("b", 1)])]
 
 
 # running
@@ -526,6 +537,29 @@ def test_a_drain_does_not_last_longer_than_its_setting() -> None:
     mesh.do(StopRequested())
     assert mesh.do(wait=29.9) == []
     assert mesh.do(wait=0.1)[-1] == Exit(0, "stopped with 1 running (work[runs]) and 0 unacknowledged")
+
+
+def test_a_node_that_stops_waits_for_a_router_that_may_be_back_at_once_and_for_none_that_is_gone() -> None:
+    mesh = worker(settings=Settings(heartbeat_s=2.0, liveness=3))
+    mesh.hear(deliver("a"))
+    mesh.do(PeerLost(R), RouterFound(OTHER))
+    mesh.do(got(OTHER, WELCOME))
+    mesh.settle(1, "a")
+    for _ in range(5):
+        assert not any(isinstance(command, Exit) for command in mesh.do(StopRequested()))
+        mesh.do(got(OTHER, Heartbeat()), wait=1.0)
+    assert mesh.do(wait=1.0)[-1] == Exit(0, "stopped with 0 running and 1 unacknowledged")
+
+
+def test_a_node_that_stops_hands_over_to_a_router_that_is_back() -> None:
+    mesh = worker(settings=Settings(heartbeat_s=2.0, liveness=3))
+    mesh.hear(deliver("a"))
+    mesh.settle(1, "a")
+    mesh.do(PeerLost(R))
+    mesh.do(StopRequested(), wait=2.0)
+    mesh.do(RouterFound(R))
+    assert sent(mesh.hear(WELCOME)) == [Settled(1, [settlement("a", runtime_s=1.0)])]
+    assert mesh.hear(SettledAck([1]))[-1] == Exit(0, "stopped")
 
 
 def test_a_second_request_does_not_wait() -> None:
