@@ -58,7 +58,7 @@ class Crew:
         self.executors: dict[int, Executor] = {}
         self._busy: dict[int, Executor] = {}  # those that have a chunk
         self._functions: dict[str, FunctionCode] = {}
-        self._wanted: dict[str, list[Held]] = {}  # by digest: waits for a shipped function
+        self._wanted: dict[tuple[Peer, str], list[Held]] = {}  # by router and digest: waits for a shipped function
         self._cancelled: dict[str, Cancel] = {}
         self._next_number = 0
         self._restarts: list[float] = []  # when to start executors anew
@@ -391,31 +391,31 @@ class Crew:
     def _want_function(self, one: Held) -> None:
         digest = one.options.function
         assert digest is not None
-        waiting = self._wanted.setdefault(digest, [])
+        waiting = self._wanted.setdefault((one.router, digest), [])
         waiting.append(one)
         if len(waiting) == 1:
             self._out.append(Send(one.router, GetFunction(digest)))
 
     def ask_again(self, router: Peer) -> None:
         """A session with a router begins: ask it again for the functions that its tasks wait for."""
-        for digest, ones in self._wanted.items():
-            if any(one.router == router for one in ones):
+        for asked, digest in self._wanted:
+            if asked == router:
                 self._out.append(Send(router, GetFunction(digest)))
 
-    def on_function(self, message: Function) -> None:
-        """A router answers; the tasks that wait for the function wait for an executor now, or fail."""
-        ones = self._wanted.pop(message.digest, [])
+    def on_function(self, router: Peer, message: Function) -> None:
+        """A router answers: all that waits for the code waits for an executor now; without it, its own tasks fail."""
         if message.code is None:
             why = f"the router has no shipped function {message.digest}; submit it again"
             error = ErrorInfo("mesh.errors.NotRegistered", why)
-            for one in filter(self._holding.answers_for, ones):
+            for one in filter(self._holding.answers_for, self._wanted.pop((router, message.digest), [])):
                 ended = Settlement(one.delivery.id, one.delivery.attempt, Ending.FAILED, error=error)
                 self._owed.settle(one, ended)
             return
-        if len(self._functions) >= FUNCTIONS_MAX:
+        if message.digest not in self._functions and len(self._functions) >= FUNCTIONS_MAX:
             del self._functions[next(iter(self._functions))]
         self._functions[message.digest] = message.code
-        self._holding.put_first(ones)
+        asked = [key for key in self._wanted if key[1] == message.digest]
+        self._holding.put_first([one for key in asked for one in self._wanted.pop(key)])
 
     def forget_wanted(self) -> None:
         """Nothing that waits will be run here."""

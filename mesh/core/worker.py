@@ -112,7 +112,7 @@ class WorkerMachine:
             Recall: self._on_recall,
             Drop: self._on_drop,
             Cancel: self._on_cancel,
-            Function: lambda side, message, now: self._crew.on_function(message),
+            Function: lambda side, message, now: self._crew.on_function(side.peer, message),
             Shutdown: lambda side, message, now: self._on_stop_requested(StopRequested(), now),
         }
 

@@ -100,6 +100,14 @@ def worker(slots: int = 1, **options: Any) -> Driven:
     return driven
 
 
+def with_other(slots: int = 1, **options: Any) -> Driven:
+    """With a second router besides."""
+    mesh = worker(slots, **options)
+    mesh.do(RouterFound(OTHER))
+    mesh.do(got(OTHER, WELCOME))
+    return mesh
+
+
 def deliver(*deliveries: Delivery | str, options: TaskOptions = WORK) -> Deliver:
     return Deliver({1: options}, [delivery(one) if isinstance(one, str) else one for one in deliveries])
 
@@ -189,10 +197,9 @@ def test_a_node_that_owes_too_many_settlements_asks_for_no_more_work() -> None:
 
 
 def test_what_one_router_is_owed_does_not_keep_another_from_giving_work() -> None:
-    mesh = worker(settings=Settings(heartbeat_s=1e3, unacked_max=1))
+    mesh = with_other(settings=Settings(heartbeat_s=1e3, unacked_max=1))
     mesh.hear(deliver("a", "b"))
-    mesh.do(PeerLost(R), RouterFound(OTHER))
-    mesh.do(got(OTHER, WELCOME))
+    mesh.do(PeerLost(R))
     mesh.settle(1, "a")
     assert Send(OTHER, Credit(0)) not in mesh.settle(1, "b")
     assert mesh.machine.routers[OTHER].window > 1
@@ -281,6 +288,26 @@ def test_a_function_that_was_asked_for_in_a_lost_session_is_asked_for_again() ->
     mesh.hear(deliver("a", options=SHIPPED))
     mesh.hear(SayHello())
     assert mesh.hear(WELCOME) == [Send(R, GetFunction("digest"))]
+
+
+def test_each_router_is_asked_for_the_function_that_its_own_tasks_need() -> None:
+    mesh = with_other()
+    mesh.hear(deliver("a", options=SHIPPED))
+    assert mesh.do(got(OTHER, deliver("b", options=SHIPPED))) == [Send(OTHER, GetFunction("digest"))]
+    [message] = sent(mesh.hear(Function("digest")))
+    assert isinstance(message, Settled)
+    assert [word.id for word in message.settlements] == ["a"]
+    assert mesh.do(got(OTHER, Function("digest", CODE))) == [GiveFunction(1, CODE), run(1, "b", options=SHIPPED)]
+
+
+def test_a_function_that_one_router_gave_is_not_waited_for_from_another() -> None:
+    mesh = with_other(slots=2)
+    mesh.hear(deliver("a", options=SHIPPED))
+    mesh.do(got(OTHER, deliver("b", options=SHIPPED)), PeerLost(R))
+    commands = mesh.do(got(OTHER, Function("digest", CODE)))
+    assert [c.tasks[0].id for c in commands if isinstance(c, RunChunk)] == ["a", "b"]
+    mesh.hear(WELCOME, Function("digest", CODE))
+    assert not mesh.machine.held.keys() - {"a", "b"}
 
 
 # giving back
@@ -540,10 +567,9 @@ def test_a_drain_does_not_last_longer_than_its_setting() -> None:
 
 
 def test_a_node_that_stops_waits_for_a_router_that_may_be_back_at_once_and_for_none_that_is_gone() -> None:
-    mesh = worker(settings=Settings(heartbeat_s=2.0, liveness=3))
+    mesh = with_other(settings=Settings(heartbeat_s=2.0, liveness=3))
     mesh.hear(deliver("a"))
-    mesh.do(PeerLost(R), RouterFound(OTHER))
-    mesh.do(got(OTHER, WELCOME))
+    mesh.do(PeerLost(R))
     mesh.settle(1, "a")
     for _ in range(5):
         assert not any(isinstance(command, Exit) for command in mesh.do(StopRequested()))
