@@ -29,8 +29,9 @@ from mesh.model import Blob, Ending, ErrorInfo, FunctionCode, Peer, Settlement, 
 from mesh.settings import Settings
 
 STUCK_S = 0.010  # an executor silent this long gives back what it has not started
-RESTART_S = 0.2  # first pause before an executor that died while starting is started anew; doubles up to 30 s
+RESTART_S = 0.2  # half the first pause before an executor takes the place of one that did nothing; it doubles
 RESTART_MAX_S = 30.0
+FAILURES_MAX = 16  # counted: long past the longest pause
 FUNCTIONS_MAX = 512  # shipped functions a node keeps, and an executor before it is replaced
 
 
@@ -62,7 +63,8 @@ class Crew:
         self._cancelled: dict[str, Cancel] = {}
         self._next_number = 0
         self._restarts: list[float] = []  # when to start executors anew
-        self._failed_starts = 0
+        self._failures = 0  # generations of executors that ended without a task since one finished one
+        self._failed = 0  # the last executor that is of the last of them
         self._leaving = False
 
     @property
@@ -137,7 +139,6 @@ class Crew:
         executor = self.executors.get(number)
         if executor is not None:
             executor.phase = Phase.UP
-            self._failed_starts = 0
 
     def on_settled(self, event: ExecutorSettled, now: Now) -> None:
         """An executor finished some of what it has."""
@@ -163,6 +164,8 @@ class Crew:
         if options is not None:
             self._pace.observe(pace_name(options), total, count)
         executor.progress_at = now.mono
+        executor.finished = True
+        self._failures = 0
         if not chunk:
             executor.alone = False
             self._busy.pop(executor.number, None)
@@ -194,20 +197,28 @@ class Crew:
         if executor is None:
             return
         self._busy.pop(executor.number, None)
-        self._take_from_dead(executor, event.cause)
-        if self._leaving:
-            return
         up = sum(1 for e in self.executors.values() if e.phase is not Phase.RETIRING)
-        if up + len(self._restarts) >= self._slots:
-            return
-        if executor.phase is Phase.STARTING:
-            self._failed_starts += 1
-            pause = min(RESTART_S * 2**self._failed_starts, RESTART_MAX_S)
+        wanted = not self._leaving and up + len(self._restarts) < self._slots
+        pause = self._pause(executor) if wanted else 0.0
+        self._take_from_dead(executor, event.cause, pause)
+        if pause:
             self._restarts = sorted([*self._restarts, now.mono + pause])
-        else:
+        elif wanted:
             self.start()
 
-    def _take_from_dead(self, executor: Executor, cause: str) -> None:
+    def _pause(self, executor: Executor) -> float:
+        """How many seconds pass before another takes its place: longer and longer while none finishes a task.
+
+        None where it took a task along: that is counted against the task, and those behind it must not wait.
+        """
+        if executor.finished or executor.chunk:
+            return 0.0
+        if executor.number > self._failed:  # those that were started together fail together, and count once
+            self._failed = self._next_number
+            self._failures = min(self._failures + 1, FAILURES_MAX)
+        return min(RESTART_S * 2.0**self._failures, RESTART_MAX_S)
+
+    def _take_from_dead(self, executor: Executor, cause: str, pause: float) -> None:
         back: list[Held] = []
         along: list[Held] = []
         for one in executor.chunk.values():
@@ -226,6 +237,7 @@ class Crew:
         self._holding.put_first(back)
         details = [executor.killed_for] if executor.killed_for else []
         details += [f"took along {named(along)}"] if along else []
+        details += [f"it did nothing, so another is started in {pause:g} s only"] if pause else []
         self._out.append(ReportEnded(executor.number, cause, "; ".join(details)))
 
     def left_behind(self) -> str:

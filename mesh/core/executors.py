@@ -56,6 +56,7 @@ class Executor:
     __slots__ = (
         "alone",
         "chunk",
+        "finished",
         "functions",
         "given",
         "kill_as",
@@ -72,6 +73,7 @@ class Executor:
         self.chunk: dict[str, Held] = {}
         self.alone = False  # what it has must run alone
         self.given = 0  # tasks given over its whole life
+        self.finished = False  # whether it has settled any of them
         self.functions: set[str] = set()
         self.reclaiming = False
         self.progress_at = 0.0  # monotonic; when it was last idle, or last settled something

@@ -22,7 +22,7 @@ from mesh.core.commands import (
     StartExecutor,
     StopExecutor,
 )
-from mesh.core.crew import RESTART_S, STUCK_S
+from mesh.core.crew import RESTART_MAX_S, RESTART_S, STUCK_S
 from mesh.core.events import (
     Event,
     ExecutorEnded,
@@ -527,12 +527,58 @@ def test_what_is_told_of_an_ended_executor_is_bounded() -> None:
 
 def test_an_executor_that_dies_while_starting_is_started_anew_after_longer_and_longer_pauses() -> None:
     mesh = Driven()
-    assert mesh.do(ExecutorEnded(1, "exit code 1")) == [ReportEnded(1, "exit code 1")]
+    pause = "it did nothing, so another is started in 0.4 s only"
+    assert mesh.do(ExecutorEnded(1, "exit code 1")) == [ReportEnded(1, "exit code 1", pause)]
     assert mesh.do(wait=RESTART_S) == []
     assert mesh.do(wait=RESTART_S) == [StartExecutor(2)]
     mesh.do(ExecutorEnded(2, "exit code 1"))
     assert mesh.do(wait=3 * RESTART_S) == []
     assert mesh.do(wait=RESTART_S) == [StartExecutor(3)]
+
+
+def pauses(mesh: Driven, first: int, count: int) -> list[float]:
+    """How long it takes until another is started, each time that one ends as soon as it is ready."""
+    passed = []
+    for number in range(first, first + count):
+        mesh.do(ExecutorStarted(number, ("work",)))
+        commands, start = mesh.do(ExecutorEnded(number, "exit code 1")), mesh.seconds
+        while StartExecutor(number + 1) not in commands:
+            deadline = mesh.machine.next_deadline()
+            assert deadline is not None
+            commands = mesh.do(wait=deadline - MONO - mesh.seconds)
+        passed.append(round(mesh.seconds - start, 6))
+    return passed
+
+
+def test_an_executor_that_dies_as_soon_as_it_is_ready_is_started_anew_after_longer_and_longer_pauses() -> None:
+    mesh = Driven()
+    assert pauses(mesh, 1, 4) == [2 * RESTART_S, 4 * RESTART_S, 8 * RESTART_S, 16 * RESTART_S]
+    assert pauses(mesh, 5, 40)[-1] == RESTART_MAX_S
+
+
+def test_an_executor_that_finished_a_task_ends_the_pauses() -> None:
+    mesh = worker()
+    pauses(mesh, 1, 4)
+    mesh.do(ExecutorStarted(5, ("work",)))
+    mesh.hear(deliver("a"))
+    mesh.settle(5, "a")
+    assert mesh.do(ExecutorEnded(5, "exit code 1"))[:2] == [ReportEnded(5, "exit code 1"), StartExecutor(6)]
+    assert pauses(mesh, 6, 2) == [2 * RESTART_S, 4 * RESTART_S]
+
+
+def test_an_executor_that_takes_a_task_along_is_replaced_at_once() -> None:
+    mesh = worker()
+    for number in (1, 2, 3):
+        mesh.hear(deliver(f"t{number}"))
+        assert mesh.do(ExecutorEnded(number, "SIGSEGV"))[1] == StartExecutor(number + 1)
+        mesh.do(ExecutorStarted(number + 1, ("work",)))
+
+
+def test_executors_that_die_together_count_once() -> None:
+    mesh = Driven(slots=3)
+    mesh.do(*(ExecutorStarted(number, ("work",)) for number in (1, 2, 3)))
+    mesh.do(*(ExecutorEnded(number, "SIGKILL") for number in (1, 2, 3)))
+    assert mesh.do(wait=2 * RESTART_S) == [StartExecutor(4), StartExecutor(5), StartExecutor(6)]
 
 
 def test_a_node_whose_app_cannot_be_loaded_leaves_and_says_why() -> None:
@@ -647,9 +693,10 @@ def test_a_number_that_a_new_router_gave_to_other_options_is_not_taken_for_the_o
 def test_a_module_that_cannot_be_imported_any_more_is_tried_again() -> None:
     mesh = worker(slots=2)
     mesh.do(ExecutorEnded(1, "SIGKILL"))
+    mesh.do(wait=RESTART_S * 2)
     commands = mesh.do(ExecutorFailed(3, "tasks.py: a syntax error"))
     assert not [c for c in commands if isinstance(c, Exit)]
-    assert StartExecutor(4) in mesh.do(wait=RESTART_S * 2)
+    assert StartExecutor(4) in mesh.do(wait=RESTART_S * 4)
 
 
 def test_what_a_router_says_to_clients_means_nothing_to_a_worker() -> None:
