@@ -45,6 +45,7 @@ class Settings:
     heartbeat_s: float = 2.0  # a node speaks at least this often
     liveness: int = 3  # heartbeats missed before a node is gone: 6 s for a cable, a process is noticed at once
     hello_retry_s: float = 1.0  # an unanswered HELLO is sent again
+    router_ttl_s: float = 600.0  # a router away so long, and not found while others are, is given up
     grace_s: float = 5.0  # after a restart a router waits this long for workers to say what they still run
 
     # limits of a router

@@ -23,6 +23,7 @@ from mesh.core.commands import (
     Exit,
     PublishRefused,
     ReportEnded,
+    ReportForgotten,
     Send,
 )
 from mesh.core.events import Event, PeerLost, RouterFound, StopRequested
@@ -134,7 +135,9 @@ class Agent:
     def _turn(self) -> None:
         arrivals = self._transport.receive(self._pause_s())
         events = self._events(arrivals)
-        self._routers.connect_to_found()
+        for forgotten in self._routers.connect_to_found():
+            self._channels.forget(forgotten.peer)
+            events.append(forgotten)
         if self._stopping.asked > self._stops_seen:
             self._stops_seen = self._stopping.asked
             log.info("asked to stop%s", " at once" if self._stops_seen > 1 else ": finishing what runs")
@@ -194,6 +197,8 @@ class Agent:
                 self._channels.close(command.peer)
             elif isinstance(command, ReportEnded):
                 _log_ended(command)
+            elif isinstance(command, ReportForgotten):
+                _log_forgotten(command)
             elif isinstance(command, Exit):
                 self._exit = command
             elif isinstance(command, PublishRefused):
@@ -235,6 +240,17 @@ def _log_ended(report: ReportEnded) -> None:
     details = f"; {report.details}" if report.details else ""
     level = INFO if report.cause == "stopped" and not details else WARNING
     log.log(level, "executor %d: %s%s", report.executor, report.cause, details)
+
+
+def _log_forgotten(report: ReportForgotten) -> None:
+    log.warning(
+        "the router at %s is gone for good: %d settlements are told to nobody, %d deliveries are given up unstarted; "
+        "running for nobody: %s",
+        report.endpoint,
+        report.settlements,
+        report.given_up,
+        report.running or "nothing",
+    )
 
 
 def _keep_only(parts: dict[str, Any], keys: set[str]) -> set[str]:

@@ -31,6 +31,7 @@ from mesh.core.events import (
     QueryAsked,
     ResultsForgotten,
     ResultsWatched,
+    RouterForgotten,
     RouterFound,
     StopRequested,
     TasksCancelled,
@@ -117,6 +118,7 @@ class ClientMachine:
         self._handlers: dict[type, Callable[[Any, Now], None]] = {
             MessageReceived: self._on_message,
             RouterFound: self._on_router_found,
+            RouterForgotten: self._on_router_forgotten,
             PeerLost: self._on_peer_lost,
             TasksSubmitted: self._on_tasks_submitted,
             ResultsWatched: self._on_results_watched,
@@ -183,6 +185,12 @@ class ClientMachine:
             self.routers[event.peer] = RouterSession(event.peer, self.settings, now.mono)
         else:
             self._lose(session, now.mono)
+
+    def _on_router_forgotten(self, event: RouterForgotten, now: Now) -> None:
+        """What it did not accept is kept, and is another's."""
+        session = self.routers.pop(event.peer, None)
+        if session is not None and self.home == event.peer:
+            self._find_home()
 
     def _on_peer_lost(self, event: PeerLost, now: Now) -> None:
         session = self.routers.get(event.peer)

@@ -189,6 +189,19 @@ class ReportEnded(Struct, frozen=True, gc=False):
     details: str = ""
 
 
+class ReportForgotten(Struct, frozen=True, gc=False):
+    """Tell people what the end of a router at ``endpoint`` made void here.
+
+    ``settlements`` can be told to nobody any more, deliveries that had not started were ``given_up``, and those still
+    ``running`` (for people) finish for nobody.
+    """
+
+    endpoint: str
+    settlements: int
+    given_up: int
+    running: str
+
+
 class Exit(Struct, frozen=True, gc=False):
     """The process has nothing left to do."""
 
@@ -254,6 +267,7 @@ Command = (
     | StopExecutor
     | KillExecutor
     | ReportEnded
+    | ReportForgotten
     | Exit
     | PublishOutcomes
     | PublishUnknown

@@ -154,7 +154,9 @@ class Crew:
                 continue
             if held.get(settlement.id) is one:
                 del held[settlement.id]
-            sides[one.router].fresh.append(settlement)
+            side = sides.get(one.router)
+            if side is not None:  # else the router is forgotten, and that this runs for nobody was reported
+                side.fresh.append(settlement)
             if one.options is not options:
                 if options is not None:
                     self._pace.observe(pace_name(options), total, count)
@@ -428,6 +430,12 @@ class Crew:
         self._functions[message.digest] = message.code
         asked = [key for key in self._wanted if key[1] == message.digest]
         self._holding.put_first([one for key in asked for one in self._wanted.pop(key)])
+
+    def forget_router(self, router: Peer) -> str:
+        """Nothing of a router's will be run any more; what is under way, for people."""
+        for key in [key for key in self._wanted if key[0] == router]:
+            del self._wanted[key]
+        return named([one for e in self._busy.values() for one in e.chunk.values() if one.router == router])
 
     def forget_wanted(self) -> None:
         """Nothing that waits will be run here."""

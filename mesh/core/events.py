@@ -109,6 +109,13 @@ class RouterFound(Struct, frozen=True, gc=False):
     peer: Peer
 
 
+class RouterForgotten(Struct, frozen=True, gc=False):
+    """A router is not looked for any more and will not be back; ``endpoint`` is for people."""
+
+    peer: Peer
+    endpoint: str = ""
+
+
 class StopRequested(Struct, frozen=True, gc=False):
     """Drain and leave; ``at_once``: do not wait for running tasks."""
 
@@ -169,6 +176,7 @@ Event = (
     | ExecutorEnded
     | ExecutorFailed
     | RouterFound
+    | RouterForgotten
     | StopRequested
     | TasksSubmitted
     | ResultsWatched

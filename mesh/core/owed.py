@@ -51,9 +51,11 @@ class Owed:
         return sum(side.owed for side in self.sides.values())
 
     def settle(self, one: Held, settlement: Settlement) -> None:
-        """``settlement`` is the last word on a delivery."""
+        """``settlement`` is the last word on a delivery; nobody's where its router is forgotten, as was reported."""
         self._holding.give_up(one)
-        self.sides[one.router].fresh.append(settlement)
+        side = self.sides.get(one.router)
+        if side is not None:
+            side.fresh.append(settlement)
 
     def acknowledge(self, side: RouterSide, batches: Collection[int]) -> None:
         """A router has these batches of settlements for good."""

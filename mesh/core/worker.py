@@ -13,7 +13,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from mesh.clock import Now
-from mesh.core.commands import Command, DropPeer, Exit, PublishRefused, Send
+from mesh.core.commands import Command, DropPeer, Exit, PublishRefused, ReportForgotten, Send
 from mesh.core.crew import Crew
 from mesh.core.events import (
     Event,
@@ -24,6 +24,7 @@ from mesh.core.events import (
     ExecutorStarted,
     MessageReceived,
     PeerLost,
+    RouterForgotten,
     RouterFound,
     StopRequested,
 )
@@ -94,6 +95,7 @@ class WorkerMachine:
         self._handlers: dict[type, Callable[[Any, Now], None]] = {
             MessageReceived: self._on_message,
             RouterFound: self._on_router_found,
+            RouterForgotten: self._on_router_forgotten,
             PeerLost: self._on_peer_lost,
             ExecutorStarted: self._on_executor_started,
             ExecutorSettled: self._crew.on_settled,
@@ -224,6 +226,21 @@ class WorkerMachine:
         else:
             side.session.lose(now.mono)
         self._sessions_at = now.mono
+
+    def _on_router_forgotten(self, event: RouterForgotten, now: Now) -> None:
+        """Give up what a router wanted, and say what nobody will be told: what runs may finish, it does no harm."""
+        side = self.routers.pop(event.peer, None)
+        if side is None:
+            return
+        running = self._crew.forget_router(event.peer)
+        under_way = self._crew.running_ids()
+        ones = self._holding.of(event.peer)
+        for one in ones:
+            self._holding.give_up(one)
+        given_up = sum(one.delivery.id not in under_way for one in ones)
+        settlements = side.owed + len(side.fresh)
+        if settlements or given_up or running:
+            self._out.append(ReportForgotten(event.endpoint, settlements, given_up, running))
 
     def _on_peer_lost(self, event: PeerLost, now: Now) -> None:
         side = self.routers.get(event.peer)

@@ -128,6 +128,20 @@ class RouterChannels:
         """The connection to ``peer`` is gone, and with it the session."""
         self._links.close(peer)  # its depot stays: what it delivered may still have to be read there
 
+    def forget(self, peer: Peer) -> None:
+        """The router is gone for good, and all it delivered is void: nothing is read in its depot any more."""
+        self._links.close(peer)
+        depot = self.depots.pop(peer, None)
+        if depot is not None:
+            self.withdraw_all(depot)
+
+    def withdraw_all(self, depot: Depot | None = None) -> None:
+        """Withdraw all offers, or those in ``depot``."""
+        for key in list(self._offers):
+            offer = self._offers.get(key)
+            if offer is not None and (depot is None or offer[0].directory == depot.directory):
+                self.withdraw(key)
+
     def receive(self, peer: Peer, frames: Sequence[Buffer]) -> MessageReceived | None:
         """What a message that came means, if anything."""
         try:

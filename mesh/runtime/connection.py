@@ -347,7 +347,9 @@ class Connection:
         arrivals = self._transport.receive(self._pause_s())
         self._sleeping = False
         events = self._collect_arrivals(arrivals)
-        self._routers.connect_to_found()
+        for forgotten in self._routers.connect_to_found():
+            self._channels.forget(forgotten.peer)
+            events.append(forgotten)
         self._collect_work(events)
         self._now = self._clock.now()
         for command in self._machine.handle(events, self._now):

@@ -6,7 +6,9 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from math import inf
 
+from mesh.core.events import RouterForgotten
 from mesh.errors import MeshError, Refused, Unavailable
 from mesh.model import Peer
 from mesh.net.arrivals import Problem, Trouble
@@ -21,7 +23,12 @@ log = logging.getLogger("mesh.connection")
 
 
 class Routers:
-    """``connect`` opens a connection to an endpoint; ``find`` gives endpoints and what was tried, on its own thread."""
+    """``connect`` opens a connection to an endpoint; ``find`` gives endpoints and what was tried, on its own thread.
+
+    A router is its endpoint: one with a store has the same socket in each of its lives, and what was given is always
+    among what is found. One without a store has another in each. So a connection to one that is away is kept for
+    ``router_ttl_s``, to be there at once when it is back, and longer while it is found, or nobody else is.
+    """
 
     def __init__(
         self,
@@ -37,6 +44,9 @@ class Routers:
         self._found: deque[tuple[Sequence[str], bool]] = deque()  # endpoints; whether they are all there are
         self._peers: dict[str, Peer] = {}  # by endpoint
         self._welcomed: set[Peer] = set()
+        self._away: dict[Peer, float] = {}  # since when; the others are welcomed
+        self._look_at = inf  # when to look whether one that is away is still to be found
+        self._looking = False
         self._tried = "Still looking"
         self._noted: dict[str, None] = {}  # problems that were logged since the last welcome, oldest first
         self._started = time.monotonic()
@@ -85,7 +95,7 @@ class Routers:
         """On the finder's thread: tell the loop."""
         if not self._welcomed:
             self._tried = f"Tried: {tried}"
-        if endpoints:
+        if endpoints or self._looking:
             self._found.append((endpoints, True))
             self._transport.wake()
 
@@ -99,15 +109,27 @@ class Routers:
         """Look no more."""
         self._finder.close()
 
-    def connect_to_found(self) -> None:
-        """Connect to what was found since."""
+    def connect_to_found(self) -> list[RouterForgotten]:
+        """Connect to what was found since; the routers that are forgotten."""
+        forgotten: list[RouterForgotten] = []
         while self._found:
             endpoints, complete = self._found.popleft()
             if complete:
-                self._disconnect_all_but(endpoints)
+                self._end_look()
+                forgotten += self._forget_all_but(endpoints)
             for endpoint in endpoints:
                 if endpoint not in self._peers:
                     self._open(endpoint)
+        if not self._looking and time.monotonic() >= self._look_at:
+            self._looking = True
+            self._finder.start()
+        return forgotten
+
+    def _end_look(self) -> None:
+        self._looking = False
+        self._look_at = time.monotonic() + self._settings.router_ttl_s if self._away else inf
+        if self._welcomed:
+            self._finder.pause()
 
     def endpoint_of(self, peer: Peer) -> str:
         """Where we connected to."""
@@ -115,16 +137,29 @@ class Routers:
 
     def _open(self, endpoint: str) -> None:
         try:
-            self._peers[endpoint] = self._connect(endpoint)
+            peer = self._peers[endpoint] = self._connect(endpoint)
         except MeshError as error:  # no key: somebody may type `mesh join` while we wait
             self.note(str(error))
+        else:
+            self._miss(peer)
 
-    def _disconnect_all_but(self, endpoints: Sequence[str]) -> None:
+    def _miss(self, peer: Peer) -> None:
+        now = time.monotonic()
+        self._away[peer] = now
+        self._look_at = min(self._look_at, now + self._settings.router_ttl_s)
+
+    def _forget_all_but(self, endpoints: Sequence[str]) -> list[RouterForgotten]:
         """Routers come back at other addresses: do not knock at the old ones for ever."""
+        forgotten: list[RouterForgotten] = []
+        if not endpoints:
+            return forgotten
+        long_ago = time.monotonic() - self._settings.router_ttl_s
         for endpoint, peer in list(self._peers.items()):
-            if peer not in self._welcomed and endpoint not in endpoints:
-                del self._peers[endpoint]
+            if endpoint not in endpoints and self._away.get(peer, inf) <= long_ago:
+                del self._peers[endpoint], self._away[peer]
                 self._transport.disconnect(peer)
+                forgotten.append(RouterForgotten(peer, endpoint))
+        return forgotten
 
     def note(self, problem: str) -> None:
         """Keep a problem for the message that people get; log it once until a router welcomes us."""
@@ -147,11 +182,13 @@ class Routers:
     def welcome(self, peer: Peer, others: Sequence[str]) -> None:
         """A router lets us in and names others."""
         self._welcomed.add(peer)
+        self._away.pop(peer, None)
         self._ever_welcomed = True
         self._refused = None
         self._misfits = 0
         self._noted.clear()
-        self._finder.pause()
+        if not self._looking:
+            self._finder.pause()
         if others:
             self._found.append((others, False))
 
@@ -163,16 +200,18 @@ class Routers:
 
     def unwelcome(self, peer: Peer) -> None:
         """The session is over, the connection lives."""
-        self._welcomed.discard(peer)
+        if peer in self._welcomed:
+            self._welcomed.remove(peer)
+            self._miss(peer)
 
     def leave(self, peer: Peer) -> None:
         """We want nothing of this router any more."""
-        self._welcomed.discard(peer)
+        self.unwelcome(peer)
 
     def lose(self, peer: Peer) -> None:
         """The connection is gone."""
         if peer in self._welcomed:
             log.warning("the connection to a router was lost; connecting again by itself")
-        self._welcomed.discard(peer)
+        self.unwelcome(peer)
         if not self._welcomed:
             self._finder.start()

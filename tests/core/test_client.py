@@ -23,6 +23,7 @@ from mesh.core.events import (
     QueryAsked,
     ResultsForgotten,
     ResultsWatched,
+    RouterForgotten,
     RouterFound,
     StopRequested,
     TasksCancelled,
@@ -213,6 +214,16 @@ def test_a_client_with_two_routers_goes_to_the_other_when_one_is_lost() -> None:
     mesh.do(submitted("a"))
     assert mesh.do(PeerLost(R1)) == [Send(R2, submit("a", repeated=True))]
     assert mesh.machine.home == R2
+
+
+def test_what_a_router_that_is_gone_for_good_did_not_accept_is_anothers() -> None:
+    mesh = client(R1, R2)
+    mesh.do(submitted("a"))
+    assert mesh.do(RouterForgotten(R1)) == [Send(R2, submit("a", repeated=True))]
+    assert mesh.do(RouterForgotten(R2)) == []
+    assert (mesh.machine.routers, mesh.machine.home, mesh.machine.next_deadline()) == ({}, None, None)
+    mesh.do(RouterFound(R1))
+    assert mesh.hear(WELCOME) == [Send(R1, submit("a", repeated=True))]
 
 
 def test_a_router_that_is_silent_for_three_heartbeats_is_lost() -> None:

@@ -15,6 +15,7 @@ from mesh.core.events import (
     PeerLost,
     ResultsForgotten,
     ResultsWatched,
+    RouterForgotten,
     RouterFound,
     TasksCancelled,
     TasksSubmitted,
@@ -136,6 +137,11 @@ class ClientRules(RuleBasedStateMachine):
             if how == "refused":
                 self.in_session.add(router)
             self.happen(answers.get(how) or PeerLost(router))
+
+    @rule(router=routers)
+    def router_is_forgotten(self, router: Peer) -> None:
+        self.in_session.discard(router)
+        self.happen(RouterForgotten(router))
 
     @precondition(lambda self: self.in_session and self.batches)
     @rule(data=st.data(), answer=st.sampled_from(["accept", "accept", "overloaded", "function", "invalid"]))

@@ -17,6 +17,7 @@ from mesh.core.commands import (
     PublishRefused,
     ReclaimChunk,
     ReportEnded,
+    ReportForgotten,
     RunChunk,
     Send,
     StartExecutor,
@@ -31,6 +32,7 @@ from mesh.core.events import (
     ExecutorSettled,
     ExecutorStarted,
     PeerLost,
+    RouterForgotten,
     RouterFound,
     StopRequested,
 )
@@ -204,6 +206,39 @@ def test_what_one_router_is_owed_does_not_keep_another_from_giving_work() -> Non
     assert Send(OTHER, Credit(0)) not in mesh.settle(1, "b")
     assert mesh.machine.routers[OTHER].window > 1
     assert sent(mesh.do(wait=1.0), R) == [hello(window=0, held=[("a", 1), ("b", 1)])]
+
+
+def test_a_router_that_is_gone_for_good_takes_its_work_with_it_and_it_is_said_how_much() -> None:
+    mesh = with_other()
+    mesh.hear(deliver("told"))
+    mesh.settle(1, "told")
+    mesh.hear(deliver("runs", "waits"))
+    mesh.hear(deliver("asks", options=SHIPPED))
+    mesh.do(PeerLost(R))
+    assert mesh.do(RouterForgotten(R, "ipc://r")) == [ReportForgotten("ipc://r", 1, 2, "work[runs]")]
+    assert (list(mesh.machine.routers), mesh.machine.held, mesh.machine.unacked) == ([OTHER], {}, 0)
+    mesh.do(got(OTHER, deliver("next")))
+    assert mesh.settle(1, "runs") == [run(1, "next")], "it is told to nobody, and its executor goes on"
+    assert mesh.settle(1, "next")[0] == Send(OTHER, Settled(1, [settlement("next", runtime_s=1.0)]))
+
+
+@pytest.mark.parametrize("cancelled", [False, True])
+def test_what_runs_for_nobody_may_die_or_be_taken_back_and_harms_nobody(cancelled: bool) -> None:
+    mesh = with_other()
+    in_one_chunk(mesh, "a", "b", "c")
+    if cancelled:
+        mesh.hear(Cancel(["b", "c"]))
+    mesh.do(RouterForgotten(R))
+    mesh.do(ExecutorReclaimed(1, ["c"]))
+    commands = mesh.do(ExecutorEnded(1, "SIGSEGV"))
+    assert commands == [ReportEnded(1, "SIGSEGV", "took along work[a], work[b]"), StartExecutor(2)]
+
+
+def test_a_router_to_which_nothing_is_owed_is_forgotten_in_silence() -> None:
+    mesh = with_other()
+    assert mesh.do(PeerLost(R), RouterForgotten(R)) == []
+    assert mesh.do(RouterForgotten(R), PeerLost(R), got(R, WELCOME)) == []
+    assert list(mesh.machine.routers) == [OTHER]
 
 
 # running

@@ -17,6 +17,7 @@ from mesh.core.events import (
     ExecutorSettled,
     ExecutorStarted,
     PeerLost,
+    RouterForgotten,
     RouterFound,
     StopRequested,
 )
@@ -192,6 +193,15 @@ class WorkerRules(RuleBasedStateMachine):
     def session_is_lost(self, say: bool) -> None:
         self.open = False
         self.happen(got(R, SayHello()) if say else PeerLost(R))
+
+    @rule(really=st.sampled_from([False, False, True]))
+    def router_is_forgotten_and_there_is_another(self, really: bool) -> None:
+        if really:
+            self.open = self.asked = False
+            self.unacked.clear()
+            self.settled.clear()
+            self.happen(RouterForgotten(R))
+            self.happen(RouterFound(R))
 
     # the executors
 

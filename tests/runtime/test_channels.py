@@ -85,6 +85,20 @@ def test_what_was_left_for_another_router_is_taken_back_and_sent(tmp_path: Path)
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_router_that_is_forgotten_takes_what_was_left_for_it_along_and_nobody_elses(tmp_path: Path) -> None:
+    channels = RouterChannels(Wire(), lambda blob: None)
+    for peer, name in ((ROUTER, "ours"), (Peer(b"other"), "theirs")):
+        (tmp_path / name).mkdir()
+        depot = channels.depots[peer] = Depot(str(tmp_path / name))
+        left = depot.leave(Blob(name, [5]), [b"abcde"])
+        assert left is not None
+        channels.offer(Depot(depot.directory), left)  # as it was before the connection was made anew
+    channels.forget(ROUTER)
+    assert list(channels.depots) == [Peer(b"other")]
+    assert list((tmp_path / "ours").iterdir()) == []
+    assert len(list((tmp_path / "theirs").iterdir())) == 1
+
+
 def test_a_payload_that_is_gone_fails_its_task_and_not_the_node(caplog: pytest.LogCaptureFixture) -> None:
     wire = Wire()
     channels = RouterChannels(wire, lambda blob: None)

@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
 
+from mesh.core.events import RouterForgotten
 from mesh.errors import NoKey, Refused
 from mesh.model import Peer
 from mesh.net.arrivals import Arrivals, Problem, Trouble
 from mesh.runtime.routers import NOTES_MAX, Routers
 from mesh.settings import Settings
+from tests.api.waiting import wait_until
 
 ROUTER = Peer(b"r")
 WRONG_KEY = Problem(Trouble.WRONG_KEY, "the router has another mesh key")
 
 
 class NoTransport:
+    def __init__(self) -> None:
+        self.disconnected: list[Peer] = []
+
     def send(self, peer: Peer, frames: Sequence[Any]) -> bool:
         return True
 
@@ -26,7 +32,7 @@ class NoTransport:
         return Arrivals()
 
     def disconnect(self, peer: Peer) -> None:
-        pass
+        self.disconnected.append(peer)
 
     def wake(self) -> None:
         pass
@@ -106,3 +112,78 @@ def test_a_connection_that_is_lost_is_said_and_one_that_is_left_is_not(said: lis
     made.lose(ROUTER)
     made.close()
     assert (made.welcomed, len(said)) == (False, 1)
+
+
+# routers that do not come back
+
+
+OLD, NEW = Peer(b"ipc://old"), Peer(b"ipc://new")
+AT_ONCE = 1e-9
+
+
+class Looking:
+    """Routers of a node that knew one at ipc://old, which is away; ``found`` is what a look finds."""
+
+    def __init__(self, ttl_s: float) -> None:
+        self.found: list[str] = []
+        self.looks = threading.Semaphore(0)
+        self.transport = NoTransport()
+        self.connected: list[str] = []
+        self.routers = Routers(Settings(router_ttl_s=ttl_s), self.transport, self.connect, self.find)
+        self.hear("ipc://old")
+        self.routers.welcome(OLD, ())
+        self.routers.unwelcome(OLD)
+
+    def connect(self, endpoint: str) -> Peer:
+        self.connected.append(endpoint)
+        return Peer(endpoint.encode())
+
+    def find(self) -> tuple[list[str], str]:
+        self.looks.release()
+        return self.found, ""
+
+    def hear(self, *endpoints: str) -> list[RouterForgotten]:
+        self.routers._on_found(list(endpoints), "")
+        return self.routers.connect_to_found()
+
+
+def test_a_router_that_is_away_too_long_and_not_among_those_found_is_forgotten() -> None:
+    looking = Looking(AT_ONCE)
+    assert looking.hear("ipc://new") == [RouterForgotten(OLD, "ipc://old")]
+    assert looking.transport.disconnected == [OLD]
+    assert looking.hear("ipc://new") == [], "once"
+    looking.hear("ipc://old")
+    assert looking.connected == ["ipc://old", "ipc://new", "ipc://old"], "a stranger, should it come back"
+
+
+def test_a_router_that_comes_back_in_time_is_the_same() -> None:
+    looking = Looking(600.0)
+    assert looking.hear("ipc://new") == []
+    looking.routers.welcome(NEW, ())
+    assert looking.transport.disconnected == [], "nobody looks for it now; the transport sees it"
+    assert looking.hear("ipc://new", "ipc://old") == []
+    assert looking.connected == ["ipc://old", "ipc://new"]
+
+
+def test_a_router_is_not_forgotten_while_it_is_found_or_nobody_is_or_it_is_here() -> None:
+    looking = Looking(AT_ONCE)
+    assert looking.hear("ipc://old", "ipc://new") == []
+    looking.routers.welcome(NEW, ())
+    assert looking.routers.connect_to_found() == [], "it is looked, and nobody found"
+    wait_until(lambda: looking.routers.has_news)
+    assert looking.routers.connect_to_found() == []
+    looking.routers.close()
+    looking.routers.welcome(OLD, ())
+    assert looking.hear("ipc://new") == []
+
+
+def test_with_a_router_at_hand_it_is_looked_once_whether_another_is_gone_for_good() -> None:
+    looking = Looking(AT_ONCE)
+    looking.hear("ipc://old", "ipc://new")
+    looking.routers.welcome(NEW, ())
+    looking.found = ["ipc://new"]
+    forgotten: list[RouterForgotten] = []
+    wait_until(lambda: forgotten.extend(looking.routers.connect_to_found()) or forgotten)
+    looking.routers.close()
+    assert forgotten == [RouterForgotten(OLD, "ipc://old")]
+    assert looking.looks.acquire(blocking=False)
