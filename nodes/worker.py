@@ -124,6 +124,7 @@ class Agent:
         finally:
             self._routers.close()
             self._pool.close(kill=True)
+            self._channels.withdraw_all()
             self._transport.close()
 
     def _leave(self, exit_: Exit) -> int:

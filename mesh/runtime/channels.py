@@ -35,7 +35,11 @@ class Transport(Protocol):
 
 
 class RouterChannels:
-    """The sessions of one node with its routers. Belongs to the thread that owns the transport."""
+    """The sessions of one node with its routers.
+
+    Belongs to the thread that owns the transport, but that any thread may look into ``depots``, ``offer`` and
+    ``withdraw``: each is one step on a dictionary, and who takes an offer out of it is the only one to have it.
+    """
 
     def __init__(self, transport: Transport, parts_of: Callable[[Blob], Sequence[Buffer] | None]) -> None:
         self._transport = transport
@@ -101,12 +105,13 @@ class RouterChannels:
         """``message`` with the names of files in place of what was left for this router."""
         names: dict[str, Blob] = {}
         for blob in blobs_of(message):
-            depot, left = self._offers.get(blob.key, (None, blob))
-            if depot is not None and depot is self.depots.get(peer):
-                del self._offers[blob.key]
+            depot, left = self._offers.pop(blob.key, (None, blob))
+            if depot is None:
+                continue
+            if depot is self.depots.get(peer):
                 names[blob.key] = left
             else:  # it was left for another router
-                self.withdraw(blob.key)
+                depot.remove(left)
         return with_payloads(message, lambda blob: names.get(blob.key, blob)) if names else message
 
     def take_buffers(self, blob: Blob) -> PayloadFile | Buffers:

@@ -91,7 +91,7 @@ class Connection:
         self._fresh_bytes = 0  # of payloads in ``_submissions``; a lost update under threads lasts until they are taken
         self._requests: deque[Event] = deque()
         self._parts: dict[str, Sequence[Buffer]] = {}  # large payloads on their way out, by key
-        self._replies: dict[int, bytes | None] = {}
+        self._replies: dict[int, list[bytes]] = {}  # of the queries that somebody waits for
         self._next_request = count(1).__next__
 
         self._sleeping = False
@@ -150,6 +150,8 @@ class Connection:
             self._sleeping = False
             self._transport.wake()
         if self._closing:  # looked at last: the loop may have ended since we began
+            if isinstance(payload, Blob):
+                self._channels.withdraw(payload.key)
             raise Unavailable(f"{self._ended}: nothing can be submitted any more")
         return promise
 
@@ -180,16 +182,15 @@ class Connection:
         """Ask a router; the answer is JSON. Raises ``Unavailable`` when none answers in ``timeout`` seconds."""
         limit = self._settings.connect_timeout_s if timeout is None else timeout
         request = self._next_request()
-        self._replies[request] = None
+        reply: list[bytes] = []
+        self._replies[request] = reply
         self._ask(QueryAsked(request, what, tuple(arguments)))
         try:
-            if not self._wait_until(lambda: self._replies[request] is not None, limit):
+            if not self._wait_until(lambda: bool(reply), limit):
                 raise Unavailable(f"no router answered the question for {what!r} in {limit:g} s; {self.situation()}")
-            body = self._replies[request]
-            assert body is not None, "woken without an answer"
-            return body
+            return reply[0]
         finally:
-            self._replies.pop(request, None)
+            del self._replies[request]
 
     def story(self, task_id: str) -> str:
         """Why a task is not finished, in the words of a router; empty where none says it within ``STORY_S``."""
@@ -334,6 +335,7 @@ class Connection:
         finally:
             self._closing = True
             self._routers.close()
+            self._channels.withdraw_all()
             self._transport.close()
             self._handles.fail_all(Unavailable(f"{self._ended} before the task's result came"))
             self._notify()
@@ -458,8 +460,7 @@ class Connection:
             for task_id in command.ids:
                 self._handles.fail(task_id, Overloaded(f"task {task_id} cannot be waited for: {command.reason}"))
         elif isinstance(command, PublishReply):
-            if command.request in self._replies:
-                self._replies[command.request] = command.body
+            self._replies.get(command.request, []).append(command.body)  # one that comes too late is nobody's
         elif isinstance(command, PublishRefused):
             self._routers.refuse(command.reason)
         elif isinstance(command, DropPeer):

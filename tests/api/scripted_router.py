@@ -41,7 +41,12 @@ def overload(router: ScriptedRouter, submit: Submit) -> list[Message]:
 class ScriptedRouter:
     """``on_submit`` answers batches; ``submits`` are those that came. The connection's thread runs all of it."""
 
-    def __init__(self, on_submit: Callable[[ScriptedRouter, Submit], list[Message]] = finish) -> None:
+    def __init__(
+        self,
+        on_submit: Callable[[ScriptedRouter, Submit], list[Message]] = finish,
+        endpoint: str = "scripted",
+    ) -> None:
+        self.endpoint = endpoint
         self.on_submit = on_submit
         self.on_query: Callable[[Query], list[Message]] = lambda query: []
         self.submits: list[Submit] = []
@@ -56,7 +61,7 @@ class ScriptedRouter:
         self.is_found = found
 
         def find() -> tuple[list[str], str]:
-            return (["scripted"], "the script") if self.is_found else ([], "the script and nothing else")
+            return ([self.endpoint], "the script") if self.is_found else ([], "the script and nothing else")
 
         app.connector = lambda: Connection(app.new_machine(), app.settings, self, self.connect, find)
 

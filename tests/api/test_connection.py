@@ -21,6 +21,7 @@ from mesh.errors import MeshError, Refused
 from mesh.messages import Accepted, Bye, Hello, Outcomes, Rejected, Reply, Unknown, Watch
 from mesh.model import Outcome, TaskState
 from mesh.runtime.connection import STORY_S
+from mesh.runtime.depot import show_depot
 from nodes.cli.invocation import Invocation
 from nodes.cli.outcome import show_outcome
 from tests.api.scripted_router import ScriptedRouter, accept, finish, ignore, overload
@@ -241,6 +242,58 @@ def test_a_chosen_id_may_be_submitted_again_with_a_large_payload(router, second)
     app.flush(5)
     assert one.key != two.key
     wait_until(lambda: not any(array() for array in sent))
+    app.close()
+
+
+def test_what_was_left_in_a_depot_and_not_spoken_of_is_taken_back_at_the_end(tmp_path):
+    depot = tmp_path / "depot"
+    depot.mkdir()
+    router = ScriptedRouter(endpoint=f"ipc://{tmp_path}/router.ipc")
+    show_depot(router.endpoint, depot)
+    [marker] = depot.iterdir()
+    app = joined(router)
+    task = app.task(lambda data: None)
+    task.delay(b"").get(5)
+    held_up, closing = threading.Event(), threading.Event()
+    left = []
+
+    def hold_up(_router, _submit):
+        held_up.set()
+        assert closing.wait(5)
+        left.extend(depot.iterdir())
+        return []
+
+    router.on_submit = hold_up
+    task.delay(b"")
+    assert held_up.wait(5)
+    router.wake = closing.set
+    task.delay(bytes(200_000))
+    app.connection.close(flush_s=0.0)
+    assert (len(left), list(depot.iterdir())) == (2, [marker])
+    with pytest.raises(Unavailable):
+        task.delay(bytes(200_000))
+    assert list(depot.iterdir()) == [marker]
+
+
+def test_an_answer_that_comes_when_nobody_waits_any_more_is_dropped(router):
+    app = joined(router)
+    app.task(noop).delay().get(5)
+
+    class GivenUpMeanwhile(dict):
+        """The loop looks for the query just before the one who waits gives it up."""
+
+        def get(self, *arguments):
+            found = super().get(*arguments)
+            self.clear()
+            return found
+
+        def __contains__(self, request):
+            return self.pop(request, self) is not self
+
+    app.connection._replies = replies = GivenUpMeanwhile({1: []})
+    router.say(Reply(1, b"{}"))
+    app.task(noop).delay().get(5)
+    assert not replies
     app.close()
 
 
