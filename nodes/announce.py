@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import time
@@ -20,6 +21,7 @@ LOOK_AGAIN_S = 0.05
 
 def announce(settings: Settings, routers: Sequence[str], worker: str, store: str | None) -> None:
     """Wait until the worker is known to a router, then print where everything is. Meant for a thread of its own."""
+    logging.getLogger("mesh").addHandler(logging.NullHandler())  # else what it misses is said after a node's last word
     try:
         with mesh.Mesh("mesh", mesh=settings.mesh, router=list(routers)) as app:
             status, row = _wait_for_worker(app, worker)

@@ -1,0 +1,27 @@
+"""What is said once a mesh is up, and by whom while it is not."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ANNOUNCE = """
+import sys
+from mesh.settings import Settings
+from nodes.announce import announce
+
+announce(Settings(), [sys.argv[1]], "worker", None)
+"""
+
+
+@pytest.mark.processes
+def test_whoever_waits_to_announce_a_mesh_says_nothing_of_routers(tmp_path: Path) -> None:
+    # In a process of its own, where nobody has configured logging: what nobody handles goes to standard error.
+    command = [sys.executable, "-c", ANNOUNCE, f"ipc://{tmp_path}/nobody.ipc"]
+    environ = {**os.environ, "MESH_CONNECT_TIMEOUT_S": "0.5"}
+    ended = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=60.0, check=True)
+    assert ended.stderr == "", "the nodes say themselves what they miss"
