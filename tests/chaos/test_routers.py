@@ -89,30 +89,30 @@ def test_a_full_disk_stops_submits_and_loses_nothing(cluster: Cluster, small_dis
     accepted: list[AsyncResult[int]] = []
     last: list[AsyncResult[int]] = []
 
-    def submit() -> bool:
+    def submit(within_s: float) -> bool:
         last[:] = [send(app, "work", i) for i in range(50)]
         try:
-            app.flush(timeout=2.0)
+            app.flush(timeout=within_s)
         except Unavailable:  # what the router took just before the disk was full waits there, neither told nor lost
             return False
         accepted.extend(last)
         return True
 
     for _ in range(20):
-        assert submit()
+        assert submit(10.0)
     filler = small_disk / "filler"
     deadline = time.monotonic() + 20.0
     refused = 0
     while refused < 3:  # in a row: at first the store gives up its reserve
         fill(filler)
-        refused = 0 if submit() else refused + 1
+        refused = 0 if submit(1.0) else refused + 1
         assert time.monotonic() < deadline, "the disk was never full"
     for result in last:
         with pytest.raises(Overloaded, match="disk"):
             result.get(timeout=2.0)
     filler.unlink()
     begun = time.monotonic()
-    while not submit():
+    while not submit(1.0):
         assert time.monotonic() < begun + 10.0, "service did not resume"
     print(f"service resumed after {time.monotonic() - begun:.1f} s; {len(accepted)} accepted")
     assert [result.get(timeout=20.0) for result in accepted] == list(range(50)) * (len(accepted) // 50)

@@ -115,7 +115,10 @@ def test_an_unknown_id_is_one_line_and_exit_code_1(cluster: Cluster, run: Run, m
     assert err.startswith("mesh: error: ") and "nobody-knows" in err and err.count("\n") == 0
 
 
-def test_cancel_tells_apart_what_becomes_of_each_id(cluster: Cluster, run: Run) -> None:
+def test_cancel_tells_apart_what_becomes_of_each_id(
+    cluster: Cluster, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nodes.cli.cancel.CONFIRM_S", 0.5)  # each waits that long for the one that runs
     cluster.router()
     app = cluster.client()
     waits, over = send(app, "work", 1, queue="later"), send(app, "nothing", queue="later", expires=0.05)
