@@ -13,7 +13,7 @@ from mesh import AsyncResult, Mesh, TimeoutError
 from mesh.runtime.handles import Promise
 from tests.api.scripted_router import ScriptedRouter
 
-TIMES = 20
+TIMES = 3
 
 
 @pytest.fixture

@@ -462,7 +462,7 @@ def test_a_closed_app_says_so():
 
 
 def test_many_may_wait_for_an_id_that_nobody_knows():
-    shared = app.AsyncResult("nobody-for-many")
+    hasty = Mesh("hasty", unknown_grace_s=0.1)
     told = []
 
     def wait():
@@ -471,9 +471,11 @@ def test_many_may_wait_for_an_id_that_nobody_knows():
         except UnknownTask as unknown:
             told.append(str(unknown))
 
-    threads = [threading.Thread(target=wait) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(10)
+    with local_mesh(hasty):
+        shared = hasty.AsyncResult("nobody-for-many")
+        threads = [threading.Thread(target=wait) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(10)
     assert len(told) == 4 and all("nobody-for-many" in text for text in told)

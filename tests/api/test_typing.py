@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 GOOD = """
 from collections.abc import Iterator
 from typing import Any, assert_type
@@ -59,6 +61,7 @@ BAD = {
 }
 
 
+@pytest.mark.processes
 def test_types_go_through_tasks(tmp_path: Path) -> None:
     good = tmp_path / "good.py"
     good.write_text(GOOD)

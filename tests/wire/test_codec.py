@@ -278,7 +278,7 @@ def decoded_or_refused(frames: Sequence[Buffer]) -> None:
 
 
 @given(st.lists(st.binary(max_size=200), max_size=4))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_random_frames_are_decoded_or_refused(chunks):
     decoded_or_refused(chunks)
     if chunks:
@@ -287,7 +287,7 @@ def test_random_frames_are_decoded_or_refused(chunks):
 
 
 @given(any_message(), st.data())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_damaged_messages_are_decoded_or_refused(message, data):
     envelope, *parts = sent(message)
     damaged = bytearray(envelope)

@@ -146,7 +146,7 @@ values = plain_values()
 @example(Decimal("-sNaN12"))
 @example("\ud800")
 @example({"\udfff": [(), ((),), [], {}, set(), frozenset()]})
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 def test_plain_data_comes_back_exactly(value):
     assert exactly(there_and_back(value)) == exactly(value)
 
@@ -448,7 +448,7 @@ def test_a_result_is_not_taken_for_arguments():
 
 
 @given(st.sampled_from([b"\x01", b"\x02", b"\x04", b""]), st.binary(max_size=60))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 def test_random_payloads_are_read_or_refused(form, data):
     for decode in (payloads.decode, payloads.decode_call):
         with contextlib.suppress(ProtocolError, Unreadable):
@@ -456,7 +456,7 @@ def test_random_payloads_are_read_or_refused(form, data):
 
 
 @given(values, st.data())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_damaged_plain_payloads_are_read_or_refused(value, data):
     payload = bytearray(encode(value, inline_max=TOTAL).payload)
     if payload[0] == 3:
