@@ -231,7 +231,9 @@ class Agent:
                 self._channels.withdraw(key)
 
     def _complain_when_lonely(self) -> None:
-        if not self._routers.welcomed and monotonic() - self._lonely_since > self._lonely_s:
+        if self._stops_seen or self._routers.welcomed:  # one that stops has left its routers itself
+            return
+        if monotonic() - self._lonely_since > self._lonely_s:
             log.warning("no router yet: %s", self._routers.situation())
             self._lonely_since = monotonic()
             self._lonely_s = min(2 * self._lonely_s, 60.0)

@@ -170,3 +170,19 @@ def test_a_task_for_a_queue_that_nobody_serves_is_parked_until_somebody_does(clu
     assert row["parked"] == 1 and "images" in row["parked_why"][0]
     cluster.worker("w2", "-Q", "images")
     assert result.get(timeout=5.0) == 1
+
+
+def test_a_worker_that_leaves_does_not_ask_whether_a_router_is_there(cluster: Cluster) -> None:
+    cluster.router()
+    worker = cluster.script(  # a patient one would have to live for seconds first
+        "import sys, nodes.worker\n"
+        "from nodes.cli.main import main\n"
+        "nodes.worker.LONELY_S = 0.0\n"
+        f"sys.exit(main(['worker', '-A', {APP!r}, '-c', '1']))"
+    )
+    app = cluster.client()
+    wait_until(lambda: app.status()["workers"], 20.0, "the router knows the worker")
+    worker.terminate()
+    log, _ = worker.communicate(timeout=10.0)
+    assert worker.returncode == 0, log
+    assert "no router yet" not in log[log.index("asked to stop") :]
