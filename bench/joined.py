@@ -14,6 +14,7 @@ from bench.tasks import SHIP
 from bench.workloads import percent_shares
 from mesh import Mesh
 from mesh.errors import Unavailable
+from nodes.cli.environment import check_environment
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,8 @@ class Running:
     routers: tuple[str, ...] = ()
 
     def mesh(self, directory: Path) -> RunningMesh:
-        """The way there. Raises ``Unavailable`` where it has no worker or does not answer."""
+        """The way there. Raises ``ConfigError``, and ``Unavailable`` where it has no worker or no answer."""
+        check_environment()
         environ = os.environ | {SHIP: "1"}
         if self.name:
             environ["MESH_NAME"] = self.name

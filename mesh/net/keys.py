@@ -90,11 +90,20 @@ def check_mesh_name(mesh: str) -> None:
         raise ConfigError(f"mesh name {mesh!r}: use 1 to 64 letters, digits, '-' and '_'")
 
 
+def key_of_environment(environ: Mapping[str, str]) -> MeshKey | None:
+    """The key in ``MESH_KEY``; None where there is none. Raises ``ConfigError`` for a bad one."""
+    text = environ.get("MESH_KEY")
+    try:
+        return parse_key(text) if text else None
+    except ConfigError as error:
+        raise ConfigError(f"MESH_KEY: {error}") from None
+
+
 def load(mesh: str, environ: Mapping[str, str]) -> MeshKey:
     """The key from ``MESH_KEY``, else from this user's file. Raises ``NoKey``, or ``ConfigError`` for a bad one."""
-    text = environ.get("MESH_KEY")
-    if text:
-        return parse_key(text)
+    given = key_of_environment(environ)
+    if given is not None:
+        return given
     path = key_path(mesh, environ)
     key = _read(path)
     if key is None:
@@ -107,8 +116,9 @@ def load(mesh: str, environ: Mapping[str, str]) -> MeshKey:
 
 def load_or_create(mesh: str, environ: Mapping[str, str]) -> MeshKey:
     """Like ``load``, but make a key where there is none. Processes that start together end up with the same one."""
-    if environ.get("MESH_KEY"):
-        return load(mesh, environ)
+    given = key_of_environment(environ)
+    if given is not None:
+        return given
     path = key_path(mesh, environ)
     return _read(path) or save(path, new_key())
 

@@ -10,6 +10,8 @@ from typing import Any
 
 from mesh import Mesh
 from mesh.net.find import find_routers
+from mesh.net.keys import load
+from nodes.cli.environment import check_environment
 from nodes.cli.invocation import Invocation
 from nodes.loader import load_app
 
@@ -17,12 +19,16 @@ from nodes.loader import load_app
 @contextmanager
 def client(invocation: Invocation, routers: Sequence[str]) -> Iterator[Any]:
     """The app that -A names, or one without tasks, joined to the mesh this command is about. Raises ``ConfigError``."""
+    check_environment()
     app = load_app(invocation.app) if invocation.app else Mesh("mesh")
     # A verb waits itself until what it submits is accepted: what is not by then shall not hold up its end.
     app.settings = app.settings.with_overrides(mesh=invocation.mesh, exit_flush_s=0.0)
     if routers:
         app.routers = [*routers]
-    find_routers(app.settings.mesh, app.routers, os.environ)  # a wrong address or directory shows here, not in a wait
+    # What is wrong with an address, a directory or the key shows here, not in a wait.
+    search = find_routers(app.settings.mesh, app.routers, os.environ)
+    if any(not endpoint.startswith("ipc://") for found in search.found for endpoint in found.endpoints[:1]):
+        load(app.settings.mesh, os.environ)
     logging.getLogger("mesh").addHandler(logging.NullHandler())  # errors are raised, and told in one line
     try:
         yield app

@@ -8,6 +8,7 @@ import click
 
 from mesh.errors import ConfigError
 from mesh.net.keys import key_path, parse_key, save
+from nodes.cli.environment import check_environment
 from nodes.cli.invocation import Invocation, pass_invocation, shared_options
 
 
@@ -20,6 +21,7 @@ def join(invocation: Invocation, key: str | None) -> None:
 
     `mesh key show --secret` prints it there. Without KEY it is asked for, so that no list of processes shows it.
     """
+    check_environment()
     given = parse_key(key or click.prompt("Key", hide_input=True, err=True))
     mesh_name = invocation.settings().mesh
     path = key_path(mesh_name, os.environ)

@@ -7,6 +7,7 @@ import os
 import click
 
 from mesh.errors import ConfigError
+from nodes.cli.environment import check_environment
 from nodes.cli.hostnames import file_name, node_name
 from nodes.cli.invocation import Invocation, pass_invocation, shared_options
 from nodes.cli.node_files import output_to, pid_file
@@ -46,6 +47,7 @@ def router(
 
     It accepts tasks, keeps them in its store, and hands them to workers.
     """
+    check_environment()
     name = node_name(hostname or "router")
     config = RouterConfig(
         settings=invocation.settings(),

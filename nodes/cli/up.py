@@ -11,6 +11,7 @@ import click
 from mesh.net.find import find_routers
 from mesh.settings import Settings
 from nodes.announce import announce
+from nodes.cli.environment import check_environment
 from nodes.cli.hostnames import file_name, node_name
 from nodes.cli.invocation import Invocation, pass_invocation, router_option, shared_options
 from nodes.cli.node_files import output_to, pid_file
@@ -48,6 +49,7 @@ def up(
     Where a router of this mesh runs here already, or --router names one, only the worker is started. Stopping lets
     running tasks finish; a second signal does not.
     """
+    check_environment()
     settings = invocation.settings()
     name = node_name(hostname or f"worker{os.getpid()}")
     shared = _arguments({"--mesh": settings.mesh, "-A": invocation.app, "-l": loglevel}, {"-q": invocation.quiet})

@@ -6,6 +6,7 @@ import os
 
 import click
 
+from nodes.cli.environment import check_environment
 from nodes.cli.hostnames import file_name, node_name
 from nodes.cli.invocation import Invocation, pass_invocation, router_option, shared_options
 from nodes.cli.node_files import output_to, pid_file
@@ -37,6 +38,7 @@ def worker(
 
     Without -A it runs only functions that come with their code.
     """
+    check_environment()
     name = node_name(hostname or f"worker{os.getpid()}")
     if routers:
         os.environ["MESH_ROUTERS"] = ",".join(routers)  # for tasks that submit tasks

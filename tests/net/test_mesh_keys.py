@@ -75,6 +75,13 @@ def test_the_environment_wins_over_the_file(environ):
     assert load("lab", environ) == load_or_create("lab", environ) == key
 
 
+def test_a_bad_key_of_the_environment_is_named(environ):
+    environ["MESH_KEY"] = "hello"
+    for read in (load, load_or_create):
+        with pytest.raises(ConfigError, match="MESH_KEY: this is not a mesh key"):
+            read("lab", environ)
+
+
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o660])
 def test_a_key_others_can_read_is_refused_with_the_command_that_helps(environ, mode):
     load_or_create("lab", environ)

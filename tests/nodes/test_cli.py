@@ -167,6 +167,38 @@ def test_a_key_of_the_environment_goes_first(run: Run, monkeypatch: pytest.Monke
     assert run("key", "new")[0] == 2
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["status"],
+        ["status", "--router", "127.0.0.1:1"],
+        ["call", "x"],
+        ["up"],
+        ["router", "--listen", "off"],
+        ["worker"],
+        ["key"],
+        ["join", "KEY"],
+        ["bench", "throughput", "--mesh", "t"],
+    ],
+    ids=" ".join,
+)
+def test_a_key_that_is_none_is_said_at_once_whatever_is_wanted(
+    run: Run, monkeypatch: pytest.MonkeyPatch, arguments: list[str]
+) -> None:
+    monkeypatch.setenv("MESH_KEY", "hello")
+    monkeypatch.setenv("MESH_CONNECT_TIMEOUT_S", "300")
+    code, _, err = run(*arguments)
+    assert (code, err.count("\n")) == (2, 1)
+    assert err.startswith("mesh: error: MESH_KEY: this is not a mesh key") and "hello" not in err
+
+
+def test_a_router_that_wants_a_key_is_not_waited_for_without_one(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MESH_CONNECT_TIMEOUT_S", "300")
+    code, _, err = run("status", "--router", "127.0.0.1:1")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "no key of mesh 't'" in err and "mesh join" in err
+
+
 def test_a_key_of_another_machine_is_kept_and_never_replaces_one(run: Run) -> None:
     key, other = new_key(), new_key()
     code, out, err = run("join", key.text)
