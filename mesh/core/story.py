@@ -70,7 +70,9 @@ def _remedy(router: RouterMachine, lane: Lane) -> str:
         return "start one"
     if not any(lane.queue in worker.info.queues for worker in router.workers.values()):
         return f"start one with -Q {lane.queue}"
-    return "start one with it" if lane.need.function is not None else "start one with -A and the module that defines it"
+    if lane.need.function is not None:
+        return "start one with it"
+    return "start one with -A and the module that defines it, or restart it, if the module has changed since"
 
 
 def _before(router: RouterMachine, task: TaskRecord) -> str:

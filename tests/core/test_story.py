@@ -41,7 +41,7 @@ def test_a_task_that_nobody_knows_says_how_to_start_a_worker_that_does(mesh: Dri
     mesh.hear(C1, submit("a", options=TaskOptions("tasks.add")))
     assert story(mesh) == (
         "it waits: no worker of queue 'default' knows task 'tasks.add' "
-        "(start one with -A and the module that defines it)"
+        "(start one with -A and the module that defines it, or restart it, if the module has changed since)"
     )
 
 
