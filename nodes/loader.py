@@ -12,6 +12,7 @@ import os
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -36,6 +37,7 @@ def load_app(spec: str) -> Any:
     put_directory_on_path(os.getcwd())
     module_name, _, attribute = spec.partition(":")
     option = f"-A {spec}"
+    _refuse_path(module_name, option)
     if attribute:
         module = import_module(module_name, option)
         found = getattr(module, attribute, None)
@@ -55,11 +57,13 @@ def load_app(spec: str) -> Any:
 def import_module(name: str, option: str) -> ModuleType:
     """Import a module of the user. Raises ``ConfigError`` that says in one line where it went wrong."""
     put_directory_on_path(os.getcwd())
+    _refuse_path(name, option)
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name and (name == error.name or name.startswith(error.name + ".")):
-            raise ConfigError(f"{option}: there is no module {error.name!r} in {os.getcwd()} or on sys.path") from None
+            where = f"in {os.getcwd()} or on sys.path"
+            raise ConfigError(f"{option}: there is no module {error.name!r} {where}{_meant(name, option)}") from None
         raise ConfigError(f"{option}: {_explain(error)}") from error
     except (Exception, SystemExit) as error:
         raise ConfigError(f"{option}: {_explain(error)}") from error
@@ -69,6 +73,22 @@ def put_directory_on_path(directory: str) -> None:
     """Let modules of this directory be imported, before any others of their name."""
     if directory not in sys.path:
         sys.path.insert(0, directory)
+
+
+def _refuse_path(name: str, option: str) -> None:
+    if os.sep in name or name.startswith("."):
+        raise ConfigError(f"{option}: that is a path, not the name of a module{_meant(name, option)}")
+
+
+def _meant(name: str, option: str) -> str:
+    """What who typed the path of a module may have meant; empty where there is none at that path."""
+    place = Path(os.path.abspath(name.removesuffix(".py")))
+    if not (place.is_dir() or place.with_name(f"{place.name}.py").is_file()):
+        return ""
+    inside = os.path.relpath(place)
+    if inside.startswith("."):
+        return f"; did you mean --workdir {place.parent} {option.replace(name, place.name)}?"
+    return f"; did you mean {option.replace(name, inside.replace(os.sep, '.'))}?"
 
 
 def _app_in_module(module: ModuleType, option: str) -> Any:

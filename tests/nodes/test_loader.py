@@ -100,6 +100,40 @@ def test_what_cannot_be_loaded_is_said_in_one_line(write: Write, text: str, spec
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("spec", "meant"),
+    [
+        ("tasks_f.py", "-A tasks_f"),
+        ("./tasks_f", "-A tasks_f"),
+        ("./tasks_f.py:work", "-A tasks_f:work"),
+        ("proj_f/", "-A proj_f"),
+        ("proj_f/tasks.py", "-A proj_f.tasks"),
+        ("{here}/proj_f/tasks.py", "-A proj_f.tasks"),
+        ("../elsewhere/more_f.py", "--workdir {parent}/elsewhere -A more_f"),
+    ],
+)
+def test_a_path_in_place_of_a_module_is_answered_with_the_module(
+    write: Write, tmp_path: Path, spec: str, meant: str
+) -> None:
+    for path in ("tasks_f.py", "proj_f/__init__.py", "proj_f/tasks.py", "../elsewhere/more_f.py"):
+        write(path, APP.format(name="app"))
+    spec = spec.format(here=tmp_path)
+
+    with pytest.raises(ConfigError) as caught:
+        load_app(spec)
+
+    assert str(caught.value).startswith(f"-A {spec}: ") and "\n" not in str(caught.value)
+    assert str(caught.value).endswith(f"; did you mean {meant.format(parent=tmp_path.parent)}?")
+
+
+@pytest.mark.parametrize("spec", ["./nothing_f", "nothing/tasks.py", "../x"])
+def test_a_path_where_nothing_is_says_only_that_it_is_one(write: Write, spec: str) -> None:
+    with pytest.raises(ConfigError, match=r"that is a path, not the name of a module$"):
+        load_app(spec)
+    with pytest.raises(ConfigError, match=r"that is a path, not the name of a module$"):
+        load_functions(None, [spec])
+
+
 def test_a_missing_included_module_is_named_by_its_option(write: Write) -> None:
     with pytest.raises(ConfigError, match="-I missing_d: there is no module"):
         load_functions(None, ["missing_d"])
