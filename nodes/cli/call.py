@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 from datetime import datetime
 from typing import Any
 
 import click
 
+from mesh.errors import ConfigError
 from nodes.cli.client import client
 from nodes.cli.invocation import Invocation, pass_invocation, router_option, shared_options
 from nodes.cli.outcome import show_outcome
+from nodes.loader import load_functions
+
+NAMES_MAX = 20  # of an app's tasks that are listed to who names none of them
 
 
 def _json_list(ctx: click.Context, parameter: click.Parameter, text: str) -> list[Any]:
@@ -55,6 +60,17 @@ def _datetime(text: str) -> datetime:
     return when.astimezone() if when.tzinfo is None else when
 
 
+def _check_task(name: str, app: str) -> None:
+    """Raise ``ConfigError`` where the app has no such task: what nobody knows would wait for ever."""
+    known = load_functions(app, ())
+    if name in known:
+        return
+    same = [full for full in known if full.rpartition(".")[2] == name]
+    near = same or difflib.get_close_matches(name, known, 1)
+    hint = f"did you mean {near[0]}?" if near else f"it has: {', '.join([*known][:NAMES_MAX]) or 'none'}."
+    raise ConfigError(f"{app} has no task {name!r}; {hint} Without -A a task is submitted by its name alone")
+
+
 @click.command()
 @shared_options
 @router_option
@@ -89,9 +105,11 @@ def call(
 ) -> int:
     """Submit a call of task NAME, and print its id once a router has accepted it.
 
-    With -A the task's own options count; without it, the name is enough.
+    With -A the app must have the task, and the task's own options count; without -A the name is enough.
     """
     with client(invocation, routers) as app:
+        if invocation.app is not None:
+            _check_task(name, invocation.app)
         try:
             result = app.send_task(name, args, kwargs, **options)
         except TypeError as error:  # the task's own signature, where -A makes it known

@@ -116,6 +116,30 @@ def test_a_mistake_is_one_line_and_an_exit_code(run: Run, arguments: list[str], 
     assert text in err
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("add", "did you mean app_h.add?"),
+        ("app_h.ad", "did you mean app_h.add?"),
+        ("frobnicate", "it has: app_h.add."),
+    ],
+)
+def test_a_task_that_the_app_has_not_is_refused_before_it_waits_for_ever(
+    run: Run, tmp_path: Path, name: str, text: str
+) -> None:
+    (tmp_path / "app_h.py").write_text("from mesh import Mesh\napp = Mesh('app_h')\n@app.task\ndef add(): ...\n")
+    code, out, err = run("call", name, "-A", "app_h")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert f"app_h has no task {name!r}; {text} Without -A" in err
+
+
+def test_a_task_of_an_included_module_is_one_of_the_app(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "app_g.py").write_text("from mesh import Mesh\napp = Mesh('app_g', include=['more_g'])\n")
+    (tmp_path / "more_g.py").write_text("from app_g import app\n@app.task\ndef f(): ...\n")
+    assert run("call", "more_g.f", "-A", "app_g")[0] == 3
+    assert run("call", "f", "-A", "app_g")[0] == 2
+
+
 def test_a_wrong_setting_in_the_environment_is_one_line_too(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MESH_HEARTBEAT_S", "often")
     code, _, err = run("status")
