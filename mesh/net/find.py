@@ -39,11 +39,8 @@ def find_routers(mesh: str, explicit: Sequence[str] | None, environ: Mapping[str
         endpoints = tuple(address for address in (record.ipc, record.tcp) if address is not None)
         found.append(Found(endpoints, record.router_id, f"running here as process {record.pid}"))
     where = ", ".join(f"{f.endpoints[0]} ({f.how})" for f in found if f.endpoints)
-    tried = (
-        f"mesh {mesh!r}: no address was given, MESH_ROUTERS is not set, "
-        f"and {directory.path} names {where or 'no running router'}"
-    )
-    return Search(found, tried)
+    names = where or "no running router"
+    return Search(found, f"no address was given, MESH_ROUTERS is not set, and {directory.path} names {names}")
 
 
 def parse_endpoint(address: str) -> str:

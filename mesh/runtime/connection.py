@@ -187,6 +187,8 @@ class Connection:
         self._ask(QueryAsked(request, what, tuple(arguments)))
         try:
             if not self._wait_until(lambda: bool(reply), limit):
+                if not self._routers.welcomed:
+                    raise Unavailable(self.situation())
                 raise Unavailable(f"no router answered the question for {what!r} in {limit:g} s; {self.situation()}")
             return reply[0]
         finally:

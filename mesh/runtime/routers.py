@@ -89,7 +89,9 @@ class Routers:
             return f"the router refused this node: {self._refused}"
         what = "the connection to the router was lost" if self._ever_welcomed else "no router answered"
         waited = time.monotonic() - self._started
-        return f"{what} (mesh {self._settings.mesh!r}, after {waited:.1f} s). {self._tried}. Is `mesh up` running?"
+        mesh = self._settings.mesh
+        command = "mesh up" if mesh == Settings().mesh else f"mesh --mesh {mesh} up"
+        return f"{what} (mesh {mesh!r}, after {waited:.1f} s). {self._tried}. Is `{command}` running?"
 
     def _on_found(self, endpoints: list[str], tried: str) -> None:
         """On the finder's thread: tell the loop."""

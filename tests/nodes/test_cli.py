@@ -89,8 +89,9 @@ MISTAKES = [
     (["call", "x", "--eta", "tomorrow"], 2, "'tomorrow' is no date and time"),
     (["call", "x", "--priority", "300"], 2, "300 is not in the range"),
     (["call", "x", "--eta", "2030-01-01", "--countdown", "3"], 2, "choose one"),
-    (["call", "x"], 3, "Is `mesh up` running?"),
-    (["status"], 3, "Is `mesh up` running?"),
+    (["call", "x"], 3, "Is `mesh --mesh t up` running?"),
+    (["status"], 3, "Is `mesh --mesh t up` running?"),
+    (["--mesh", "default", "status"], 3, "Is `mesh up` running?"),
     (["status", "--router", "nowhere"], 2, "router address 'nowhere'"),
     (["status", "-A", "missing"], 2, "there is no module 'missing'"),
     (["-A", "missing", "status"], 2, "there is no module 'missing'"),
@@ -114,6 +115,12 @@ def test_a_mistake_is_one_line_and_an_exit_code(run: Run, arguments: list[str], 
     assert (found, out) == (code, "")
     assert err.startswith("mesh: error: ") and err.count("\n") == 1
     assert text in err
+
+
+def test_that_no_router_is_there_is_said_once(run: Run) -> None:
+    _, _, err = run("status")
+    for text in ("no router answered", "mesh 't'"):
+        assert err.count(text) == 1, err
 
 
 @pytest.mark.parametrize(
