@@ -23,6 +23,7 @@ from bench.scenarios.compare import PARTS, Comparison, run_compare
 from bench.scenarios.everything import run_all
 from bench.scenarios.micro import profile, run_micro
 from nodes.cli.invocation import Invocation
+from nodes.cli.numbers import Count, Seconds
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -41,15 +42,15 @@ def _options(scenario: Scenario) -> Callable[[F], F]:
     options = [
         click.option("--json", "as_json", is_flag=True, help="Print one JSON object; progress goes to standard error."),
         click.option("--quick", is_flag=True, help="Fewer and shorter runs: a hint, not a measurement."),
-        click.option("--runs", type=click.IntRange(1), help=f"Measured runs of each.  [default: {RUNS}]"),
+        click.option("--runs", type=Count(1), metavar="N", help=f"Measured runs of each.  [default: {RUNS}]"),
         click.option(
-            "-c", "--concurrency", type=click.IntRange(1), default=scenario.executors,
+            "-c", "--concurrency", type=Count(1), metavar="N", default=scenario.executors,
             show_default=True, help="Executor processes, of every competitor.",
         ),
     ]  # fmt: skip
     if scenario.size is not None:
         options.append(
-            click.option("--tasks", type=click.IntRange(1), help=f"{scenario.size}  [default: {scenario.tasks}]")
+            click.option("--tasks", type=Count(1), metavar="N", help=f"{scenario.size}  [default: {scenario.tasks}]")
         )
     if scenario.level is not None:
         options.append(
@@ -153,8 +154,8 @@ def everything(ctx: click.Context, as_json: bool, quick: bool) -> None:
 @bench.command()
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object; progress goes to standard error.")
 @click.option("--quick", is_flag=True, help="Fewer and shorter runs: a hint, not a measurement.")
-@click.option("--runs", type=click.IntRange(1), default=3, show_default=True, help="Measured runs of each part.")
-@click.option("--tasks", type=click.IntRange(1_000), help="Tasks in a run.  [default: 100000]")
+@click.option("--runs", type=Count(1), metavar="N", default=3, show_default=True, help="Measured runs of each part.")
+@click.option("--tasks", type=Count(1_000), metavar="N", help="Tasks in a run.  [default: 100000]")
 @click.option("--profile", "profiled", is_flag=True, help="Instead, show the hottest functions of each part.")
 @output_options
 def micro(as_json: bool, quick: bool, runs: int, tasks: int | None, profiled: bool) -> None:
@@ -171,10 +172,10 @@ def micro(as_json: bool, quick: bool, runs: int, tasks: int | None, profiled: bo
 @click.argument("peers", nargs=-1, type=click.Choice(list(ENTRANTS)))
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object; progress goes to standard error.")
 @click.option("--quick", is_flag=True, help="Fewer and shorter runs: a hint, not a measurement.")
-@click.option("--runs", type=click.IntRange(1), help=f"Turns of each.  [default: {RUNS}]")
-@click.option("--seconds", type=click.FloatRange(0.1), help="About how long each measurement lasts.  [default: 3]")
+@click.option("--runs", type=Count(1), metavar="N", help=f"Turns of each.  [default: {RUNS}]")
+@click.option("--seconds", type=Seconds(0.1), metavar="S", help="About how long each measurement lasts.  [default: 3]")
 @click.option(
-    "-c", "--concurrency", type=click.IntRange(1), default=2, show_default=True, help="Worker processes of each."
+    "-c", "--concurrency", type=Count(1), metavar="N", default=2, show_default=True, help="Worker processes of each."
 )
 @click.option("--only", type=click.Choice(list(PARTS)), multiple=True, help="What is measured.  [default: all of it]")
 @click.option(

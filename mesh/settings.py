@@ -95,9 +95,7 @@ class Settings:
                 good = isinstance(value, number) and not isinstance(value, bool) and isfinite(value)
                 good = good and (value > 0 or (value == 0 and f.name in MAY_BE_ZERO))
             if not good:
-                least = "0 or more" if f.name in MAY_BE_ZERO else "more than 0"
-                wanted = "a name" if str(f.type) == "str" else f"a number ({f.type}), {least}"
-                raise ConfigError(f"setting {f.name} = {value!r}: expected {wanted}")
+                raise ConfigError(f"setting {f.name} = {value!r}: expected {_wanted(f.name, str(f.type))}")
 
         if self.inline_bytes_max > INLINE_BYTES_MOST:
             most = f"at most {INLINE_BYTES_MOST} bytes fit into a message"
@@ -124,5 +122,14 @@ class Settings:
             try:
                 found[f.name] = kind(text)
             except ValueError:
-                raise ConfigError(f"{variable}={text!r}: expected {f.type}") from None
+                raise ConfigError(f"{variable}={text!r}: expected {_wanted(f.name, str(f.type))}") from None
         return cls(**found).with_overrides(**overrides)
+
+
+def _wanted(name: str, kind: str) -> str:
+    """What a setting may be, in words for people."""
+    if kind == "str":
+        return "a name"
+    unit = " of seconds" if name.endswith("_s") else " of bytes" if "_bytes_" in name else ""
+    least = "0 or more" if name in MAY_BE_ZERO else "more than 0"
+    return f"{'a whole number' if kind == 'int' else 'a number'}{unit}, {least}"

@@ -12,6 +12,7 @@ import click
 from mesh.errors import ConfigError
 from nodes.cli.client import client
 from nodes.cli.invocation import Invocation, pass_invocation, router_option, shared_options
+from nodes.cli.numbers import Count, Seconds
 from nodes.cli.outcome import show_outcome
 from nodes.loader import load_functions
 
@@ -80,15 +81,15 @@ def _check_task(name: str, app: str) -> None:
     "-k", "--kwargs", default="{}", callback=_json_object, metavar="JSON", help="Named arguments: '{\"size\": 256}'."
 )
 @click.option("--eta", callback=_instant, metavar="TIME", help="Not before this time, ISO 8601; local without a zone.")
-@click.option("--countdown", type=float, metavar="S", help="Not before so many seconds from now.")
+@click.option("--countdown", type=Seconds(min=0), metavar="S", help="Not before so many seconds from now.")
 @click.option(
     "--expires", callback=_seconds_or_instant, metavar="S|TIME", help="Not after so many seconds, or this time."
 )
 @click.option("--queue", metavar="NAME", help="The queue (else the task's own, else 'default').")
-@click.option("--priority", type=click.IntRange(0, 255), default=0, help="Higher goes first, 0 to 255.")
+@click.option("--priority", type=Count(0, 255), default=0, metavar="N", help="Higher goes first, 0 to 255.")
 @click.option("--task-id", metavar="ID", help="An id of your own; a router stores an id once.")
 @click.option("--wait/--no-wait", default=False, help="Wait for the result, and print it instead of the id.")
-@click.option("--timeout", type=click.FloatRange(min=0), metavar="S", help="Wait no longer.  [default: for ever]")
+@click.option("--timeout", type=Seconds(min=0), metavar="S", help="Wait no longer.  [default: for ever]")
 @click.option("--json", "as_json", is_flag=True, help="For scripts.")
 @pass_invocation
 def call(

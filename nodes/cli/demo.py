@@ -8,13 +8,14 @@ import click
 from rich.console import Console
 
 from nodes.cli.invocation import Invocation, pass_invocation, shared_options
+from nodes.cli.numbers import Count
 from nodes.demo.run import run_demo
 
 
 @click.command()
 @shared_options
 @click.option(
-    "-c", "--concurrency", type=click.IntRange(1, 256), metavar="N", help="Executor processes; one per CPU, at least 2."
+    "-c", "--concurrency", type=Count(1, 256), metavar="N", help="Executor processes; one per CPU, at least 2."
 )
 @pass_invocation
 def demo(invocation: Invocation, concurrency: int | None) -> int:

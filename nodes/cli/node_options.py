@@ -10,6 +10,7 @@ import click
 
 from mesh.errors import ConfigError
 from nodes.cli.celery_flags import celery_flags
+from nodes.cli.numbers import Count, Seconds
 from nodes.supervised import end_with
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -61,7 +62,7 @@ def store_options(function: F) -> F:
 def work_options(function: F) -> F:
     """What a worker runs, and how; the names of its options are Celery's."""
     options = [
-        click.option("-c", "--concurrency", type=click.IntRange(1, 4096), help="Executor processes; one per CPU."),
+        click.option("-c", "--concurrency", type=Count(1, 4096), metavar="N", help="Executor processes; one per CPU."),
         click.option(
             "-Q", "--queues", multiple=True, callback=comma_separated, help="Queues to serve, comma-separated."
         ),
@@ -70,10 +71,10 @@ def work_options(function: F) -> F:
             "-I", "--include", multiple=True, callback=comma_separated, help="More modules with tasks, comma-separated."
         ),
         click.option(
-            "--max-tasks-per-child", type=click.IntRange(min=1), metavar="N", help="Replace an executor after N tasks."
+            "--max-tasks-per-child", type=Count(min=1), metavar="N", help="Replace an executor after N tasks."
         ),
         click.option(
-            "--time-limit", type=click.FloatRange(min=0, min_open=True), metavar="S", help="Kill tasks after S seconds."
+            "--time-limit", type=Seconds(min=0, min_open=True), metavar="S", help="Kill tasks after S seconds."
         ),
     ]
     for option in reversed(options):

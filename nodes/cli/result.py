@@ -6,6 +6,7 @@ import click
 
 from nodes.cli.client import client
 from nodes.cli.invocation import Invocation, pass_invocation, router_option, shared_options
+from nodes.cli.numbers import Seconds
 from nodes.cli.outcome import show_outcome
 
 
@@ -14,7 +15,7 @@ from nodes.cli.outcome import show_outcome
 @router_option
 @click.argument("task_id", metavar="ID")
 @click.option("--traceback", "with_traceback", is_flag=True, help="Where it failed, also where in the worker.")
-@click.option("--timeout", type=click.FloatRange(min=0), metavar="S", help="Wait no longer.  [default: for ever]")
+@click.option("--timeout", type=Seconds(min=0), metavar="S", help="Wait no longer.  [default: for ever]")
 @click.option("--json", "as_json", is_flag=True, help="For scripts: with state, worker, times and error.")
 @pass_invocation
 def result(

@@ -13,6 +13,7 @@ from rich.live import Live
 
 from nodes.cli.client import client
 from nodes.cli.invocation import Invocation, pass_invocation, router_option, shared_options
+from nodes.cli.numbers import Seconds
 from nodes.cli.status_view import Status, headline, queues_table, rates, workers_table
 from nodes.tables import plain, rich
 
@@ -23,9 +24,7 @@ RATE_S = 0.5  # between the two looks that give a rate
 @shared_options
 @router_option
 @click.option("--watch", "-w", is_flag=True, help="Look again and again, until Ctrl-C.")
-@click.option(
-    "--interval", type=click.FloatRange(0.1, 3600), default=1.0, show_default=True, metavar="S", help="For --watch."
-)
+@click.option("--interval", type=Seconds(0.1, 3600), default=1.0, show_default=True, metavar="S", help="For --watch.")
 @click.option("--json", "as_json", is_flag=True, help="For scripts: one JSON object a look, on one line.")
 @pass_invocation
 def status(invocation: Invocation, routers: tuple[str, ...], watch: bool, interval: float, as_json: bool) -> None:

@@ -88,6 +88,11 @@ MISTAKES = [
     (["call", "x", "-k", "[]"], 2, "expected a JSON object"),
     (["call", "x", "--eta", "tomorrow"], 2, "'tomorrow' is no date and time"),
     (["call", "x", "--priority", "300"], 2, "300 is not in the range"),
+    (["call", "x", "--timeout", "abc"], 2, "'abc' is not a valid number of seconds"),
+    (["result", "x", "--timeout", "nan"], 2, "'nan' is not a valid number of seconds"),
+    (["call", "x", "--countdown", "inf"], 2, "'inf' is not a valid number of seconds"),
+    (["worker", "-c", "many"], 2, "'many' is not a valid whole number"),
+    (["bench", "latency", "--runs", "few"], 2, "'few' is not a valid whole number"),
     (["call", "x", "--eta", "2030-01-01", "--countdown", "3"], 2, "choose one"),
     (["call", "x"], 3, "Is `mesh --mesh t up` running?"),
     (["status"], 3, "Is `mesh --mesh t up` running?"),
@@ -151,7 +156,22 @@ def test_a_wrong_setting_in_the_environment_is_one_line_too(run: Run, monkeypatc
     monkeypatch.setenv("MESH_HEARTBEAT_S", "often")
     code, _, err = run("status")
     assert (code, err.count("\n")) == (2, 1)
-    assert "MESH_HEARTBEAT_S='often': expected float" in err
+    assert "MESH_HEARTBEAT_S='often': expected a number of seconds, more than 0" in err
+
+
+@pytest.mark.parametrize(
+    ("variable", "text", "wanted"),
+    [
+        ("MESH_DRAIN_S", "-1", "a number of seconds, 0 or more"),
+        ("MESH_CREDIT_MAX", "1.5", "a whole number, more than 0"),
+        ("MESH_FREE_BYTES_MIN", "64M", "a whole number of bytes, 0 or more"),
+    ],
+)
+def test_a_setting_says_what_it_may_be(
+    run: Run, monkeypatch: pytest.MonkeyPatch, variable: str, text: str, wanted: str
+) -> None:
+    monkeypatch.setenv(variable, text)
+    assert f"expected {wanted}\n" in run("status")[2]
 
 
 def test_a_runtime_directory_that_others_can_read_is_refused(run: Run, tmp_path: Path) -> None:
