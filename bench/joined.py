@@ -14,7 +14,7 @@ from bench.tasks import SHIP
 from bench.workloads import percent_shares
 from mesh import Mesh
 from mesh.errors import Unavailable
-from nodes.cli.environment import check_environment
+from mesh.net.keys import key_of_environment
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Running:
 
     def mesh(self, directory: Path) -> RunningMesh:
         """The way there. Raises ``ConfigError``, and ``Unavailable`` where it has no worker or no answer."""
-        check_environment()
+        key_of_environment(os.environ)
         environ = os.environ | {SHIP: "1"}
         if self.name:
             environ["MESH_NAME"] = self.name

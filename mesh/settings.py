@@ -114,7 +114,7 @@ class Settings:
         """Defaults, then ``MESH_<NAME>``, then the overrides that are not None. Raises ``ConfigError``."""
         found: dict[str, Any] = {}
         for f in fields(cls):
-            variable = "MESH_NAME" if f.name == "mesh" else "MESH_" + f.name.upper()
+            variable = variable_of(f.name)
             text = environ.get(variable)
             if text is None:
                 continue
@@ -124,6 +124,17 @@ class Settings:
             except ValueError:
                 raise ConfigError(f"{variable}={text!r}: expected {_wanted(f.name, str(f.type))}") from None
         return cls(**found).with_overrides(**overrides)
+
+
+def variable_of(setting: str) -> str:
+    """The environment variable of a setting."""
+    return "MESH_NAME" if setting == "mesh" else "MESH_" + setting.upper()
+
+
+VARIABLES = frozenset(
+    {"MESH_KEY", "MESH_ROUTERS", "MESH_RUNTIME_DIR", "MESH_STORE", *(variable_of(f.name) for f in fields(Settings))}
+)
+"""Everything that is read from the environment."""
 
 
 def _wanted(name: str, kind: str) -> str:

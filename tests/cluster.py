@@ -108,7 +108,8 @@ class Cluster:
         self.place = place
         self.store = place / "store.db"
         self.run_log = place / "runs.log"
-        self.environ = os.environ | {
+        foreign = {name: value for name, value in os.environ.items() if not name.startswith("MESH_")}
+        self.environ = foreign | {
             "MESH_NAME": "t",
             "MESH_RUNTIME_DIR": str(place / "r"),
             "XDG_CONFIG_HOME": str(place / "c"),
@@ -117,8 +118,6 @@ class Cluster:
             "MESH_FREE_BYTES_MIN": "0",
             "CLUSTER_RUN_LOG": str(self.run_log),
         }
-        for name in ("MESH_ROUTERS", "MESH_KEY"):
-            self.environ.pop(name, None)
         self.nodes: list[Node] = []
         self.clients: list[Mesh] = []
         self.programs: list[subprocess.Popen[Any]] = []

@@ -19,7 +19,7 @@ from nodes.loader import load_app
 @contextmanager
 def client(invocation: Invocation, routers: Sequence[str]) -> Iterator[Any]:
     """The app that -A names, or one without tasks, joined to the mesh this command is about. Raises ``ConfigError``."""
-    check_environment()
+    check_environment(invocation)
     app = load_app(invocation.app) if invocation.app else Mesh("mesh")
     # A verb waits itself until what it submits is accepted: what is not by then shall not hold up its end.
     app.settings = app.settings.with_overrides(mesh=invocation.mesh, exit_flush_s=0.0)

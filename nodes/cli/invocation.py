@@ -23,6 +23,7 @@ class Invocation:
     mesh: str | None = None
     quiet: bool = False
     no_color: bool = False
+    supervised: bool = False
 
     def settings(self) -> Settings:
         """The settings of the environment and the command line. Raises ``ConfigError``."""

@@ -21,7 +21,7 @@ def join(invocation: Invocation, key: str | None) -> None:
 
     `mesh key show --secret` prints it there. Without KEY it is asked for, so that no list of processes shows it.
     """
-    check_environment()
+    check_environment(invocation)
     given = parse_key(key or click.prompt("Key", hide_input=True, err=True))
     mesh_name = invocation.settings().mesh
     path = key_path(mesh_name, os.environ)

@@ -10,6 +10,7 @@ import click
 
 from mesh.errors import ConfigError
 from nodes.cli.celery_flags import celery_flags
+from nodes.cli.invocation import Invocation
 from nodes.cli.numbers import Count, Seconds
 from nodes.supervised import end_with
 
@@ -84,6 +85,7 @@ def work_options(function: F) -> F:
 
 def _end_with_supervisor(ctx: click.Context, parameter: click.Parameter, pid: int | None) -> None:
     if pid is not None:
+        ctx.ensure_object(Invocation).supervised = True
         end_with(pid)
 
 

@@ -47,7 +47,7 @@ def router(
 
     It accepts tasks, keeps them in its store, and hands them to workers.
     """
-    check_environment()
+    check_environment(invocation)
     name = node_name(hostname or "router")
     config = RouterConfig(
         settings=invocation.settings(),

@@ -49,7 +49,7 @@ def up(
     Where a router of this mesh runs here already, or --router names one, only the worker is started. Stopping lets
     running tasks finish; a second signal does not.
     """
-    check_environment()
+    check_environment(invocation)
     settings = invocation.settings()
     name = node_name(hostname or f"worker{os.getpid()}")
     shared = _arguments({"--mesh": settings.mesh, "-A": invocation.app, "-l": loglevel}, {"-q": invocation.quiet})

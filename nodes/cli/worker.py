@@ -38,7 +38,7 @@ def worker(
 
     Without -A it runs only functions that come with their code.
     """
-    check_environment()
+    check_environment(invocation)
     name = node_name(hostname or f"worker{os.getpid()}")
     if routers:
         os.environ["MESH_ROUTERS"] = ",".join(routers)  # for tasks that submit tasks

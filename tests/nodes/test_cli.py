@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -13,6 +15,7 @@ import pytest
 
 from mesh.errors import ConfigError, Overloaded, Refused, StoreLocked, TaskFailed, TimeoutError, UnknownTask
 from mesh.net.keys import new_key
+from mesh.settings import VARIABLES
 from nodes.cli.hostnames import file_name, node_name
 from nodes.cli.main import INSTEAD, VERBS, exit_code, main
 from nodes.cli.node_files import output_to, pid_file
@@ -21,6 +24,7 @@ from nodes.cli.router import listen_address
 from nodes.cli.status_view import duration, headline, queues_table, rates, workers_table
 from nodes.supervisor import how_it_ended
 from nodes.tables import Table, plain
+from tests.cluster import REPOSITORY
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -38,8 +42,8 @@ def own_logs() -> Iterator[None]:
 @pytest.fixture
 def run(own_logs: None, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
     """Runs ``mesh ARGUMENTS`` here, away from this user's own mesh: exit code, output, errors."""
-    for name in ("MESH_KEY", "MESH_ROUTERS", "MESH_STORE"):
-        monkeypatch.delenv(name, raising=False)
+    for name in [name for name in os.environ if name.startswith("MESH_")]:
+        monkeypatch.delenv(name)
     monkeypatch.setenv("MESH_NAME", "t")
     monkeypatch.setenv("MESH_RUNTIME_DIR", str(tmp_path / "run"))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
@@ -157,6 +161,27 @@ def test_a_wrong_setting_in_the_environment_is_one_line_too(run: Run, monkeypatc
     code, _, err = run("status")
     assert (code, err.count("\n")) == (2, 1)
     assert "MESH_HEARTBEAT_S='often': expected a number of seconds, more than 0" in err
+
+
+def test_a_variable_that_is_no_setting_is_said_once(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MESH_STOR", "memory://")
+    monkeypatch.setenv("MESH_WEATHER_FORECAST", "rain")
+    notes = [
+        "mesh: note: MESH_STOR is no setting; did you mean MESH_STORE?",
+        "mesh: note: MESH_WEATHER_FORECAST is no setting",
+    ]
+    for arguments in (["status"], ["router", "--listen", "nowhere"], ["worker", "-n", "%x"], ["up", "-n", "%x"]):
+        assert run(*arguments)[2].splitlines()[:-1] == notes, arguments
+    assert len(run("-q", "status")[2].splitlines()) == 1
+    parent = str(os.getppid())
+    assert len(run("worker", "--supervised-by", parent, "-n", "%x")[2].splitlines()) == 1
+
+
+def test_every_variable_that_is_read_is_known() -> None:
+    sources = [path.read_text() for part in ("mesh", "nodes") for path in (REPOSITORY / part).rglob("*.py")]
+    read = {name for text in sources for name in re.findall(r'"(MESH_[A-Z_]*[A-Z])"', text)}
+    assert "MESH_STORE" in read
+    assert read <= VARIABLES
 
 
 @pytest.mark.parametrize(

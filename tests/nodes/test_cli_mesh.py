@@ -24,8 +24,10 @@ Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def run(capfd: pytest.CaptureFixture[str], cluster: Cluster) -> Run:
+def run(capfd: pytest.CaptureFixture[str], cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> Run:
     """Runs ``mesh ARGUMENTS`` in this process, as a client of the cluster: exit code, output, errors."""
+    for name in [name for name in os.environ if name.startswith("MESH_") and name not in cluster.environ]:
+        monkeypatch.delenv(name)
 
     def run(*arguments: str) -> tuple[int, str, str]:
         code = main(list(arguments))
