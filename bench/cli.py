@@ -28,7 +28,13 @@ from nodes.cli.numbers import Count, Seconds
 F = TypeVar("F", bound=Callable[..., Any])
 
 
+def _say_where(ctx: click.Context, parameter: click.Parameter, wanted: bool) -> None:
+    if wanted:
+        raise click.UsageError("--quick stands after what is to be measured: `mesh bench all --quick`")
+
+
 @click.group()
+@click.option("--quick", is_flag=True, hidden=True, expose_value=False, callback=_say_where)
 def bench() -> None:
     """Measure what this machine can do. The mesh under test is started, and ended, by the measurement."""
 

@@ -1,4 +1,4 @@
-"""Shows figures while they are measured: a table that grows and a bar on a terminal, plain lines elsewhere."""
+"""Shows what is measured: a table of figures that grows and a bar on a terminal, elsewhere a line for each step."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from bench.distribution import Counts, merged
 from bench.figures import Figure, figure, paired_ratio
-from bench.report import Distribution, figures_table, number
+from bench.report import Distribution, figures_table
 
 
 class Runs:
@@ -42,8 +42,6 @@ class Runs:
         """One more run of ``name``."""
         self._values[name].append(value)
         self._units[name] = unit
-        if self._live is None:
-            self._console.print(f"{name} run {len(self._values[name])}: {number(value)} {unit}", highlight=False)
         self._draw()
 
     def expect(self, steps: int) -> None:

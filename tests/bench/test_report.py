@@ -38,12 +38,14 @@ def test_the_table_shows_figures_ratios_and_where_they_were_measured():
     assert "machine: cpus 2" in text
 
 
-def test_without_a_terminal_each_run_is_a_line():
+def test_without_a_terminal_a_step_is_a_line_and_its_runs_are_none():
     out = StringIO()
     with Runs(Console(file=out, force_terminal=False)) as runs:
+        runs.expect(1)
+        runs.step("idle")
         runs.add("p50_us", 160.0, "us")
         runs.add("p50_us", 180.0, "us")
-    assert out.getvalue().splitlines() == ["p50_us run 1: 160 us", "p50_us run 2: 180 us"]
+    assert out.getvalue().splitlines() == ["[1/1] idle"]
     assert runs.figures == {"p50_us": Figure(170.0, 160.0, 180.0, "us")}
 
 

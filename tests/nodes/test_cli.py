@@ -96,6 +96,7 @@ MISTAKES = [
     (["result", "x", "--timeout", "nan"], 2, "'nan' is not a valid number of seconds"),
     (["call", "x", "--countdown", "inf"], 2, "'inf' is not a valid number of seconds"),
     (["worker", "-c", "many"], 2, "'many' is not a valid whole number"),
+    (["bench", "--quick"], 2, "`mesh bench all --quick`"),
     (["bench", "latency", "--runs", "few"], 2, "'few' is not a valid whole number"),
     (["call", "x", "--eta", "2030-01-01", "--countdown", "3"], 2, "choose one"),
     (["call", "x"], 3, "Is `mesh --mesh t up` running?"),
