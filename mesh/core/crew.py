@@ -120,7 +120,7 @@ class Crew:
         current = executor.current()
         limit = current.options.time_limit_s
         if limit is not None and now.mono >= executor.progress_at + limit:
-            why = f"task {current.delivery.id} ran over its time limit of {limit:g} s and was killed"
+            why = f"it ran over its time limit of {limit:g} s and was killed"
             error = ErrorInfo("mesh.errors.TimeLimitExceeded", why)
             self._kill(executor, current, f"over its time limit of {limit:g} s", now, Ending.FAILED, error)
         elif len(executor.chunk) > 1 and now.mono >= executor.progress_at + STUCK_S:

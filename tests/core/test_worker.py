@@ -463,9 +463,7 @@ def test_a_task_over_its_time_limit_is_killed_and_failed() -> None:
     assert isinstance(message, Settled)
     [word] = message.settlements
     assert word.ending is Ending.FAILED
-    assert word.error == ErrorInfo(
-        "mesh.errors.TimeLimitExceeded", "task a ran over its time limit of 2 s and was killed"
-    )
+    assert word.error == ErrorInfo("mesh.errors.TimeLimitExceeded", "it ran over its time limit of 2 s and was killed")
 
 
 def test_the_nodes_time_limit_is_for_tasks_without_their_own() -> None:

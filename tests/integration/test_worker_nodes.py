@@ -60,8 +60,9 @@ def test_a_task_over_its_time_limit_is_killed_and_its_executor_replaced(cluster:
     before = worker.executors()
     begun = time.monotonic()
     result = send(app, "work", 1, 30.0, time_limit=0.5)
-    with pytest.raises(TimeLimitExceeded, match=r"0\.5 s"):
+    with pytest.raises(TimeLimitExceeded, match=r"0\.5 s") as caught:
         result.get(timeout=10.0)
+    assert str(caught.value).count(result.id) == 1
     assert 0.5 <= time.monotonic() - begun < 2.0
     assert send(app, "work", 2).get(timeout=5.0) == 2
     assert worker.executors() != before
