@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from itertools import count
-from time import perf_counter, time
+from time import monotonic, perf_counter, time
 from types import CoroutineType
 from typing import Any, cast
 
@@ -33,6 +33,7 @@ from mesh.model import (
 )
 from mesh.runtime.depot import Buffers
 from mesh.runtime.failure import describe
+from mesh.runtime.failure_log import FailureLog
 from mesh.runtime.map_task import MapTask, replace_unsendable
 from mesh.runtime.registry import TaskFunction
 from mesh.runtime.request import Request, current_request
@@ -75,6 +76,7 @@ class Runner:
         self._payload_bytes_max = payload_bytes_max
         self._token = os.urandom(8).hex()
         self._next_key = count(1).__next__
+        self._failures = FailureLog(log)
 
     @property
     def names(self) -> list[str]:
@@ -133,7 +135,7 @@ class Runner:
         runtime_s = perf_counter() - began
         current_request.set(None)
         # Not where the exception is handled: a handler of the log that fails would show it as the context of its error.
-        _log_ending(options, settlement, why)
+        self._log_ending(options, settlement, why)
         return msgspec.structs.replace(settlement, started_at=started_at, runtime_s=runtime_s), parts
 
     def _raised(
@@ -161,6 +163,13 @@ class Runner:
         else:
             ended = failed(error, doing)
         return *ended, ""
+
+    def _log_ending(self, options: TaskOptions, settlement: Settlement, why: str) -> None:
+        if settlement.retry is not None:
+            wait_s = settlement.retry.eta - time()
+            log.info("%s[%s] asks to be tried again in %.1f s: %s", options.name, settlement.id, wait_s, why)
+        elif settlement.error is not None:
+            self._failures.add(options.name, settlement.id, settlement.error, monotonic())
 
     def _unpack(self, name: str, digest: str) -> TaskFunction | None:
         found = self._codes.get(digest)
@@ -236,16 +245,6 @@ class _Shipped:
 
     def execute(self, request: Request, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         return self._function(*args, **kwargs)
-
-
-def _log_ending(options: TaskOptions, settlement: Settlement, why: str) -> None:
-    if settlement.retry is not None:
-        wait_s = settlement.retry.eta - time()
-        log.info("%s[%s] asks to be tried again in %.1f s: %s", options.name, settlement.id, wait_s, why)
-    elif settlement.error is not None:
-        error = settlement.error
-        log.warning("%s[%s] failed: %s: %s", options.name, settlement.id, error.type, error.message)
-        log.debug("%s", error.traceback)
 
 
 def _run_coroutine(coroutine: CoroutineType[Any, Any, Any]) -> Any:

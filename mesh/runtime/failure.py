@@ -69,7 +69,7 @@ def _traceback_text(error: BaseException) -> str:
         # without what it knows itself: its causes, notes, members
         lambda _: ask(lambda: "".join([_HEAD, *traceback.format_tb(where), last]), lambda _: last),
     )
-    return _without_middle(text, TRACEBACK_CHARS_MAX)
+    return without_middle(text, TRACEBACK_CHARS_MAX)
 
 
 def _first_own_frame(where: TracebackType | None) -> TracebackType | None:
@@ -79,7 +79,8 @@ def _first_own_frame(where: TracebackType | None) -> TracebackType | None:
     return where
 
 
-def _without_middle(text: str, size: int) -> str:
+def without_middle(text: str, size: int) -> str:
+    """The text; of one with more than ``size`` characters, as many from its two ends."""
     if len(text) <= size:
         return text
     head = size // 4

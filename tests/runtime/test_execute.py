@@ -518,3 +518,21 @@ def test_a_coroutine_function_is_run_to_its_end() -> None:
         return 2 * n
 
     assert decode(run(runner_of(double), call("t1", 21), "double").payload) == 42
+
+
+def test_a_task_that_fails_is_logged_as_an_error_with_where_it_did(caplog: pytest.LogCaptureFixture) -> None:
+    def fail() -> None:
+        raise ValueError("no")
+
+    log = logging.getLogger("mesh.task")
+    log.addHandler(caplog.handler)  # others may have cut the way to the root
+    try:
+        run(runner_of(fail), call("t1"), "fail")
+    finally:
+        log.removeHandler(caplog.handler)
+    record = caplog.records[0]
+    assert record.levelname == "ERROR"
+    assert (
+        record.getMessage().startswith("fail[t1] failed: ValueError: no\nTraceback")
+        and "in fail" in record.getMessage()
+    )
