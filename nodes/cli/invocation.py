@@ -68,14 +68,14 @@ def shared_options(function: F) -> F:
             metavar="APP",
             expose_value=False,
             callback=_keep("app"),
-            help="The app: module, module:attribute or package.",
+            help="The app with your tasks: a module (tasks, for ./tasks.py), module:attribute or package.",
         ),
         click.option(
             "--mesh",
             metavar="NAME",
             expose_value=False,
             callback=_join_mesh,
-            help="Which mesh (else MESH_NAME, else 'default').",
+            help="The name of the mesh to use (else MESH_NAME, else 'default').",
         ),
         click.option(
             "--workdir",
@@ -86,7 +86,12 @@ def shared_options(function: F) -> F:
             help="Change to this directory first.",
         ),
         click.option(
-            "-q", "--quiet", is_flag=True, expose_value=False, callback=_keep("quiet"), help="Only what was asked for."
+            "-q",
+            "--quiet",
+            is_flag=True,
+            expose_value=False,
+            callback=_keep("quiet"),
+            help="No notes: print only what was asked for.",
         ),
         click.option(
             "-C", "--no-color", is_flag=True, expose_value=False, callback=_keep("no_color"), help="No colours."

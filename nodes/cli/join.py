@@ -1,4 +1,4 @@
-"""``mesh join``: keep the key of a mesh that was started on another machine."""
+"""``mesh join``: keep the key of a mesh that another user runs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from nodes.cli.invocation import Invocation, pass_invocation, shared_options
 @click.argument("key", required=False)
 @pass_invocation
 def join(invocation: Invocation, key: str | None) -> None:
-    """Keep KEY, the key of a mesh on another machine, for this user.
+    """Keep KEY, the key of a mesh that another user runs.
 
     `mesh key show --secret` prints it there. Without KEY it is asked for, so that no list of processes shows it.
     """
@@ -29,4 +29,4 @@ def join(invocation: Invocation, key: str | None) -> None:
     if kept != given:
         raise ConfigError(f"{path} holds another key, {kept.key_id}: remove it, or choose another name with --mesh")
     click.echo(f"key {kept.key_id} of mesh {mesh_name!r} is in {path}")
-    click.echo("next: mesh worker --router HOST:PORT, with the address of a router that listens to other machines")
+    click.echo("next: mesh worker --router HOST:PORT, with the address where its router listens")

@@ -22,7 +22,7 @@ def key(ctx: click.Context) -> None:
 
 @key.command()
 @shared_options
-@click.option("--secret", is_flag=True, help="Print the key itself, for MESH_KEY on another machine.")
+@click.option("--secret", is_flag=True, help="Print the key itself, for mesh join or MESH_KEY of another user.")
 @pass_invocation
 def show(invocation: Invocation, secret: bool) -> None:
     """Show the key's id and where it is kept; with --secret the key itself and nothing else."""

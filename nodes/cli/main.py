@@ -20,15 +20,15 @@ FAILED, WRONG, UNAVAILABLE, INTERRUPTED = 1, 2, 3, 130
 
 VERBS = {
     "up": LazyCommand("nodes.cli.up:up", "Start a router and a worker on this machine, and keep them running."),
-    "status": LazyCommand("nodes.cli.status:status", "Show routers, workers, queues and rates."),
+    "status": LazyCommand("nodes.cli.status:status", "Show the router, workers, queues and tasks per second."),
     "call": LazyCommand("nodes.cli.call:call", "Submit a task by its name."),
-    "result": LazyCommand("nodes.cli.result:result", "Show how a task ended."),
+    "result": LazyCommand("nodes.cli.result:result", "Wait for a task, and show its result."),
     "cancel": LazyCommand("nodes.cli.cancel:cancel", "Cancel tasks by their ids."),
     "purge": LazyCommand("nodes.cli.cancel:purge", "Cancel everything that waits in queues."),
-    "router": LazyCommand("nodes.cli.router:router", "Run a router in this process."),
-    "worker": LazyCommand("nodes.cli.worker:worker", "Run a worker node in this process."),
-    "key": LazyCommand("nodes.cli.key:key", "Show, make or find the key of the mesh."),
-    "join": LazyCommand("nodes.cli.join:join", "Keep the key of a mesh on another machine."),
+    "router": LazyCommand("nodes.cli.router:router", "Run only a router: it keeps tasks and hands them to workers."),
+    "worker": LazyCommand("nodes.cli.worker:worker", "Run only a worker: it runs tasks in processes of its own."),
+    "key": LazyCommand("nodes.cli.key:key", "Show or make the key of the mesh, which other users need to join it."),
+    "join": LazyCommand("nodes.cli.join:join", "Keep the key of a mesh that another user runs."),
     "demo": LazyCommand("nodes.cli.demo:demo", "See a mesh at work in half a minute, killed workers included."),
     "bench": LazyCommand("bench.cli:bench", "Measure what this machine can do."),
     "version": LazyCommand("nodes.cli.version:version", "Show the version."),
@@ -61,14 +61,22 @@ def _show_version(ctx: click.Context, parameter: click.Parameter, wanted: bool) 
     lazy=VERBS,
     instead=INSTEAD,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
-    epilog="Exit codes: 0 done, 1 it failed, 2 wrong command, settings, key or store, 3 no router or no answer.",
+    epilog="Exit codes: 0 done, 1 it failed, 2 wrong command, settings, key or store, 3 no router or no answer, "
+    "130 interrupted.",
 )
 @shared_options
 @click.option(
     "--version", is_flag=True, is_eager=True, expose_value=False, callback=_show_version, help="Show the version."
 )
 def mesh_command() -> None:
-    """A task mesh without a broker: start nodes with `mesh up`, submit from any script."""
+    """A task mesh without a broker: start nodes with `mesh up`, submit from any script.
+
+    \b
+    To begin, with app = Mesh("tasks") and a function add under @app.task in tasks.py:
+      mesh up -A tasks
+      mesh call tasks.add -a '[1, 2]' --wait    (in another terminal, as what follows)
+      mesh status --watch
+    """
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -29,9 +29,14 @@ def log_options(default: str) -> Callable[[F], F]:
     """-l, -f and --pidfile."""
 
     def add(function: F) -> F:
-        function = click.option("--pidfile", metavar="FILE", help="Keep the process id in this file.")(function)
+        function = click.option("--pidfile", metavar="FILE", help="Keep the process id in this file while it runs.")(
+            function
+        )
         function = click.option(
-            "-f", "--logfile", metavar="FILE", help="Append all output to this file; %n and %h stand for the name."
+            "-f",
+            "--logfile",
+            metavar="FILE",
+            help="Append all output to this file; %n is the node's name before the @, %h after it.",
         )(function)
         return click.option(
             "-l",
@@ -40,7 +45,7 @@ def log_options(default: str) -> Callable[[F], F]:
             default=default,
             show_default=True,
             metavar="LEVEL",
-            help="debug, info, warning, error or critical.",
+            help="Log from this level up: debug, info, warning, error or critical.",
         )(function)
 
     return add
@@ -56,26 +61,51 @@ def store_options(function: F) -> F:
     return click.option(
         "--store",
         metavar="URL",
-        help="sqlite:///absolute/path.db or memory:// (else MESH_STORE, else a file of yours).",
+        help="Where accepted tasks and results are kept: sqlite:///absolute/path.db or memory:// "
+        "(else MESH_STORE, else a file of yours).",
     )(function)
 
 
 def work_options(function: F) -> F:
     """What a worker runs, and how; the names of its options are Celery's."""
     options = [
-        click.option("-c", "--concurrency", type=Count(1, 4096), metavar="N", help="Executor processes; one per CPU."),
         click.option(
-            "-Q", "--queues", multiple=True, callback=comma_separated, help="Queues to serve, comma-separated."
-        ),
-        click.option("-n", "--hostname", metavar="NAME", help="The worker's name; %h, %n, %d stand for the host."),
-        click.option(
-            "-I", "--include", multiple=True, callback=comma_separated, help="More modules with tasks, comma-separated."
-        ),
-        click.option(
-            "--max-tasks-per-child", type=Count(min=1), metavar="N", help="Replace an executor after N tasks."
+            "-c",
+            "--concurrency",
+            type=Count(1, 4096),
+            metavar="N",
+            help="Processes that run tasks, one at a time each.  [default: one per CPU]",
         ),
         click.option(
-            "--time-limit", type=Seconds(min=0, min_open=True), metavar="S", help="Kill tasks after S seconds."
+            "-Q",
+            "--queues",
+            multiple=True,
+            callback=comma_separated,
+            metavar="NAMES",
+            help="Queues to serve, comma-separated.  [default: default]",
+        ),
+        click.option(
+            "-n",
+            "--hostname",
+            metavar="NAME",
+            help="The worker's name; %h is the host, %n the host without its domain, %d the domain.",
+        ),
+        click.option(
+            "-I",
+            "--include",
+            multiple=True,
+            callback=comma_separated,
+            metavar="MODULES",
+            help="More modules with tasks, comma-separated.",
+        ),
+        click.option(
+            "--max-tasks-per-child", type=Count(min=1), metavar="N", help="Replace a process after it has run N tasks."
+        ),
+        click.option(
+            "--time-limit",
+            type=Seconds(min=0, min_open=True),
+            metavar="S",
+            help="Kill tasks after S seconds, where they have no limit of their own.",
         ),
     ]
     for option in reversed(options):

@@ -26,7 +26,12 @@ from nodes.router import RouterConfig, run_router
     metavar="ADDR",
     help="Where to listen, as host:port, besides this user's own socket; 'off' for nowhere. Needs the key.",
 )
-@click.option("-n", "--hostname", metavar="NAME", help="The router's name; %h, %n, %d stand for the host.")
+@click.option(
+    "-n",
+    "--hostname",
+    metavar="NAME",
+    help="The router's name; %h is the host, %n the host without its domain, %d the domain.",
+)
 @click.option(
     "--salvage", is_flag=True, help="Start on a damaged store with what can still be read, and say what is lost."
 )

@@ -46,6 +46,11 @@ def up(
 ) -> int:
     """Start a router and a worker on this machine, and keep them running until SIGTERM or Ctrl-C.
 
+    For an app in ./tasks.py type: mesh up -A tasks
+
+    The router keeps tasks and hands them out, the worker runs them: without -A, only functions that come with their
+    code (app.submit, app.map). A worker does not see later changes of your code: stop it and start it again.
+
     Where a router of this mesh runs here already, or --router names one, only the worker is started. Stopping lets
     running tasks finish; a second signal does not.
     """

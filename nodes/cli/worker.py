@@ -36,7 +36,8 @@ def worker(
 ) -> int:
     """Run a worker node in this process until SIGTERM or Ctrl-C; twice: at once.
 
-    Without -A it runs only functions that come with their code.
+    It waits for a router: see mesh router, or mesh up for both. Without -A it runs only functions that come with
+    their code (app.submit, app.map). It does not see later changes of your code: stop it and start it again.
     """
     check_environment(invocation)
     name = node_name(hostname or f"worker{os.getpid()}")

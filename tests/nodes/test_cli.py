@@ -65,6 +65,12 @@ def test_every_verb_explains_itself(run: Run) -> None:
         assert f"Usage: mesh {verb}" in out
 
 
+def test_a_newcomer_reads_how_to_begin(run: Run) -> None:
+    for arguments in (["--help"], ["up", "--help"]):
+        assert "mesh up -A tasks\n" in run(*arguments)[1]
+    assert "[default: one per CPU]" in " ".join(run("up", "--help")[1].split())
+
+
 def test_the_list_of_verbs_is_shown_without_importing_them(run: Run) -> None:
     code, out, _ = run("--help")
     assert code == 0
