@@ -18,8 +18,8 @@ import msgspec
 
 from mesh.errors import ConfigError
 from mesh.runtime.execute import Runner
-from mesh.runtime.executor import Executor
 from mesh.runtime.executor_frames import ExecutorSetup, Ready, encode_frame, send_blocking
+from mesh.runtime.executor_loop import ExecutorLoop
 from mesh.runtime.registry import definitions
 from mesh.runtime.task_output import configure_root, redirect_output
 from nodes.loader import load_functions
@@ -51,7 +51,7 @@ def main() -> int:
         inline_bytes_max=setup.inline_bytes_max,
         payload_bytes_max=setup.payload_bytes_max,
     )
-    Executor(connection, runner, on_agent_gone=_leave, defined=defined).run()
+    ExecutorLoop(connection, runner, on_agent_gone=_leave, defined=defined).run()
     return 0
 
 

@@ -36,7 +36,6 @@ class Worker(Session):
         "info",
         "leases",
         "recalled",
-        "running",
         "settled",
         "window",
     )
@@ -47,7 +46,6 @@ class Worker(Session):
         self.window = max(0, info.window)
         self.draining = False
         self.recalled = False  # a RECALL is unanswered
-        self.running = 0
         self.settled = 0
         self.acks: list[int] = []  # batches of settlements, not yet acknowledged
         self.introduce(hello, info)

@@ -107,7 +107,7 @@ class RouterMachine:
         }
         self._verbs: dict[type, Callable[[Any, Any, Now], None]] = {
             Bye: self._on_bye,
-            Heartbeat: self._on_heartbeat,
+            Heartbeat: lambda session, message, now: None,
             Watch: self._admission.on_watch,
             Unwatch: self._admission.on_unwatch,
             Cancel: self._on_cancel,
@@ -227,10 +227,6 @@ class RouterMachine:
     def _on_bye(self, session: Session, message: Bye, now: Now) -> None:
         self._members.lose(session.peer, f"it left ({message.reason})" if message.reason else "it left", now)
         self._ledger.add(DropPeer(session.peer))
-
-    def _on_heartbeat(self, session: Session, message: Heartbeat, now: Now) -> None:
-        if isinstance(session, Worker):
-            session.running = message.running
 
     def _on_cancel(self, session: Session, message: Cancel, now: Now) -> None:
         by_worker: dict[Peer, list[str]] = {}

@@ -71,7 +71,6 @@ class WorkerMachine:
         version: str = "0",
         max_tasks: int | None = None,
         time_limit_s: float | None = None,
-        labels: dict[str, str] | None = None,
     ) -> None:
         self.node_id = node_id
         self.name = name
@@ -81,7 +80,6 @@ class WorkerMachine:
         self.python = python
         self.version = version
         self.time_limit_s = time_limit_s  # of tasks that come without one and are defined without one
-        self.labels = labels or {}
         self.tasks: list[str] | None = None  # known once an executor has loaded the app
         self._time_limits: Mapping[str, float] = {}  # by the tasks' definitions, and so is the next
         self._at_most_once: frozenset[str] = frozenset()
@@ -216,7 +214,7 @@ class WorkerMachine:
         held = self._owed.claims(side, self._crew.running_ids())
         side.window = self._window(side)
         once = sorted(self._at_most_once)
-        info = WorkerInfo(self.queues, self.tasks or [], self.slots, side.window, held, self.labels, once)
+        info = WorkerInfo(self.queues, self.tasks or [], self.slots, side.window, held, at_most_once=once)
         return Hello(Role.WORKER, self.node_id, self.name, self.python, self.version, info)
 
     def _on_router_found(self, event: RouterFound, now: Now) -> None:

@@ -12,7 +12,6 @@ import pytest
 
 from mesh import Mesh
 from mesh.model import Blob, Buffer, Delivery, Ending, Settlement
-from mesh.runtime.executor import Executor
 from mesh.runtime.executor_frames import (
     Chunk,
     Code,
@@ -30,6 +29,7 @@ from mesh.runtime.executor_frames import (
     send_blocking,
     split_buffers,
 )
+from mesh.runtime.executor_loop import ExecutorLoop
 from mesh.runtime.registry import definitions
 from mesh.wire.functions import pack_function
 from mesh.wire.payload import decode, encode_call
@@ -48,7 +48,7 @@ class Agent:
         self.frames: list[FromExecutor] = []
         self.blobs: dict[str, list[Buffer]] = {}
         self._reader = FrameReader(self.connection)
-        self._executor = Executor(theirs, runner_of(*functions), self.gone.set)
+        self._executor = ExecutorLoop(theirs, runner_of(*functions), self.gone.set)
         self.thread = threading.Thread(target=self._executor.run, daemon=True)
         self.thread.start()
 

@@ -51,7 +51,7 @@ NOTHING_DEFINED: tuple[dict[str, float], list[str]] = ({}, [])
 log = logging.getLogger("mesh.executor")
 
 
-class Executor:
+class ExecutorLoop:
     """Serves one agent at the other end of ``connection``; ``defined``: see ``mesh.runtime.registry.definitions``."""
 
     def __init__(
