@@ -56,6 +56,7 @@ from mesh.settings import Settings
 from mesh.wire.codec import blobs_of
 
 STORY_S = 0.2  # a wait that ran out lasts so much longer at the most, for the word of a router why it did
+SILENT_END_S = 1.0  # a program that ends waits so long for its submits before it says what it waits for
 
 log = logging.getLogger("mesh.connection")
 
@@ -215,7 +216,7 @@ class Connection:
         self._wake()
         if not self._wait_until(lambda: flush.batches == set(), timeout):
             flush.batches = set()
-            left = len(self._submissions) + self._machine.unaccepted
+            left = self._count_unaccepted()
             raise Unavailable(f"{left} tasks are not accepted after {timeout:g} s; {self.situation()}")
         lost, self._lost = self._lost, None
         if lost is not None:
@@ -238,19 +239,38 @@ class Connection:
         self._forget_exit()
         if self._closing or os.getpid() != self._pid:
             return
-        left = len(self._submissions) + self._machine.unaccepted
-        if left and self._thread.is_alive():
-            limit = self._settings.exit_flush_s if flush_s is None else flush_s
-            machine, submissions = self._machine, self._submissions
-            self._wait_until(lambda: not submissions and machine.unaccepted == 0, limit, hopeless=False)
-            left = len(submissions) + machine.unaccepted
+        try:
+            self._hand_over(self._settings.exit_flush_s if flush_s is None else flush_s)
+        finally:  # also after Ctrl-C
+            self._closing = True
+            self._routers.close()
+            self._transport.wake()
+            if threading.current_thread() is not self._thread:
+                self._thread.join(timeout=5.0)
+
+    def _hand_over(self, limit_s: float) -> None:
+        """Wait until all is accepted; say what is lost however that ends."""
+        if not self._count_unaccepted() or not self._thread.is_alive():
+            return
+        began = time.monotonic()
+
+        def is_done() -> bool:
+            return not self._count_unaccepted()
+
+        try:
+            if not self._wait_until(is_done, min(SILENT_END_S, limit_s), hopeless=False) and limit_s > SILENT_END_S:
+                left = self._count_unaccepted()
+                tasks = f"{left} task{'s' * (left != 1)}"
+                log.warning("waiting up to %g s for a router to accept %s; Ctrl-C gives up", limit_s, tasks)
+                self._wait_until(is_done, limit_s - SILENT_END_S, hopeless=False)
+        finally:
+            left = self._count_unaccepted()
             if left:
-                log.error("%d tasks were not accepted in %g s and are LOST; %s", left, limit, self.situation())
-        self._closing = True
-        self._routers.close()
-        self._transport.wake()
-        if threading.current_thread() is not self._thread:
-            self._thread.join(timeout=5.0)
+                waited = time.monotonic() - began
+                log.error("%d tasks were not accepted in %.1f s and are LOST; %s", left, waited, self.situation())
+
+    def _count_unaccepted(self) -> int:
+        return len(self._submissions) + self._machine.unaccepted
 
     def _ask(self, event: Event) -> None:
         self._requests.append(event)

@@ -486,6 +486,18 @@ def test_closing_says_loudly_what_could_not_be_handed_over(router, caplog):
         result.get(timeout=5)
 
 
+def test_closing_says_what_it_waits_for_when_it_takes_long(router, caplog, monkeypatch):
+    monkeypatch.setattr("mesh.runtime.connection.SILENT_END_S", 0.01)
+    router.on_submit = ignore
+    app = joined(router, exit_flush_s=0.05)
+    app.task(noop).delay()
+    app.close()
+
+    said = [record.getMessage() for record in caplog.records]
+    assert said[0] == "waiting up to 0.05 s for a router to accept 1 task; Ctrl-C gives up"
+    assert "LOST" in said[1]
+
+
 def test_a_forked_child_has_a_connection_of_its_own(router):
     app = joined(router)
     app.task(noop).delay().get(timeout=5)
