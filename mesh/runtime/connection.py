@@ -16,6 +16,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from itertools import count
 from typing import Any
 
@@ -110,7 +111,7 @@ class Connection:
         self._thread = threading.Thread(target=self._run, name="mesh-connection", daemon=True)
         self._thread.start()
         self._routers.start()
-        self._forget_exit = call_at_exit(self.close)
+        self._forget_exit = call_at_exit(self._close_at_exit)
 
     # what the user's threads call
 
@@ -247,6 +248,11 @@ class Connection:
             self._transport.wake()
             if threading.current_thread() is not self._thread:
                 self._thread.join(timeout=5.0)
+
+    def _close_at_exit(self) -> None:
+        """Close; Ctrl-C meanwhile ends the wait, and there is nobody left to raise it to."""
+        with suppress(KeyboardInterrupt):
+            self.close()
 
     def _hand_over(self, limit_s: float) -> None:
         """Wait until all is accepted; say what is lost however that ends."""

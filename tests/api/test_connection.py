@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -554,6 +555,26 @@ def test_an_interpreter_that_ends_hands_over_first(then):
     )
 
     assert (ended.stdout.strip(), ended.stderr, ended.returncode) == ("3000", "", 0)
+
+
+def test_ctrl_c_during_the_wait_at_the_end_says_what_is_lost_and_nothing_else():
+    environ = os.environ | {"MESH_EXIT_FLUSH_S": "60", "PYTHONUNBUFFERED": "1"}
+    script = subprocess.Popen(
+        [sys.executable, "-c", SCRIPT.format(root=os.getcwd(), then="router.on_submit = lambda *_: []\nnoop.delay()")],
+        env=environ,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with script:
+        assert script.stderr is not None
+        said = script.stderr.readline()
+        script.send_signal(signal.SIGINT)
+        rest = script.stderr.read()
+
+    assert "waiting up to 60 s for a router to accept 1 task; Ctrl-C gives up" in said
+    assert "1 tasks were not accepted" in rest and "LOST" in rest and rest.count("\n") == 1
+    assert script.returncode == 0
 
 
 def test_a_connection_whose_thread_fails_says_so(router, caplog):
