@@ -51,7 +51,7 @@ def backoff_s(factor: float, retries: int, maximum_s: float, chance: float | Non
 
 
 def backoff_factor(retry_backoff: bool | float) -> float | None:
-    """What ``retry_backoff=`` means: True is 1 s, a number is that many seconds (at least 1), False is none."""
-    if retry_backoff is False or retry_backoff == 0:
-        return None
-    return max(1.0, float(retry_backoff))
+    """What ``retry_backoff=`` means: True is 1 s, a number is that many seconds, False or 0 is none."""
+    if retry_backoff < 0:
+        raise ConfigError(f"retry_backoff={retry_backoff}: expected True, False or the first pause in seconds")
+    return float(retry_backoff) if retry_backoff else None

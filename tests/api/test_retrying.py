@@ -29,9 +29,14 @@ def test_a_pause_is_never_negative_nor_over_the_maximum_and_never_shrinks(factor
     assert backoff_s(factor, retries + more, maximum, None) >= whole
 
 
-@pytest.mark.parametrize(("given_", "factor"), [(False, None), (0, None), (True, 1.0), (0.2, 1.0), (5, 5.0)])
+@pytest.mark.parametrize(("given_", "factor"), [(False, None), (0, None), (True, 1.0), (0.2, 0.2), (5, 5.0)])
 def test_what_retry_backoff_means(given_, factor):
     assert backoff_factor(given_) == factor
+
+
+def test_a_backoff_below_0_is_refused():
+    with pytest.raises(ConfigError, match="retry_backoff=-1"):
+        backoff_factor(-1)
 
 
 def test_without_backoff_the_countdown_of_retry_kwargs_counts_else_the_default():
