@@ -22,6 +22,7 @@ from mesh.api.forking import on_fork_in_child
 from mesh.api.ids import TaskIds
 from mesh.api.options import (
     When,
+    checked_function,
     checked_headers,
     checked_limit,
     checked_priority,
@@ -245,11 +246,12 @@ class Mesh:
     def submit(self, function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Result[R]:
         """Submit a call of any callable; its code goes along, so nothing need be installed on workers.
 
-        It is pickled once, see ``mesh.api.shipping``. Raises ``Unpicklable``, ``PayloadTooLarge``, ``Overloaded``,
-        ``Unavailable``.
+        It is pickled once, see ``mesh.api.shipping``. Raises ``TypeError`` for what cannot be called, ``Unpicklable``,
+        ``PayloadTooLarge``, ``Overloaded``, ``Unavailable``.
         """
         if isinstance(function, Task):
             return function.delay(*args, **kwargs)
+        checked_function("submit", function)
         if self.conf.task_always_eager:
             return self._ad_hoc(function).apply(args, kwargs, throw=self.conf.task_eager_propagates)
         code = self._shipped.code(function)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from msgspec.structs import replace
 
+from mesh.api.options import checked_function
 from mesh.api.result import AsyncResult, timed_out
 from mesh.api.shipping import function_name
 from mesh.api.task import Task
@@ -105,6 +106,7 @@ def map_ordered(
     """
     if window < 1:
         raise ConfigError(f"window={window}: expected 1 or more")
+    checked_function("map", function)
     if not iterables:
         raise ConfigError("map needs at least one iterable")
     size = ChunkSize(chunksize)

@@ -85,6 +85,14 @@ def checked_queue(queue: str) -> str:
     return checked_text("queue", queue, 200)
 
 
+def checked_function(verb: str, function: object) -> None:
+    """Raise ``TypeError`` unless ``function`` can be called."""
+    if not callable(function):
+        kind = type(function).__qualname__
+        got = f"{'an' if kind[0] in 'aeiou' else 'a'} {kind}"
+        raise TypeError(f"{verb} takes a function, got {got}: write {verb}(f, x), not {verb}(f(x))")
+
+
 def no_unknown(what: str, unknown: dict[str, object], known: str) -> None:
     """Raise ``TypeError`` that names every option in ``unknown``."""
     if unknown:

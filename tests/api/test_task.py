@@ -101,6 +101,17 @@ def test_ids_that_no_task_can_have_are_refused_where_they_are_written(call):
         call(Mesh())
 
 
+@pytest.mark.parametrize("is_eager", [False, True])
+@pytest.mark.parametrize(("value", "got"), [(1.5, "a float"), (1, "an int"), (None, "a NoneType")])
+def test_what_cannot_be_called_is_refused_where_it_is_written(value, got, is_eager):
+    mine = Mesh()
+    mine.conf.task_always_eager = is_eager
+    with pytest.raises(TypeError, match=f"submit takes a function, got {got}"):
+        mine.submit(value)
+    with pytest.raises(TypeError, match=f"map takes a function, got {got}"):
+        mine.map(value, [1])
+
+
 def test_defaults_are_checked_before_anything_is_sent():
     mine = Mesh()
     task = mine.task(lambda: None)
