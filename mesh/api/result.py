@@ -11,7 +11,7 @@ from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from mesh.errors import (
     MeshError,
@@ -59,6 +59,11 @@ _TOLD_ERRORS: dict[str, type[MeshError]] = {
 }
 
 
+def _no_app() -> Mesh:
+    """Stand for an app that was not given, for which a check would cost every submit."""
+    raise TypeError("a result belongs to an app: use app.AsyncResult(id)")
+
+
 class AsyncResult(Struct, Generic[R], gc=False, eq=False):
     """A task that was submitted. Nothing is kept for a handle that nobody holds.
 
@@ -66,7 +71,7 @@ class AsyncResult(Struct, Generic[R], gc=False, eq=False):
     """
 
     id: str
-    _mesh: Mesh
+    _mesh: Mesh = field(default_factory=_no_app)
     _promise: Promise | None = None  # shared by all handles of the task in this process; None: not asked for yet
 
     # waiting
@@ -246,7 +251,10 @@ class AsyncResult(Struct, Generic[R], gc=False, eq=False):
         return None if promise is None else promise.end
 
     def __del__(self) -> None:
-        promise = self._promise
+        try:
+            promise = self._promise
+        except AttributeError:  # it was refused before it was complete
+            return
         if promise is not None and not isinstance(promise.end, Outcome):
             connection = self._mesh.open_connection
             if connection is not None:

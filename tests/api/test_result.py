@@ -112,6 +112,16 @@ def test_what_celerys_result_has_is_here(kind, name):
     assert hasattr(kind, name)
 
 
+@pytest.mark.filterwarnings("error")  # also what a finalizer raises
+def test_a_result_without_an_app_says_how_to_get_one():
+    for wrong in (lambda: AsyncResult("x"), lambda: EagerResult("x")):
+        with pytest.raises(TypeError, match=r"use app.AsyncResult\(id\)"):
+            wrong()
+    with pytest.raises(TypeError, match="id"):
+        AsyncResult()
+    gc.collect()
+
+
 def test_a_result_tells_all_about_its_task():
     result = add.delay(1, b=2)
 
