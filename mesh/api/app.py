@@ -427,7 +427,7 @@ class Mesh:
             task.forget_options()
 
     def __repr__(self) -> str:
-        return f"<Mesh {self.main or ''} of mesh {self.settings.mesh!r}>"
+        return f"<Mesh {self.main or '__main__'} of mesh {self.settings.mesh!r}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
         return local_app, (self.main,)

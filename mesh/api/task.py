@@ -303,7 +303,7 @@ class Task(Generic[P, R]):
     # identity
 
     def __repr__(self) -> str:
-        return f"<Task {self.name} of {self.app.main or 'mesh'}>"
+        return f"<Task {self.name} of {self.app.main or '__main__'}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
         """A task travels without its app: by name where its module can be imported, else with its function.

@@ -50,6 +50,12 @@ def test_main_takes_the_place_of_the_main_module():
     assert Mesh("shop").task(name="other")(pay).name == "other"
 
 
+def test_an_app_without_a_name_is_shown_as_that_of_the_main_module():
+    assert repr(Mesh(mesh="m")) == "<Mesh __main__ of mesh 'm'>"
+    assert repr(Mesh().task(name="t")(len)) == "<Task t of __main__>"
+    assert repr(Mesh("shop", mesh="m")) == "<Mesh shop of mesh 'm'>"
+
+
 # options
 
 
