@@ -401,7 +401,7 @@ class AsyncResult(Struct, Generic[R], gc=False, eq=False):
     # changing the task's fate
 
     def forget(self) -> None:
-        """Let the mesh forget the outcome; nobody can ask for it afterwards.
+        """Let the mesh forget the outcome; nobody can ask for it afterwards. A handle that has it keeps it.
 
         Of a task that is not finished there is none: this process waits for it no more, wakes nobody who did, and the
         outcome is kept for its time when it comes. ``get`` asks for it, and ``forget`` then drops it.

@@ -361,6 +361,15 @@ def test_a_forgotten_result_is_gone():
     wait_until(lambda: app.AsyncResult(result.id).state == "UNKNOWN")
 
 
+def test_a_handle_that_has_its_outcome_keeps_it_when_it_is_forgotten():
+    result = add.delay(1)
+    assert result.get(timeout=5) == 1
+    result.forget()
+
+    wait_until(lambda: app.AsyncResult(result.id).state == "UNKNOWN")
+    assert (result.state, result.get(timeout=0)) == ("SUCCESS", 1)
+
+
 def test_a_task_that_is_forgotten_before_it_ends_keeps_its_outcome():
     result = wait_for_gate.delay()
     wait_until(lambda: result.state == "RECEIVED")
