@@ -22,8 +22,10 @@ from mesh.api.forking import on_fork_in_child
 from mesh.api.ids import TaskIds
 from mesh.api.options import (
     When,
+    checked_args,
     checked_function,
     checked_headers,
+    checked_kwargs,
     checked_limit,
     checked_priority,
     checked_queue,
@@ -179,7 +181,7 @@ class Mesh:
     def send_task(
         self,
         name: str,
-        args: Iterable[Any] = (),
+        args: Sequence[Any] | None = (),
         kwargs: Mapping[str, Any] | None = None,
         *,
         countdown: float | None = None,
@@ -222,7 +224,7 @@ class Mesh:
     def send_with(
         self,
         options: TaskOptions,
-        args: Iterable[Any],
+        args: Sequence[Any] | None,
         kwargs: Mapping[str, Any] | None,
         code: FunctionCode | None,
         countdown: float | None,
@@ -234,8 +236,8 @@ class Mesh:
         """Check what users wrote for one call, then ``send`` it."""
         return self.send(
             options,
-            tuple(args or ()),
-            dict(kwargs or {}),
+            checked_args(args),
+            checked_kwargs(kwargs),
             code,
             task_id=None if task_id is None else checked_text("task_id", task_id, 255),
             eta=starts_at(countdown, eta),

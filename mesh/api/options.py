@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 from mesh.errors import ConfigError, PayloadTooLarge
 
@@ -83,6 +84,24 @@ def checked_limit(name: str, seconds: float | None) -> float | None:
 def checked_queue(queue: str) -> str:
     """The queue's name. Raises ``ConfigError`` unless it is text of 1 to 200 characters."""
     return checked_text("queue", queue, 200)
+
+
+def checked_args(args: Sequence[Any] | None) -> tuple[Any, ...]:
+    """The positional arguments of a call. Raises ``TypeError`` unless they are in a tuple or list, as in Celery."""
+    if args is None:
+        return ()
+    if not isinstance(args, tuple | list):
+        raise TypeError(f"args must be a tuple or list, got {args!r:.80}: a single argument is written (x,)")
+    return tuple(args)
+
+
+def checked_kwargs(kwargs: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The keyword arguments of a call. Raises ``TypeError`` unless they are in a mapping."""
+    if kwargs is None:
+        return {}
+    if not isinstance(kwargs, Mapping):
+        raise TypeError(f"kwargs must be a dict, got {kwargs!r:.80}: all positional arguments go into one tuple")
+    return dict(kwargs)
 
 
 def checked_function(verb: str, function: object) -> None:

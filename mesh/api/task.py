@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import update_wrapper
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, ParamSpec, TypeVar
@@ -12,7 +12,16 @@ from typing import TYPE_CHECKING, Any, Generic, NoReturn, ParamSpec, TypeVar
 from msgspec.structs import replace
 
 from mesh.api.arity import call_check
-from mesh.api.options import When, checked_limit, checked_priority, checked_queue, instant, no_unknown
+from mesh.api.options import (
+    When,
+    checked_args,
+    checked_kwargs,
+    checked_limit,
+    checked_priority,
+    checked_queue,
+    instant,
+    no_unknown,
+)
 from mesh.api.retrying import Exceptions, RetryPolicy, backoff_factor
 from mesh.errors import MaxRetriesExceededError, Retry
 from mesh.model import FunctionCode, TaskOptions
@@ -105,7 +114,7 @@ class Task(Generic[P, R]):
 
     def apply_async(
         self,
-        args: Iterable[Any] = (),
+        args: Sequence[Any] | None = (),
         kwargs: Mapping[str, Any] | None = None,
         *,
         countdown: float | None = None,
@@ -130,7 +139,7 @@ class Task(Generic[P, R]):
         options, ``Overloaded``, ``Unavailable``, ``PayloadTooLarge``.
         """
         no_unknown(f"task {self.name}", unknown, CALL_OPTIONS)
-        args, kwargs = tuple(args or ()), dict(kwargs or {})
+        args, kwargs = checked_args(args), checked_kwargs(kwargs)
         if self._check is not None:
             self._check(*args, **kwargs)
         if self.app.conf.task_always_eager:
@@ -212,7 +221,7 @@ class Task(Generic[P, R]):
 
     def apply(
         self,
-        args: Iterable[Any] = (),
+        args: Sequence[Any] | None = (),
         kwargs: Mapping[str, Any] | None = None,
         *,
         task_id: str | None = None,
@@ -221,7 +230,7 @@ class Task(Generic[P, R]):
         retries: int = 0,
     ) -> AsyncResult[R]:
         """Run the task in this process, retries and all but without their pauses; with ``throw`` errors are raised."""
-        return self.app.run_eagerly(self, tuple(args or ()), dict(kwargs or {}), task_id, headers, throw, retries)
+        return self.app.run_eagerly(self, checked_args(args), checked_kwargs(kwargs), task_id, headers, throw, retries)
 
     def execute(self, request: Request, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run one attempt, as a worker does. ``request`` is the current one."""
@@ -261,7 +270,7 @@ class Task(Generic[P, R]):
 
     def retry(
         self,
-        args: Iterable[Any] | None = None,
+        args: Sequence[Any] | None = None,
         kwargs: Mapping[str, Any] | None = None,
         exc: BaseException | None = None,
         throw: bool = True,
@@ -288,8 +297,8 @@ class Task(Generic[P, R]):
         retry = Retry(
             f"task {request.id} ({self.name}) asked to be retried" + (f": {repr_of(exc)}" if exc is not None else ""),
             instant(name, when),
-            None if args is None else tuple(args),
-            None if kwargs is None else dict(kwargs),
+            None if args is None else checked_args(args),
+            None if kwargs is None else checked_kwargs(kwargs),
         )
         if exc is not None:
             retry.__cause__ = exc

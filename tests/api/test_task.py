@@ -168,6 +168,22 @@ def test_arguments_the_function_does_not_take_are_refused_before_anything_is_sen
         add.apply_async(args, kwargs)
 
 
+@pytest.mark.parametrize("call", [add.apply_async, add.apply, lambda *call: app.send_task("by name", *call)])
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ((1, 2), "args must be a tuple or list, got 1"),
+        ((0,), "args must be a tuple or list, got 0"),
+        (("ab",), "args must be a tuple or list, got 'ab'"),
+        (((1,), 2), "kwargs must be a dict, got 2"),
+        (((1,), 0), "kwargs must be a dict, got 0"),
+    ],
+)
+def test_arguments_that_are_not_in_a_tuple_are_refused(call, wrong, said):
+    with pytest.raises(TypeError, match=said):
+        call(*wrong)
+
+
 def test_the_check_knows_bound_tasks_and_every_kind_of_parameter():
     def every(a, /, b, *rest, c, d=1, **more):
         return a, b, rest, c, d, more
