@@ -46,7 +46,7 @@ NO_PARTS: Sequence[Buffer] = ()
 ETA_MAX = 1e12  # UTC seconds; see mesh.model.Instant
 
 # what was being done for the task when it failed, as its error says it
-READING = "its arguments cannot be read here"
+READING = "this task cannot be read"
 RUNNING = ""
 SENDING = "its result cannot be sent"
 RETRYING = "it cannot be tried again as it asks"
@@ -151,7 +151,7 @@ class Runner:
         """What becomes of an attempt that raised, and why."""
 
         def failed(error: BaseException, doing: str) -> Ended:
-            info = describe(error, args, kwargs, doing)
+            info = describe(error, args, kwargs, doing and f"worker {self._worker_name!r}: {doing}")
             return Settlement(delivery.id, delivery.attempt, Ending.FAILED, error=info), ()
 
         if doing is RUNNING and issubclass(type(error), Retry):

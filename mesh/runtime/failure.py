@@ -9,22 +9,25 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from mesh.errors import MeshError, NotRegistered, TaskFailed
+from mesh.errors import MeshError, NotRegistered, ProtocolError, StoreError, TaskFailed, Unreadable
 from mesh.model import ErrorInfo
 from mesh.wire.asking import ask, message_of, traceback_of, type_name
 from mesh.wire.exceptions import pack_exception
 
 TRACEBACK_CHARS_MAX = 16_384
 ARGUMENTS_CHARS_MAX = 200
+UNREAD = (Unreadable, ProtocolError, StoreError)
 _HEAD = "Traceback (most recent call last):\n"
 MESH_DIRECTORY = str(Path(__file__).parents[1])
 
 
 def describe(error: BaseException, args: Sequence[Any], kwargs: Mapping[str, Any], doing: str = "") -> ErrorInfo:
-    """Pack an exception that a task raised; ``doing`` says what we did for it where it was not its function."""
+    """Pack an exception that a task raised; ``doing`` says who did what for it where it was not its function."""
     kind = type(error)  # not isinstance, which asks the object for its class
     text = "" if issubclass(kind, NotRegistered) else _traceback_text(error)
-    if doing and not issubclass(kind, MeshError):
+    if doing and issubclass(kind, UNREAD):  # read where the caller is, it would seem to be said of that process
+        error = kind(f"{doing}: {message_of(error)}")
+    elif doing and not issubclass(kind, MeshError):
         error = TaskFailed(f"{doing}: {type_name(kind)}: {message_of(error)}", type_name(kind))
     return pack_exception(error, text, describe_call(args, kwargs))
 

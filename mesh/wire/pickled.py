@@ -53,11 +53,13 @@ def unpack(data: Buffer, outside: Iterable[Buffer] = ()) -> Any:
         raise ProtocolError(f"damaged payload: {error}") from error
     except ModuleNotFoundError as error:
         raise Unreadable(
-            f"the payload needs the module {error.name!r}, which this process (Python "
-            f"{sys.version_info[0]}.{sys.version_info[1]}) cannot import: install it here, or send plain data"
+            f"the payload needs the module {error.name!r}, which the process that reads it (Python "
+            f"{sys.version_info[0]}.{sys.version_info[1]}) cannot import: install it there, or send plain data"
         ) from error
     except (ImportError, AttributeError) as error:
-        raise Unreadable(f"the payload needs code this process does not have, or another version: {error}") from error
+        raise Unreadable(
+            f"the payload needs code that its reader does not have, or another version: {error}"
+        ) from error
     except (Exception, SystemExit, GeneratorExit) as error:  # whatever the classes' own code raises
         text = f"{type_name(type(error))}: {message_of(error)}"
-        raise Unreadable(f"the payload cannot be unpickled here: {text}") from error
+        raise Unreadable(f"the payload cannot be unpickled: {text}") from error

@@ -3,11 +3,12 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Iterator
+from types import ModuleType
 from typing import Any
 
 import pytest
 
-from mesh.errors import PayloadTooLarge, Retry
+from mesh.errors import PayloadTooLarge, Retry, Unreadable
 from mesh.model import Blob, Delivery, Ending, ErrorInfo, Settlement, TaskExtra, TaskOptions
 from mesh.runtime.execute import Runner
 from mesh.runtime.failure import describe
@@ -44,6 +45,19 @@ def test_a_task_is_called_with_its_arguments_and_settled_with_its_result() -> No
     assert decode(settlement.payload) == 5
     assert settlement.started_at > 1_700_000_000
     assert 0 < settlement.runtime_s < 1
+
+
+def test_what_a_worker_cannot_read_is_said_of_that_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    helper = ModuleType("helper2")
+    exec("class Thing: pass", vars(helper))
+    monkeypatch.setitem(sys.modules, "helper2", helper)
+    delivery = call("t1", helper.Thing())
+    monkeypatch.delitem(sys.modules, "helper2")
+
+    error = rebuild_exception(error_of(run(runner_of(add), delivery, "add")))
+    assert type(error) is Unreadable
+    assert str(error).startswith("worker 'w1': this task cannot be read: the payload needs the module 'helper2'")
+    assert "here" not in str(error).replace("there", "")
 
 
 def test_a_task_knows_its_request() -> None:
