@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Generator, Sequence
@@ -36,9 +37,15 @@ if TYPE_CHECKING:
 
 R = TypeVar("R")
 
+log = logging.getLogger("mesh.result")
+
 PENDING, RECEIVED, SUCCESS, FAILURE = "PENDING", "RECEIVED", "SUCCESS", "FAILURE"
 REVOKED, REJECTED, UNKNOWN = "REVOKED", "REJECTED", "UNKNOWN"
 
+SILENT_WAIT_S = 5.0  # a wait without a timeout asks then whether anybody can run the task
+STUCK = (
+    "it waits: "  # how a story of ``mesh.core.story`` begins where nobody can; others wait for a time or a free worker
+)
 ASK_AGAIN_S = 0.05  # pause before asking again for an id that nobody knows yet
 
 CELERY_STATES: dict[str, str] = {
@@ -83,7 +90,8 @@ class AsyncResult(Struct, Generic[R], gc=False, eq=False):
         With ``timeout=0`` it only looks: what this process submitted is told to it, for any other id the mesh is asked
         once, for ``connect_timeout_s`` at most: ``TimeoutError`` where the task is not finished, ``Unavailable``
         where nobody answers. With ``propagate=False`` the exception is returned instead.
-        ``interval`` is accepted for Celery's sake: nothing is polled. Raises ``TimeoutError``, ``UnknownTask``,
+        ``interval`` is accepted for Celery's sake: nothing is polled. Without a timeout it warns once, in the log, when
+        nobody can run the task. Raises ``TimeoutError``, ``UnknownTask``,
         ``Unavailable``, or the task's own exception.
         """
         promise = self._promise
@@ -112,13 +120,29 @@ class AsyncResult(Struct, Generic[R], gc=False, eq=False):
         unknown = False
         while True:
             left = None if timeout is None else max(0.0, begun + timeout - time.monotonic())
-            if not self.wait_once(left):
+            if left is None:
+                self._wait_without_end()
+            elif not self.wait_once(left):
                 self._give_up(timeout or 0.0, unknown)
                 return
             if not self._is_unknown_yet(begun):
                 return
             unknown = True
             time.sleep(ASK_AGAIN_S)
+
+    def _wait_without_end(self) -> None:
+        """Wait for as long as it takes, and warn once where the router says that nobody will run the task as it is.
+
+        The router is asked rarely, and ever more so: the task may run, and lose its worker later.
+        """
+        pause = SILENT_WAIT_S
+        while not self.wait_once(pause):
+            pause *= 2
+            why = self.story()
+            if why.startswith(STUCK):
+                log.warning("still waiting for the result of task %s: %s", self.id, why)
+                self.wait_once(None)
+                return
 
     def _give_up(self, timeout: float, unknown: bool) -> None:
         """Raise ``TimeoutError`` that says why the task is not finished, unless it ends while that is asked."""

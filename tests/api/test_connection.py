@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import os
 import signal
@@ -157,6 +158,28 @@ def test_a_result_that_comes_while_it_is_asked_why_there_is_none_is_taken(router
     ]
 
     assert result.get(timeout=0.05) is None
+    app.close()
+
+
+@pytest.mark.parametrize(
+    "story", ["it runs on worker w1 (attempt 1)", "it waits for a free worker (1 can run it); 1 task is before it", ""]
+)
+def test_a_wait_without_a_timeout_says_nothing_of_a_task_that_will_end(router, monkeypatch, caplog, story):
+    monkeypatch.setattr("mesh.api.result.SILENT_WAIT_S", 0.01)
+    asked = []
+
+    def answer(query):
+        asked.append(query.what)
+        outcomes = [Outcomes([Outcome(result.id, TaskState.SUCCEEDED)])] if len(asked) == 3 else []
+        return [Reply(query.request, json.dumps({"stories": {result.id: story}}).encode()), *outcomes]
+
+    router.on_submit = accept
+    router.on_query = answer
+    app = joined(router)
+    result = app.task(noop).delay()
+
+    assert result.get() is None
+    assert asked == ["story"] * 3 and not caplog.records
     app.close()
 
 

@@ -183,6 +183,20 @@ def test_a_wait_that_runs_out_says_why_the_task_is_not_finished():
     assert done.get(timeout=5) == 1 and done.story() == ""
 
 
+def test_a_wait_without_a_timeout_warns_once_where_nobody_can_run_the_task(monkeypatch, caplog):
+    monkeypatch.setattr("mesh.api.result.SILENT_WAIT_S", 0.01)
+    result = app.send_task("no.such.task")
+    waiting = threading.Thread(target=result.get, kwargs={"propagate": False})
+    waiting.start()
+    wait_until(lambda: caplog.records)
+    result.revoke()
+    waiting.join(5)
+
+    assert not waiting.is_alive()
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert f"task {result.id}: it waits: no worker" in caplog.text and "start one with -A" in caplog.text
+
+
 def test_a_wait_that_runs_out_names_the_worker_that_has_the_task():
     result = wait_for_gate.delay()
     wait_until(lambda: result.state == "RECEIVED")
