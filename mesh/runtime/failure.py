@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import reprlib
 import traceback
 from collections.abc import Mapping, Sequence
@@ -18,7 +19,7 @@ TRACEBACK_CHARS_MAX = 16_384
 ARGUMENTS_CHARS_MAX = 200
 UNREAD = (Unreadable, ProtocolError, StoreError)
 _HEAD = "Traceback (most recent call last):\n"
-MESH_DIRECTORY = str(Path(__file__).parents[1])
+MESH_DIRECTORY = f"{Path(__file__).parents[1]}{os.sep}"
 
 
 def describe(error: BaseException, args: Sequence[Any], kwargs: Mapping[str, Any], doing: str = "") -> ErrorInfo:

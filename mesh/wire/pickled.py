@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import pickle
 import sys
+from collections import ChainMap
 from collections.abc import Iterable
-from typing import Any
+from io import BytesIO
+from types import CodeType
+from typing import Any, ClassVar
 
 import cloudpickle
 
@@ -20,6 +23,20 @@ OUTSIDE_BYTES_MIN = 64 << 10
 
 OUTSIDE_MAX = 512
 """Buffers of one payload that stay outside; each needs a frame at least."""
+
+_NO_FILE = "<dynamic-code>"
+_OWN, *_OTHERS = cloudpickle.Pickler.dispatch_table.maps
+
+
+def _code_with_its_file(code: CodeType) -> tuple[Any, ...]:
+    """As cloudpickle, which leaves out the name of the file: without it no traceback on a worker says where."""
+    make, parts = _OWN[CodeType](code)
+    name = "".join(code.co_filename)  # a string of its own: shared ones make other bytes of the same function
+    return make, tuple(name if type(part) is str and part == _NO_FILE else part for part in parts)
+
+
+class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
+    dispatch_table: ClassVar = ChainMap({**_OWN, CodeType: _code_with_its_file}, *_OTHERS)  # no deeper: it costs time
 
 
 def pack(value: Any, what: str, outside_min: int = OUTSIDE_BYTES_MIN) -> tuple[bytes, list[memoryview]]:
@@ -40,7 +57,10 @@ def pack(value: Any, what: str, outside_min: int = OUTSIDE_BYTES_MIN) -> tuple[b
         return False
 
     try:
-        return PICKLED + cloudpickle.dumps(value, protocol=5, buffer_callback=keep_inside), outside
+        with BytesIO() as file:
+            file.write(PICKLED)
+            _Pickler(file, protocol=5, buffer_callback=keep_inside).dump(value)
+            return file.getvalue(), outside
     except Exception as error:  # whatever the objects' own __reduce__ raises
         raise Unpicklable(f"{what} cannot be pickled: {type_name(type(error))}: {message_of(error)}") from error
 

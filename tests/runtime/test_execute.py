@@ -446,6 +446,22 @@ def test_a_shipped_lambda_runs_by_its_digest() -> None:
     assert (decode(settlement.payload), decode(again.payload)) == (144, 9)
 
 
+def test_the_traceback_of_a_shipped_function_says_where_its_file_and_line_are() -> None:
+    def outer() -> None:
+        def inner() -> None:
+            raise ValueError("of a nested function")
+
+        inner()
+
+    runner = runner_of()
+    code = pack_function(outer)
+    runner.add_function(code, ())
+    text = error_of(run(runner, call("t1"), "outer", function=code.digest)).traceback
+
+    assert text.count(f'File "{__file__}", line ') == 2
+    assert 'raise ValueError("of a nested function")' in text
+
+
 def test_a_shipped_coroutine_function_is_awaited() -> None:
     async def double(n: int) -> int:
         return 2 * n
