@@ -4,6 +4,7 @@ What users touch is imported when it is first asked for: routers and executors i
 do not need it, nor ZeroMQ in an executor.
 """
 
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -59,10 +60,16 @@ _API = {"AsyncResult": "mesh.api.result", "Mesh": "mesh.api.app", "Task": "mesh.
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _API:
+    if name in _API:
+        value = globals()[name] = getattr(import_module(_API[name]), name)
+        return value
+    hint = import_module("mesh.api.hints").HINTS.get(name)
+    if hint is None:
         raise AttributeError(f"module 'mesh' has no attribute {name!r}")
-    value = globals()[name] = getattr(import_module(_API[name]), name)
-    return value
+    # ``from mesh import NAME`` asks by hasattr, and would put words of its own in the place of an AttributeError's.
+    if sys._getframe(1).f_globals.get("__name__") == "importlib._bootstrap":
+        raise ImportError(f"cannot import name {name!r} from 'mesh': {hint}", name="mesh")
+    raise AttributeError(f"module 'mesh' has no attribute {name!r}: {hint}")
 
 
 def __dir__() -> list[str]:

@@ -19,6 +19,7 @@ from mesh.api.conf import Conf
 from mesh.api.control import Control
 from mesh.api.eager import run_eagerly
 from mesh.api.forking import on_fork_in_child
+from mesh.api.hints import explain_absent
 from mesh.api.ids import TaskIds
 from mesh.api.options import (
     When,
@@ -31,6 +32,7 @@ from mesh.api.options import (
     checked_queue,
     checked_text,
     ends_at,
+    no_unknown,
     starts_at,
 )
 from mesh.api.result import AsyncResult as Result  # ``Mesh.AsyncResult`` is a method, as in Celery
@@ -51,6 +53,8 @@ from mesh.wire.payload import Encoded, encode_call
 P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
+
+SEND_OPTIONS = "args countdown eta expires headers ignore_result kwargs priority queue task_id time_limit"
 
 
 class Mesh:
@@ -193,8 +197,10 @@ class Mesh:
         time_limit: float | None = None,
         headers: Mapping[str, str] | None = None,
         ignore_result: bool | None = None,
+        **unknown: object,
     ) -> Result[Any]:
         """Submit a call of a task by its name, which need not be defined here. Options as in ``Task.apply_async``."""
+        no_unknown(f"send_task {name}", unknown, SEND_OPTIONS)
         conf = self.conf
         if name in self.tasks:
             return self.tasks[name].apply_async(
@@ -437,6 +443,9 @@ class Mesh:
     def local_app_maker(self) -> Callable[[], Mesh]:
         """A picklable function that gives the app of the process it is called in."""
         return _AppMaker(self.main)
+
+
+explain_absent(Mesh)
 
 
 class _AppMaker:

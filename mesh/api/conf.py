@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any
 
+from mesh.api.hints import explain_absent, with_hints
 from mesh.errors import ConfigError
 
 
@@ -24,7 +25,7 @@ class Conf:
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name not in self.__slots__:
-            raise ConfigError(f"there is no setting {name!r}; known: {', '.join(_names())}")
+            raise ConfigError(with_hints(f"there is no setting {name!r}; known: {', '.join(_names())}", [name]))
         object.__setattr__(self, name, value)
         changed = getattr(self, "changed", None)
         if changed is not None:
@@ -38,3 +39,6 @@ class Conf:
 
 def _names() -> list[str]:
     return [f.name for f in fields(Conf) if f.name != "changed"]
+
+
+explain_absent(Conf)

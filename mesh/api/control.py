@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from mesh.api.hints import explain_absent
 from mesh.api.options import checked_text
 
 if TYPE_CHECKING:
@@ -30,3 +31,6 @@ class Control:
     def purge(self) -> int:
         """Cancel everything that waits in any queue; how many tasks it was."""
         return self._app.purge()
+
+
+explain_absent(Control)

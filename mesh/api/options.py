@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from mesh.api.hints import with_hints
 from mesh.errors import ConfigError, PayloadTooLarge
 
 When = float | int | datetime
@@ -113,7 +114,8 @@ def checked_function(verb: str, function: object) -> None:
 
 
 def no_unknown(what: str, unknown: dict[str, object], known: str) -> None:
-    """Raise ``TypeError`` that names every option in ``unknown``."""
+    """Raise ``TypeError`` that names every option in ``unknown``, with a hint for those of Celery."""
     if unknown:
         names = ", ".join(sorted(unknown))
-        raise TypeError(f"{what}: unknown option{'s' * (len(unknown) > 1)} {names}; known: {known}")
+        text = f"{what}: unknown option{'s' * (len(unknown) > 1)} {names}; known: {known}"
+        raise TypeError(with_hints(text, unknown))

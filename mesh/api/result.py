@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from msgspec import Struct, field
 
+from mesh.api.hints import explain_absent
 from mesh.errors import (
     MeshError,
     NotRegistered,
@@ -454,6 +455,9 @@ class AsyncResult(Struct, Generic[R], gc=False, eq=False):
         """Another handle of the task; each is counted."""
         make, arguments = self.__reduce__()
         return make(*arguments)
+
+
+explain_absent(AsyncResult)
 
 
 def _own_memory(buffers: PayloadFile | Sequence[Buffer] | None) -> Sequence[Buffer]:

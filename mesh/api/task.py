@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Generic, NoReturn, ParamSpec, TypeVar
 from msgspec.structs import replace
 
 from mesh.api.arity import call_check
+from mesh.api.hints import explain_absent
 from mesh.api.options import (
     When,
     checked_args,
@@ -344,6 +345,9 @@ class Task(Generic[P, R]):
             "acks_late": self.acks_late,
             "typing": self.typing,
         }
+
+
+explain_absent(Task)
 
 
 def _exceptions(types: Iterable[type[BaseException]] | type[BaseException]) -> Exceptions:

@@ -58,6 +58,7 @@ BAD = {
     "greet.delay('a', 'b')": "call-arg",
     "app.submit(triple, 'x')": "arg-type",
     "add.delay(1).get().upper()": "attr-defined",
+    "add.s(1)": "attr-defined",
 }
 
 
