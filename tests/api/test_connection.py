@@ -580,10 +580,18 @@ def test_an_interpreter_that_ends_hands_over_first(then):
     assert (ended.stdout.strip(), ended.stderr, ended.returncode) == ("3000", "", 0)
 
 
+UNANSWERED = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts what runs in the background without it
+router.on_submit = lambda *_: []
+noop.delay()
+"""
+
+
 def test_ctrl_c_during_the_wait_at_the_end_says_what_is_lost_and_nothing_else():
     environ = os.environ | {"MESH_EXIT_FLUSH_S": "60", "PYTHONUNBUFFERED": "1"}
     script = subprocess.Popen(
-        [sys.executable, "-c", SCRIPT.format(root=os.getcwd(), then="router.on_submit = lambda *_: []\nnoop.delay()")],
+        [sys.executable, "-c", SCRIPT.format(root=os.getcwd(), then=UNANSWERED)],
         env=environ,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
