@@ -105,6 +105,7 @@ class Connection:
         self._blobs_of_batch: dict[int, list[str]] = {}
         self._lost: Lost | None = None
         self._taken = 0  # submissions the machine was given
+        self._in_hand = 0  # those of them that it may not count yet
         self._now = self._clock.now()  # of the last turn
         self._flushes: list[Flush] = []
 
@@ -276,7 +277,8 @@ class Connection:
                 log.error("%d tasks were not accepted in %.1f s and are LOST; %s", left, waited, self.situation())
 
     def _count_unaccepted(self) -> int:
-        return len(self._submissions) + self._machine.unaccepted
+        """How many, and never too few: looked at in the order in which the loop passes them on."""
+        return len(self._submissions) + self._in_hand + self._machine.unaccepted
 
     def _ask(self, event: Event) -> None:
         self._requests.append(event)
@@ -382,7 +384,9 @@ class Connection:
             events.append(forgotten)
         self._collect_work(events)
         self._now = self._clock.now()
-        for command in self._machine.handle(events, self._now):
+        commands = self._machine.handle(events, self._now)
+        self._in_hand = 0
+        for command in commands:
             self._apply(command)
         self._channels.forget_arrived()  # of outcomes nobody here waits for any more
         if self._blobs_of_batch:
@@ -456,6 +460,7 @@ class Connection:
         if submissions:
             # A bounded bite: what came from the network must not wait for a long backlog.
             bite = submissions[: 2 * self._settings.batch_tasks_max]
+            self._in_hand = len(bite)
             del submissions[: len(bite)]
             if submissions:
                 taken = sum(payload_size(submission.task.payload) for submission in bite)

@@ -19,6 +19,7 @@ import numpy
 import pytest
 
 from mesh import AsyncResult, ConfigError, Mesh, Overloaded, TimeoutError, Unavailable, UnknownTask
+from mesh.core.events import TasksSubmitted
 from mesh.errors import MeshError, Refused
 from mesh.messages import Accepted, Bye, Hello, Outcomes, Rejected, Reply, Unknown, Watch
 from mesh.model import Outcome, TaskState
@@ -27,7 +28,7 @@ from mesh.runtime.depot import show_depot
 from nodes.cli.invocation import Invocation
 from nodes.cli.outcome import show_outcome
 from tests.api.scripted_router import ScriptedRouter, accept, finish, ignore, overload
-from tests.api.waiting import wait_until
+from tests.api.waiting import MeshWithMachine, wait_until
 
 pytestmark = pytest.mark.usefixtures("short_polls")
 
@@ -508,6 +509,31 @@ def test_closing_says_loudly_what_could_not_be_handed_over(router, caplog):
     assert "1 tasks were not accepted" in caplog.text and "LOST" in caplog.text
     with pytest.raises(Unavailable, match="closed"):
         result.get(timeout=5)
+
+
+def test_closing_counts_also_what_is_just_handed_to_the_machine(router, caplog):
+    router.on_submit = ignore
+    app = MeshWithMachine("c", exit_flush_s=0.05)
+    router.join(app)
+    app.connection.flush(5)
+    handle, entered, gate = app.machine.handle, threading.Event(), threading.Event()
+
+    def handle_late(events, now):
+        if any(isinstance(event, TasksSubmitted) for event in events):
+            entered.set()
+            gate.wait(10)
+        return handle(events, now)
+
+    app.machine.handle = handle_late
+    app.task(noop).delay()
+    assert entered.wait(5)
+    closing = threading.Thread(target=app.close)
+    closing.start()
+    try:
+        wait_until(lambda: "1 tasks were not accepted" in caplog.text)
+    finally:
+        gate.set()
+        closing.join(5)
 
 
 def test_closing_says_what_it_waits_for_when_it_takes_long(router, caplog, monkeypatch):
