@@ -62,7 +62,7 @@ from mesh.messages import (
 from mesh.model import FunctionCode, Peer, Role, TaskOptions, TaskSpec, payload_size
 from mesh.settings import Settings
 
-WISHES_MAX = 10_000  # cancels and queries kept while there is no router
+WISHES_MAX = 10_000  # cancels, queries and forgets kept while there is no router
 FUNCTIONS_MAX = 512  # shipped functions kept for the next session; those that a batch needs stay beyond that, too
 
 
@@ -410,9 +410,11 @@ class ClientMachine:
 
     def _on_results_forgotten(self, event: ResultsForgotten, now: Now) -> None:
         told = [task_id for task_id in event.ids if self.waiting.pop(task_id, None) or event.drop]
-        if told and self.home is not None:
-            for part in pack(told, text_bytes):
-                self._send(self.home, Unwatch(list(part), event.drop))
+        for part in pack(told, text_bytes):
+            if event.drop:
+                self._wish(Unwatch(list(part), event.drop))
+            elif self.home is not None:  # else the next session does not begin to watch them
+                self._send(self.home, Unwatch(list(part)))
 
     # wishes
 
@@ -429,7 +431,7 @@ class ClientMachine:
         elif len(self._wishes) < WISHES_MAX:
             self._wishes.append(message)
         else:
-            why = f"{WISHES_MAX} cancels and queries wait for a router already; this one was not kept"
+            why = f"{WISHES_MAX} cancels, queries and forgets wait for a router already; this one was not kept"
             self._out.append(PublishRefused("overloaded", why))
 
     def _on_stop_requested(self, event: StopRequested, now: Now) -> None:

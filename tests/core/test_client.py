@@ -194,6 +194,14 @@ def test_no_more_functions_are_kept_than_the_limit_and_those_that_batches_need()
     assert isinstance(ship(0)[0], PutFunction)  # who submits it hands it over again
 
 
+def test_a_result_to_be_forgotten_while_no_router_is_there_is_forgotten_by_the_next() -> None:
+    mesh = client()
+    mesh.do(PeerLost(R1))
+    assert mesh.do(ResultsForgotten(["a"], drop=True), ResultsForgotten(["b"])) == []
+    mesh.do(wait=1.0)
+    assert sent(mesh.hear(WELCOME)) == [Unwatch(["a"], forget=True)]
+
+
 def test_after_a_loss_what_is_not_accepted_is_sent_again_and_the_rest_is_watched() -> None:
     mesh = client()
     mesh.do(submitted("a"), submitted("b"))
