@@ -34,8 +34,9 @@ types: $(VENV)/.installed-dev  ## check types
 layers: $(VENV)/.installed-dev  ## check that imports go down only
 	@$(BIN)/lint-imports --no-logo
 
+# One more than there are processors: a third of their time they wait for something.
 fast: $(VENV)/.installed-dev  ## the tests that start no process
-	@$(PYTEST) -m "not processes and not chaos"
+	@$(BIN)/python -m pytest -n $$(($(JOBS) + 1)) --dist worksteal -m "not processes and not chaos"
 
 processes: $(VENV)/.installed-dev  ## the tests that start real processes
 	@$(PYTEST) -m "processes and not chaos"

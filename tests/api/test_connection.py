@@ -585,6 +585,7 @@ atexit.register(report)
 """
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize(
     "then",
     [
@@ -614,6 +615,7 @@ noop.delay()
 """
 
 
+@pytest.mark.processes
 def test_ctrl_c_during_the_wait_at_the_end_says_what_is_lost_and_nothing_else():
     environ = os.environ | {"MESH_EXIT_FLUSH_S": "60", "PYTHONUNBUFFERED": "1"}
     script = subprocess.Popen(
