@@ -1,7 +1,7 @@
 """Many tasks at once: an ordered, lazy map; results as they come; all results.
 
-``map_ordered`` packs elements into chunks, each one mapped task. Chunks grow by their measured run time until they are
-worth their overhead, and no further than ``CHUNK_BYTES``; an element that is large or takes long travels alone.
+``map_ordered`` packs elements into bundles, each one mapped task. Bundles grow by their measured run time until they are
+worth their overhead, and no further than ``BUNDLE_BYTES``; an element that is large or takes long travels alone.
 """
 
 from __future__ import annotations
@@ -30,34 +30,34 @@ if TYPE_CHECKING:
 R = TypeVar("R")
 T = TypeVar("T")
 
-WINDOW = 256  # chunks under way at a time
-CHUNK_S = 0.020  # work a chunk should hold
-CHUNK_MAX = 1_000  # elements in one chunk
-CHUNK_BYTES = 1 << 20  # of encoded arguments in one chunk
+WINDOW = 256  # bundles under way at a time
+BUNDLE_S = 0.020  # work a bundle should hold
+BUNDLE_MAX = 1_000  # elements in one bundle
+BUNDLE_BYTES = 1 << 20  # of encoded arguments in one bundle
 GROWTH = 4  # at most, from one measurement to the next
 
 
-class ChunkSize:
-    """How many elements to put into the next chunk: towards ``CHUNK_S`` of work."""
+class BundleSize:
+    """How many elements to put into the next bundle: towards ``BUNDLE_S`` of work."""
 
     def __init__(self, fixed: int | None) -> None:
         if fixed is not None and fixed < 1:
             raise ConfigError(f"chunksize={fixed}: expected 1 or more")
         self._fixed = fixed
-        self._most = CHUNK_MAX
+        self._most = BUNDLE_MAX
         self.size = fixed or 1
 
     def weigh(self, elements: int, size_bytes: int) -> None:
-        """A chunk of so many elements has so many bytes."""
+        """A bundle of so many elements has so many bytes."""
         if self._fixed is None:
-            self._most = max(1, min(CHUNK_MAX, elements * CHUNK_BYTES // max(1, size_bytes)))
+            self._most = max(1, min(BUNDLE_MAX, elements * BUNDLE_BYTES // max(1, size_bytes)))
             self.size = min(self.size, self._most)
 
     def learn(self, elements: int, seconds: float) -> None:
-        """A chunk of so many elements kept its worker busy for so long."""
+        """A bundle of so many elements kept its worker busy for so long."""
         if self._fixed is not None or elements < self.size:
             return
-        wanted = CHUNK_S / max(seconds / elements, 1e-9)
+        wanted = BUNDLE_S / max(seconds / elements, 1e-9)
         self.size = max(1, min(self._most, int(wanted), self.size * GROWTH))
 
 
@@ -69,7 +69,7 @@ class _Caller:
         self._options, self._code = _described(app, function)
 
     def submit(self, elements: list[tuple[Any, ...]]) -> tuple[AsyncResult[list[tuple[str, Any]]], int]:
-        """Submit a chunk; its result, and how many bytes it has."""
+        """Submit a bundle; its result, and how many bytes it has."""
         task_id = self._app.new_id()
         encoded = self._app.encode(task_id, (elements,), {})
         payload = encoded.payload
@@ -80,7 +80,7 @@ class _Caller:
 
 
 def _described(app: Mesh, function: Callable[..., Any]) -> tuple[TaskOptions, FunctionCode | None]:
-    """The options of the chunks, and the function's code where it travels."""
+    """The options of the bundles, and the function's code where it travels."""
     if isinstance(function, Task):
         return replace(function.base_options(), mapped=True, ignore_result=False), function.code
     code = app.pack(function)
@@ -99,7 +99,7 @@ def map_ordered(
 ) -> Iterator[R]:
     """Yield ``function(*elements)`` for the elements of the iterables, in order.
 
-    Elements are taken from the iterables as they are needed: at most ``window`` chunks of them are under way. An
+    Elements are taken from the iterables as they are needed: at most ``window`` bundles of them are under way. An
     element has no retries of its own. The first error is raised in its place, and what is under way is cancelled,
     unless ``return_exceptions``. Raises ``TimeoutError`` when a result is not there ``timeout`` seconds after the
     call, and ``Unavailable`` in an outage, also with ``return_exceptions``.
@@ -109,7 +109,7 @@ def map_ordered(
     checked_function("map", function)
     if not iterables:
         raise ConfigError("map needs at least one iterable")
-    size = ChunkSize(chunksize)
+    size = BundleSize(chunksize)
     deadline = None if timeout is None else time.monotonic() + timeout
     elements = zip(*iterables)
     if app.conf.task_always_eager:
@@ -133,7 +133,7 @@ def _map_there(
     app: Mesh,
     caller: _Caller,
     elements: Iterator[tuple[Any, ...]],
-    size: ChunkSize,
+    size: BundleSize,
     window: int,
     deadline: float | None,
     return_exceptions: bool,
@@ -141,14 +141,14 @@ def _map_there(
     under_way: deque[tuple[AsyncResult[list[tuple[str, Any]]], int]] = deque()
     try:
         while True:
-            while len(under_way) < window and (chunk := list(islice(elements, size.size))):
-                result, size_bytes = caller.submit(chunk)
-                size.weigh(len(chunk), size_bytes)
-                under_way.append((result, len(chunk)))
+            while len(under_way) < window and (bundle := list(islice(elements, size.size))):
+                result, size_bytes = caller.submit(bundle)
+                size.weigh(len(bundle), size_bytes)
+                under_way.append((result, len(bundle)))
             if not under_way:
                 return
             result, count = under_way[0]
-            values = _chunk(result, count, deadline, return_exceptions)
+            values = _values_of(result, count, deadline, return_exceptions)
             under_way.popleft()
             size.learn(count, result.runtime_s or 0.0)
             for kind, value in values:
@@ -164,10 +164,10 @@ def _map_there(
             app.control.revoke([result.id for result, _ in under_way])
 
 
-def _chunk(
+def _values_of(
     result: AsyncResult[list[tuple[str, Any]]], count: int, deadline: float | None, return_exceptions: bool
 ) -> list[tuple[str, Any]]:
-    """What a chunk gave; an error of the chunk as a whole is the error of each element."""
+    """What a bundle gave; an error of the bundle as a whole is the error of each element."""
     left = None if deadline is None else deadline - time.monotonic()
     try:
         return result.get(timeout=left)

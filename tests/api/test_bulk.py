@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mesh import ConfigError, Mesh, TimeoutError, Unavailable
-from mesh.api.bulk import CHUNK_BYTES, CHUNK_MAX, GROWTH, ChunkSize
+from mesh.api.bulk import BUNDLE_BYTES, BUNDLE_MAX, GROWTH, BundleSize
 from mesh.testing import local_mesh
 from tests.api.scripted_router import ScriptedRouter
 from tests.api.waiting import MeshWithMachine, wait_until
@@ -98,7 +98,7 @@ def test_what_is_under_way_stays_bounded_over_a_long_run():
     ahead = [taken - given_ for given_, _ in enumerate(app.map(square, elements(), window=4), start=1)]
 
     assert len(ahead) == 6_000
-    assert max(ahead) <= 5 * CHUNK_MAX
+    assert max(ahead) <= 5 * BUNDLE_MAX
     wait_until(lambda: not app.machine.waiting)
 
 
@@ -141,21 +141,21 @@ def test_wrong_sizes_are_refused(wrong):
 
 @given(st.lists(st.floats(1e-8, 10), min_size=1, max_size=30))
 def test_chunks_grow_in_steps_and_shrink_at_once(seconds_per_element):
-    size = ChunkSize(None)
+    size = BundleSize(None)
     for seconds in seconds_per_element:
         before = size.size
         size.learn(size.size, seconds * size.size)
-        assert 1 <= size.size <= min(CHUNK_MAX, before * GROWTH)
+        assert 1 <= size.size <= min(BUNDLE_MAX, before * GROWTH)
         assert size.size == 1 or size.size * seconds <= 0.021
 
 
 def test_large_elements_travel_in_small_chunks():
-    size = ChunkSize(None)
-    size.weigh(1, CHUNK_BYTES // 10)
+    size = BundleSize(None)
+    size.weigh(1, BUNDLE_BYTES // 10)
     for _ in range(10):
         size.learn(size.size, 1e-6)
     assert size.size == 10
-    size.weigh(10, 100 * CHUNK_BYTES)
+    size.weigh(10, 100 * BUNDLE_BYTES)
     assert size.size == 1
 
     texts = ["x" * 300_000 for _ in range(40)]
