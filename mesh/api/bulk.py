@@ -1,7 +1,7 @@
 """Many tasks at once: an ordered, lazy map; results as they come; all results.
 
-``map_ordered`` packs elements into bundles, each one mapped task. Bundles grow by their measured run time until they are
-worth their overhead, and no further than ``BUNDLE_BYTES``; an element that is large or takes long travels alone.
+``map_ordered`` packs elements into bundles, each one mapped task. Bundles grow by their measured run time until they
+are worth their overhead, and no further than ``BUNDLE_BYTES``; an element that is large or takes long travels alone.
 """
 
 from __future__ import annotations
