@@ -201,6 +201,24 @@ def test_a_damaged_log_is_found_and_named(cluster: Cluster, damage: str) -> None
     assert 0 <= done < len(ids)
 
 
+def test_a_router_whose_store_is_taken_away_ends_and_goes_on_when_it_is_back(cluster: Cluster) -> None:
+    router = cluster.router()
+    cluster.worker("w1")
+    app = cluster.client()
+    result = send(app, "echo", 1)
+    assert result.get(timeout=10.0) == 1
+    parts = [path for path in cluster.store.parent.glob(f"{cluster.store.name}*") if path.is_file()]
+    for path in parts:
+        path.rename(path.with_name(f"away-{path.name}"))
+    assert router.wait(10.0) == 1, "a supervisor starts it again"
+    assert "removed or replaced while it was in use" in router.text()
+    for path in parts:
+        path.with_name(f"away-{path.name}").replace(path)
+    cluster.wait_up(cluster.again(router))
+    assert app.AsyncResult(result.id).get(timeout=10.0) == 1
+    assert send(app, "echo", 2).get(timeout=10.0) == 2
+
+
 def test_a_second_router_on_the_same_store_is_refused_with_the_name_of_the_first(cluster: Cluster) -> None:
     router = cluster.router()
     second = cluster.start("second", "router")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator, Sequence
+from io import FileIO
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from msgspec.structs import replace
 from mesh.core.commands import AppendBatch
 from mesh.model import Blob
 from mesh.runtime.depot import Depot
+from mesh.store import blob_file
 from mesh.store.base import Store
 from mesh.store.blob_file import file_name
 from mesh.store.blobs import LEFT_S
@@ -55,6 +57,20 @@ def test_a_file_that_was_left_becomes_the_stores_own(disk: Disk, store: Store) -
     assert disk.reopen().read_blob(BLOB) == PARTS
     found = Depot(str(store.depot)).find(replace(BLOB, file=file_name(BLOB.key)))
     assert isinstance(found, list) and b"".join(map(bytes, found)) == b"".join(PARTS)
+
+
+def test_a_disk_that_takes_little_at_a_time_gets_all(monkeypatch: pytest.MonkeyPatch, store: Store) -> None:
+    write = os.write
+
+    class Slow(FileIO):
+        def write(self, data: bytes | memoryview) -> int:  # type: ignore[override]
+            return write(self.fileno(), bytes(data[:100_000]))
+
+    monkeypatch.setattr(blob_file, "open", lambda fd, mode, buffering: Slow(fd, mode), raising=False)
+    left = leave(store, BLOB, PARTS)
+    monkeypatch.undo()
+    assert store.adopt_blob(left)
+    assert store.read_blob(BLOB) == PARTS
 
 
 def test_what_was_not_left_or_is_not_what_was_announced_is_not_adopted(store: Store) -> None:
