@@ -25,6 +25,7 @@ from mesh.core.commands import (
     ReportEnded,
     ReportForgotten,
     Send,
+    SessionEnded,
 )
 from mesh.core.events import Event, PeerLost, RouterFound, StopRequested
 from mesh.core.worker import WorkerMachine
@@ -202,6 +203,9 @@ class Agent:
                 _log_forgotten(command)
             elif isinstance(command, Exit):
                 self._exit = command
+            elif isinstance(command, SessionEnded):
+                self._routers.miss(command.peer, command.reason)
+                self._lonely_since = monotonic()
             elif isinstance(command, PublishRefused):
                 self._routers.refuse(command.reason)
                 if command.code in ("protocol", "role", "invalid") and not self._routers.welcomed:

@@ -39,7 +39,7 @@ class Admission:
         tasks = self._table.tasks
         fresh = [spec.id for spec in submit.tasks if spec.id not in tasks] if submit.repeated else None
         refusal = self._refusal(submit, len(submit.tasks) if fresh is None else len(fresh))
-        if refusal is not None and (fresh is None or self.full is not None or refusal[0] == "invalid"):
+        if refusal is not None and (fresh is None or refusal[0] == "invalid"):
             self._reject(peer, submit, refusal)
         elif fresh:  # those that are finished are not new, and not to be refused
             self._ledger.add(LookUpOutcomes(peer, fresh, submit, raw))

@@ -6,6 +6,7 @@ answers for it, and only the ids somebody waits for are remembered.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
@@ -16,6 +17,7 @@ from msgspec.structs import replace
 from mesh.clock import Now
 from mesh.core.commands import (
     Command,
+    PublishDropped,
     PublishOutcomes,
     PublishRefused,
     PublishRejected,
@@ -23,12 +25,14 @@ from mesh.core.commands import (
     PublishUnknown,
     PublishUnwatched,
     Send,
+    SessionEnded,
 )
 from mesh.core.events import (
     Event,
     MessageReceived,
     PeerLost,
     QueryAsked,
+    QueryGivenUp,
     ResultsForgotten,
     ResultsWatched,
     RouterForgotten,
@@ -38,7 +42,7 @@ from mesh.core.events import (
     TasksSubmitted,
 )
 from mesh.core.packing import has_long_options, pack, task_bytes_with, text_bytes
-from mesh.core.sessions import Due, RouterSession
+from mesh.core.sessions import Due, RouterSession, silence
 from mesh.messages import (
     Accepted,
     Bye,
@@ -62,7 +66,7 @@ from mesh.messages import (
 from mesh.model import FunctionCode, Peer, Role, TaskOptions, TaskSpec, payload_size
 from mesh.settings import Settings
 
-WISHES_MAX = 10_000  # cancels, queries and forgets kept while there is no router
+WISHES_MAX = 100_000  # ids to be cancelled or forgotten, and queries, kept while there is no router
 FUNCTIONS_MAX = 512  # shipped functions kept for the next session; those that a batch needs stay beyond that, too
 
 
@@ -111,7 +115,8 @@ class ClientMachine:
         self.unaccepted_bytes = 0
         self._functions: dict[str, FunctionCode] = {}  # the one that was used last comes last
         self._sent_functions: set[str] = set()
-        self._wishes: list[Message] = []
+        self._wishes: list[tuple[int, Message]] = []  # with the number of the last batch before each
+        self._wished = 0  # ids in them
         self._next_batch = 0
         self._out: list[Command] = []
         self._deadline: float | None = None
@@ -125,6 +130,7 @@ class ClientMachine:
             ResultsForgotten: self._on_results_forgotten,
             TasksCancelled: self._on_tasks_cancelled,
             QueryAsked: self._on_query_asked,
+            QueryGivenUp: self._on_query_given_up,
             StopRequested: self._on_stop_requested,
         }
         self._verbs: dict[type, Callable[[RouterSession, Any, Now], None]] = {
@@ -164,6 +170,8 @@ class ClientMachine:
 
     def _do_what_is_due(self, now: Now) -> None:
         for peer, session in self.routers.items():
+            if session.is_silent(now.mono):
+                self._out.append(SessionEnded(peer, silence(self.settings)))
             due = session.due(now.mono)
             if self.home == peer and not session.open:
                 self._lose(session, session.deadline())
@@ -227,7 +235,10 @@ class ClientMachine:
             self._submit_again(peer, self.batches[self.suspects[0]])
             return
         in_batches: set[str] = set()
+        wishes, self._wishes, self._wished = deque(self._wishes), [], 0
         for batch in self.batches.values():
+            while wishes and wishes[0][0] < batch.number:  # what came after a purge is not to be purged
+                self._send(peer, wishes.popleft()[1])
             in_batches.update(task.id for task in batch.tasks)
             if batch.refusal is None:
                 self._submit(peer, batch)
@@ -237,8 +248,7 @@ class ClientMachine:
             self._send(peer, Watch(list(part), own=True))
         for part in pack([task_id for task_id, others in self.waiting.items() if others], text_bytes):
             self._send(peer, Watch(list(part)))
-        wishes, self._wishes = self._wishes, []
-        for wish in wishes:
+        for _, wish in wishes:
             self._send(peer, wish)
 
     def _on_say_hello(self, session: RouterSession, message: SayHello, now: Now) -> None:
@@ -262,6 +272,7 @@ class ClientMachine:
         So batches that were out are sent one by one: the next refusal then names the one to give up.
         """
         session.refuse(reason, now.mono, 2**self._refusals)
+        self._out.append(SessionEnded(session.peer, "the session with a router is opened anew"))
         self._refusals += 1
         if self.home != session.peer:
             return
@@ -425,14 +436,22 @@ class ClientMachine:
     def _on_query_asked(self, event: QueryAsked, now: Now) -> None:
         self._wish(Query(event.request, event.what, list(event.arguments)))
 
-    def _wish(self, message: Message) -> None:
+    def _on_query_given_up(self, event: QueryGivenUp, now: Now) -> None:
+        kept = [(at, one) for at, one in self._wishes if not (isinstance(one, Query) and one.request == event.request)]
+        self._wished -= len(self._wishes) - len(kept)
+        self._wishes = kept
+
+    def _wish(self, message: Cancel | Unwatch | Query) -> None:
+        size = 1 if isinstance(message, Query) else len(message.ids)
         if self.home is not None:
             self._send(self.home, message)
-        elif len(self._wishes) < WISHES_MAX:
-            self._wishes.append(message)
+        elif self._wished + size <= WISHES_MAX:
+            self._wished += size
+            self._wishes.append((self._next_batch, message))
         else:
-            why = f"{WISHES_MAX} cancels, queries and forgets wait for a router already; this one was not kept"
-            self._out.append(PublishRefused("overloaded", why))
+            what = type(message).__name__.lower()
+            why = f"{self._wished} ids are to be cancelled or forgotten once a router is there; this {what} is not kept"
+            self._out.append(PublishDropped(why))
 
     def _on_stop_requested(self, event: StopRequested, now: Now) -> None:
         for session in self.routers.values():

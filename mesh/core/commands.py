@@ -224,6 +224,19 @@ class PublishUnknown(Struct, frozen=True, gc=False):
     ids: list[str]
 
 
+class SessionEnded(Struct, frozen=True, gc=False):
+    """The session with a router is over although its connection lives; ``reason`` is for people."""
+
+    peer: Peer
+    reason: str
+
+
+class PublishDropped(Struct, frozen=True, gc=False):
+    """Something that was asked for here while no router was there is not kept; ``reason`` is for people."""
+
+    reason: str
+
+
 class PublishUnwatched(Struct, frozen=True, gc=False):
     """The router will not tell of these ids; ``reason`` is for people."""
 
@@ -272,6 +285,8 @@ Command = (
     | PublishOutcomes
     | PublishUnknown
     | PublishUnwatched
+    | PublishDropped
+    | SessionEnded
     | PublishRejected
     | PublishReply
     | PublishRefused

@@ -163,6 +163,12 @@ class QueryAsked(Struct, frozen=True, gc=False):
     arguments: tuple[str, ...] = ()
 
 
+class QueryGivenUp(Struct, frozen=True, gc=False):
+    """Who asked does not wait any more."""
+
+    request: int
+
+
 Event = (
     MessageReceived
     | PeerLost
@@ -183,4 +189,5 @@ Event = (
     | ResultsForgotten
     | TasksCancelled
     | QueryAsked
+    | QueryGivenUp
 )

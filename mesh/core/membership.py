@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import inf
 
 from mesh.clock import Now
 from mesh.core.commands import DropPeer
@@ -45,10 +46,12 @@ class Membership:
         """These workers may still hold tasks of the journal: wait for what they say."""
         self._nodes = {node.node_id: node for node in nodes}
         self._expected = set(self._nodes)
-        self._limbo_until = now.mono + (self._settings.grace_s if self._expected else 0.0)
+        self._limbo_until = inf
 
     def tick(self, now: Now) -> None:
         """Do what is due."""
+        if self._limbo_until == inf:  # they have had no chance to speak before
+            self._limbo_until = now.mono + (self._settings.grace_s if self._expected else 0.0)
         if self._limbo_until is not None and (now.mono >= self._limbo_until or not self._expected):
             self._limbo_until = None
             for node_id in sorted(self._expected):
@@ -109,6 +112,7 @@ class Membership:
         for earlier in [c.peer for c in self.clients.values() if c.node_id == client.node_id and c.peer != client.peer]:
             self.lose(earlier, "it connected anew", now)
             self._ledger.add(DropPeer(earlier))
+        self._table.watching.leave(client.peer)
         self.clients.setdefault(client.peer, client).heard = now.mono
 
     def _welcome_worker(self, peer: Peer, hello: Hello, now: Now) -> None:

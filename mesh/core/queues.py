@@ -161,6 +161,7 @@ class ReadyQueues:
         """Forget the empty lanes whose number is not among ``used``."""
         self._lanes = {k: lane for k, lane in self._lanes.items() if lane.tasks or lane.number in used}
         self._stocked = {number: lane for number, lane in self._stocked.items() if lane.tasks}
+        self._parked = {number: lane for number, lane in self._parked.items() if lane.tasks}
 
     def check(self) -> None:
         """Raise ``AssertionError`` where a lane with tasks would be overlooked."""

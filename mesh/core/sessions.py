@@ -20,6 +20,11 @@ class Due(enum.Enum):
     HEARTBEAT = "heartbeat"
 
 
+def silence(settings: Settings) -> str:
+    """Why a silent session is given up, for people."""
+    return f"a router was not heard of for {settings.heartbeat_s * settings.liveness:g} s"
+
+
 class RouterSession:
     """All times are monotonic seconds."""
 
@@ -50,10 +55,14 @@ class RouterSession:
         self.refused = reason
         self._hello_at = now + min(pause, REFUSED_PAUSE_MAX) * self._settings.hello_retry_s
 
+    def is_silent(self, now: float) -> bool:
+        """Whether the session is to be given up, for nothing was heard in it."""
+        return self.open and now >= self.heard + self._settings.heartbeat_s * self._settings.liveness
+
     def due(self, now: float) -> Due | None:
         """What to send now; counts as sent."""
         settings = self._settings
-        if self.open and now >= self.heard + settings.heartbeat_s * settings.liveness:
+        if self.is_silent(now):
             self.lose(now)
         if not self.open:
             if now < self._hello_at:

@@ -103,7 +103,8 @@ class TaskTable:
         )
         if len(fresh) != len(specs):
             for spec in specs:
-                if spec.id in tasks and not self.is_told(owner, spec.id):
+                wanted = not submit.options[spec.option].ignore_result
+                if spec.id in tasks and wanted and not self.is_told(owner, spec.id):
                     self.watching.add(owner, spec.id)
             submit, raw = Submit(submit.batch, submit.options, fresh, submit.repeated), None
         if not fresh:

@@ -13,7 +13,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from mesh.clock import Now
-from mesh.core.commands import Command, DropPeer, Exit, PublishRefused, ReportForgotten, Send
+from mesh.core.commands import Command, DropPeer, Exit, PublishRefused, ReportForgotten, Send, SessionEnded
 from mesh.core.crew import Crew
 from mesh.core.events import (
     Event,
@@ -32,7 +32,7 @@ from mesh.core.executors import Executor, Held
 from mesh.core.holding import Holding
 from mesh.core.owed import Owed, RouterSide
 from mesh.core.packing import attempt_bytes, pack
-from mesh.core.sessions import Due, RouterSession
+from mesh.core.sessions import Due, RouterSession, silence
 from mesh.messages import (
     Bye,
     Cancel,
@@ -202,6 +202,8 @@ class WorkerMachine:
     def _keep_sessions(self, now: Now) -> None:
         self._sessions_at = inf
         for peer, side in self.routers.items():
+            if side.session.is_silent(now.mono):
+                self._out.append(SessionEnded(peer, silence(self.settings)))
             due = side.session.due(now.mono)
             if due is Due.HELLO:
                 self._send(peer, self._hello(side))
@@ -211,6 +213,7 @@ class WorkerMachine:
             self._sessions_at = min(self._sessions_at, side.session.deadline())
 
     def _hello(self, side: RouterSide) -> Hello:
+        self._owed.report(side)  # what was settled in this wake-up is claimed with what is not acknowledged
         held = self._owed.claims(side, self._crew.running_ids())
         side.window = self._window(side)
         once = sorted(self._at_most_once)

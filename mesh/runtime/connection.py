@@ -24,7 +24,7 @@ from mesh.clock import Clock, SystemClock
 from mesh.core.client import ClientMachine
 from mesh.core.commands import (
     Command,
-    DropPeer,
+    PublishDropped,
     PublishOutcomes,
     PublishRefused,
     PublishRejected,
@@ -32,12 +32,14 @@ from mesh.core.commands import (
     PublishUnknown,
     PublishUnwatched,
     Send,
+    SessionEnded,
 )
 from mesh.core.events import (
     Event,
     MessageReceived,
     PeerLost,
     QueryAsked,
+    QueryGivenUp,
     ResultsForgotten,
     ResultsWatched,
     RouterFound,
@@ -196,6 +198,8 @@ class Connection:
             return reply[0]
         finally:
             del self._replies[request]
+            if not reply:
+                self._ask(QueryGivenUp(request))
 
     def story(self, task_id: str) -> str:
         """Why a task is not finished, in the words of a router; empty where none says it within ``STORY_S``."""
@@ -496,8 +500,10 @@ class Connection:
             self._replies.get(command.request, []).append(command.body)  # one that comes too late is nobody's
         elif isinstance(command, PublishRefused):
             self._routers.refuse(command.reason)
-        elif isinstance(command, DropPeer):
-            self._lose(command.peer)
+        elif isinstance(command, PublishDropped):
+            log.error("%s", command.reason)
+        elif isinstance(command, SessionEnded):
+            self._routers.miss(command.peer, command.reason)
 
     def _send(self, command: Send) -> None:
         message = command.message

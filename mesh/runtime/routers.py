@@ -206,6 +206,14 @@ class Routers:
             self._welcomed.remove(peer)
             self._miss(peer)
 
+    def miss(self, peer: Peer, reason: str) -> None:
+        """The session is over although the connection lives: another router may be there."""
+        if peer in self._welcomed:
+            log.warning("%s; looking for another, too", reason)
+        self.unwelcome(peer)
+        if not self._welcomed:
+            self._finder.start()
+
     def leave(self, peer: Peer) -> None:
         """We want nothing of this router any more."""
         self.unwelcome(peer)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import sqlite3
 import subprocess
 import time
@@ -199,6 +200,20 @@ def test_a_damaged_log_is_found_and_named(cluster: Cluster, damage: str) -> None
     said, done = salvage(cluster)
     assert "salvaged:" in said
     assert 0 <= done < len(ids)
+
+
+def test_a_router_that_hangs_is_left_for_another(cluster: Cluster) -> None:
+    router = cluster.router(heartbeat_s=0.3)
+    cluster.worker("w1", heartbeat_s=0.3)
+    app = cluster.client(heartbeat_s=0.3)
+    assert send(app, "echo", 1).get(timeout=10.0) == 1
+    os.kill(router.pid, signal.SIGSTOP)
+    try:
+        other = cluster.start("other", "router", "--store", "memory://", heartbeat_s=0.3)
+        cluster.wait_up(other)
+        assert send(app, "echo", 2).get(timeout=15.0) == 2
+    finally:
+        os.kill(router.pid, signal.SIGCONT)
 
 
 def test_a_router_whose_store_is_taken_away_ends_and_goes_on_when_it_is_back(cluster: Cluster) -> None:

@@ -9,6 +9,7 @@ import pytest
 from mesh.core.client import FUNCTIONS_MAX, WISHES_MAX, ClientMachine
 from mesh.core.commands import (
     Command,
+    PublishDropped,
     PublishOutcomes,
     PublishRefused,
     PublishRejected,
@@ -16,11 +17,13 @@ from mesh.core.commands import (
     PublishUnknown,
     PublishUnwatched,
     Send,
+    SessionEnded,
 )
 from mesh.core.events import (
     Event,
     PeerLost,
     QueryAsked,
+    QueryGivenUp,
     ResultsForgotten,
     ResultsWatched,
     RouterForgotten,
@@ -202,6 +205,29 @@ def test_a_result_to_be_forgotten_while_no_router_is_there_is_forgotten_by_the_n
     assert sent(mesh.hear(WELCOME)) == [Unwatch(["a"], forget=True)]
 
 
+def test_a_purge_or_cancel_asked_for_in_an_outage_meets_nothing_that_was_submitted_after_it() -> None:
+    mesh = client()
+    mesh.do(PeerLost(R1))
+    mesh.do(submitted("before"), QueryAsked(1, "purge"), TasksCancelled(["after"]))
+    mesh.do(submitted("after"), QueryAsked(2, "status"))
+    mesh.do(wait=1.0)
+    assert sent(mesh.hear(WELCOME)) == [
+        submit("before"),
+        Query(1, "purge"),
+        Cancel(["after"]),
+        submit("after", batch=2),
+        Query(2, "status"),
+    ]
+
+
+def test_a_question_that_was_given_up_is_not_asked_later() -> None:
+    mesh = client()
+    mesh.do(PeerLost(R1))
+    mesh.do(QueryAsked(1, "purge"), QueryAsked(2, "status"), QueryGivenUp(1))
+    mesh.do(wait=1.0)
+    assert sent(mesh.hear(WELCOME)) == [Query(2, "status")]
+
+
 def test_after_a_loss_what_is_not_accepted_is_sent_again_and_the_rest_is_watched() -> None:
     mesh = client()
     mesh.do(submitted("a"), submitted("b"))
@@ -258,12 +284,13 @@ def test_a_message_that_a_router_cannot_read_costs_its_own_batch_only() -> None:
     mesh.do(submitted("good"), submitted("bad"), submitted("fine"))
     refusal = Refuse("protocol", "malformed")
 
-    assert mesh.hear(refusal, SayHello()) == [PublishRefused("protocol", "malformed")]  # and no HELLO at once
+    anew = SessionEnded(R1, "the session with a router is opened anew")
+    assert mesh.hear(refusal, SayHello()) == [PublishRefused("protocol", "malformed"), anew]  # and no HELLO at once
     assert sent(mesh.do(submitted("new"))) == []
     assert sent(mesh.do(wait=1.0)) == [HELLO]
     assert sent(mesh.hear(WELCOME)) == [submit("good", repeated=True)]
     assert sent(mesh.hear(Accepted([1]))) == [submit("bad", batch=2, repeated=True)]
-    _, told = mesh.hear(refusal)
+    _, _, told = mesh.hear(refusal)
     assert told == PublishRejected(["bad"], "invalid", "the router cannot read it: malformed")
     assert sent(mesh.do(wait=1.0)) == [HELLO]
     assert sent(mesh.hear(WELCOME)) == [submit("fine", batch=3, repeated=True)]
@@ -288,7 +315,7 @@ def test_the_suspects_go_one_by_one_to_another_router_too() -> None:
     mesh = client(R1, R2)
     mesh.do(submitted("a"), submitted("b"))
     assert sent(mesh.hear(Refuse("protocol", "malformed")), R2) == [submit("a", repeated=True)]
-    _, told, *more = mesh.hear(Refuse("protocol", "malformed"), peer=R2)
+    _, _, told, *more = mesh.hear(Refuse("protocol", "malformed"), peer=R2)
     assert (told, more) == (PublishRejected(["a"], "invalid", "the router cannot read it: malformed"), [])
 
 
@@ -384,9 +411,9 @@ def test_cancels_and_queries_wait_for_a_router() -> None:
 def test_cancels_and_queries_do_not_wait_without_end() -> None:
     mesh = Driven()
     mesh.do(*(QueryAsked(i, "status") for i in range(WISHES_MAX)))
-    [refused] = mesh.do(TasksCancelled(["a"]))
-    assert isinstance(refused, PublishRefused)
-    assert refused.code == "overloaded"
+    [dropped] = mesh.do(TasksCancelled(["a"]))
+    assert isinstance(dropped, PublishDropped)
+    assert "this cancel is not kept" in dropped.reason
 
 
 def test_a_client_that_stops_says_so_to_every_router() -> None:

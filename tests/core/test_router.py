@@ -740,6 +740,37 @@ def test_however_many_tasks_a_client_submitted_it_is_told_of_them_over_another_c
     assert [outcome.id for outcomes in done for outcome in outcomes.outcomes] == ids  # type: ignore[attr-defined]
 
 
+def test_a_new_session_on_the_same_connection_watches_nothing_yet() -> None:
+    mesh = router(window=1)
+    mesh.hear(C2, hello_client("c2"))
+    mesh.hear(C1, submit("a"))
+    mesh.hear(C2, Watch(["a"]))
+    mesh.hear(C2, hello_client("c2"))
+    assert sent(mesh.hear(W1, Settled(1, [settlement("a")])), C2) == []
+
+
+def test_a_repeated_batch_does_not_ask_for_results_that_are_to_be_ignored() -> None:
+    mesh = router(window=1)
+    quiet_ones = TaskOptions("work", ignore_result=True)
+    for repeated in (False, True):
+        mesh.hear(C1, submit("a", options=quiet_ones, repeated=repeated))
+    assert sent(mesh.hear(W1, Settled(1, [settlement("a")])), C1) == []
+
+
+def test_a_batch_that_is_finished_is_accepted_although_the_disk_is_low() -> None:
+    mesh = router()
+    mesh.do(StoreFilled("low", halt=False))
+    again = submit("a", repeated=True)
+    assert mesh.hear(C1, again) == [LookUpOutcomes(C1, ["a"], again, None)]
+    done = outcome("a")
+    assert mesh.do(OutcomesLookedUp(C1, ["a"], [done], again, None)) == [
+        Send(C1, Outcomes([done], [1]), after_commit=True)
+    ]
+    new = submit("b", batch=2, repeated=True)
+    mesh.hear(C1, new)
+    assert sent(mesh.do(OutcomesLookedUp(C1, ["b"], [], new, None))) == [Rejected(2, "overloaded", "low")]
+
+
 def test_nobody_takes_the_tasks_of_a_client_that_is_there() -> None:
     mesh = router(window=1)
     mesh.hear(C2, hello_client("c2"))

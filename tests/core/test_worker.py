@@ -20,6 +20,7 @@ from mesh.core.commands import (
     ReportForgotten,
     RunChunk,
     Send,
+    SessionEnded,
     StartExecutor,
     StopExecutor,
 )
@@ -154,6 +155,19 @@ def test_a_hello_names_what_waits_what_runs_and_what_was_not_acknowledged() -> N
     mesh.settle(1, "done")
     mesh.hear(deliver("runs", delivery("waits", 4)))
     assert mesh.hear(SayHello()) == [Send(R, hello(held=[("runs", 1), ("waits", 4), ("done", 1)]))]
+
+
+def test_a_hello_names_what_was_settled_in_the_same_wake_up() -> None:
+    mesh = worker()
+    mesh.hear(deliver("a"))
+    word = settlement("a", runtime_s=1.0)
+    assert sent(mesh.do(ExecutorSettled(1, [word]), got(R, SayHello()))) == [hello(held=[("a", 1)])]
+    assert mesh.hear(WELCOME) == [Send(R, Settled(1, [word]))]
+
+
+def test_a_router_that_is_silent_is_told_of() -> None:
+    mesh = worker(settings=Settings(heartbeat_s=1.0))
+    assert SessionEnded(R, "a router was not heard of for 3 s") in mesh.do(wait=3.0)
 
 
 def test_what_was_not_acknowledged_is_sent_again_in_the_next_session() -> None:

@@ -213,7 +213,7 @@ class World:
         return (
             self.router is not None
             and not self.router.machine.table.tasks
-            and all(not c.machine.batches and not c.machine.waiting for c in self.clients.values())
+            and all(not c.inbox and not c.machine.batches and not c.machine.waiting for c in self.clients.values())
         )
 
     def check(self) -> None:
@@ -251,6 +251,8 @@ class Node:
     machine: Any
     links: NodeLinks = field(default_factory=NodeLinks)
     crashed: bool = False
+    inbox: list[Event] = field(default_factory=list)
+    _turning: bool = False
     _armed: float = -1.0
 
     def receive(self, source: Peer, session: int, number: int, message: Message) -> None:
@@ -264,8 +266,17 @@ class Node:
         self.wake([PeerLost(ROUTER)])
 
     def wake(self, events: list[Event]) -> None:
+        """Have the machine told of this, at once or with what comes in the next moment, as a busy process does."""
+        self.inbox += events
+        if not self._turning:
+            self._turning = True
+            self.world.after(self.world.random.choice((0.0, 0.0, 0.004)), self._turn)
+
+    def _turn(self) -> None:
+        self._turning = False
         if self.crashed:
             return
+        events, self.inbox = self.inbox, []
         self.obey(self.machine.handle(events, self.world.now()))
         self.machine.check()
         self._arm()
@@ -321,9 +332,9 @@ class ClientNode(Node):
     def cancel(self, ids: list[str], terminate: bool = False) -> None:
         self.wake([TasksCancelled(ids, terminate)])
 
-    def wake(self, events: list[Event]) -> None:
+    def _turn(self) -> None:
         before = dict(self.machine.batches)
-        super().wake(events)
+        super()._turn()
         for number, batch in before.items():
             if number not in self.machine.batches:
                 self.world.accepted |= {task.id for task in batch.tasks} - self.rejected
