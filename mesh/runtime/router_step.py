@@ -32,6 +32,7 @@ from mesh.core.commands import (
     Command,
     DropBatches,
     DropBlobs,
+    DropOutcomes,
     DropPeer,
     LookUpFunction,
     LookUpOutcomes,
@@ -51,6 +52,7 @@ from mesh.wire.codec import blobs_of
 
 log = logging.getLogger("mesh.router")
 
+FORGETS_MAX = 100_000  # results to be forgotten that are kept in mind while there is no room
 RETRY_S = 0.5  # between two tries of a commit that had no room
 
 
@@ -154,6 +156,8 @@ class RouterStep:
                 if command.raw is None:
                     command = replace(command, raw=self._encode_submit(command.submit))
                 self._records.append(command)
+            elif isinstance(command, DropOutcomes) and self._retry_at is not None:
+                self._keep_forgets(command)
             elif isinstance(command, RECORDS):
                 self._records.append(command)
             elif isinstance(command, (LookUpOutcomes, LookUpFunction)):
@@ -162,6 +166,19 @@ class RouterStep:
                 self._drop(command.peer)
             else:
                 raise AssertionError(f"a router does not know how to {command}")
+
+    def _keep_forgets(self, command: DropOutcomes) -> None:
+        """While there is no room, results are asked to be forgotten again and again."""
+        last = self._records[-1] if self._records else None
+        known = last.ids if isinstance(last, DropOutcomes) else []
+        ids = list(dict.fromkeys([*known, *command.ids]))
+        if len(ids) > FORGETS_MAX:
+            log.warning("%d results are to be forgotten once there is room; others stay until their time", FORGETS_MAX)
+            ids = ids[:FORGETS_MAX]
+        if isinstance(last, DropOutcomes):
+            self._records[-1] = DropOutcomes(ids)
+        else:
+            self._records.append(DropOutcomes(ids))
 
     def _tell(self, later: Sequence[tuple[Send, int | None]]) -> None:
         for command, session in later:
@@ -192,15 +209,19 @@ class RouterStep:
         new, rest = _parted(self._records)
         if not new or not rest:
             return
+        waiting = [record.submit for record in new if isinstance(record, AppendBatch)]
         try:
-            self.store.commit(rest)
+            self.store.commit(rest, {blob.key for submit in waiting for blob in blobs_of(submit)})
         except StoreFull:
             return
         self._records = new
+        ids = {spec.id for submit in waiting for spec in submit.tasks}
         later, self._later = self._later, []
         for command, session in later:
             message = command.message
-            if isinstance(message, Accepted):
+            # A task that is delivered at most once must not leave before what says so can be found.
+            early = isinstance(message, Deliver) and any(delivery.id in ids for delivery in message.tasks)
+            if isinstance(message, Accepted) or early:
                 self._later.append((command, session))
                 continue
             if isinstance(message, Outcomes) and message.accepted:
@@ -303,6 +324,11 @@ def _parted(records: Sequence[Record]) -> tuple[list[Record], list[Record]]:
         if isinstance(record, DropBatches):
             new += [DropBatches(both)] if (both := [seq for seq in record.seqs if seq in waiting]) else []
             rest += [DropBatches(here)] if (here := [seq for seq in record.seqs if seq not in waiting]) else []
+        elif isinstance(record, SaveMarks):
+            of_new = [mark for mark in record.marks if mark.batch in waiting]
+            others = [mark for mark in record.marks if mark.batch not in waiting]
+            new += [SaveMarks(of_new)] if of_new else []
+            rest += [SaveMarks(others)] if others else []
         elif not isinstance(record, AppendBatch):
             rest.append(record)
     return new, rest

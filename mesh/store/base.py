@@ -10,7 +10,7 @@ store's level:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -64,9 +64,10 @@ class Store(Protocol):
     def recover(self) -> Recovered:
         """Read what is unfinished, in order of ``seq``. Raises ``StoreDamaged`` when rows are missing or changed."""
 
-    def commit(self, records: Sequence[Record]) -> None:
+    def commit(self, records: Sequence[Record], held_back: Collection[str] = ()) -> None:
         """Make all records durable, in order, or none. Raises ``StoreFull`` (try again later), ``StoreError``.
 
+        ``held_back``: keys of large payloads that were put for records which wait; they stay as they are.
         A task whose outcome is dropped stays finished as long as the batch it came in is open.
         """
 

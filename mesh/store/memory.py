@@ -7,7 +7,7 @@ dropping the router and calling ``recover`` on the same object.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -70,14 +70,14 @@ class MemoryStore:
             dict(sorted(self._function_uses.items(), key=lambda use: use[1])),
         )
 
-    def commit(self, records: Sequence[Record]) -> None:
+    def commit(self, records: Sequence[Record], held_back: Collection[str] = ()) -> None:
         """Apply all records, or none. Raises ``StoreFull``; ``StoreError`` for a batch that is there already."""
         if not self.room():
             raise StoreFull(f"{self.url}: no room")
         for record in records:
             if isinstance(record, AppendBatch) and record.seq in self._batches:
                 raise StoreError(f"{self.url}: journal row {record.seq} is there already")
-        self._uncommitted_blobs.clear()
+        self._uncommitted_blobs = {key: None for key in self._uncommitted_blobs if key in held_back}
         for changes in gather(records):
             self._apply(changes)
 

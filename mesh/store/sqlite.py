@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from urllib.parse import quote
 
@@ -149,19 +149,19 @@ class SqliteStore:
             "start once with salvage to go on with what is left"
         )
 
-    def commit(self, records: Sequence[Record]) -> None:
+    def commit(self, records: Sequence[Record], held_back: Collection[str] = ()) -> None:
         """Write all records in one transaction, or none. Raises ``StoreFull``, ``StoreError``."""
         if not records and not self._new_blobs:
             return
         try:
-            self._commit(records)
+            self._commit(records, held_back)
         except StoreFull:
             released = self._make_room()
             if not released or any(isinstance(record, AppendBatch) for record in records):
                 raise
-            self._commit(records)  # the reserve is there so that what was accepted can be finished
+            self._commit(records, held_back)  # the reserve is there so that what was accepted can be finished
 
-    def _commit(self, records: Sequence[Record]) -> None:
+    def _commit(self, records: Sequence[Record], held_back: Collection[str]) -> None:
         if self._new_blobs:
             self._blobs.sync_directory()
         unneeded: list[str] = []
@@ -169,13 +169,13 @@ class SqliteStore:
         with self._db.transaction() as counters:
             connection = self._db.connection
             if self._new_blobs:
-                values = [value for item in self._new_blobs.items() for value in item]
+                values = [value for item in self._new_blobs.items() if item[0] not in held_back for value in item]
                 insert(connection, "blobs", "key, size", values, "OR REPLACE")
             for changes in gather(records):
                 unneeded += write(connection, changes, counters)
                 size += sum(len(raw) for _, _, raw in changes.batches) + len(changes.outcomes) * OUTCOME_BYTES
             self._db.expect(size)
-        self._new_blobs.clear()
+        self._new_blobs = {key: size for key, size in self._new_blobs.items() if key in held_back}
         self._blobs.remove(unneeded)
 
     def outcomes(self, ids: Sequence[str]) -> list[Outcome]:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import sqlite3
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
-from mesh.core.commands import AppendBatch, Record
+from mesh.core.commands import AppendBatch, DropOutcomes, Record
 from mesh.core.events import Event, PeerLost
 from mesh.core.router import RouterMachine
 from mesh.core.settling import ACK_PAUSE_S
@@ -31,6 +31,7 @@ from mesh.messages import (
     Settled,
     Submit,
     Unknown,
+    Unwatch,
     Watch,
 )
 from mesh.model import Blob, Ending, FunctionCode, Peer, Retrying, TaskOptions, TaskSpec, TaskState
@@ -52,17 +53,19 @@ class Process:
     def __init__(self, *, commit_delay_s: float = 0.0, store: Store | None = None) -> None:
         self.log: list[Any] = []
         self.messages: list[tuple[Peer, Message]] = []
+        self.written: list[Record] = []
         self.room = "all"  # or "outcomes" (no new tasks), or "none"
         self.seconds = 0.0
         self.new_blobs: list[Blob] = []
         self.store = store or MemoryStore()
         commit = self.store.commit
 
-        def commit_noted(records: Sequence[Record]) -> None:
+        def commit_noted(records: Sequence[Record], held_back: Collection[str] = ()) -> None:
             new = any(isinstance(record, AppendBatch) for record in records)
             if self.room == "none" or (self.room == "outcomes" and new):
                 raise StoreFull("no room")
-            commit(records)
+            commit(records, held_back)
+            self.written += records
             self.log.append("commit")
 
         self.store.commit = commit_noted  # type: ignore[method-assign]
@@ -339,6 +342,26 @@ def test_outcomes_are_committed_alone_where_new_tasks_do_not_fit() -> None:
     assert "Accepted" in one.do(wait=RETRY_S)
 
 
+def test_an_at_most_once_task_does_not_leave_before_its_batch_is_written() -> None:
+    one = process()
+    one.room = "outcomes"
+    once = Submit(1, [TaskOptions("work", at_most_once=True)], [TaskSpec("a", 0, LARGE)])
+    assert "Deliver" not in one.hear(C1, once)
+    assert Process(store=one.store).store.read_blob(LARGE) is None, "nothing of it is there after a crash"
+    one.room = "all"
+    again = process(store=one.store)
+    log = again.hear(C1, with_payload("a", LARGE, at_most_once=True))
+    assert log.index("commit") < log.index("Deliver")
+
+
+def test_an_at_most_once_task_of_a_batch_that_is_written_leaves_although_others_wait() -> None:
+    one = process(window=0)
+    one.hear(C1, submit("old", options=TaskOptions("work", at_most_once=True)))
+    one.room = "outcomes"
+    log = one.do(got(C1, submit("new", batch=2)), got(W1, hello_worker(window=1)))
+    assert "Deliver" in log and "Accepted" not in log
+
+
 @pytest.mark.parametrize("restart", [False, True])
 def test_a_task_that_ends_before_its_batch_fits_leaves_no_batch_behind(restart: bool) -> None:
     one = process()
@@ -373,7 +396,7 @@ def test_a_task_that_ended_before_its_batch_was_written_does_not_run_again_after
 def test_an_error_of_the_store_that_waiting_does_not_mend_ends_the_router() -> None:
     one = process()
 
-    def broken(records: list[Record]) -> None:
+    def broken(records: list[Record], held_back: Collection[str] = ()) -> None:
         raise StoreError("the disk is gone")
 
     one.store.commit = broken  # type: ignore[method-assign, assignment]
@@ -413,6 +436,22 @@ def test_while_the_store_is_full_who_asks_is_told_what_is_durable_and_the_rest_o
     (told,) = [message for peer, message in one.messages if peer == C2]
     assert isinstance(told, Outcomes)
     assert [outcome.id for outcome in told.outcomes] == ["new"]
+
+
+def test_forgetting_again_and_again_while_the_store_is_full_costs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mesh.runtime.router_step.FORGETS_MAX", 5)
+    one = process()
+    one.hear(C1, submit("a"))
+    one.hear(W1, Settled(1, [settlement("a")]))
+    one.room = "none"
+    one.hear(C1, submit("b", batch=2))
+    for n in range(20):
+        one.hear(C1, Unwatch(["a", f"other {n % 10}"], forget=True))
+    one.room = "all"
+    one.do(wait=RETRY_S)
+    (forgets,) = [record for record in one.written if isinstance(record, DropOutcomes)]
+    assert len(forgets.ids) == 5
+    assert one.store.outcomes(["a"]) == []
 
 
 def test_a_function_that_is_not_durable_yet_is_given_to_whoever_asks() -> None:
