@@ -238,7 +238,10 @@ class Agent:
         if self._stops_seen or self._routers.welcomed:  # one that stops has left its routers itself
             return
         if monotonic() - self._lonely_since > self._lonely_s:
-            log.warning("no router yet: %s", self._routers.situation())
+            if self._machine.tasks is None:  # it says HELLO with the names of its tasks
+                log.warning("no executor is ready yet: the app is still being imported, or its import hangs")
+            else:
+                log.warning("no router yet: %s", self._routers.situation())
             self._lonely_since = monotonic()
             self._lonely_s = min(2 * self._lonely_s, 60.0)
 

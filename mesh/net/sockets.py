@@ -8,6 +8,7 @@ import socket as system_socket
 from collections.abc import Mapping
 
 import zmq
+import zmq.utils.garbage  # else at the first large frame, where perhaps no descriptor is free to read it
 from zmq import SocketOption
 
 from mesh.errors import ConfigError

@@ -15,7 +15,8 @@ from mesh.messages import Hello, Message, Welcome
 from mesh.model import Blob, Buffer, Peer
 from mesh.runtime.depot import Buffers, Depot, PayloadFile, depot_beside
 from mesh.wire.codec import blobs_of, decode_from_router, encode
-from mesh.wire.payloads import GONE, with_payloads
+from mesh.wire.payload import GONE
+from mesh.wire.payloads import with_payloads
 
 log = logging.getLogger("mesh.connection")
 

@@ -34,6 +34,9 @@ from mesh.store.blob_file import (
 Buffers = Sequence[Buffer] | MeshError
 """The bytes of a large payload, or why they are not to be had."""
 
+OPEN_FILES_MAX = 100
+"""Large results that nobody has let go of cost a descriptor each: a process may have a thousand."""
+
 MARKER = "here-"
 """Begins the name of the file that shows that a directory is the one the router means."""
 
@@ -44,6 +47,7 @@ class Depot:
     def __init__(self, directory: str, *, sync: bool = False) -> None:
         self.directory = directory
         self.sync = sync
+        self.open_files = 0
 
     def leave(self, blob: Blob, parts: Sequence[Buffer], spare_bytes: int = 0) -> Blob | None:
         """Write a file for the router: the blob that names it; None where fewer than ``spare_bytes`` would be left."""
@@ -83,30 +87,40 @@ class Depot:
 
     def open(self, blob: Blob) -> PayloadFile | Buffers:
         """A payload that may be used more than once: its file, or the buffers of a small one; or why it is not here."""
-        if file_size(blob) <= MAPPED_ABOVE:
-            return self.find(blob)
-        try:
-            return PayloadFile(self._path(blob), blob)
-        except OSError as error:
-            return _unreadable(blob, error)
+        return self.find(blob) if file_size(blob) <= MAPPED_ABOVE else PayloadFile(self, blob)
 
     def _path(self, blob: Blob) -> Path:
         return Path(self.directory, blob.file or "")
 
 
 class PayloadFile:
-    """A file of a depot, kept open: its payload can be had although the file is removed meanwhile."""
+    """A file of a depot. The first ``OPEN_FILES_MAX`` are kept open, and can be read although they are removed."""
 
-    def __init__(self, path: Path, blob: Blob) -> None:
-        self._file = FileIO(path)
+    def __init__(self, depot: Depot, blob: Blob) -> None:
+        self._depot = depot
         self._blob = blob
+        self._file: FileIO | None = None
+        if depot.open_files < OPEN_FILES_MAX:
+            with suppress(OSError):  # no descriptor is free, say: it is tried again when it is read
+                self._file = self._open()
+                depot.open_files += 1
+
+    def __del__(self) -> None:
+        if self._file is not None:
+            self._depot.open_files -= 1
 
     def read(self) -> list[memoryview]:
         """The buffers, in memory of the caller's own. Raises ``StoreError``."""
         try:
-            return map_open_blob(self._file, self._blob)
+            if self._file is not None:
+                return map_open_blob(self._file, self._blob)
+            with self._open() as file:
+                return map_open_blob(file, self._blob)
         except OSError as error:
             raise _unreadable(self._blob, error) from error
+
+    def _open(self) -> FileIO:
+        return FileIO(Path(self._depot.directory, self._blob.file or ""))
 
 
 def _unreadable(blob: Blob, error: OSError) -> StoreError:

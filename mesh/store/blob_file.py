@@ -132,7 +132,7 @@ def is_blob(path: Path, blob: Blob, *, sync: bool) -> bool:
 
     Raises ``OSError``.
     """
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)  # a pipe must not hold us
     try:
         header = _header(blob)
         whole = os.fstat(descriptor).st_size == file_size(blob) and os.read(descriptor, len(header)) == header

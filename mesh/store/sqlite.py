@@ -21,6 +21,7 @@ from mesh.store.blobs import LEFT_S, BlobFiles
 from mesh.store.changes import gather
 from mesh.store.counters import Counters
 from mesh.store.database import Database
+from mesh.store.own_files import refuse_foreign_files
 from mesh.store.retention import Retention
 from mesh.store.rows import (
     FULL_COLUMNS,
@@ -66,6 +67,7 @@ class SqliteStore:
         self._ballast = Ballast(Path(f"{self.path}.ballast"), ballast_bytes)
         try:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            refuse_foreign_files(self.path)
             self._blobs = BlobFiles(Path(f"{self.path}.blobs"), sync=level == "disk")
             self._db = self._open(salvage)
         except OSError as error:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from mesh.errors import PayloadTooLarge, ProtocolError, Unpicklable
+from mesh.errors import PayloadTooLarge, ProtocolError, StoreDamaged, Unpicklable
 from mesh.model import Blob, Buffer, Payload
 from mesh.wire import pickled, plain
 from mesh.wire.parts import PART_BYTES_MAX, cut, group, join, join_writable
@@ -38,6 +38,10 @@ _NOTHING = Encoded(plain.PLAIN + plain.pack_scalars(None), [])
 _NO_ARGUMENTS = Encoded(plain.ARGUMENTS + plain.pack_scalars(()), [])
 _all_scalars = plain.SCALARS.issuperset
 _all_strings = frozenset({str}).issuperset
+
+
+GONE = b"\x00"
+"""In place of a large payload that its node has not got any more, or that is not what was written."""
 
 
 def encode(value: Any, *, key: str, inline_max: int, total_max: int) -> Encoded:
@@ -90,7 +94,8 @@ def encode_call(args: tuple[Any, ...], kwargs: dict[str, Any], *, key: str, inli
 def decode(payload: Payload, parts: Sequence[Buffer] = ()) -> Any:
     """Decode a result; ``parts`` are the bytes of a Blob.
 
-    Raises ``ProtocolError`` when they are damaged, ``Unreadable`` when this process lacks the code to read them.
+    Raises ``ProtocolError`` when they are damaged, ``StoreDamaged`` when they were lost before they were sent,
+    ``Unreadable`` when this process lacks the code to read them.
     """
     if payload == _NOTHING.payload:
         return None
@@ -100,6 +105,9 @@ def decode(payload: Payload, parts: Sequence[Buffer] = ()) -> Any:
         return plain.unpack(data)
     if form == pickled.PICKLED:
         return pickled.unpack(data, outside)
+    if data == GONE:
+        why = "it is gone, or not what was written; the log of the node that had it says more"
+        raise StoreDamaged(f"the payload is lost: {why}")
     raise ProtocolError(f"damaged payload: no result has format {bytes(form).hex() or 'nothing'}")
 
 

@@ -9,9 +9,7 @@ from msgspec.structs import replace
 
 from mesh.messages import Deliver, Function, Message, Outcomes, PutFunction, Settled, Submit
 from mesh.model import Blob, Payload
-
-GONE = b"\x00"
-"""No format begins with this byte: who reads it is told that the payload is damaged."""
+from mesh.wire.payload import GONE
 
 
 def without_payloads(message: Message, keys: Collection[str]) -> Message:

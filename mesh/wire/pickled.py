@@ -80,6 +80,8 @@ def unpack(data: Buffer, outside: Iterable[Buffer] = ()) -> Any:
         raise Unreadable(
             f"the payload needs code that its reader does not have, or another version: {error}"
         ) from error
-    except (Exception, SystemExit, GeneratorExit) as error:  # whatever the classes' own code raises
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # whatever the classes' own code raises
         text = f"{type_name(type(error))}: {message_of(error)}"
         raise Unreadable(f"the payload cannot be unpickled: {text}") from error

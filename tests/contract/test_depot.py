@@ -95,6 +95,15 @@ def test_a_link_that_was_left_is_not_adopted(store: Store, tmp_path: Path) -> No
         store.adopt_blob(left)
 
 
+def test_a_pipe_in_place_of_a_file_holds_up_nobody(store: Store) -> None:
+    left = leave(store, BLOB, PARTS)
+    path = Path(str(store.depot), left.file or "")
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(LookupError):
+        store.adopt_blob(left)
+
+
 def test_the_payload_that_was_committed_first_stays_and_the_file_goes(store: Store) -> None:
     store.put_blob(BLOB, PARTS)
     store.commit([AppendBatch(1, submit_of("a"), None, 1.0)])

@@ -383,6 +383,31 @@ def test_files_are_for_their_owner_only(path):
     store.close()
 
 
+@pytest.mark.parametrize("suffix", ["", "-wal", ".tail", ".lock", ".ballast", ".blobs"])
+@pytest.mark.parametrize("how", ["link", "open to others", "of another user"])
+def test_what_others_may_have_put_in_place_of_a_store_is_refused(path, suffix, how):
+    store = SqliteStore(path)
+    store.recover()
+    store.close()
+    own = Path(f"{path}{suffix}")
+    if not own.exists():
+        own.touch(0o600)
+    if how == "link":
+        own.rename(path.with_name("elsewhere"))
+        own.symlink_to(path.with_name("elsewhere"))
+    elif how == "open to others":
+        own.chmod(0o777 if own.is_dir() else 0o666)
+    elif os.geteuid() == 0:
+        os.chown(own, 65534, 65534)
+    else:
+        pytest.skip("only root can give a file away")
+    if how == "link" and not suffix:
+        SqliteStore(path).close()  # the file itself may have another name
+        return
+    with pytest.raises(StoreError, match=r"of your own|others may write"):
+        SqliteStore(path)
+
+
 def test_a_second_start_in_this_process_is_refused(path):
     store = open_store(path)
 

@@ -15,7 +15,7 @@ from mesh.net.frames import check_frames
 from mesh.runtime.channels import RouterChannels
 from mesh.runtime.depot import Depot
 from mesh.wire.codec import decode_from_node
-from mesh.wire.payloads import GONE
+from mesh.wire.payload import GONE
 
 ROUTER = Peer(b"router")
 HELLO = Hello(Role.CLIENT, "c", "c", "3.11", "0")

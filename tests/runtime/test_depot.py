@@ -9,7 +9,7 @@ import pytest
 
 from mesh.errors import StoreDamaged, StoreError
 from mesh.model import Blob
-from mesh.runtime.depot import Depot, depot_beside, depot_link, show_depot
+from mesh.runtime.depot import Depot, PayloadFile, depot_beside, depot_link, show_depot
 from mesh.store.blob_file import ALIGNMENT, file_name
 
 BLOB = Blob("t1", [5, 1 << 20, 3])
@@ -44,6 +44,29 @@ def test_the_bytes_that_are_kept_for_sending_are_those_that_were_left(depot: Dep
     depot.remove(left)
     assert b"".join(map(bytes, kept)) == b"".join(BUFFERS)
     assert depot.keep(left) == []
+
+
+def test_results_that_nobody_lets_go_of_take_a_bounded_number_of_descriptors(
+    depot: Depot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mesh.runtime.depot.OPEN_FILES_MAX", 3)
+    blob = Blob("large", [2 << 20])
+    left = depot.leave(blob, [b"x" * (1 << 20), b"y" * (1 << 20)])
+    assert left is not None
+    before = len(os.listdir("/proc/self/fd"))
+    files = [depot.open(left) for _ in range(10)]
+    assert len(os.listdir("/proc/self/fd")) - before == 3
+    for file in files:
+        assert isinstance(file, PayloadFile)
+        assert [len(buffer) for buffer in file.read()] == [2 << 20]
+    depot.remove(left)
+    first, last = files[0], files[-1]
+    assert isinstance(first, PayloadFile) and isinstance(last, PayloadFile)
+    assert first.read()
+    with pytest.raises(StoreError, match="payload large cannot be read"):
+        last.read()
+    del files, file, first, last
+    assert len(os.listdir("/proc/self/fd")) == before
 
 
 def test_who_writes_into_what_he_found_changes_nothing_for_others(depot: Depot) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import collections
 import contextlib
 import datetime as dt
@@ -24,7 +25,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from mesh.errors import MeshError, PayloadTooLarge, ProtocolError, Unpicklable, Unreadable
+from mesh.errors import MeshError, PayloadTooLarge, ProtocolError, StoreDamaged, Unpicklable, Unreadable
 from mesh.model import Blob
 from mesh.wire import payload as payloads
 from mesh.wire.parts import PART_BYTES_MAX
@@ -371,6 +372,15 @@ class Leaves:
         return sys.exit, (3,)
 
 
+def cancel():
+    raise asyncio.CancelledError
+
+
+class Cancels:
+    def __reduce__(self):
+        return cancel, ()
+
+
 def test_whatever_a_class_raises_becomes_an_error_of_ours():
     with pytest.raises(Unpicklable, match="RuntimeError: no"):
         encode(Stubborn())
@@ -378,6 +388,8 @@ def test_whatever_a_class_raises_becomes_an_error_of_ours():
         payloads.decode(encode(Explodes()).payload)
     with pytest.raises(Unreadable, match="SystemExit: 3"):
         payloads.decode(encode(Leaves()).payload)
+    with pytest.raises(Unreadable, match="CancelledError"):
+        payloads.decode(encode(Cancels()).payload)
 
 
 def test_a_missing_module_is_named(monkeypatch):
@@ -404,7 +416,7 @@ def test_a_time_zone_unknown_here_is_named():
     ("payload", "parts"),
     [
         (b"", []),
-        (b"\x00", []),
+        (b"\x00\x00", []),
         (b"\x09\x01", []),
         (b"\x01", []),
         (b"\x01\x01\x01", []),
@@ -437,6 +449,12 @@ def test_damaged_payloads_are_protocol_errors(payload, parts):
         payloads.decode(payload, parts)
     with pytest.raises(ProtocolError):
         payloads.decode_call(payload, parts)
+
+
+def test_what_was_lost_before_it_was_sent_is_said_to_be_lost():
+    for read in (payloads.decode, payloads.decode_call):
+        with pytest.raises(StoreDamaged, match="the payload is lost"):
+            read(payloads.GONE)
 
 
 def test_a_result_is_not_taken_for_arguments():
