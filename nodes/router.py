@@ -20,13 +20,14 @@ from mesh.core.events import Event, PeerLost
 from mesh.core.links import OUTSIDE, RouterLinks, Stamp
 from mesh.core.router import RouterMachine
 from mesh.errors import ProtocolError, StoreDamaged, StoreError, StoreFull
-from mesh.messages import Function, Hello, Message, Refuse, Rejected, Submit
+from mesh.messages import Function, Hello, Message, Refuse, Rejected
 from mesh.model import Blob, Buffer, Peer, Role
 from mesh.net.arrivals import Arrivals
 from mesh.net.keys import load_or_create
 from mesh.net.router_transport import RouterTransport
 from mesh.net.runtime_dir import RouterRecord, RuntimeDir
 from mesh.runtime.depot import hide_depot, show_depot
+from mesh.runtime.payload_intake import PayloadIntake, Refusal
 from mesh.runtime.router_step import RouterStep
 from mesh.settings import Settings
 from mesh.store.base import Store
@@ -114,8 +115,7 @@ class RouterNode:
             drop=self._links.close,
             session=self._links.session,
         )
-        self._new_blobs: list[Blob] = []  # large payloads that came with this wake-up
-        self._turned_away: dict[Peer, int] = {}  # a large payload of so many bytes found no room
+        self._intake = PayloadIntake(store)
         self._mapping: set[Peer] = set()  # those that read large payloads from the store's depot
         self._complaints = Complaints(log)
         self._next_chores = 0.0
@@ -172,15 +172,13 @@ class RouterNode:
             events += self._look_at_room()
             if self._prune(now.wall) == PRUNE_AT_ONCE:
                 self._next_chores = now.mono
-        new_blobs, self._new_blobs = self._new_blobs, []
+        new_blobs, self._intake.new = self._intake.new, []
         self._step.step(events, now, new_blobs)
 
     def _look_at_room(self) -> list[Event]:
         free_bytes = self._store.usage().free_bytes
-        for peer, size in list(self._turned_away.items()):
-            if free_bytes is None or size <= free_bytes:
-                del self._turned_away[peer]
-                self._links.close(peer)  # it notices at its next message, and says again what was not taken
+        for peer in self._intake.fitting(free_bytes):
+            self._links.close(peer)  # it notices at its next message, and says again what was not taken
         return self._step.look_at_room(free_bytes, self._settings.free_bytes_min)
 
     def _prune(self, now: float) -> int:
@@ -205,7 +203,7 @@ class RouterNode:
                 events.append(event)
         for peer in arrivals.lost:
             self._mapping.discard(peer)
-            self._turned_away.pop(peer, None)
+            self._intake.forget(peer)
             self._links.close(peer)
             events.append(PeerLost(peer))
         for problem in arrivals.problems:
@@ -239,39 +237,18 @@ class RouterNode:
         return taken if not blobs or self._keep(peer, message, blobs) else None
 
     def _keep(self, peer: Peer, message: Message, blobs: Sequence[tuple[Blob, Sequence[Buffer]]]) -> bool:
-        """Write large payloads; where there is no room the message is as if it had not come."""
-        why, full = None, False
-        new: list[Blob] = []
-        for blob, parts in blobs:
-            try:
-                if why is not None:
-                    self._store.discard_blob(blob)
-                elif self._adopt(peer, blob) if blob.file else self._store.put_blob(blob, list(map(bytes, parts))):
-                    new.append(blob)
-            except StoreFull as error:
-                why, full = f"the store is full: {error}", True
-                self._store.discard_blob(blob)
-            except LookupError as error:
-                why = f"send it again: {error}"
-        if why is None:
-            self._new_blobs += new
+        """Write large payloads; whether the machine is to hear of the message."""
+        not_taken = self._intake.take(peer, message, blobs, maps=peer in self._mapping)
+        if not_taken is None:
             return True
-        for blob in new:
-            self._store.take_back_blob(blob)
-        if isinstance(message, Submit):
-            self._send(peer, Rejected(message.batch, "overloaded", why))
-        elif full:  # the session goes on: a worker's other results may fit
-            size = sum(blob.size for blob, _ in blobs)
-            self._turned_away[peer] = max(size, self._turned_away.get(peer, 0))
-            self._complaints.add("full", f"a {type(message).__name__} waits at its node: {why}", monotonic())
-        else:
+        if isinstance(not_taken.what, Rejected):
+            self._send(peer, not_taken.what)
+        elif not_taken.what is Refusal.AGAIN:
             self._links.close(peer)  # it notices at its next message, and sends this one again
+        else:
+            text = f"a {type(message).__name__} waits at its node: {not_taken.why}"
+            self._complaints.add("full", text, monotonic())
         return False
-
-    def _adopt(self, peer: Peer, blob: Blob) -> bool:
-        if peer not in self._mapping:
-            raise LookupError(f"payload {blob.key} must be sent: who is not of this user and host leaves no files")
-        return self._store.adopt_blob(blob)
 
     # going out
 

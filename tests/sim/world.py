@@ -61,6 +61,7 @@ from mesh.model import (
     TaskOptions,
     TaskSpec,
 )
+from mesh.runtime.payload_intake import PayloadIntake
 from mesh.runtime.router_step import RouterStep
 from mesh.settings import Settings
 from mesh.store.memory import MemoryStore
@@ -476,6 +477,7 @@ class RouterNode:
             drop=self.links.close,
             session=self.links.session,
         )
+        self.intake = PayloadIntake(world.store)
         self._armed = -1.0
 
     def receive(self, source: Peer, session: int, number: int, message: Message) -> None:
@@ -486,7 +488,9 @@ class RouterNode:
         elif taken is not None:
             blobs = blobs_of(message)
             self.world.blobs.update((blob.key, blob) for blob in blobs)
-            self.wake([taken], [blob for blob in blobs if self.world.store.put_blob(blob, [b"data"])])
+            if self.intake.take(source, message, [(blob, [b"data"]) for blob in blobs], maps=False) is None:
+                new_blobs, self.intake.new = self.intake.new, []
+                self.wake([taken], new_blobs)
 
     def _send(self, peer: Peer, message: Message) -> None:
         stamp = self.links.stamp(peer)
