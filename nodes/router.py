@@ -15,7 +15,7 @@ from time import monotonic
 
 from msgspec.structs import replace
 
-from mesh.clock import SystemClock
+from mesh.clock import Now, SystemClock
 from mesh.core.events import Event, PeerLost
 from mesh.core.links import OUTSIDE, RouterLinks, Stamp
 from mesh.core.router import RouterMachine
@@ -23,9 +23,9 @@ from mesh.errors import ProtocolError, StoreDamaged, StoreError, StoreFull
 from mesh.messages import Function, Hello, Message, Refuse, Rejected
 from mesh.model import Blob, Buffer, Peer, Role
 from mesh.net.arrivals import Arrivals
-from mesh.net.keys import load_or_create
+from mesh.net.keys import MeshKey, load_or_create
 from mesh.net.router_transport import RouterTransport
-from mesh.net.runtime_dir import RouterRecord, RuntimeDir
+from mesh.net.runtime_dir import Publication, RouterRecord, RuntimeDir
 from mesh.runtime.depot import hide_depot, show_depot
 from mesh.runtime.payload_intake import PayloadIntake, Refusal
 from mesh.runtime.router_step import RouterStep
@@ -84,29 +84,15 @@ class RouterNode:
         self._store = store
         self._clock = SystemClock()
         self._links = RouterLinks()
-        directory = RuntimeDir(os.environ)
-        router_id = _router_id(store)
+        self._directory = RuntimeDir(os.environ)
         key = load_or_create(settings.mesh, os.environ)
-        recovered = store.recover()
-        for line in getattr(store, "salvaged", ()):
-            log.warning("salvaged: %s", line)
+        self._machine = _recovered(config, store, self._clock.now())
         self._transport = RouterTransport(
-            ipc=directory.ipc_endpoint(settings.mesh, router_id),
+            ipc=self._directory.ipc_endpoint(settings.mesh, self._machine.router_id),
             tcp=config.tcp,
             key=key,
             outbox_bytes_max=settings.outbox_bytes_max,
         )
-        self._machine = RouterMachine(
-            router_id,
-            config.name or f"router@{platform.node()}",
-            settings,
-            version=version("taskmesh"),
-            durability=store.level,
-            boot=recovered.boot,
-            next_seq=recovered.next_seq,
-        )
-        batches = [(b.seq, b.accepted_at, decode_body(b.raw), b.settled) for b in recovered.batches]
-        self._machine.restore(batches, recovered.marks, recovered.nodes, self._clock.now(), recovered.functions)
         self._step = RouterStep(
             self._machine,
             store,
@@ -120,30 +106,35 @@ class RouterNode:
         self._complaints = Complaints(log)
         self._next_chores = 0.0
         self._stopping = Stopping(self._transport.wake)
+        self._publication = self._publish(key)
+
+    def _publish(self, key: MeshKey) -> Publication:
+        """Let nodes find this router, now that it listens."""
+        machine, store = self._machine, self._store
         ipc, *tcp = self._transport.endpoints
         show_depot(ipc, store.depot)
-        now = self._clock.now()
-        self._publication = directory.publish(
+        publication = self._directory.publish(
             RouterRecord(
-                mesh=settings.mesh,
-                router_id=router_id,
+                mesh=self._settings.mesh,
+                router_id=machine.router_id,
                 pid=os.getpid(),
                 ipc=ipc,
                 tcp=tcp[0] if tcp else None,
                 key_id=key.key_id,
-                started_at=now.wall,
+                started_at=self._clock.now().wall,
             )
         )
         log.info(
             "router %s of mesh %r is up: %s; store %s (%s), %d unfinished tasks, start %d",
-            router_id,
-            settings.mesh,
+            machine.router_id,
+            self._settings.mesh,
             ", ".join(self._transport.endpoints),
             store.url,
             store.level,
-            len(self._machine.table.tasks),
-            recovered.boot,
+            len(machine.table.tasks),
+            machine.boot,
         )
+        return publication
 
     def run(self) -> int:
         """Serve until told to stop."""
@@ -291,6 +282,25 @@ class RouterNode:
             if not readable:
                 unreadable.add(blob.key)
         return unreadable
+
+
+def _recovered(config: RouterConfig, store: Store, now: Now) -> RouterMachine:
+    """The machine of a router that begins with what its store has. Raises ``StoreError``."""
+    found = store.recover()
+    for line in getattr(store, "salvaged", ()):
+        log.warning("salvaged: %s", line)
+    machine = RouterMachine(
+        _router_id(store),
+        config.name or f"router@{platform.node()}",
+        config.settings,
+        version=version("taskmesh"),
+        durability=store.level,
+        boot=found.boot,
+        next_seq=found.next_seq,
+    )
+    batches = [(batch.seq, batch.accepted_at, decode_body(batch.raw), batch.settled) for batch in found.batches]
+    machine.restore(batches, found.marks, found.nodes, now, found.functions)
+    return machine
 
 
 def _router_id(store: Store) -> str:

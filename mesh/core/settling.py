@@ -24,18 +24,18 @@ class Settling:
         self._ledger = ledger
         self._counters = counters
         self.ack_at: float | None = None  # when to acknowledge what was settled
-        self._owed: list[Worker] = []  # they have settled since
+        self._unanswered: list[Worker] = []  # they have settled since
 
     def tick(self, now: Now) -> None:
         """Acknowledge what is due."""
         if self.ack_at is None or now.mono < self.ack_at:
             return
         self.ack_at = None
-        for worker in self._owed:
+        for worker in self._unanswered:
             if worker.acks and self._members.workers.get(worker.peer) is worker:
                 self._ledger.acks[worker.peer] = worker.acks
                 worker.acks = []
-        self._owed.clear()
+        self._unanswered.clear()
 
     def on_settled(self, worker: Worker, message: Settled, now: Now) -> None:
         """Finish these tasks, or let them run again."""
@@ -72,7 +72,7 @@ class Settling:
         table.requeue(lost, now)
         self._members.weigh(worker)
         if not worker.acks:
-            self._owed.append(worker)
+            self._unanswered.append(worker)
         worker.acks.append(message.batch)
         if self.ack_at is None:
             self.ack_at = now.mono + ACK_PAUSE_S

@@ -86,7 +86,6 @@ class TaskTable:
         self._kinds = {options: kind for options, kind in self._kinds.items() if id(kind) in used}
         if self.ready.crowded():
             self.ready.drop_unused({task.kind.lane.number for task in self.tasks.values()})
-            self._kinds = {o: k for o, k in self._kinds.items() if id(k) in used}
         self._kinds_max = max(KINDS_MAX, 2 * len(self._kinds))  # many in use: do not look again at each new one
         self.lanes_dropped = True
 
