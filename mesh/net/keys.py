@@ -107,9 +107,10 @@ def load(mesh: str, environ: Mapping[str, str]) -> MeshKey:
     path = key_path(mesh, environ)
     key = _read(path)
     if key is None:
+        named = "mesh" if mesh == "default" else f"mesh --mesh {mesh}"
         raise NoKey(
-            f"no key of mesh {mesh!r}: neither MESH_KEY nor {path}. On the machine where the mesh runs type "
-            "`mesh key`, then here `mesh join <that key>`"
+            f"no key of mesh {mesh!r}: neither MESH_KEY nor {path}. Who runs the mesh types `{named} key show "
+            f"--secret`, which prints it, then you `{named} join KEY`"
         )
     return key
 
