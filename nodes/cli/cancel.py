@@ -14,6 +14,7 @@ from mesh.errors import TaskExpired, TimeoutError
 from mesh.model import ErrorInfo
 from nodes.cli.client import client
 from nodes.cli.invocation import Invocation, pass_invocation, router_option, shared_options
+from nodes.cli.standard_input import read_line
 
 CONFIRM_S = 2.0  # how long to wait for the word that tasks are cancelled: a worker may have them
 UNFINISHED = ("PENDING", "RECEIVED")
@@ -94,7 +95,18 @@ def purge(invocation: Invocation, routers: tuple[str, ...], queues: tuple[str, .
         if not force and not as_json:
             waiting = sum(q["ready"] + q["parked"] for q in app.status()["queues"] if not names or q["name"] in names)
             where = f"queue {', '.join(names)}" if names else "all queues"
-            click.confirm(f"Cancel {waiting} tasks that wait in {where}?", abort=True, err=True)
+            _confirm(f"Cancel {waiting} tasks that wait in {where}? [y/N]: ")
         purged = app.purge(*names)
     click.echo(json.dumps({"purged": purged}) if as_json else f"{purged} tasks cancelled")
     return 0
+
+
+def _confirm(question: str) -> None:
+    """Ask on standard error. Raises ``Abort`` for any answer but yes, ``UsageError`` where nobody answers."""
+    click.echo(question, nl=False, err=True)
+    answer = read_line()
+    if not answer:
+        click.echo(err=True)
+        raise click.UsageError("nobody answers on standard input: use --force, which does not ask")
+    if answer.strip().lower() not in ("y", "yes"):
+        raise click.Abort

@@ -297,6 +297,33 @@ def test_a_key_of_another_machine_is_kept_and_never_replaces_one(run: Run) -> No
     assert run("join", key.text[:-3])[0] == 2
 
 
+@pytest.mark.parametrize("closed", [False, True])
+def test_a_key_that_is_not_typed_is_read_from_a_pipe(run: Run, tmp_path: Path, closed: bool) -> None:
+    key = new_key()
+
+    def join(given: str) -> tuple[int, str]:
+        shut = "import sys; sys.stdin = None; " if closed else ""
+        program = f"{shut}from nodes.cli.main import main; raise SystemExit(main(['join']))"
+        command = [sys.executable, "-W", "always", "-c", program]
+        done = subprocess.run(
+            command,
+            input=given,
+            capture_output=True,
+            text=True,
+            timeout=30,
+            env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        )
+        return done.returncode, done.stderr
+
+    wrong = (
+        2,
+        "mesh: error: no key on standard input: give it there, or type `mesh join KEY`; see `mesh join --help`\n",
+    )
+    assert join("") == wrong
+    assert join(f"{key.text}\n") == (wrong if closed else (0, ""))
+    assert (run("key", "show", "--secret")[1].strip() == key.text) is not closed
+
+
 def test_a_key_file_that_others_can_read_is_refused(run: Run) -> None:
     run("key", "new")
     Path(run("key", "path")[1].strip()).chmod(0o644)

@@ -230,21 +230,29 @@ def test_purge_cancels_what_waits_in_the_queues_named(cluster: Cluster, run: Run
     assert run("cancel", kept) == (0, f"{kept} cancelled", "")
 
 
-def test_purge_asks_first(cluster: Cluster, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_purge_asks_first(cluster: Cluster, run: Run) -> None:
+    def purge(answer: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "nodes", "purge"],
+            input=answer,
+            cwd=REPOSITORY,
+            env=cluster.environ,
+            capture_output=True,
+            text=True,
+            timeout=30,
+        )
+
     cluster.router()
     run("call", f"{APP}.nothing")
-    refused = subprocess.run(
-        [sys.executable, "-m", "nodes", "purge"],
-        input="n\n",
-        cwd=REPOSITORY,
-        env=cluster.environ,
-        capture_output=True,
-        text=True,
-        timeout=30,
-    )
-    assert "Cancel 1 tasks that wait in all queues?" in refused.stderr
-    assert refused.returncode != 0
-    assert queue(run, "default")["parked"] == 1
+    for answer, code in (("n\n", 130), ("\n", 130), ("", 2)):
+        refused = purge(answer)
+        assert "Cancel 1 tasks that wait in all queues?" in refused.stderr
+        assert (refused.returncode, refused.stdout) == (code, "")
+        assert queue(run, "default")["parked"] == 1
+    assert refused.stderr.splitlines()[1:] == [
+        "mesh: error: nobody answers on standard input: use --force, which does not ask; see `mesh purge --help`"
+    ]
+    assert purge("y\n").stdout == "1 tasks cancelled\n"
 
 
 def test_cancel_leaves_a_running_task_alone_unless_told_to_terminate(cluster: Cluster, run: Run) -> None:
