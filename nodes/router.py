@@ -7,7 +7,9 @@ import logging
 import os
 import platform
 import secrets
-from collections.abc import Sequence
+import shlex
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import blake2b
 from importlib.metadata import version
@@ -64,9 +66,11 @@ def run_router(config: RouterConfig) -> int:
     configure_logs(config.loglevel, config.logfile)
     settings = config.settings
     url = config.store or default_url(settings.mesh, os.environ)
-    store = open_store(url, settings=settings, salvage=config.salvage)
+    with _way_out(settings.mesh, url):
+        store = open_store(url, settings=settings, salvage=config.salvage)
     try:
-        node = RouterNode(config, store)
+        with _way_out(settings.mesh, url):
+            node = RouterNode(config, store)
         try:
             return node.run()
         except StoreError as error:  # it may pass, and a start looks at everything again
@@ -74,6 +78,16 @@ def run_router(config: RouterConfig) -> int:
             return 1
     finally:
         store.close()
+
+
+@contextmanager
+def _way_out(mesh: str, url: str) -> Iterator[None]:
+    """Add to ``StoreDamaged`` the command that salvages this store, whatever the environment says elsewhere."""
+    try:
+        yield
+    except StoreDamaged as damaged:
+        command = shlex.join(["mesh", "router", "--salvage", "--mesh", mesh, "--store", url])
+        raise StoreDamaged(f"{damaged}: {command}") from damaged
 
 
 class RouterNode:

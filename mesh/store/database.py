@@ -38,9 +38,9 @@ PRAGMA synchronous = NORMAL; -- until the tables are there: the first commit tha
 """
 _FULL = frozenset({"SQLITE_FULL", "SQLITE_IOERR_SHMSIZE"})
 _DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
-_WAY_OUT = (
-    "nothing of it was served. To go on with what is left, start once with salvage "
-    "(mesh router --salvage, or open_store(..., salvage=True)); tasks that are missing must be submitted again"
+WAY_OUT = (
+    "nothing of it was served, and tasks that are missing must be submitted again. "
+    "To go on with what is left, start once with salvage"
 )
 
 
@@ -104,7 +104,7 @@ class Database:
             if self.path.stat().st_size < CHECKED_BYTES_MAX:
                 found = connection.execute("PRAGMA quick_check(3)").fetchall()
                 if found != [("ok",)]:
-                    raise StoreDamaged(f"{self.path}: {'; '.join(text for (text,) in found)}; {_WAY_OUT}")
+                    raise StoreDamaged(f"{self.path}: {'; '.join(text for (text,) in found)}; {WAY_OUT}")
             prepare(connection, self.path)
             connection.execute("INSERT OR IGNORE INTO meta VALUES (1, 0, 0, 0, 0, 0, 0, ?)", (Counters().checksum(),))
             connection.execute(f"PRAGMA synchronous = {_SYNCHRONOUS[level]}")
@@ -122,7 +122,7 @@ class Database:
         ).fetchone()
         counters = Counters(*values)
         if counters.checksum() != crc:
-            raise StoreDamaged(f"{self.path}: the row of counters was changed since it was written; {_WAY_OUT}")
+            raise StoreDamaged(f"{self.path}: the row of counters was changed since it was written; {WAY_OUT}")
         return counters
 
     def _check_tail(self, counters: Counters, level: str) -> None:
@@ -134,7 +134,7 @@ class Database:
         raise StoreDamaged(
             f"{self.path}: the journal lost its tail: commits {counters.commits + 1}..{tail.commits} were made and are "
             f"not there any more ({rows if tail.last_seq > counters.last_seq else 'outcomes only'}). The write-ahead "
-            f"log was damaged or removed, or this is an older copy of the file; {power_cut}{_WAY_OUT}"
+            f"log was damaged or removed, or this is an older copy of the file; {power_cut}{WAY_OUT}"
         )
 
     def _salvage(self) -> None:
@@ -246,7 +246,7 @@ class Database:
             return StoreFull(f"{self.path}: the disk is full; nothing of this commit was written")
         if code in _DAMAGED:
             self._broken = str(error)
-            return StoreDamaged(f"{self.path}: {error} ({name}); {_WAY_OUT}")
+            return StoreDamaged(f"{self.path}: {error} ({name}); {WAY_OUT}")
         if code == sqlite3.SQLITE_BUSY:
             return StoreError(f"{self.path}: another program has been writing to this file for {BUSY_S:.0f} s")
         if code == sqlite3.SQLITE_IOERR:

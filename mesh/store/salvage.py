@@ -37,13 +37,16 @@ def rebuild(path: Path) -> list[str]:
     old = sqlite3.connect(path, isolation_level=None)
     old.text_factory = lambda text: text.decode(errors="replace")
     lines = []
+    any_read = False
     try:
         new.execute("PRAGMA auto_vacuum = INCREMENTAL")
         prepare(new, path)
         new.execute("BEGIN")
         for table in _TABLES:
             copied, whole = _copy(old, new, table)
-            lines.append(f"{table}: {copied} rows copied" + ("" if whole else ", others could not be read"))
+            any_read = any_read or whole or copied > 0
+            rows = "row" if copied == 1 else "rows"
+            lines.append(f"{table}: {copied} {rows} copied" + ("" if whole else ", others could not be read"))
         new.execute("DELETE FROM expiries")
         new.execute(
             f"INSERT INTO expiries SELECT n >> {BLOCK_BITS}, min(expires_at) FROM results GROUP BY n >> {BLOCK_BITS}"
@@ -58,6 +61,8 @@ def rebuild(path: Path) -> list[str]:
         if part.exists():
             part.rename(f"{aside}{suffix}")
     draft.rename(path)
+    if not any_read:
+        lines = ["nothing of it could be read: the store begins empty"]
     return [f"the damaged file was moved to {aside}", *lines]
 
 

@@ -20,7 +20,7 @@ from mesh.store.blob_file import check_size
 from mesh.store.blobs import LEFT_S, BlobFiles
 from mesh.store.changes import gather
 from mesh.store.counters import Counters
-from mesh.store.database import Database
+from mesh.store.database import WAY_OUT, Database
 from mesh.store.own_files import refuse_foreign_files
 from mesh.store.retention import Retention
 from mesh.store.rows import (
@@ -124,7 +124,7 @@ class SqliteStore:
         if len(rows) != self._db.counters.batches:
             raise StoreDamaged(
                 f"{self.path}: the journal has {len(rows)} batches where {self._db.counters.batches} were written; "
-                "start once with salvage to go on with what is left"
+                f"{WAY_OUT}"
             )
         batches = {seq: StoredBatch(seq, raw, accepted_at) for seq, accepted_at, raw, _ in rows}
         settled = execute(
@@ -147,8 +147,7 @@ class SqliteStore:
         named = ", ".join(map(str, damaged[:_DAMAGED_NAMED]))
         raise StoreDamaged(
             f"{self.path}: {what} changed since they were written: {named}"
-            f"{' ...' if len(damaged) > _DAMAGED_NAMED else ''} ({len(damaged)} in all); "
-            "start once with salvage to go on with what is left"
+            f"{' ...' if len(damaged) > _DAMAGED_NAMED else ''} ({len(damaged)} in all); {WAY_OUT}"
         )
 
     def commit(self, records: Sequence[Record], held_back: Collection[str] = ()) -> None:

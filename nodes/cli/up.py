@@ -21,6 +21,14 @@ from nodes.supervisor import Supervisor, node_command
 STOP_MARGIN_S = 5.0  # beyond what a worker may take to drain, before it is killed
 
 
+def _no_salvage(ctx: click.Context, parameter: click.Parameter, wanted: bool) -> None:
+    if wanted:  # it would salvage again whenever the router is started anew
+        raise click.UsageError(
+            "--salvage is for one start: type `mesh router --salvage` with the same --mesh and --store, "
+            "stop it once it is up, and start this again"
+        )
+
+
 @click.command()
 @supervised_option
 @shared_options
@@ -28,6 +36,7 @@ STOP_MARGIN_S = 5.0  # beyond what a worker may take to drain, before it is kill
 @store_options
 @router_option
 @log_options("warning")
+@click.option("--salvage", is_flag=True, hidden=True, expose_value=False, callback=_no_salvage)
 @pass_invocation
 def up(
     invocation: Invocation,

@@ -319,6 +319,19 @@ def test_a_file_that_sqlite_cannot_read_is_refused_and_rebuilt_by_salvage(path):
     store.close()
 
 
+def test_of_a_file_that_nothing_of_can_be_read_it_is_said_once(path):
+    path.write_bytes(b"no database " * 1000)
+    with pytest.raises(StoreDamaged, match=r"start once with salvage$"):
+        open_store(path)
+
+    store = open_store(path, salvage=True)
+    moved, said = store.salvaged
+    assert "moved to" in moved
+    assert said == "nothing of it could be read: the store begins empty"
+    assert seqs(store) == []
+    store.close()
+
+
 # blob files
 
 

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
@@ -47,6 +48,7 @@ def run(own_logs: None, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.M
     monkeypatch.setenv("MESH_NAME", "t")
     monkeypatch.setenv("MESH_RUNTIME_DIR", str(tmp_path / "run"))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     monkeypatch.setenv("MESH_CONNECT_TIMEOUT_S", "0.1")
     monkeypatch.chdir(tmp_path)
 
@@ -113,6 +115,7 @@ MISTAKES = [
     (["-A", "missing", "status"], 2, "there is no module 'missing'"),
     (["--mesh", "a/b", "status"], 2, "mesh name 'a/b'"),
     (["--workdir", "/does/not/exist", "status"], 2, "--workdir /does/not/exist: No such file or directory"),
+    (["up", "--salvage"], 2, "type `mesh router --salvage` with the same --mesh and --store"),
     (["worker", "-B"], 2, "the scheduler is not there yet"),
     (["worker", "-c", "0"], 2, "0 is not in the range"),
     (["worker", "-n", "w%x"], 2, "%x stands for nothing here"),
@@ -346,6 +349,20 @@ def test_a_key_file_that_others_can_read_is_refused(run: Run) -> None:
 )
 def test_exit_codes_tell_what_may_help(error: Exception, code: int) -> None:
     assert exit_code(error) == code  # type: ignore[arg-type]
+
+
+def test_a_damaged_store_says_which_command_salvages_it(run: Run, tmp_path: Path) -> None:
+    store = tmp_path / "a b.db"
+    store.write_bytes(b"no database " * 1000)
+    url = f"sqlite://{quote(str(store))}?level=process"
+    code, _, err = run("router", "--mesh", "q", "--store", url)
+    assert (code, err.count("\n")) == (2, 1)
+    assert err.endswith(f"start once with salvage: mesh router --salvage --mesh q --store '{url}'\n")
+    store.unlink()
+    own = tmp_path / "state" / "taskmesh" / "q.db"
+    own.parent.mkdir(parents=True)
+    own.write_bytes(b"no database " * 1000)
+    assert f"mesh router --salvage --mesh q --store sqlite://{own}\n" in run("router", "--mesh", "q")[2]
 
 
 def test_celerys_flags_are_taken_and_explained(run: Run) -> None:
