@@ -14,6 +14,7 @@ import mesh
 from mesh.errors import MeshError
 from mesh.net.find import find_routers
 from mesh.settings import Settings
+from nodes.counts import count_of
 
 PATIENCE_S = 60.0  # a worker whose app takes longer to import is up when it is up
 LOOK_AGAIN_S = 0.05
@@ -38,13 +39,13 @@ def block(name: str, router: dict[str, Any], addresses: str, worker: dict[str, A
     """What is printed."""
     own = "" if name == "default" else f', mesh="{name}"'
     queues = ", ".join(worker["queues"])
-    slots = f"{worker['slots']} slot{'' if worker['slots'] == 1 else 's'}"
+    slots, tasks = count_of(worker["slots"], "slot"), count_of(worker["tasks"], "task")
     return "\n".join(
         [
             "",
             f"  mesh {name!r} is up",
             f"  router   {router['name']}  {addresses}",
-            f"  worker   {worker['name']}  {slots}, queues: {queues}, {worker['tasks']} tasks known",
+            f"  worker   {worker['name']}  {slots}, queues: {queues}, {tasks} known",
             f"  store    {store}  (accepted tasks survive: {_survives(router['durability'])})",
             "",
             "  submit from any script on this machine:",

@@ -39,6 +39,7 @@ from mesh.wire.codec import Incoming, blobs_of, decode_body, decode_from_node, e
 from mesh.wire.frames import read_header
 from mesh.wire.payloads import with_payloads, without_payloads
 from nodes.complaints import Complaints
+from nodes.counts import count_of
 from nodes.logs import configure_logs
 from nodes.stopping import Stopping
 
@@ -139,13 +140,13 @@ class RouterNode:
             )
         )
         log.info(
-            "router %s of mesh %r is up: %s; store %s (%s), %d unfinished tasks, start %d",
+            "router %s of mesh %r is up: %s; store %s (%s), %s, start %d",
             machine.router_id,
             self._settings.mesh,
             ", ".join(self._transport.endpoints),
             store.url,
             store.level,
-            len(machine.table.tasks),
+            count_of(len(machine.table.tasks), "unfinished task"),
             machine.boot,
         )
         return publication
@@ -158,7 +159,7 @@ class RouterNode:
         try:
             while not self._stopping.asked:
                 self._turn()
-            log.info("router stops; %d tasks stay in the journal", len(self._machine.table.tasks))
+            log.info("router stops; left in the journal: %s", count_of(len(self._machine.table.tasks), "task"))
             return 0
         finally:
             self._publication.withdraw()

@@ -40,6 +40,7 @@ from mesh.runtime.pool import ExecutorPool
 from mesh.runtime.routers import Routers
 from mesh.settings import Settings
 from mesh.wire.functions import PYTHON
+from nodes.counts import count_of
 from nodes.logs import configure_logs
 from nodes.stopping import Stopping
 
@@ -115,7 +116,12 @@ class Agent:
 
     def run(self) -> int:
         """Serve until told to stop, or until there is no sense in going on."""
-        log.info("worker %s starts %d executors for queues %s", self.name, self._machine.slots, self._config.queues)
+        log.info(
+            "worker %s starts %s for queues %s",
+            self.name,
+            count_of(self._machine.slots, "executor"),
+            self._config.queues,
+        )
         try:
             self._obey(self._machine.start())
             self._routers.start()
@@ -254,7 +260,7 @@ def _log_ended(report: ReportEnded) -> None:
 
 def _log_forgotten(report: ReportForgotten) -> None:
     log.warning(
-        "the router at %s is gone for good: %d settlements are told to nobody, %d deliveries are given up unstarted; "
+        "the router at %s is gone for good; settlements told to nobody: %d, deliveries given up unstarted: %d, "
         "running for nobody: %s",
         report.endpoint,
         report.settlements,

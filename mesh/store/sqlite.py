@@ -123,7 +123,7 @@ class SqliteStore:
         self._refuse("journal rows", [row[0] for row in rows if not journal_is_whole(*row)])
         if len(rows) != self._db.counters.batches:
             raise StoreDamaged(
-                f"{self.path}: the journal has {len(rows)} batches where {self._db.counters.batches} were written; "
+                f"{self.path}: batches in the journal: {len(rows)} where {self._db.counters.batches} were written; "
                 f"{WAY_OUT}"
             )
         batches = {seq: StoredBatch(seq, raw, accepted_at) for seq, accepted_at, raw, _ in rows}

@@ -15,6 +15,7 @@ from mesh.model import ErrorInfo
 from nodes.cli.client import client
 from nodes.cli.invocation import Invocation, pass_invocation, router_option, shared_options
 from nodes.cli.standard_input import read_line
+from nodes.counts import count_of
 
 CONFIRM_S = 2.0  # how long to wait for the word that tasks are cancelled: a worker may have them
 UNFINISHED = ("PENDING", "RECEIVED")
@@ -95,9 +96,9 @@ def purge(invocation: Invocation, routers: tuple[str, ...], queues: tuple[str, .
         if not force and not as_json:
             waiting = sum(q["ready"] + q["parked"] for q in app.status()["queues"] if not names or q["name"] in names)
             where = f"queue {', '.join(names)}" if names else "all queues"
-            _confirm(f"Cancel {waiting} tasks that wait in {where}? [y/N]: ")
+            _confirm(f"Cancel {count_of(waiting, 'task')} waiting in {where}? [y/N]: ")
         purged = app.purge(*names)
-    click.echo(json.dumps({"purged": purged}) if as_json else f"{purged} tasks cancelled")
+    click.echo(json.dumps({"purged": purged}) if as_json else f"{count_of(purged, 'task')} cancelled")
     return 0
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from nodes.counts import count_of, number
 from nodes.tables import Table
 
 Status = dict[str, Any]
@@ -64,17 +65,8 @@ def queues_table(status: Status) -> Table:
     return table
 
 
-def number(value: float) -> str:
-    """With thin groups of three: 1 234 567."""
-    return f"{value:,.0f}".replace(",", " ")
-
-
 def rate(per_s: float) -> str:
     return f"{number(per_s)}/s" if per_s >= 10 or per_s == 0 else f"{per_s:.1f}/s"
-
-
-def count_of(count: int, noun: str) -> str:
-    return f"{number(count)} {noun}{'' if count == 1 else 's'}"
 
 
 def duration(seconds: float) -> str:

@@ -284,7 +284,7 @@ def test_a_vanished_journal_row_is_refused(settled):
     connection.close()
 
     store = open_store(settled)
-    with pytest.raises(StoreDamaged, match="2 batches where 3 were written"):
+    with pytest.raises(StoreDamaged, match="batches in the journal: 2 where 3 were written"):
         store.recover()
     store.close()
 

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from nodes.announce import block
+
 ANNOUNCE = """
 import sys
 from mesh.settings import Settings
@@ -16,6 +18,12 @@ from nodes.announce import announce
 
 announce(Settings(), [sys.argv[1]], "worker", None)
 """
+
+
+def test_what_there_is_one_of_is_said_in_the_singular() -> None:
+    worker = {"name": "w@h", "slots": 1, "queues": ["default"], "tasks": 1}
+    router = {"name": "r@h", "durability": "disk"}
+    assert "1 slot, queues: default, 1 task known" in block("default", router, "ipc://x", worker, "memory://")
 
 
 @pytest.mark.processes

@@ -246,13 +246,13 @@ def test_purge_asks_first(cluster: Cluster, run: Run) -> None:
     run("call", f"{APP}.nothing")
     for answer, code in (("n\n", 130), ("\n", 130), ("", 2)):
         refused = purge(answer)
-        assert "Cancel 1 tasks that wait in all queues?" in refused.stderr
+        assert "Cancel 1 task waiting in all queues?" in refused.stderr
         assert (refused.returncode, refused.stdout) == (code, "")
         assert queue(run, "default")["parked"] == 1
     assert refused.stderr.splitlines()[1:] == [
         "mesh: error: nobody answers on standard input: use --force, which does not ask; see `mesh purge --help`"
     ]
-    assert purge("y\n").stdout == "1 tasks cancelled\n"
+    assert purge("y\n").stdout == "1 task cancelled\n"
 
 
 def test_cancel_leaves_a_running_task_alone_unless_told_to_terminate(cluster: Cluster, run: Run) -> None:

@@ -1,0 +1,13 @@
+"""Numbers of things, as people read them."""
+
+from __future__ import annotations
+
+
+def number(value: float) -> str:
+    """With thin groups of three: 1 234 567."""
+    return f"{value:,.0f}".replace(",", " ")
+
+
+def count_of(count: int, noun: str) -> str:
+    """``1 task``, ``2 tasks``."""
+    return f"{number(count)} {noun}{'' if count == 1 else 's'}"
