@@ -22,7 +22,7 @@ def show_outcome(
     value = _wait(invocation, result, timeout)
     if isinstance(value, UnknownTask) and not result.is_settled():
         raise value
-    succeeded = result.successful()
+    succeeded = result.successful() and not _is_lost(result, value)
     if as_json:
         click.echo(json.dumps(_as_data(result, value, succeeded), default=repr))
     elif succeeded:
@@ -48,6 +48,17 @@ def _wait(invocation: Invocation, result: Any, timeout: float | None) -> Any:
     except TimeoutError as error:
         why = f": {error.why}" if error.why else ""
         raise TimeoutError(f"task {result.id} is not finished after {timeout:g} s{why}") from None
+
+
+def _is_lost(result: Any, value: Any) -> bool:
+    """Whether ``value`` is the reason why what the task returned cannot be had, and not what it returned."""
+    if not isinstance(value, MeshError):
+        return False
+    try:
+        result.get(0)
+    except MeshError:
+        return True
+    return False
 
 
 def _why(result: Any, error: Any) -> str:

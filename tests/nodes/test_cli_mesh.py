@@ -14,6 +14,7 @@ from typing import Any
 import psutil
 import pytest
 
+from mesh.errors import StoreDamaged
 from mesh.net.keys import new_key
 from nodes.cli.main import main
 from tests.cluster import APP, REPOSITORY, Cluster, Node, send, wait_until
@@ -107,6 +108,35 @@ def test_a_task_that_failed_is_one_line_and_exit_code_1(cluster: Cluster, run: R
     code, out, err = run("result", task_id, "--json")
     assert (code, err) == (1, "")
     assert json.loads(out)["error"]["type"] == "ValueError"
+
+
+@pytest.mark.parametrize("size", [100_000, 5_000_000])
+def test_a_result_whose_file_was_changed_is_no_success(cluster: Cluster, run: Run, size: int) -> None:
+    cluster.router()
+    cluster.worker("w")
+    result = send(cluster.client(), "echo", "x" * size)
+    assert len(result.get(10.0)) == size
+    for file in Path(f"{cluster.store}.blobs").iterdir():
+        if not file.stat().st_size:  # the mark by which the router's depot is known
+            continue
+        with file.open("r+b") as content:
+            content.seek(-1, os.SEEK_END)
+            content.write(b"?")
+    code, out, err = run("result", result.id)
+    assert (code, out) == (1, "")
+    assert err.startswith("mesh: error: ") and result.id in err and err.count("\n") == 0
+    assert "is not what was written" in err
+    code, out, err = run("result", result.id, "--json")
+    answer = json.loads(out)
+    assert (code, err, answer["result"]) == (1, "", None)
+    assert answer["error"]["type"] == "StoreDamaged" and "is not what was written" in answer["error"]["message"]
+
+
+def test_an_error_that_a_task_returns_is_its_result(cluster: Cluster, run: Run) -> None:
+    cluster.router()
+    cluster.worker("w")
+    result = send(cluster.client(), "echo", StoreDamaged("returned"))
+    assert run("result", result.id) == (0, "StoreDamaged('returned')", "")
 
 
 def test_an_unknown_id_is_one_line_and_exit_code_1(cluster: Cluster, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
