@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from typing import Any
 
 import click
 
-from mesh.errors import MeshError, TaskError, TimeoutError, UnknownTask
+from mesh.api.result import timed_out
+from mesh.errors import MeshError, TaskError, TimeoutError, Unavailable, UnknownTask
 from mesh.wire.asking import message_of
 from nodes.cli.invocation import Invocation
 
@@ -19,7 +21,7 @@ def show_outcome(
 ) -> int:
     """Wait for the outcome of a task and print it; the exit code. Raises ``TimeoutError`` and others."""
     result = app.AsyncResult(task_id)
-    value = _wait(invocation, result, timeout)
+    value = _value(invocation, result, timeout)
     if isinstance(value, UnknownTask) and not result.is_settled():
         raise value
     succeeded = result.successful() and not _is_lost(result, value)
@@ -32,6 +34,17 @@ def show_outcome(
             click.echo(result.traceback.rstrip(), err=True)
         raise TaskError(_why(result, value))
     return 0 if succeeded else 1
+
+
+def _value(invocation: Invocation, result: Any, timeout: float | None) -> Any:
+    """The result or the exception: ``UnknownTask`` for an id that nobody knows when the time is over."""
+    try:
+        return _wait(invocation, result, timeout)
+    except TimeoutError as error:
+        if error.why:  # a router answers
+            with contextlib.suppress(Unavailable):
+                return result.get(0, propagate=False)
+        raise
 
 
 def _wait(invocation: Invocation, result: Any, timeout: float | None) -> Any:
@@ -47,7 +60,7 @@ def _wait(invocation: Invocation, result: Any, timeout: float | None) -> Any:
         return result.get(None if timeout is None else timeout - PATIENCE_S, propagate=False)
     except TimeoutError as error:
         why = f": {error.why}" if error.why else ""
-        raise TimeoutError(f"task {result.id} is not finished after {timeout:g} s{why}") from None
+        raise timed_out(f"task {result.id} is not finished after {timeout:g} s{why}", error.why) from None
 
 
 def _is_lost(result: Any, value: Any) -> bool:

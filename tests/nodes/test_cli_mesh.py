@@ -139,12 +139,17 @@ def test_an_error_that_a_task_returns_is_its_result(cluster: Cluster, run: Run) 
     assert run("result", result.id) == (0, "StoreDamaged('returned')", "")
 
 
-def test_an_unknown_id_is_one_line_and_exit_code_1(cluster: Cluster, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("grace_s", "patience_s"), [(0.1, 3.0), (600.0, 3.0), (600.0, 0.1)])
+def test_an_unknown_id_is_one_line_and_exit_code_1(
+    cluster: Cluster, run: Run, monkeypatch: pytest.MonkeyPatch, grace_s: float, patience_s: float
+) -> None:
     cluster.router()
-    monkeypatch.setenv("MESH_UNKNOWN_GRACE_S", "0.1")
-    code, out, err = run("result", "nobody-knows")
-    assert (code, out) == (1, "")
-    assert err.startswith("mesh: error: ") and "nobody-knows" in err and err.count("\n") == 0
+    monkeypatch.setenv("MESH_UNKNOWN_GRACE_S", str(grace_s))
+    monkeypatch.setattr("nodes.cli.outcome.PATIENCE_S", patience_s)
+    for timeout in ([], ["--timeout", "0.2"], ["--timeout", "0"])[grace_s > 1.0 :]:
+        code, out, err = run("result", "nobody-knows", *timeout)
+        assert (code, out) == (1, ""), timeout
+        assert err.startswith("mesh: error: ") and "nobody-knows" in err and err.count("\n") == 0
 
 
 def test_cancel_tells_apart_what_becomes_of_each_id(
