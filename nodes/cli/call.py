@@ -16,6 +16,7 @@ from nodes.cli.numbers import Count, Seconds
 from nodes.cli.outcome import show_outcome
 from nodes.loader import load_functions
 
+LAST_ANSWER_S = 2.0  # beyond submit_timeout_s: what a router refuses until then is given up with its reason
 NAMES_MAX = 20  # of an app's tasks that are listed to who names none of them
 
 
@@ -115,7 +116,7 @@ def call(
             result = app.send_task(name, args, kwargs, **options)
         except TypeError as error:  # the task's own signature, where -A makes it known
             raise click.UsageError(f"{name}: {error}") from None
-        app.flush(app.settings.submit_timeout_s)
+        app.flush(app.settings.submit_timeout_s + LAST_ANSWER_S)
         if wait:
             return show_outcome(invocation, app, result.id, timeout, as_json=as_json, with_traceback=False)
         click.echo(json.dumps({"id": result.id}) if as_json else result.id)

@@ -204,6 +204,18 @@ def test_a_wait_that_gets_long_is_explained_once_and_again_at_its_end(
     assert error.startswith("mesh: error: task ") and error.endswith(f" is not finished after 0.3 s: {why}")
 
 
+def test_a_call_that_a_full_router_refuses_says_why(
+    cluster: Cluster, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster.router(queued_tasks_max=1)
+    monkeypatch.setenv("MESH_SUBMIT_TIMEOUT_S", "0.2")
+    monkeypatch.setattr("nodes.cli.call.LAST_ANSWER_S", 60.0)  # it is not waited for: the reason is there before
+    assert run("call", f"{APP}.nothing")[0] == 0
+    code, out, err = run("call", f"{APP}.nothing")
+    assert (code, out, err.count("\n")) == (3, "", 0)
+    assert err.startswith("mesh: error: ") and "queued; the limit is 1" in err
+
+
 def test_a_look_at_a_result_does_not_wait(cluster: Cluster, run: Run) -> None:
     cluster.router()
     task_id = run("call", f"{APP}.echo", "-a", "[5]")[1]
