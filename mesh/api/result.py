@@ -18,7 +18,7 @@ from mesh.api.hints import explain_absent
 from mesh.errors import (
     MeshError,
     NotRegistered,
-    StoreError,
+    StoreDamaged,
     TaskExpired,
     TaskFailed,
     TaskRevokedError,
@@ -91,6 +91,7 @@ class AsyncResult(Struct, Generic[R], gc=False, eq=False):
         With ``timeout=0`` it only looks: what this process submitted is told to it, for any other id the mesh is asked
         once, for ``connect_timeout_s`` at most: ``TimeoutError`` where the task is not finished, ``Unavailable``
         where nobody answers. With ``propagate=False`` the exception is returned instead.
+        A result that was changed on disk is lost: that is a ``StoreDamaged``, and the task counts as failed from then.
         ``interval`` is accepted for Celery's sake: nothing is polled. Without a timeout it warns once, in the log, when
         nobody can run the task. Raises ``TimeoutError``, ``UnknownTask``,
         ``Unavailable``, or the task's own exception.
@@ -275,6 +276,12 @@ class AsyncResult(Struct, Generic[R], gc=False, eq=False):
         promise = self._promise
         return None if promise is None else promise.end
 
+    @property
+    def _lost(self) -> MeshError | None:
+        """Why the bytes of a large result are not to be had, once that was found."""
+        promise = self._promise
+        return promise.buffers if promise is not None and isinstance(promise.buffers, MeshError) else None
+
     def __del__(self) -> None:
         try:
             promise = self._promise
@@ -292,15 +299,14 @@ class AsyncResult(Struct, Generic[R], gc=False, eq=False):
         assert promise is not None, "asked for the value of an unsettled task"
         end = promise.end
         error: BaseException
-        if isinstance(promise.buffers, MeshError):
-            error = promise.buffers
-        elif type(end) is Outcome and end.state is TaskState.SUCCEEDED:
+        buffers = promise.buffers
+        if type(end) is Outcome and end.state is TaskState.SUCCEEDED and not isinstance(buffers, MeshError):
             try:
-                buffers = _own_memory(promise.buffers)
-            except StoreError as unreadable:
-                error = unreadable
+                own = _own_memory(buffers)
+            except StoreDamaged as damaged:
+                promise.buffers = error = damaged
             else:
-                return payloads.decode(end.payload, buffers) if end.payload else None
+                return payloads.decode(end.payload, own) if end.payload else None
         else:
             error = self._error()
         self.is_unknown()  # somebody may submit it yet: ask again next time
@@ -309,6 +315,8 @@ class AsyncResult(Struct, Generic[R], gc=False, eq=False):
         return error
 
     def _error(self) -> BaseException:
+        if self._lost is not None:
+            return self._lost
         end = self._end
         if end is None:  # it was an answer that another waiter has had, too
             return UnknownTask(f"no router knows task {self.id}: never accepted, or its result is kept no longer")
@@ -344,7 +352,7 @@ class AsyncResult(Struct, Generic[R], gc=False, eq=False):
                 return CELERY_STATES.get(known or "", UNKNOWN)
         end = self._end
         if isinstance(end, Outcome):
-            return CELERY_STATES[end.state]
+            return CELERY_STATES[end.state] if self._lost is None else FAILURE
         return REJECTED
 
     status = state
@@ -361,8 +369,10 @@ class AsyncResult(Struct, Generic[R], gc=False, eq=False):
         return self._end is not None
 
     def successful(self) -> bool:
-        """Whether the task is finished and returned a result."""
-        return self.ready() and isinstance(self._end, Outcome) and self._end.state is TaskState.SUCCEEDED
+        """Whether the task is finished and returned a result, which was not found to be lost since."""
+        if not self.ready() or self._lost is not None:
+            return False
+        return isinstance(self._end, Outcome) and self._end.state is TaskState.SUCCEEDED
 
     def failed(self) -> bool:
         """Whether the task is finished and did not succeed."""
@@ -377,8 +387,11 @@ class AsyncResult(Struct, Generic[R], gc=False, eq=False):
 
     @property
     def error(self) -> ErrorInfo | None:
-        """The exception as data, as it came from the worker."""
+        """The exception as data, as it came from the worker, or why the result is lost."""
         outcome = self._outcome
+        lost = self._lost
+        if lost is not None:
+            return ErrorInfo(f"{type(lost).__module__}.{type(lost).__qualname__}", str(lost))
         return outcome.error if outcome is not None else None
 
     @property

@@ -23,7 +23,9 @@ from mesh import (
     UnknownTask,
 )
 from mesh.api.result import CELERY_STATES, EagerResult
+from mesh.errors import StoreDamaged
 from mesh.model import Outcome, TaskOptions, TaskState
+from mesh.runtime.depot import Depot
 from mesh.runtime.handles import Promise
 from mesh.testing import local_mesh
 from mesh.wire.payload import encode
@@ -482,6 +484,27 @@ def test_each_get_gives_a_value_of_its_own(size):
     result = AsyncResult("zeros", app, Promise("zeros", Outcome("zeros", TaskState.SUCCEEDED, payload), mapped))
     result.get()[:] = 1
     assert not result.get().any()
+
+
+@pytest.mark.parametrize("size", [100_000, 1_000_000], ids=["read at once", "read when wanted"])
+def test_a_task_whose_result_is_found_to_be_damaged_has_failed(tmp_path, size):
+    """The file is of the right size, so only who reads all of it sees what happened to it."""
+    depot = Depot(str(tmp_path))
+    payload, parts = encode(numpy.zeros(size), key="zeros", inline_max=1_000, total_max=1 << 30)
+    left = depot.leave(payload, parts)
+    [file] = tmp_path.iterdir()
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(data)
+    end = Outcome("zeros", TaskState.SUCCEEDED, left)
+    result = AsyncResult("zeros", app, Promise("zeros", end, depot.open(left)))
+
+    damaged = result.get(propagate=False)
+    assert isinstance(damaged, StoreDamaged) and result.result is damaged
+    with pytest.raises(StoreDamaged):
+        result.get()
+    assert (result.state, result.failed(), result.successful()) == ("FAILURE", True, False)
+    assert (result.error.type, result.error.message) == ("mesh.errors.StoreDamaged", str(damaged))
 
 
 def test_a_closed_app_says_so():
