@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import socket
+import sys
 import threading
 import time
 import uuid
 import warnings
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from functools import cache
+from pathlib import Path
 from typing import Any, Concatenate, Literal, ParamSpec, TypeVar, overload
 
 from mesh import __version__
@@ -58,7 +60,7 @@ SEND_OPTIONS = "args countdown eta expires headers ignore_result kwargs priority
 
 
 class Mesh:
-    """An app. ``main`` names the tasks that a script defines; the routers are found when they are first needed.
+    """An app. ``main`` names its module, also where that is run as a script; routers are found when first needed.
 
     ``mesh``: which mesh to join (else ``MESH_NAME``, else "default"). ``router``: addresses of routers, where they are
     not to be looked for. ``include``: modules with tasks, imported by workers. Other names are those of ``Settings``.
@@ -133,8 +135,8 @@ class Mesh:
 
     def _task_name(self, function: Callable[..., Any]) -> str:
         module = function.__module__
-        if module == "__main__" and self.main:
-            module = self.main
+        if module == "__main__" and self.main and self.main.rpartition(".")[2] == _script():
+            module = self.main  # who imports the file knows the function by this name
         return f"{module}.{function.__qualname__}"
 
     # submitting
@@ -454,6 +456,11 @@ class _AppMaker:
 
     def __call__(self) -> Mesh:
         return local_app(self._main)
+
+
+def _script() -> str:
+    """What the module of the script that runs is called where it is imported; empty in a notebook."""
+    return Path(getattr(sys.modules["__main__"], "__file__", None) or "").stem
 
 
 @cache

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import sys
 import time
 from datetime import UTC, datetime, timedelta
 
@@ -38,16 +39,28 @@ def test_a_task_is_named_after_its_module_and_function():
     assert (add.__name__, add.__doc__) == ("add", "Add.")
 
 
-def test_main_takes_the_place_of_the_main_module():
+@pytest.mark.parametrize(
+    ("script", "main", "name"),
+    [
+        ("/home/me/shop.py", "shop", "shop.pay"),
+        ("proj/shop.py", "proj.shop", "proj.shop.pay"),
+        ("/home/me/other.py", "shop", "__main__.pay"),
+        ("/home/me/shop.py", None, "__main__.pay"),
+        (None, "shop", "__main__.pay"),
+    ],
+)
+def test_only_the_script_that_is_the_apps_module_has_its_tasks_under_the_modules_name(monkeypatch, script, main, name):
+    """Workers run what they know by a name: another script's function must not have the name of one of theirs."""
+    monkeypatch.setattr(sys.modules["__main__"], "__file__", script, raising=False)
+
     def pay():
         return None
 
     pay.__module__ = "__main__"
     pay.__qualname__ = "pay"
 
-    assert Mesh("shop").task(pay).name == "shop.pay"
-    assert Mesh().task(pay).name == "__main__.pay"
-    assert Mesh("shop").task(name="other")(pay).name == "other"
+    assert Mesh(main).task(pay).name == name
+    assert Mesh(main).task(name="other")(pay).name == "other"
 
 
 def test_an_app_without_a_name_is_shown_as_that_of_the_main_module():
