@@ -43,7 +43,7 @@ from mesh.model import Buffer, Delivery, Peer, Role, Settlement, TaskOptions
 from mesh.net.arrivals import Arrivals
 from mesh.runtime.connection import Connection
 from mesh.runtime.execute import Runner
-from mesh.runtime.registry import definitions
+from mesh.runtime.registry import TaskFunction, definitions
 from mesh.runtime.router_step import RouterStep
 from mesh.store.memory import MemoryStore
 from mesh.wire.codec import decode_from_node, encode, encode_body
@@ -51,6 +51,7 @@ from mesh.wire.functions import PYTHON
 
 ROUTER, WORKER = Peer(b"router"), Peer(b"worker")
 ENDPOINT = "local"
+NOBODY = 0  # no executor has this number
 
 Frames = Sequence[Any]
 
@@ -70,7 +71,8 @@ def eager(app: Mesh, *, propagate: bool = True) -> Iterator[Mesh]:
 def local_mesh(app: Mesh, *, slots: int = 1, queues: Sequence[str] = ("default",)) -> Iterator[LocalMesh]:
     """Have ``app`` submit to a mesh inside this process: one router, one worker with ``slots`` threads.
 
-    The worker knows the tasks that ``app`` has now. On exit everything that was submitted and not finished is gone.
+    The worker knows the tasks of ``app``, those that are defined later too. On exit everything that was submitted and
+    not finished is gone.
     """
     mesh = LocalMesh(app, slots, queues)
     connector, connection = app.connector, app.open_connection
@@ -189,6 +191,7 @@ class LocalMesh:
             self._apply(command)
         while not self._closed:
             self._take_mail()
+            self._learn_tasks()
             now = self._clock.now()
             while True:
                 events, self._router_events = self._router_events, []
@@ -200,6 +203,13 @@ class LocalMesh:
                     break
         for executor in self._executors.values():
             executor.stop()
+
+    def _learn_tasks(self) -> None:
+        """Have the worker say anew what it knows, where ``app`` has more tasks by now."""
+        names = sorted(self._app.tasks)
+        if self.worker.tasks is not None and self.worker.tasks != names:
+            self.worker.tasks = None
+            self._worker_events.append(ExecutorStarted(NOBODY, names, *self._defined))
 
     def _take_mail(self) -> None:
         try:
@@ -280,20 +290,31 @@ class LocalMesh:
         self._worker_events.append(ExecutorSettled(executor, [settlement]))
 
 
-class _Executor:
-    """A thread that runs tasks."""
+class _LocalRunner(Runner):
+    """Runs the tasks that the app has when they are called."""
 
-    def __init__(self, mesh: LocalMesh, app: Mesh, number: int) -> None:
+    def __init__(self, app: Mesh) -> None:
         settings = app.settings
-        self._mesh = mesh
-        self._number = number
-        self._work: queue.SimpleQueue[tuple[TaskOptions, Delivery, Sequence[Buffer]] | None] = queue.SimpleQueue()
-        self.runner = Runner(
+        super().__init__(
             app.tasks,
             worker_name="local",
             inline_bytes_max=settings.inline_bytes_max,
             payload_bytes_max=settings.payload_bytes_max,
         )
+        self._tasks = app.tasks
+
+    def find(self, name: str, digest: str | None) -> TaskFunction:
+        return self._tasks.get(name) or super().find(name, digest)
+
+
+class _Executor:
+    """A thread that runs tasks."""
+
+    def __init__(self, mesh: LocalMesh, app: Mesh, number: int) -> None:
+        self._mesh = mesh
+        self._number = number
+        self._work: queue.SimpleQueue[tuple[TaskOptions, Delivery, Sequence[Buffer]] | None] = queue.SimpleQueue()
+        self.runner = _LocalRunner(app)
         threading.Thread(target=self._run, name=f"mesh-executor-{number}", daemon=True).start()
 
     def put(self, options: dict[int, TaskOptions], tasks: list[Delivery], parts: dict[str, Sequence[Buffer]]) -> None:

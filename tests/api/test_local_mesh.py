@@ -39,3 +39,14 @@ def test_tasks_that_end_while_they_are_asked_back_are_settled(monkeypatch):
         held.set()
 
         assert app.gather(results, timeout=10) == [0, 1, 2]
+
+
+def test_a_task_that_is_defined_inside_is_known():
+    """Whether before the worker said what it knows, after that, or in the place of another."""
+    app = Mesh("local")
+    with local_mesh(app):
+        first = app.task(name="first")(lambda: 1)
+        assert first.delay().get(timeout=10) == 1
+        second = app.task(name="second", time_limit=5)(lambda: 2)
+        assert (second.delay().get(timeout=10), first.delay().get(timeout=10)) == (2, 1)
+        assert app.task(name="first")(lambda: 3).delay().get(timeout=10) == 3
