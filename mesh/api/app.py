@@ -11,6 +11,7 @@ import time
 import uuid
 import warnings
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
 from functools import cache
 from pathlib import Path
 from typing import Any, Concatenate, Literal, ParamSpec, TypeVar, overload
@@ -24,6 +25,7 @@ from mesh.api.forking import on_fork_in_child
 from mesh.api.hints import explain_absent
 from mesh.api.ids import TaskIds
 from mesh.api.options import (
+    Seconds,
     When,
     checked_args,
     checked_function,
@@ -190,8 +192,8 @@ class Mesh:
         args: Sequence[Any] | None = (),
         kwargs: Mapping[str, Any] | None = None,
         *,
-        countdown: float | None = None,
-        eta: When | None = None,
+        countdown: Seconds | None = None,
+        eta: datetime | None = None,
         expires: When | None = None,
         queue: str | None = None,
         priority: int | None = None,
@@ -220,12 +222,12 @@ class Mesh:
             )
         options = TaskOptions(
             checked_text("name", name, 200),
-            checked_queue(conf.task_default_queue if queue is None else queue),
+            conf.task_default_queue if queue is None else checked_queue(queue),
             checked_priority(0 if priority is None else priority),
-            time_limit_s=checked_limit("time_limit", conf.task_time_limit if time_limit is None else time_limit),
+            time_limit_s=conf.task_time_limit if time_limit is None else checked_limit("time_limit", time_limit),
             ignore_result=bool(conf.task_ignore_result if ignore_result is None else ignore_result),
             at_most_once=not conf.task_acks_late,
-            result_ttl_s=checked_limit("result_expires", conf.result_expires),
+            result_ttl_s=conf.result_expires,
         )
         return self.send_with(options, args, kwargs, None, countdown, eta, expires, task_id, headers)
 
@@ -235,8 +237,8 @@ class Mesh:
         args: Sequence[Any] | None,
         kwargs: Mapping[str, Any] | None,
         code: FunctionCode | None,
-        countdown: float | None,
-        eta: When | None,
+        countdown: Seconds | None,
+        eta: datetime | None,
         expires: When | None,
         task_id: str | None,
         headers: Mapping[str, str] | None,
@@ -275,14 +277,14 @@ class Mesh:
         conf = self.conf
         return TaskOptions(
             name,
-            checked_queue(conf.task_default_queue),
+            conf.task_default_queue,
             0,
             code.digest,
             code.python,
-            checked_limit("task_time_limit", conf.task_time_limit),
+            conf.task_time_limit,
             False,
             not conf.task_acks_late,
-            checked_limit("result_expires", conf.result_expires),
+            conf.result_expires,
         )
 
     def pack(self, function: Callable[..., Any]) -> FunctionCode:

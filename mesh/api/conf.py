@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from mesh.api.hints import explain_absent, with_hints
+from mesh.api.options import QUEUE_LENGTH_MAX, checked_limit, checked_text
 from mesh.errors import ConfigError
 
 
@@ -26,15 +27,23 @@ class Conf:
     def __setattr__(self, name: str, value: Any) -> None:
         if name not in self.__slots__:
             raise ConfigError(with_hints(f"there is no setting {name!r}; known: {', '.join(_names())}", [name]))
-        object.__setattr__(self, name, value)
+        check = _CHECKS.get(name)
+        object.__setattr__(self, name, value if check is None else check(name, value))
         changed = getattr(self, "changed", None)
         if changed is not None:
             changed()
 
     def update(self, values: dict[str, Any] | None = None, **more: Any) -> None:
-        """Change several settings. Raises ``ConfigError`` for a name it does not know."""
+        """Change several settings. Raises ``ConfigError`` for a name it does not know, and for a wrong value."""
         for name, value in {**(values or {}), **more}.items():
             setattr(self, name, value)
+
+
+_CHECKS: dict[str, Callable[[str, Any], object]] = {
+    "task_default_queue": lambda name, value: checked_text(name, value, QUEUE_LENGTH_MAX),
+    "task_time_limit": checked_limit,
+    "result_expires": checked_limit,
+}
 
 
 def _names() -> list[str]:

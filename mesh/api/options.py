@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from numbers import Real
 from typing import Any
 
 from mesh.api.hints import with_hints
 from mesh.errors import ConfigError, PayloadTooLarge
 
-When = float | int | datetime
+Seconds = float | timedelta
+When = float | timedelta | datetime  # seconds from now, or an instant
 
 INSTANT_MAX = 1e12  # UTC seconds; the protocol takes no more
+QUEUE_LENGTH_MAX = 200  # characters
 HEADERS_BYTES_MAX = 64 << 10  # of one task: they travel in the envelope with it, each time
 
 
-def starts_at(countdown: float | None, eta: When | None) -> float | None:
+def starts_at(countdown: Seconds | None, eta: datetime | None) -> float | None:
     """UTC seconds before which the task may not start; None: at once. Raises ``ConfigError`` when both are given."""
     if countdown is not None and eta is not None:
         raise ConfigError("countdown and eta are both given: choose one")
     if countdown is not None:
-        return _checked_instant("countdown", time.time() + countdown)
+        return from_now("countdown", countdown)
     return None if eta is None else instant("eta", eta)
 
 
@@ -29,16 +32,34 @@ def ends_at(expires: When | None) -> float | None:
     """UTC seconds after which the task may not start: ``expires`` is a datetime, or seconds from now."""
     if expires is None:
         return None
-    if isinstance(expires, datetime):
-        return instant("expires", expires)
-    return _checked_instant("expires", time.time() + expires)
+    return instant("expires", expires) if isinstance(expires, datetime) else from_now("expires", expires)
 
 
-def instant(name: str, when: When) -> float:
+def from_now(name: str, seconds: Seconds) -> float:
+    """UTC seconds, so much later than now. Raises ``ConfigError``."""
+    return _checked_instant(name, time.time() + checked_seconds(name, seconds))
+
+
+def instant(name: str, when: datetime) -> float:
     """UTC seconds. A datetime without a zone is taken to be UTC. Raises ``ConfigError``."""
-    if isinstance(when, datetime):
-        return _checked_instant(name, (when if when.tzinfo is not None else when.replace(tzinfo=UTC)).timestamp())
-    return _checked_instant(name, float(when))
+    if not isinstance(when, datetime):
+        raise ConfigError(f"{name}={when!r:.80}: expected a datetime; for seconds from now write countdown=")
+    return _checked_instant(name, (when if when.tzinfo is not None else when.replace(tzinfo=UTC)).timestamp())
+
+
+def checked_seconds(name: str, seconds: Seconds) -> float:
+    """A number or a timedelta as seconds. Raises ``ConfigError``."""
+    if isinstance(seconds, timedelta):
+        return seconds.total_seconds()
+    if not is_number(seconds):
+        or_instant = " or a datetime" if name == "expires" else ""
+        raise ConfigError(f"{name}={seconds!r:.80}: expected seconds, as a number or a timedelta{or_instant}")
+    return float(seconds)
+
+
+def is_number(value: object) -> bool:
+    """Whether it counts something: ``True`` does not, a NumPy number does."""
+    return isinstance(value, Real) and not isinstance(value, bool)
 
 
 def _checked_instant(name: str, at: float) -> float:
@@ -84,7 +105,7 @@ def checked_limit(name: str, seconds: float | None) -> float | None:
 
 def checked_queue(queue: str) -> str:
     """The queue's name. Raises ``ConfigError`` unless it is text of 1 to 200 characters."""
-    return checked_text("queue", queue, 200)
+    return checked_text("queue", queue, QUEUE_LENGTH_MAX)
 
 
 def checked_args(args: Sequence[Any] | None) -> tuple[Any, ...]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from mesh.api.options import checked_seconds, instant, is_number
 from mesh.errors import ConfigError, Retry
 
 Exceptions = tuple[type[BaseException], ...]
@@ -28,8 +29,13 @@ class RetryPolicy:
         unknown = sorted(set(self.arguments) - {"max_retries", "countdown", "eta"})
         if unknown:
             raise ConfigError(f"retry_kwargs: unknown {', '.join(unknown)}; known: max_retries, countdown, eta")
-        if self.max_retries is not None and self.max_retries < 0:
-            raise ConfigError(f"max_retries={self.max_retries}: expected 0 or more, or None for no limit")
+        for limit in (self.max_retries, self.arguments.get("max_retries")):
+            if limit is not None and not (is_number(limit) and limit >= 0):
+                raise ConfigError(f"max_retries={limit!r}: expected 0 or more, or None for no limit")
+        if "countdown" in self.arguments:
+            checked_seconds("retry_kwargs: countdown", self.arguments["countdown"])
+        if "eta" in self.arguments:
+            instant("retry_kwargs: eta", self.arguments["eta"])
 
     def retries_on(self, error: BaseException) -> bool:
         """Whether ``autoretry_for`` covers this error."""
@@ -39,7 +45,7 @@ class RetryPolicy:
     def delay_s(self, retries: int, chance: float) -> float:
         """Seconds to wait after the ``retries``-th retry failed; ``chance`` in [0, 1) is the dice of the jitter."""
         if self.backoff is None:
-            return float(self.arguments.get("countdown", self.default_delay_s))
+            return checked_seconds("countdown", self.arguments.get("countdown", self.default_delay_s))
         return backoff_s(self.backoff, retries, self.backoff_max_s, chance if self.jitter else None)
 
 
@@ -52,6 +58,6 @@ def backoff_s(factor: float, retries: int, maximum_s: float, chance: float | Non
 
 def backoff_factor(retry_backoff: bool | float) -> float | None:
     """What ``retry_backoff=`` means: True is 1 s, a number is that many seconds, False or 0 is none."""
-    if retry_backoff < 0:
-        raise ConfigError(f"retry_backoff={retry_backoff}: expected True, False or the first pause in seconds")
+    if not (is_number(retry_backoff) or isinstance(retry_backoff, bool)) or retry_backoff < 0:
+        raise ConfigError(f"retry_backoff={retry_backoff!r}: expected True, False or the first pause in seconds")
     return float(retry_backoff) if retry_backoff else None

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import random
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
 from functools import update_wrapper
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, ParamSpec, TypeVar
@@ -14,17 +14,21 @@ from msgspec.structs import replace
 from mesh.api.arity import call_check
 from mesh.api.hints import explain_absent
 from mesh.api.options import (
+    Seconds,
     When,
     checked_args,
     checked_kwargs,
     checked_limit,
     checked_priority,
     checked_queue,
+    checked_seconds,
+    ends_at,
+    from_now,
     instant,
     no_unknown,
 )
 from mesh.api.retrying import Exceptions, RetryPolicy, backoff_factor
-from mesh.errors import MaxRetriesExceededError, Retry
+from mesh.errors import ConfigError, MaxRetriesExceededError, Retry
 from mesh.model import FunctionCode, TaskOptions
 from mesh.runtime.request import Request, current_request
 from mesh.wire.asking import repr_of
@@ -61,11 +65,11 @@ class Task(Generic[P, R]):
         queue: str | None = None,
         priority: int = 0,
         max_retries: int | None = 3,
-        default_retry_delay: float = 180.0,
+        default_retry_delay: Seconds = 180.0,
         autoretry_for: Iterable[type[BaseException]] = (),
         dont_autoretry_for: Iterable[type[BaseException]] = (),
         retry_backoff: bool | float = False,
-        retry_backoff_max: float = 600.0,
+        retry_backoff_max: Seconds = 600.0,
         retry_jitter: bool = True,
         retry_kwargs: Mapping[str, Any] | None = None,
         time_limit: float | None = None,
@@ -85,16 +89,17 @@ class Task(Generic[P, R]):
         self.priority = checked_priority(priority)
         self.time_limit = checked_limit("time_limit", time_limit)
         self.expires = expires
+        ends_at(expires)  # so that a wrong value is refused here
         self.ignore_result = ignore_result
         self.acks_late = acks_late
         self.typing = typing
         self.policy = RetryPolicy(
             max_retries=max_retries,
-            default_delay_s=default_retry_delay,
-            retry_for=_exceptions(autoretry_for),
-            dont_retry_for=_exceptions(dont_autoretry_for),
+            default_delay_s=checked_seconds("default_retry_delay", default_retry_delay),
+            retry_for=_exceptions("autoretry_for", autoretry_for),
+            dont_retry_for=_exceptions("dont_autoretry_for", dont_autoretry_for),
             backoff=backoff_factor(retry_backoff),
-            backoff_max_s=retry_backoff_max,
+            backoff_max_s=checked_seconds("retry_backoff_max", retry_backoff_max),
             jitter=retry_jitter,
             arguments=dict(retry_kwargs or {}),
         )
@@ -118,8 +123,8 @@ class Task(Generic[P, R]):
         args: Sequence[Any] | None = (),
         kwargs: Mapping[str, Any] | None = None,
         *,
-        countdown: float | None = None,
-        eta: When | None = None,
+        countdown: Seconds | None = None,
+        eta: datetime | None = None,
         expires: When | None = None,
         queue: str | None = None,
         priority: int | None = None,
@@ -134,10 +139,10 @@ class Task(Generic[P, R]):
     ) -> AsyncResult[R]:
         """Submit a call, with options for this call alone.
 
-        ``countdown`` and ``expires`` are seconds from now; ``eta`` and ``expires`` may be a datetime (UTC unless it
-        has a zone). ``retry`` and ``retry_policy`` are accepted for Celery's sake: a submit is always tried again
-        until ``submit_timeout_s``. Raises ``TypeError`` for arguments the function does not take and for unknown
-        options, ``Overloaded``, ``Unavailable``, ``PayloadTooLarge``.
+        ``countdown`` and ``expires`` are seconds from now or a timedelta; ``eta`` is, and ``expires`` may be, a
+        datetime (UTC unless it has a zone). ``retry`` and ``retry_policy`` are accepted for Celery's sake: a submit is
+        always tried again until ``submit_timeout_s``. Raises ``TypeError`` for arguments the function does not take and
+        for unknown options, ``ConfigError``, ``Overloaded``, ``Unavailable``, ``PayloadTooLarge``.
         """
         no_unknown(f"task {self.name}", unknown, CALL_OPTIONS)
         args, kwargs = checked_args(args), checked_kwargs(kwargs)
@@ -180,14 +185,14 @@ class Task(Generic[P, R]):
             self._code = self.app.pack(self)
         options = TaskOptions(
             self.name,
-            self.queue if self.queue is not None else checked_queue(conf.task_default_queue),
+            self.queue if self.queue is not None else conf.task_default_queue,
             self.priority,
             self._code.digest if self._code is not None else None,
             self._code.python if self._code is not None else None,
-            self.time_limit if self.time_limit is not None else checked_limit("task_time_limit", conf.task_time_limit),
+            self.time_limit if self.time_limit is not None else conf.task_time_limit,
             bool(conf.task_ignore_result if self.ignore_result is None else self.ignore_result),
             not (conf.task_acks_late if self.acks_late is None else self.acks_late),
-            checked_limit("result_expires", conf.result_expires),
+            conf.result_expires,
         )
         if not conf.task_always_eager and self.expires is None:
             self._plain = options
@@ -275,8 +280,8 @@ class Task(Generic[P, R]):
         kwargs: Mapping[str, Any] | None = None,
         exc: BaseException | None = None,
         throw: bool = True,
-        eta: When | None = None,
-        countdown: float | None = None,
+        eta: datetime | None = None,
+        countdown: Seconds | None = None,
         max_retries: int | None = None,
         **unknown: object,
     ) -> Retry:
@@ -294,10 +299,9 @@ class Task(Generic[P, R]):
         if limit is not None and request.retries >= limit:
             used_up = f"task {request.id} ({self.name}) was retried {request.retries} times, the limit is {limit}"
             raise MaxRetriesExceededError(used_up) if exc is None else exc
-        name, when = ("countdown", time.time() + self._countdown(countdown)) if eta is None else ("eta", eta)
         retry = Retry(
             f"task {request.id} ({self.name}) asked to be retried" + (f": {repr_of(exc)}" if exc is not None else ""),
-            instant(name, when),
+            from_now("countdown", self._countdown(countdown)) if eta is None else instant("eta", eta),
             None if args is None else checked_args(args),
             None if kwargs is None else checked_kwargs(kwargs),
         )
@@ -307,7 +311,7 @@ class Task(Generic[P, R]):
             raise retry
         return retry
 
-    def _countdown(self, countdown: float | None) -> float:
+    def _countdown(self, countdown: Seconds | None) -> Seconds:
         return self.policy.default_delay_s if countdown is None else countdown
 
     # identity
@@ -350,8 +354,11 @@ class Task(Generic[P, R]):
 explain_absent(Task)
 
 
-def _exceptions(types: Iterable[type[BaseException]] | type[BaseException]) -> Exceptions:
-    return (types,) if isinstance(types, type) else tuple(types)
+def _exceptions(name: str, types: Iterable[type[BaseException]] | type[BaseException]) -> Exceptions:
+    found = tuple(types) if isinstance(types, Iterable) else (types,)
+    if not all(isinstance(one, type) and issubclass(one, BaseException) for one in found):
+        raise ConfigError(f"{name}={types!r:.80}: expected exceptions, as in {name}=(OSError,)")
+    return found
 
 
 def _rebuilt(local_app: Callable[[], Mesh], function: Callable[..., Any], options: dict[str, Any]) -> Task[..., Any]:

@@ -131,17 +131,37 @@ def test_what_cannot_be_called_is_refused_where_it_is_written(value, got, is_eag
         mine.map(value, [1])
 
 
-def test_defaults_are_checked_before_anything_is_sent():
+@pytest.mark.parametrize(
+    ("name", "wrong"),
+    [("task_default_queue", ""), ("task_time_limit", "x"), ("task_time_limit", 0), ("result_expires", -1)],
+)
+def test_a_default_is_checked_where_it_is_set(name, wrong):
     mine = Mesh()
-    task = mine.task(lambda: None)
-    mine.conf.update(task_default_queue="", task_ignore_result=1)
+    before = getattr(mine.conf, name)
+    with pytest.raises(ConfigError, match=name):
+        setattr(mine.conf, name, wrong)
+    with pytest.raises(ConfigError, match=name):
+        mine.conf.update({name: wrong})
+    assert getattr(mine.conf, name) == before
 
-    with pytest.raises(ConfigError, match="queue"):
-        task.delay()
-    with pytest.raises(ConfigError, match="queue"):
-        mine.submit(len, "x")
-    mine.conf.task_default_queue = "q"
-    assert task.base_options().ignore_result is True
+
+@pytest.mark.parametrize(
+    ("name", "wrong"),
+    [
+        ("autoretry_for", "IOError"),
+        ("autoretry_for", 5),
+        ("dont_autoretry_for", (OSError, "IOError")),
+        ("expires", "tomorrow"),
+        ("default_retry_delay", "3"),
+        ("max_retries", "3"),
+        ("retry_backoff", "3"),
+        ("retry_kwargs", {"countdown": "3"}),
+        ("retry_kwargs", {"eta": 3}),
+    ],
+)
+def test_a_wrong_value_is_refused_in_the_definition(name, wrong):
+    with pytest.raises(ConfigError, match=name):
+        Mesh().task(**{name: wrong})(len)
 
 
 def test_unknown_options_are_named():
@@ -164,8 +184,25 @@ def test_times():
     assert ends_at(later) == later.timestamp()
     with pytest.raises(ConfigError, match="both"):
         starts_at(1, later)
-    with pytest.raises(ConfigError, match="countdown"):
-        starts_at(float("nan"), None)
+    assert starts_at(timedelta(minutes=1), None) == pytest.approx(time.time() + 60, abs=1)
+    assert ends_at(timedelta(minutes=1)) == pytest.approx(time.time() + 60, abs=1)
+
+
+@pytest.mark.parametrize(
+    ("given_", "said"),
+    [
+        ({"countdown": float("nan")}, "countdown"),
+        ({"countdown": "3"}, "countdown='3': expected seconds, as a number or a timedelta"),
+        ({"countdown": datetime.now()}, "countdown=.*: expected seconds"),
+        ({"eta": 5}, "eta=5: expected a datetime; for seconds from now write countdown="),
+        ({"eta": "2020-01-01"}, "eta='2020-01-01': expected a datetime"),
+        ({"expires": "tomorrow"}, "expires='tomorrow': expected seconds, as a number or a timedelta or a datetime"),
+        ({"expires": True}, "expires=True"),
+    ],
+)
+def test_what_is_no_time_is_refused(given_, said):
+    with pytest.raises(ConfigError, match=said):
+        add.apply_async((1,), **given_)
 
 
 # arguments
