@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from mesh.api.app import Mesh
+from mesh.api.options import a_kind
 from mesh.clock import Now, SystemClock
 from mesh.core.commands import (
     Command,
@@ -59,6 +60,7 @@ Frames = Sequence[Any]
 @contextmanager
 def eager(app: Mesh, *, propagate: bool = True) -> Iterator[Mesh]:
     """Run tasks in the calling thread as they are submitted; with ``propagate`` their errors are raised there."""
+    _check_app("eager", app)
     before = app.conf.task_always_eager, app.conf.task_eager_propagates
     app.conf.update(task_always_eager=True, task_eager_propagates=propagate)
     try:
@@ -74,6 +76,7 @@ def local_mesh(app: Mesh, *, slots: int = 1, queues: Sequence[str] = ("default",
     The worker knows the tasks of ``app``, those that are defined later too. On exit everything that was submitted and
     not finished is gone.
     """
+    _check_app("local_mesh", app)
     mesh = LocalMesh(app, slots, queues)
     connector, connection = app.connector, app.open_connection
     app.connector, app.open_connection = mesh.connect, None
@@ -82,6 +85,11 @@ def local_mesh(app: Mesh, *, slots: int = 1, queues: Sequence[str] = ("default",
     finally:
         mesh.close()
         app.connector, app.open_connection = connector, connection
+
+
+def _check_app(verb: str, app: Mesh) -> None:
+    if not isinstance(app, Mesh):
+        raise TypeError(f"{verb} takes an app, got {a_kind(app)}: write {verb}(app), with app = Mesh(...)")
 
 
 class LocalTransport:

@@ -27,6 +27,7 @@ from mesh.api.ids import TaskIds
 from mesh.api.options import (
     Seconds,
     When,
+    a_kind,
     checked_args,
     checked_function,
     checked_headers,
@@ -35,6 +36,7 @@ from mesh.api.options import (
     checked_priority,
     checked_queue,
     checked_text,
+    checked_timeout,
     ends_at,
     no_unknown,
     starts_at,
@@ -205,6 +207,8 @@ class Mesh:
     ) -> Result[Any]:
         """Submit a call of a task by its name, which need not be defined here. Options as in ``Task.apply_async``."""
         no_unknown(f"send_task {name}", unknown, SEND_OPTIONS)
+        if callable(name):
+            raise TypeError(f"send_task takes the name of a task, got {a_kind(name)}: pass f.name, or write f.delay(x)")
         conf = self.conf
         if name in self.tasks:
             return self.tasks[name].apply_async(
@@ -374,11 +378,13 @@ class Mesh:
 
     def status(self, timeout: float | None = None) -> dict[str, Any]:
         """What the router says of itself, its workers and its queues. Raises ``Unavailable``."""
+        checked_timeout(timeout)
         found: dict[str, Any] = json.loads(self.connection.query("status", timeout=timeout))
         return found
 
     def purge(self, *queues: str, timeout: float | None = None) -> int:
         """Cancel all tasks that wait in these queues (default: in all); how many they were. Raises ``Unavailable``."""
+        checked_timeout(timeout)
         answer = json.loads(self.connection.query("purge", [checked_queue(q) for q in queues], timeout=timeout))
         return int(answer["purged"])
 
@@ -410,6 +416,7 @@ class Mesh:
 
     def flush(self, timeout: float | None = None) -> None:
         """Wait until everything submitted so far is accepted; see ``Connection.flush``."""
+        checked_timeout(timeout)
         connection = self.open_connection
         if connection is not None:
             connection.flush(timeout)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from msgspec.structs import replace
 
-from mesh.api.options import checked_function
+from mesh.api.options import a_kind, checked_function, checked_timeout
 from mesh.api.result import AsyncResult, timed_out
 from mesh.api.shipping import function_name
 from mesh.api.task import Task
@@ -110,6 +110,7 @@ def map_ordered(
     if not iterables:
         raise ConfigError("map needs at least one iterable")
     size = BundleSize(chunksize)
+    checked_timeout(timeout)
     deadline = None if timeout is None else time.monotonic() + timeout
     elements = zip(*iterables)
     if app.conf.task_always_eager:
@@ -181,7 +182,8 @@ def _values_of(
 
 def as_completed(results: Iterable[AsyncResult[T]], timeout: float | None) -> Iterator[AsyncResult[T]]:
     """Yield each result once, as its task finishes. Raises ``TimeoutError`` after ``timeout`` seconds in all."""
-    waiting = list(results)
+    waiting = [_checked_result("as_completed", result) for result in results]
+    checked_timeout(timeout)
     finished: queue.SimpleQueue[AsyncResult[T]] = queue.SimpleQueue()
     deadline = None if timeout is None else time.monotonic() + timeout
     with ExitStack() as on_leaving:
@@ -212,11 +214,23 @@ def gather(
     results: Iterable[AsyncResult[T] | Iterable[AsyncResult[T]]], timeout: float | None, return_exceptions: bool
 ) -> list[T]:
     """The values of the results, in order; see ``Mesh.gather``."""
+    checked_timeout(timeout)
     deadline = None if timeout is None else time.monotonic() + timeout
     flat: list[AsyncResult[T]] = []
     for item in results:
-        flat += [item] if isinstance(item, AsyncResult) else item
+        flat += [_checked_result("gather", one) for one in _each(item)]
     return [
         result.get(None if deadline is None else max(0.0, deadline - time.monotonic()), propagate=not return_exceptions)
         for result in flat
     ]
+
+
+def _each(item: object) -> Iterable[object]:
+    return item if isinstance(item, Iterable) else [item]
+
+
+def _checked_result(verb: str, result: object) -> AsyncResult[Any]:
+    """The result. Raises ``TypeError`` for what is none, such as the value of a call that was made here."""
+    if not isinstance(result, AsyncResult):
+        raise TypeError(f"{verb} takes results of tasks, got {a_kind(result)}: write f.delay(x), not f(x)")
+    return result

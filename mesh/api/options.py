@@ -62,6 +62,12 @@ def is_number(value: object) -> bool:
     return isinstance(value, Real) and not isinstance(value, bool)
 
 
+def checked_timeout(timeout: float | None) -> None:
+    """Raise ``ConfigError`` unless it is a number of seconds, or None to wait without end."""
+    if timeout is not None and not is_number(timeout):
+        raise ConfigError(f"timeout={timeout!r:.80}: expected seconds, or None to wait without end")
+
+
 def _checked_instant(name: str, at: float) -> float:
     if not 0.0 <= at <= INSTANT_MAX:
         raise ConfigError(f"{name}: {at} is no instant in UTC seconds")
@@ -79,7 +85,12 @@ def checked_text(name: str, text: str, length_max: int) -> str:
 
 
 def checked_headers(headers: Mapping[str, str]) -> dict[str, str]:
-    """The headers of one task. Raises ``ConfigError``, and ``PayloadTooLarge`` over HEADERS_BYTES_MAX bytes."""
+    """The headers of one task.
+
+    Raises ``TypeError`` unless they are in a mapping, ``ConfigError``, and ``PayloadTooLarge`` over HEADERS_BYTES_MAX.
+    """
+    if not isinstance(headers, Mapping):
+        raise TypeError(f"headers must be a dict, got {headers!r:.80}")
     checked = {checked_text("headers", str(k), 10_000): checked_text(k, v, 10_000) for k, v in headers.items()}
     size = sum(len(k.encode()) + len(v.encode()) for k, v in checked.items())
     if size > HEADERS_BYTES_MAX:
@@ -129,9 +140,13 @@ def checked_kwargs(kwargs: Mapping[str, Any] | None) -> dict[str, Any]:
 def checked_function(verb: str, function: object) -> None:
     """Raise ``TypeError`` unless ``function`` can be called."""
     if not callable(function):
-        kind = type(function).__qualname__
-        got = f"{'an' if kind[0] in 'aeiou' else 'a'} {kind}"
-        raise TypeError(f"{verb} takes a function, got {got}: write {verb}(f, x), not {verb}(f(x))")
+        raise TypeError(f"{verb} takes a function, got {a_kind(function)}: write {verb}(f, x), not {verb}(f(x))")
+
+
+def a_kind(value: object) -> str:
+    """What it is, for an error: the name of its type behind an article."""
+    kind = type(value).__qualname__
+    return f"{'an' if kind[0] in 'aeiou' else 'a'} {kind}"
 
 
 def no_unknown(what: str, unknown: dict[str, object], known: str) -> None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from msgspec import Struct, field
 
 from mesh.api.hints import explain_absent
+from mesh.api.options import checked_timeout
 from mesh.errors import (
     MeshError,
     NotRegistered,
@@ -98,6 +99,7 @@ class AsyncResult(Struct, Generic[R], gc=False, eq=False):
         """
         promise = self._promise
         if promise is None or (type(promise.end) is not Outcome and not self._is_told()):
+            checked_timeout(timeout)
             if timeout is not None and timeout <= 0 and self._mesh.connection.is_foreign(self.id):
                 self._look()
             else:

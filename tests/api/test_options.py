@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import numpy
 import pytest
 
+from mesh import Mesh
 from mesh.api.options import HEADERS_BYTES_MAX, checked_headers
 from mesh.errors import ConfigError, PayloadTooLarge
+from mesh.testing import eager, local_mesh
+
+app = Mesh("options")
+
+
+@app.task
+def add(a: int, b: int = 0) -> int:
+    return a + b
 
 
 def test_headers_that_no_message_could_carry_are_refused_by_name() -> None:
@@ -14,3 +26,39 @@ def test_headers_that_no_message_could_carry_are_refused_by_name() -> None:
         checked_headers({f"h{i}": "錯" * 10_000 for i in range(100)})
     with pytest.raises(ConfigError, match="headers"):
         checked_headers({"\ud800": "x"})
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda: add.apply_async((1,), headers="x"), "headers must be a dict, got 'x'"),
+        (lambda: app.gather([add(1)]), r"gather takes results of tasks, got an int: write f.delay\(x\)"),
+        (lambda: app.gather(add(1)), "gather takes results of tasks, got an int"),
+        (lambda: app.gather([numpy.zeros(3)]), "gather takes results of tasks, got a ndarray"),
+        (lambda: app.as_completed([1, 2]).__next__(), "as_completed takes results of tasks, got an int"),
+        (lambda: app.send_task(add), "send_task takes the name of a task, got a Task: pass f.name"),
+        (lambda: app.send_task(len), "send_task takes the name of a task"),
+        (lambda: local_mesh("tasks").__enter__(), r"local_mesh takes an app, got a str: write local_mesh\(app\)"),
+        (lambda: eager("tasks").__enter__(), "eager takes an app, got a str"),
+    ],
+)
+def test_another_thing_than_is_wanted_is_named(call: Callable[[], object], said: str) -> None:
+    with pytest.raises(TypeError, match=said):
+        call()
+
+
+@pytest.mark.parametrize(
+    "wait",
+    [
+        lambda timeout: app.AsyncResult("x").get(timeout),
+        lambda timeout: app.flush(timeout),
+        lambda timeout: app.gather([], timeout=timeout),
+        lambda timeout: app.as_completed([], timeout).__next__(),
+        lambda timeout: app.map(add, [], timeout=timeout),
+        lambda timeout: app.status(timeout),
+        lambda timeout: app.purge(timeout=timeout),
+    ],
+)
+def test_a_timeout_is_a_number_of_seconds(wait: Callable[[str], object]) -> None:
+    with pytest.raises(ConfigError, match="timeout='5': expected seconds"):
+        wait("5")
