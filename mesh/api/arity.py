@@ -10,19 +10,46 @@ Check = Callable[..., None]
 
 PREFIXES: dict[Any, str] = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}
 
+POSITIONAL = (
+    inspect.Parameter.POSITIONAL_ONLY,
+    inspect.Parameter.POSITIONAL_OR_KEYWORD,
+    inspect.Parameter.VAR_POSITIONAL,
+)
+
 
 def call_check(function: Callable[..., Any], *, skip_first: bool = False) -> Check | None:
     """An empty function with the parameters of ``function``: calling it raises the ``TypeError`` a call would.
 
     None where the signature cannot be read. ``skip_first``: without the first parameter (``self`` of a bound task).
+    Raises ``TypeError`` where there is none that could be ``self``.
     """
     try:
         parameters = list(inspect.signature(function).parameters.values())
     except (TypeError, ValueError):
         return None
-    check: Check = eval(f"lambda {_parameter_list(parameters[1:] if skip_first else parameters)}: None")
-    check.__name__ = check.__qualname__ = getattr(function, "__name__", "task")
+    if skip_first and not (parameters and parameters[0].kind in POSITIONAL):
+        raise TypeError(
+            f"{_name(function)}() takes no argument that could be the task, which bind=True gives it: add self"
+        )
+    if skip_first and parameters[0].kind is not inspect.Parameter.VAR_POSITIONAL:
+        del parameters[0]
+    check: Check = eval(f"lambda {_parameter_list(parameters)}: None")
+    check.__name__ = check.__qualname__ = _name(function)
     return check
+
+
+def binding_hint(function: Callable[..., Any], bind: bool) -> str:
+    """What may be wrong with a call that the function does not take: ``self`` where there is none, or none for it."""
+    first = next(iter(inspect.signature(function).parameters), "")
+    if first == "self" and not bind:
+        return "; only with bind=True is the task itself given, as self"
+    if first != "self" and bind:
+        return f"; with bind=True the first argument, {first!r}, is the task itself"
+    return ""
+
+
+def _name(function: Callable[..., Any]) -> str:
+    return str(getattr(function, "__name__", "task"))
 
 
 def _parameter_list(parameters: list[inspect.Parameter]) -> str:

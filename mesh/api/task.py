@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Generic, NoReturn, ParamSpec, TypeVar
 
 from msgspec.structs import replace
 
-from mesh.api.arity import call_check
+from mesh.api.arity import binding_hint, call_check
 from mesh.api.hints import explain_absent
 from mesh.api.options import (
     Seconds,
@@ -115,7 +115,10 @@ class Task(Generic[P, R]):
         if options is None:
             return self.apply_async(args, kwargs)
         if self._check is not None:
-            self._check(*args, **kwargs)
+            try:
+                self._check(*args, **kwargs)
+            except TypeError as error:
+                raise self._explained(error) from None
         return self.app.send(options, args, kwargs, self._code)
 
     def apply_async(
@@ -147,12 +150,18 @@ class Task(Generic[P, R]):
         no_unknown(f"task {self.name}", unknown, CALL_OPTIONS)
         args, kwargs = checked_args(args), checked_kwargs(kwargs)
         if self._check is not None:
-            self._check(*args, **kwargs)
+            try:
+                self._check(*args, **kwargs)
+            except TypeError as error:
+                raise self._explained(error) from None
         if self.app.conf.task_always_eager:
             return self.apply(args, kwargs, task_id=task_id, headers=headers, throw=self.app.conf.task_eager_propagates)
         options = self._options_for(queue, priority, time_limit, ignore_result, acks_late)
         expires = self.expires if expires is None else expires
         return self.app.send_with(options, args, kwargs, self._code, countdown, eta, expires, task_id, headers)
+
+    def _explained(self, error: TypeError) -> TypeError:
+        return TypeError(f"{error}{binding_hint(self.run, self.bind)}")
 
     def _options_for(
         self,

@@ -248,6 +248,31 @@ def test_the_check_knows_bound_tasks_and_every_kind_of_parameter():
         assert mine.task(typing=False)(lambda a: a).apply_async((), {}).failed()
 
 
+def test_a_call_that_does_not_fit_for_want_of_bind_or_of_self_says_so():
+    def with_self(self, x):
+        return x
+
+    def without(x):
+        return x
+
+    def submit_again(task):
+        task.base_options()  # known from the first call on
+        task.delay(1)
+
+    mine = Mesh()
+    for submit in (lambda task: task.delay(1), lambda task: task.apply_async((1,)), submit_again):
+        with pytest.raises(
+            TypeError, match=r"with_self\(\) missing .* 'x'; only with bind=True is the task itself given"
+        ):
+            submit(mine.task(with_self))
+        with pytest.raises(TypeError, match=r"without\(\) .*; with bind=True the first argument, 'x', is the task"):
+            submit(mine.task(bind=True)(without))
+    with pytest.raises(TypeError, match="takes no argument that could be the task, which bind=True gives it: add self"):
+        mine.task(bind=True)(lambda: None)
+    with eager(mine):
+        assert mine.task(bind=True)(lambda *args: args[1:]).delay(1, 2).get() == (1, 2)
+
+
 # running here
 
 
