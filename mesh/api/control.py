@@ -19,7 +19,10 @@ class Control:
         self._app = app
 
     def revoke(self, task_id: str | Iterable[str], terminate: bool = False, signal: str = "SIGKILL") -> None:
-        """Cancel tasks that have not started; with ``terminate`` also those that run, by ``signal``."""
+        """Cancel tasks that have not started; with ``terminate`` also those that run, by ``signal``.
+
+        Nothing is said of those that are finished, or that nobody knows: they stay as they are.
+        """
         ids = [task_id] if isinstance(task_id, str) else list(task_id)
         checked = [checked_text("task_id", each, 255) for each in ids]
         self._app.connection.cancel(checked, bool(terminate), checked_text("signal", signal, 20))

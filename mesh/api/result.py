@@ -449,7 +449,10 @@ class AsyncResult(Struct, Generic[R], gc=False, eq=False):
         self._mesh.connection.forget([self.id])
 
     def revoke(self, terminate: bool = False, signal: str = "SIGKILL") -> None:
-        """Cancel the task unless it has started; with ``terminate`` also then, by ``signal``."""
+        """Cancel the task unless it has started; with ``terminate`` also then, by ``signal``.
+
+        A finished task stays as it is.
+        """
         self._mesh.connection.cancel([self.id], terminate, signal)
 
     # identity

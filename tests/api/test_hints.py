@@ -43,6 +43,10 @@ def test_an_attribute_of_celery_is_absent_with_a_hint(owner, name):
         getattr(owner, name)
 
 
+def test_the_package_shows_what_it_is_for_and_not_what_it_is_made_of():
+    assert {name for name in dir(mesh) if not name.startswith("__")} == {*mesh.__all__}
+
+
 def test_any_other_attribute_is_absent_as_ever():
     for owner in (add, app, mesh):
         with pytest.raises(AttributeError, match=r"has no attribute 'dealy'$"):

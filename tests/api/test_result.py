@@ -320,6 +320,14 @@ def test_the_outcome_of_an_ignored_result_can_still_be_waited_for():
     assert result.successful()
 
 
+def test_a_finished_task_that_is_revoked_stays_as_it_is():
+    result = add.delay(1)
+    assert result.get(timeout=5) == 1
+    result.revoke(terminate=True)
+    anew = app.AsyncResult(result.id)
+    assert (anew.state, anew.get(timeout=5)) == ("SUCCESS", 1)
+
+
 def test_a_revoked_task_never_starts():
     blockers = [wait_for_gate.delay() for _ in range(3)]
     victim = add.apply_async((1,), countdown=30)
