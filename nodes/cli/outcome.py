@@ -24,7 +24,7 @@ def show_outcome(
     value = _value(invocation, result, timeout)
     if isinstance(value, UnknownTask) and not result.is_settled():
         raise value
-    succeeded = result.successful() and not _is_lost(result, value)
+    succeeded = result.successful()
     if as_json:
         click.echo(json.dumps(_as_data(result, value, succeeded), default=repr))
     elif succeeded:
@@ -61,17 +61,6 @@ def _wait(invocation: Invocation, result: Any, timeout: float | None) -> Any:
     except TimeoutError as error:
         why = f": {error.why}" if error.why else ""
         raise timed_out(f"task {result.id} is not finished after {timeout:g} s{why}", error.why) from None
-
-
-def _is_lost(result: Any, value: Any) -> bool:
-    """Whether ``value`` is the reason why what the task returned cannot be had, and not what it returned."""
-    if not isinstance(value, MeshError):
-        return False
-    try:
-        result.get(0)
-    except MeshError:
-        return True
-    return False
 
 
 def _why(result: Any, error: Any) -> str:
