@@ -11,7 +11,7 @@ from mesh.api.app import Mesh
 from mesh.model import Blob, Delivery, FunctionCode, TaskOptions, TaskSpec
 from mesh.runtime.execute import Runner
 from mesh.runtime.executor_frames import Chunk, Done, decode_from_agent, decode_from_executor, encode_frame
-from mesh.runtime.handles import Handles, Promise
+from mesh.runtime.promises import Promise, Promises
 from mesh.runtime.submissions import Submission, grouped
 
 CHUNK = 100
@@ -22,7 +22,7 @@ class Sink:
 
     def __init__(self) -> None:
         self.taken: list[Submission] = []
-        self.handles = Handles()
+        self.handles = Promises()
         self.dropped = self.handles.dropped
 
     def submit(

@@ -50,7 +50,7 @@ from mesh.model import Buffer, FunctionCode, Role, TaskExtra, TaskOptions, TaskS
 from mesh.net.dealer_transport import DealerTransport
 from mesh.runtime.connection import Connection
 from mesh.runtime.dialing import Dialer
-from mesh.runtime.handles import Promise
+from mesh.runtime.promises import Promise
 from mesh.runtime.request import current_request
 from mesh.settings import Settings
 from mesh.wire.functions import PYTHON

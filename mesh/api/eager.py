@@ -9,7 +9,7 @@ from mesh.api.result import EagerResult
 from mesh.errors import Retry
 from mesh.model import Outcome, TaskState
 from mesh.runtime.failure import describe
-from mesh.runtime.handles import Promise
+from mesh.runtime.promises import Promise
 from mesh.runtime.request import Request, current_request
 
 if TYPE_CHECKING:

@@ -30,7 +30,7 @@ from mesh.errors import (
 )
 from mesh.model import Buffer, ErrorInfo, Outcome, TaskState
 from mesh.runtime.depot import PayloadFile
-from mesh.runtime.handles import Promise
+from mesh.runtime.promises import Promise
 from mesh.wire import payload as payloads
 from mesh.wire.exceptions import rebuild_exception
 

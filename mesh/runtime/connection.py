@@ -4,7 +4,7 @@ Handing over a task must cost the caller next to nothing, so no lock is taken: t
 and set dictionary entries, each atomic under the interpreter's lock, and wake the loop only when it sleeps. The loop
 first says that it sleeps and then looks at the list; a caller first appends and then looks whether the loop sleeps.
 
-Who waits for a result is in ``mesh.runtime.handles``, where the routers are in ``mesh.runtime.routers``.
+Who waits for a result is in ``mesh.runtime.promises``, where the routers are in ``mesh.runtime.routers``.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ from mesh.model import Blob, Buffer, FunctionCode, Peer, TaskOptions, TaskSpec, 
 from mesh.runtime.channels import RouterChannels, Transport
 from mesh.runtime.exiting import call_at_exit
 from mesh.runtime.flushing import Flush, Lost, rejection
-from mesh.runtime.handles import Handles, Promise
+from mesh.runtime.promises import Promise, Promises
 from mesh.runtime.routers import POLL_S, Routers
 from mesh.runtime.submissions import Submission, grouped
 from mesh.settings import Settings
@@ -84,9 +84,9 @@ class Connection:
         self._transport = transport
         self._clock = clock or SystemClock()
         self._routers = Routers(settings, transport, connect, find)
-        self._handles = Handles()
-        self._waiting_for = self._handles.by_id
-        self.dropped = self._handles.dropped
+        self._promises = Promises()
+        self._waiting_for = self._promises.by_id
+        self.dropped = self._promises.dropped
         self._channels = RouterChannels(transport, self._parts_of)
         self._pid = os.getpid()
 
@@ -147,7 +147,7 @@ class Connection:
             self._fresh_bytes += len(payload)
         if promise is not None:
             if chosen:
-                promise = self._handles.join(promise)
+                promise = self._promises.join(promise)
             else:  # a made id is new: no look whether somebody waits for it
                 self._waiting_for[task.id] = promise
         submissions.append(Submission(options, task, code, chosen))
@@ -162,7 +162,7 @@ class Connection:
 
     def watch(self, promise: Promise) -> Promise:
         """Have ``promise`` told of its task's outcome, whoever submitted it; give back the one to hold."""
-        promise, new = self._handles.watch(promise)
+        promise, new = self._promises.watch(promise)
         if new:
             self._ask(ResultsWatched([promise.id]))
             if self._closing:
@@ -171,12 +171,12 @@ class Connection:
 
     def is_foreign(self, task_id: str) -> bool:
         """Whether this process did not submit this task."""
-        return self._handles.is_foreign(task_id)
+        return self._promises.is_foreign(task_id)
 
     def forget(self, ids: Sequence[str]) -> None:
         """Let the mesh forget these outcomes; handles that still wait for them wait for nothing until asked again."""
         for task_id in ids:
-            self._handles.forget(task_id)
+            self._promises.forget(task_id)
         self._ask(ResultsForgotten(list(ids), drop=True))
 
     def cancel(self, ids: Sequence[str], terminate: bool = False, signal: str = "SIGKILL") -> None:
@@ -371,7 +371,7 @@ class Connection:
             self._routers.close()
             self._channels.withdraw_all()
             self._transport.close()
-            self._handles.fail_all(Unavailable(f"{self._ended} before the task's result came"))
+            self._promises.fail_all(Unavailable(f"{self._ended} before the task's result came"))
             self._notify()
 
     def _leave(self) -> None:
@@ -476,7 +476,7 @@ class Connection:
         while self._requests:
             events.append(self._requests.popleft())
         if self.dropped:
-            gone = self._handles.take_dropped()
+            gone = self._promises.take_dropped()
             if gone:
                 events.append(ResultsForgotten(gone))
 
@@ -485,17 +485,17 @@ class Connection:
         if kind is Send:
             self._send(command)  # type: ignore[arg-type]
         elif isinstance(command, PublishOutcomes):
-            self._handles.publish(command.outcomes, self._channels.take_buffers)
+            self._promises.publish(command.outcomes, self._channels.take_buffers)
         elif isinstance(command, PublishRejected):
             self._on_rejected(command)
         elif isinstance(command, PublishUnknown):
             for task_id in command.ids:
                 error = UnknownTask(f"no router knows task {task_id}: never accepted, or its result is kept no longer")
-                self._handles.fail(task_id, error)
+                self._promises.fail(task_id, error)
         elif isinstance(command, PublishUnwatched):
             log.error("%d results cannot be waited for: %s", len(command.ids), command.reason)
             for task_id in command.ids:
-                self._handles.fail(task_id, Overloaded(f"task {task_id} cannot be waited for: {command.reason}"))
+                self._promises.fail(task_id, Overloaded(f"task {task_id} cannot be waited for: {command.reason}"))
         elif isinstance(command, PublishReply):
             self._replies.get(command.request, []).append(command.body)  # one that comes too late is nobody's
         elif isinstance(command, PublishRefused):
@@ -518,7 +518,7 @@ class Connection:
         self._lost = (self._lost or Lost()).with_more(len(command.ids), error)
         log.error("%d tasks were not accepted: %s", len(command.ids), command.reason)
         for task_id in command.ids:
-            self._handles.fail(task_id, error)
+            self._promises.fail(task_id, error)
 
     def _notify(self) -> None:
         with self._changed:

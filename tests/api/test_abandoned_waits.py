@@ -10,7 +10,7 @@ from contextlib import suppress
 import pytest
 
 from mesh import AsyncResult, Mesh, TimeoutError
-from mesh.runtime.handles import Promise
+from mesh.runtime.promises import Promise
 from tests.api.scripted_router import ScriptedRouter
 
 TIMES = 3

@@ -26,7 +26,7 @@ from mesh.api.result import CELERY_STATES, EagerResult
 from mesh.errors import StoreDamaged
 from mesh.model import Outcome, TaskOptions, TaskState
 from mesh.runtime.depot import Depot
-from mesh.runtime.handles import Promise
+from mesh.runtime.promises import Promise
 from mesh.testing import local_mesh
 from mesh.wire.payload import encode
 from tests.api.scripted_router import ScriptedRouter

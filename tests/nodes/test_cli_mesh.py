@@ -129,7 +129,10 @@ def test_a_result_whose_file_was_changed_is_no_success(cluster: Cluster, run: Ru
     code, out, err = run("result", result.id, "--json")
     answer = json.loads(out)
     assert (code, err, answer["result"]) == (1, "", None)
-    assert answer["error"]["type"] == "mesh.errors.StoreDamaged" and "is not what was written" in answer["error"]["message"]
+    assert (
+        answer["error"]["type"] == "mesh.errors.StoreDamaged"
+        and "is not what was written" in answer["error"]["message"]
+    )
 
 
 def test_an_error_that_a_task_returns_is_its_result(cluster: Cluster, run: Run) -> None:

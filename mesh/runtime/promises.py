@@ -50,7 +50,7 @@ class Promise(Struct, gc=False, eq=False):
             callback()
 
 
-class Handles:
+class Promises:
     """Promises by task id."""
 
     def __init__(self) -> None:
