@@ -40,7 +40,7 @@ class Dispatch:
             return
         self._turn += 1
         self._look_who_is_able()
-        for worker, tasks in spread(self._table.ready.runnable(self.able), self._hungry, self._turn).items():
+        for worker, tasks in spread(self._table.ready.runnable(self._able_now), self._hungry, self._turn).items():
             self._deliver(worker, tasks)
             self._members.weigh(worker)
         if self._members.loaded:
@@ -52,7 +52,7 @@ class Dispatch:
 
     def _hungry(self, lane: Lane) -> list[Worker]:
         """Those that can run what stands in this lane, and have credit; looks at the fewer of the two."""
-        able, hungry = self.able(lane), self._members.hungry
+        able, hungry = self._able_now(lane), self._members.hungry
         fewer, others = (able, hungry) if len(able) <= len(hungry) else (hungry, able)
         return [worker for worker in fewer if worker in others]
 
@@ -66,6 +66,9 @@ class Dispatch:
     def able(self, lane: Lane) -> Collection[Worker]:
         """The workers that can run what stands in this lane."""
         self._look_who_is_able()
+        return self._able_now(lane)
+
+    def _able_now(self, lane: Lane) -> dict[Worker, None]:
         able = self._able.get(lane.number)
         if able is None:
             workers = self._members.workers.values()
@@ -109,7 +112,7 @@ class Dispatch:
     def _could_help(self, idle: Sequence[Worker], donor: Worker) -> bool:
         """Whether one of those who idle could run something of what ``donor`` holds."""
         lanes = {task.kind.lane.number: task.kind.lane for task in donor.leases.values()}
-        return any(taker in self.able(lane) for lane in lanes.values() for taker in idle if taker is not donor)
+        return any(taker in self._able_now(lane) for lane in lanes.values() for taker in idle if taker is not donor)
 
     def on_released(self, worker: Worker, message: Released, now: Now) -> None:
         """Take back what a worker has not started."""
