@@ -27,16 +27,17 @@ from mesh.core.commands import (
     Send,
     SessionEnded,
 )
-from mesh.core.events import Event, PeerLost, RouterFound, StopRequested
+from mesh.core.events import Event, StopRequested
 from mesh.core.worker import WorkerMachine
 from mesh.errors import ConfigError
-from mesh.messages import SayHello, Welcome
-from mesh.model import Blob, Buffer, Peer, Role
+from mesh.model import Blob, Buffer, Role
+from mesh.net.arrivals import Arrivals
 from mesh.net.dealer_transport import DealerTransport
 from mesh.runtime.channels import RouterChannels
 from mesh.runtime.depot import Depot
 from mesh.runtime.dialing import Dialer
 from mesh.runtime.pool import ExecutorPool
+from mesh.runtime.router_events import RouterEvents
 from mesh.runtime.routers import Routers
 from mesh.settings import Settings
 from mesh.wire.functions import PYTHON
@@ -108,10 +109,10 @@ class Agent:
         self._pool.offer = self._channels.offer
         dialer = Dialer(self._transport, settings.mesh, Role.WORKER, config.routers)
         self._routers = Routers(settings, self._transport, dialer.connect, dialer.find)
+        self._from_routers = RouterEvents(self._routers, self._channels)
         self._stopping = Stopping(self._transport.wake)
         self._stops_seen = 0
-        self._lonely_since = monotonic()
-        self._lonely_s = LONELY_S
+        self._complain_after_s = LONELY_S
         self._exit: Exit | None = None
 
     def run(self) -> int:
@@ -143,9 +144,6 @@ class Agent:
     def _turn(self) -> None:
         arrivals = self._transport.receive(self._pause_s())
         events = self._events(arrivals)
-        for forgotten in self._routers.connect_to_found():
-            self._channels.forget(forgotten.peer)
-            events.append(forgotten)
         if self._stopping.asked > self._stops_seen:
             self._stops_seen = self._stopping.asked
             log.info("asked to stop%s", " at once" if self._stops_seen > 1 else ": finishing what runs")
@@ -166,33 +164,10 @@ class Agent:
 
     # coming in
 
-    def _events(self, arrivals: Any) -> list[Event]:
+    def _events(self, arrivals: Arrivals) -> list[Event]:
         # What executors finished is told first, so that a RECALL or a new delivery finds them as they are.
         events: list[Event] = self._pool.events(arrivals.readable + arrivals.writable)
-        for peer, frames, _role in arrivals.messages:
-            event = self._channels.receive(peer, frames)
-            if event is None:
-                continue
-            if isinstance(event.message, Welcome):
-                self._on_welcome(peer, event.message)
-            elif isinstance(event.message, SayHello):
-                self._routers.unwelcome(peer)
-                self._lonely_since = monotonic()
-            events.append(event)
-        for peer in arrivals.lost:
-            self._lose(peer)
-            events.append(PeerLost(peer))
-        for peer in arrivals.connected:
-            self._channels.connect(peer, self._routers.endpoint_of(peer))
-            events.append(RouterFound(peer))
-        for problem in arrivals.problems:
-            self._routers.complain(problem)
-        return events
-
-    def _on_welcome(self, peer: Peer, welcome: Welcome) -> None:
-        log.info("welcomed by %s (router %s, taskmesh %s)", welcome.name, welcome.router_id, welcome.version)
-        self._lonely_s = LONELY_S
-        self._routers.welcome(peer, welcome.routers)
+        return events + self._from_routers.take(arrivals)
 
     # going out
 
@@ -201,8 +176,7 @@ class Agent:
             if isinstance(command, Send):
                 self._channels.send(command.peer, command.message)
             elif isinstance(command, DropPeer):
-                self._routers.leave(command.peer)
-                self._channels.close(command.peer)
+                self._from_routers.leave(command.peer)
             elif isinstance(command, ReportEnded):
                 _log_ended(command)
             elif isinstance(command, ReportForgotten):
@@ -210,19 +184,13 @@ class Agent:
             elif isinstance(command, Exit):
                 self._exit = command
             elif isinstance(command, SessionEnded):
-                self._routers.miss(command.peer, command.reason)
-                self._lonely_since = monotonic()
+                self._from_routers.end_session(command)
             elif isinstance(command, PublishRefused):
                 self._routers.refuse(command.reason)
                 if command.code in ("protocol", "role", "invalid") and not self._routers.welcomed:
                     self._exit = Exit(1, f"the router refuses this worker: {command.reason}")
             else:
                 self._pool.apply(command)  # type: ignore[arg-type]
-
-    def _lose(self, peer: Peer) -> None:
-        self._routers.lose(peer)
-        self._channels.close(peer)
-        self._lonely_since = monotonic()
 
     def _parts_of(self, blob: Blob) -> Sequence[Buffer] | None:
         return self._pool.blobs_out.get(blob.key) or None  # nothing is kept where it could not be mapped
@@ -241,15 +209,15 @@ class Agent:
                 self._channels.withdraw(key)
 
     def _complain_when_lonely(self) -> None:
-        if self._stops_seen or self._routers.welcomed:  # one that stops has left its routers itself
-            return
-        if monotonic() - self._lonely_since > self._lonely_s:
+        lonely_s = self._routers.lonely_s
+        if not lonely_s:
+            self._complain_after_s = LONELY_S
+        elif lonely_s > self._complain_after_s and not self._stops_seen:  # one that stops has left its routers itself
+            self._complain_after_s = lonely_s + min(lonely_s, 60.0)
             if self._machine.tasks is None:  # it says HELLO with the names of its tasks
                 log.warning("no executor is ready yet: the app is still being imported, or its import hangs")
             else:
                 log.warning("no router yet: %s", self._routers.situation())
-            self._lonely_since = monotonic()
-            self._lonely_s = min(2 * self._lonely_s, 60.0)
 
 
 def _log_ended(report: ReportEnded) -> None:

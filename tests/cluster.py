@@ -160,7 +160,7 @@ class Cluster:
 
         def is_welcome() -> bool:
             assert node.is_running, f"{node.name} ended: {node.text()}"
-            return f" {node.pid} mesh.worker: welcomed" in node.text()
+            return f" {node.pid} mesh.connection: welcomed" in node.text()
 
         wait_until(is_welcome, START_S, f"{node.name} is welcomed")
 

@@ -18,7 +18,6 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from itertools import count
-from typing import Any
 
 from mesh.clock import Clock, SystemClock
 from mesh.core.client import ClientMachine
@@ -36,23 +35,21 @@ from mesh.core.commands import (
 )
 from mesh.core.events import (
     Event,
-    MessageReceived,
-    PeerLost,
     QueryAsked,
     QueryGivenUp,
     ResultsForgotten,
     ResultsWatched,
-    RouterFound,
     StopRequested,
     TasksCancelled,
 )
 from mesh.errors import Overloaded, Refused, Unavailable, UnknownTask
-from mesh.messages import SayHello, Submit, Welcome
+from mesh.messages import Submit
 from mesh.model import Blob, Buffer, FunctionCode, Peer, TaskOptions, TaskSpec, payload_size
 from mesh.runtime.channels import RouterChannels, Transport
 from mesh.runtime.exiting import call_at_exit
 from mesh.runtime.flushing import Flush, Lost, rejection
 from mesh.runtime.promises import Promise, Promises
+from mesh.runtime.router_events import RouterEvents
 from mesh.runtime.routers import POLL_S, Routers
 from mesh.runtime.submissions import Submission, grouped
 from mesh.settings import Settings
@@ -88,6 +85,7 @@ class Connection:
         self._waiting_for = self._promises.by_id
         self.dropped = self._promises.dropped
         self._channels = RouterChannels(transport, self._parts_of)
+        self._from_routers = RouterEvents(self._routers, self._channels)
         self._pid = os.getpid()
 
         # written by the user's threads, emptied by the loop
@@ -382,10 +380,7 @@ class Connection:
         """One wake-up: wait, take in everything there is, let the machine decide, do what it says."""
         arrivals = self._transport.receive(self._pause_s())
         self._sleeping = False
-        events = self._collect_arrivals(arrivals)
-        for forgotten in self._routers.connect_to_found():
-            self._channels.forget(forgotten.peer)
-            events.append(forgotten)
+        events = self._from_routers.take(arrivals)
         self._collect_work(events)
         self._now = self._clock.now()
         commands = self._machine.handle(events, self._now)
@@ -424,32 +419,6 @@ class Connection:
             return self._settings.heartbeat_s
         # Counted from the last turn, which saves a look at the clock and makes deadlines late by a turn at most.
         return min(self._settings.heartbeat_s, max(0.0, deadline - self._now.mono))
-
-    def _collect_arrivals(self, arrivals: Any) -> list[Event]:
-        events: list[Event] = []
-        receive = self._channels.receive
-        for peer, frames, _role in arrivals.messages:
-            event = receive(peer, frames)
-            if event is not None:
-                self._look_at(event)
-                events.append(event)
-        for peer in arrivals.lost:
-            self._lose(peer)
-            events.append(PeerLost(peer))
-        for peer in arrivals.connected:
-            self._channels.connect(peer, self._routers.endpoint_of(peer))
-            events.append(RouterFound(peer))
-        for problem in arrivals.problems:
-            self._routers.complain(problem)
-        return events
-
-    def _look_at(self, event: MessageReceived) -> None:
-        """What a message means to the shell, besides what the machine makes of it."""
-        message = event.message
-        if type(message) is Welcome:
-            self._routers.welcome(event.peer, message.routers)
-        elif type(message) is SayHello:
-            self._routers.unwelcome(event.peer)
 
     def _drop_parts(self) -> None:
         """Large payloads of batches that were accepted are the router's now; of those given up nobody needs them."""
@@ -503,7 +472,7 @@ class Connection:
         elif isinstance(command, PublishDropped):
             log.error("%s", command.reason)
         elif isinstance(command, SessionEnded):
-            self._routers.miss(command.peer, command.reason)
+            self._from_routers.end_session(command)
 
     def _send(self, command: Send) -> None:
         message = command.message
@@ -523,7 +492,3 @@ class Connection:
     def _notify(self) -> None:
         with self._changed:
             self._changed.notify_all()
-
-    def _lose(self, peer: Peer) -> None:
-        self._routers.lose(peer)
-        self._channels.close(peer)

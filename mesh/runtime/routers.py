@@ -49,7 +49,7 @@ class Routers:
         self._looking = False
         self._tried = "Still looking"
         self._noted: dict[str, None] = {}  # problems that were logged since the last welcome, oldest first
-        self._started = time.monotonic()
+        self._started = self._lonely_since = time.monotonic()
         self._ever_welcomed = False
         self._refused: str | None = None
         self._misfits = 0  # greetings in a row that failed for the key
@@ -60,6 +60,11 @@ class Routers:
     def welcomed(self) -> bool:
         """Whether some router has welcomed us and was not lost since."""
         return bool(self._welcomed)
+
+    @property
+    def lonely_s(self) -> float:
+        """For how long no router has welcomed us; 0 while one does."""
+        return 0.0 if self._welcomed else time.monotonic() - self._lonely_since
 
     @property
     def has_news(self) -> bool:
@@ -205,6 +210,7 @@ class Routers:
         if peer in self._welcomed:
             self._welcomed.remove(peer)
             self._miss(peer)
+            self._lonely_since = time.monotonic()
 
     def miss(self, peer: Peer, reason: str) -> None:
         """The session is over although the connection lives: another router may be there."""

@@ -35,7 +35,7 @@ def test_a_stopped_worker_is_replaced_and_its_late_results_change_nothing(
     print(f"all elsewhere {time.monotonic() - begun:.1f} s after the stop")
     for pid in stopped:
         os.kill(pid, signal.SIGCONT)
-    wait_until(lambda: sleeper.text().count("mesh.worker: welcomed") >= 2, 10.0, "it is welcomed again")
+    wait_until(lambda: sleeper.text().count("mesh.connection: welcomed") >= 2, 10.0, "it is welcomed again")
     # what it had is settled by now: it works again
     again = [send(app, "whose", 0.05) for _ in range(20)]
     assert set(own) & {result.get(timeout=10.0) for result in again}
