@@ -19,13 +19,16 @@ from mesh.errors import ConfigError
 
 DIRECTORY = Path(__file__).parent / "history"
 MACHINE = ("cpu", "cpus", "memory_gib", "kernel", "python", "load_before", "fdatasync_us")
-CONDITIONS = ("level", "redis_level", "executors", "workers", "nodes", "seconds", "tasks", "round_trips")
+OF_THE_COMMIT = ("mesh", "floor")  # defaults that a commit may change: what that does is to be seen
 UNKNOWN = "unknown"
 BUT_HISTORY = ("--", ":(top)", ":(top,exclude)bench/history")
 """What was recorded since the commit does not change what is measured."""
 
 EARLIER_MAX = 10
 """So many earlier runs are what the latest is held against."""
+
+EARLIER_MIN = 2
+"""Fewer say nothing of how much a figure comes and goes by itself."""
 
 REGRESSION_PERCENT = 10.0
 """A change for the worse is pointed out from here on; smaller ones come and go on most machines."""
@@ -72,9 +75,9 @@ class Trend:
     @property
     def regressed(self) -> bool:
         """Clearly worse than the median of those before, and worse than each of them."""
-        if self.earlier is None or self.percent is None or abs(self.percent) < REGRESSION_PERCENT:
-            return False
         *before, latest = self.values[-1 - EARLIER_MAX :]
+        if len(before) < EARLIER_MIN or self.percent is None or abs(self.percent) < REGRESSION_PERCENT:
+            return False
         return all(verdict(self.unit, one, latest) == "worse" for one in before)
 
 
@@ -85,7 +88,7 @@ def entry(report: Report, date: str, commit: str) -> Entry:
         commit,
         report.scenario,
         {name: report.machine.get(name) for name in MACHINE},
-        {name: report.settings[name] for name in CONDITIONS if name in report.settings},
+        {name: value for name, value in report.settings.items() if name not in OF_THE_COMMIT},
         {name: (found.median, found.unit) for name, found in report.figures.items()},
         dict(report.ratios),
     )

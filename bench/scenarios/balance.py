@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import ExitStack
 
-from bench.joined import add_shares, slots
+from bench.joined import add_shares
 from bench.machine import describe
 from bench.meshes import RunningMesh, running_mesh
 from bench.peers.measured import measure
@@ -23,7 +23,8 @@ def run_balance(plan: Plan, runs: Runs) -> Report:
     with scratch_directory() as directory, ExitStack() as meshes:
         machine = describe(directory)
         mesh = meshes.enter_context(plan.mesh(directory))
-        even = [1.0] * (plan.concurrency if mesh.is_ours else round(sum(slots(mesh.environ).values())))
+        plan = plan.beside(mesh)
+        even = [1.0] * plan.concurrency
         entrants: dict[str, tuple[list[float], Callable[[], dict[str, float]]]] = {
             "": (even, lambda: _of_mesh(plan, mesh)),
             "executor_": ([1.0] * plan.concurrency, lambda: _of_executor(plan)),

@@ -29,6 +29,7 @@ def run_payload(plan: Plan, runs: Runs) -> Report:
     with scratch_directory() as directory:
         machine = describe(directory)
         with plan.mesh(directory) as mesh:
+            plan = plan.beside(mesh)
             if not mesh.is_ours and len(kinds) == len(KINDS) and not _has_numpy(mesh, runs):
                 kinds.remove("numpy")
             runs.expect(2 * len(kinds) * plan.runs)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from bench.joined import Running
+from bench.joined import Running, slots
 from bench.meshes import RunningMesh, running_mesh
 from bench.peers import floor, floor_nodes
 from mesh.settings import Settings
@@ -49,6 +49,10 @@ class Plan:
             where = ", ".join(self.running.routers) or self.running.name or "running"
             against = {"against": where, "executors": self.concurrency}
         return {**against, "runs": self.runs, **more, "mesh": mesh}
+
+    def beside(self, mesh: RunningMesh) -> Plan:
+        """This plan, with as many processes for the others as a mesh that runs already has slots."""
+        return self if mesh.is_ours else replace(self, concurrency=round(sum(slots(mesh.environ).values())))
 
     @contextmanager
     def mesh(self, directory: Path) -> Iterator[RunningMesh]:

@@ -49,6 +49,7 @@ def run_throughput(plan: Plan, runs: Runs) -> Report:
     with scratch_directory() as directory, ExitStack() as meshes:
         machine = describe(directory)
         mesh = meshes.enter_context(plan.mesh(directory))
+        plan = plan.beside(mesh)
         entrants = _entrants(plan, mesh)
         if mesh.is_ours:
             curve = meshes.enter_context(_beside(plan, directory / "curve", tcp=True))
@@ -112,12 +113,17 @@ def _profiled(plan: Plan, directory: Path, runs: Runs) -> Iterator[Entrant]:
 
 
 def _of_mesh(mesh: RunningMesh, what: str, count: int) -> dict[str, float]:
-    """What the client measured, and the processor time per task of each role, the client's among them."""
+    """What the client measured, and the processor time per task of each role, the client's among them.
+
+    Of a mesh that runs elsewhere the client's alone is known, and no sum.
+    """
     before = cpu.seconds(mesh.pids)
     found = measure("bench.peers.mesh", what, count, environ=mesh.environ)
     after = cpu.seconds(mesh.pids)
     by_role = {f"cpu_{role}_us": (after[role] - before[role]) / count * 1e6 for role in after}
     client_us = found["cpu_us"]
+    if not mesh.is_ours:
+        return {"per_s": found["per_s"], "cpu_client_us": client_us}
     return {
         "per_s": found["per_s"],
         "cpu_us": client_us + sum(by_role.values()),

@@ -44,6 +44,10 @@ def test_a_small_change_and_one_for_the_better_are_no_regressions():
     assert not trends(entries(100.0, 200.0))[0].regressed
 
 
+def test_one_earlier_run_is_too_few_to_call_a_run_worse():
+    assert not trends(entries(100.0, 50.0))[0].regressed
+
+
 def test_the_first_run_has_nothing_to_be_held_against():
     [trend] = trends(entries(100.0))
     assert trend.earlier is None and trend.percent is None and not trend.regressed
