@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,7 +25,7 @@ def output_options(function: F) -> F:
     """``--report`` and ``--record``. They are kept in the context, so that no scenario need pass them on."""
     report = click.option(
         "--report", type=click.Path(file_okay=False, path_type=Path), metavar="DIR", expose_value=False,
-        callback=_remember(REPORT), help="Also write a page with charts into DIR, and the figures as JSON.",
+        callback=_writable, help="Also write a page with charts into DIR, and the figures as JSON.",
     )  # fmt: skip
     recorded = click.option(
         "--record",
@@ -42,6 +43,19 @@ def _remember(name: str) -> Callable[[click.Context, click.Parameter, object], o
         return value
 
     return remember
+
+
+def _writable(context: click.Context, parameter: click.Parameter, directory: Path | None) -> Path | None:
+    """Look before the measurement, which takes minutes, whether there is a place for the page."""
+    if directory is not None:
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(f"{directory} cannot be written: {error}") from None
+        if not os.access(directory, os.W_OK | os.X_OK):
+            raise ConfigError(f"{directory} cannot be written")
+    context.meta[REPORT] = directory
+    return directory
 
 
 def deliver(report: Report, as_json: bool) -> None:

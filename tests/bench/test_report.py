@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 from io import StringIO
 
+import click
+import pytest
 from rich.console import Console
 
 from bench.figures import Figure
+from bench.output import output_options
 from bench.progress import Runs
 from bench.report import Report
+from mesh.errors import ConfigError
 
 REPORT = Report(
     "throughput",
@@ -87,3 +91,19 @@ def _shown(report: Report) -> str:
     out = StringIO()
     report.show(Console(file=out, width=120))
     return out.getvalue()
+
+
+def test_a_page_that_cannot_be_written_is_noticed_before_the_measurement(tmp_path):
+    measured = []
+
+    @click.command()
+    @output_options
+    def bench():
+        measured.append(True)
+
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match="cannot be written"):
+        bench.main(["--report", str(tmp_path / "file" / "pages")], standalone_mode=False)
+    assert not measured
+    bench.main(["--report", str(tmp_path / "pages")], standalone_mode=False)
+    assert measured
