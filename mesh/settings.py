@@ -126,6 +126,14 @@ class Settings:
         return cls(**found).with_overrides(**overrides)
 
 
+DEFAULT_MESH = Settings().mesh
+
+
+def command_of(mesh: str) -> str:
+    """What to type for this mesh, before a verb."""
+    return "mesh" if mesh == DEFAULT_MESH else f"mesh --mesh {mesh}"
+
+
 def variable_of(setting: str) -> str:
     """The environment variable of a setting."""
     return "MESH_NAME" if setting == "mesh" else "MESH_" + setting.upper()

@@ -13,7 +13,7 @@ from typing import Any
 import mesh
 from mesh.errors import MeshError
 from mesh.net.find import find_routers
-from mesh.settings import Settings
+from mesh.settings import DEFAULT_MESH, Settings
 from nodes.counts import count_of
 
 PATIENCE_S = 60.0  # a worker whose app takes longer to import is up when it is up
@@ -37,7 +37,7 @@ def announce(settings: Settings, routers: Sequence[str], worker: str, store: str
 
 def block(name: str, router: dict[str, Any], addresses: str, worker: dict[str, Any], store: str) -> str:
     """What is printed."""
-    own = "" if name == "default" else f', mesh="{name}"'
+    own = "" if name == DEFAULT_MESH else f', mesh="{name}"'
     queues = ", ".join(worker["queues"])
     slots, tasks = count_of(worker["slots"], "slot"), count_of(worker["tasks"], "task")
     return "\n".join(

@@ -17,7 +17,7 @@ from time import monotonic
 
 from msgspec.structs import replace
 
-from mesh.clock import Now, SystemClock
+from mesh.clock import SystemClock
 from mesh.core.events import Event, PeerLost
 from mesh.core.links import OUTSIDE, RouterLinks, Stamp
 from mesh.core.router import RouterMachine
@@ -101,7 +101,7 @@ class RouterNode:
         self._links = RouterLinks()
         self._directory = RuntimeDir(os.environ)
         key = load_or_create(settings.mesh, os.environ)
-        self._machine = _recovered(config, store, self._clock.now())
+        self._machine = _recovered(config, store)
         self._transport = RouterTransport(
             ipc=self._directory.ipc_endpoint(settings.mesh, self._machine.router_id),
             tcp=config.tcp,
@@ -299,7 +299,7 @@ class RouterNode:
         return unreadable
 
 
-def _recovered(config: RouterConfig, store: Store, now: Now) -> RouterMachine:
+def _recovered(config: RouterConfig, store: Store) -> RouterMachine:
     """The machine of a router that begins with what its store has. Raises ``StoreError``."""
     found = store.recover()
     for line in getattr(store, "salvaged", ()):
@@ -314,7 +314,7 @@ def _recovered(config: RouterConfig, store: Store, now: Now) -> RouterMachine:
         next_seq=found.next_seq,
     )
     batches = [(batch.seq, batch.accepted_at, decode_body(batch.raw), batch.settled) for batch in found.batches]
-    machine.restore(batches, found.marks, found.nodes, now, found.functions)
+    machine.restore(batches, found.marks, found.nodes, found.functions)
     return machine
 
 

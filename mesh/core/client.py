@@ -42,7 +42,7 @@ from mesh.core.events import (
     TasksSubmitted,
 )
 from mesh.core.packing import has_long_options, pack, task_bytes_with, text_bytes
-from mesh.core.sessions import Due, RouterSession, silence
+from mesh.core.sessions import Due, RouterSession
 from mesh.messages import (
     Accepted,
     Bye,
@@ -170,8 +170,8 @@ class ClientMachine:
 
     def _do_what_is_due(self, now: Now) -> None:
         for peer, session in self.routers.items():
-            if session.is_silent(now.mono):
-                self._out.append(SessionEnded(peer, silence(self.settings)))
+            if (why := session.silence(now.mono)) is not None:
+                self._out.append(SessionEnded(peer, why))
             due = session.due(now.mono)
             if self.home == peer and not session.open:
                 self._lose(session, session.deadline())
@@ -325,7 +325,7 @@ class ClientMachine:
         self, event: TasksSubmitted, options: list[TaskOptions], tasks: list[TaskSpec], give_up_at: float
     ) -> None:
         self._next_batch += 1
-        size = sum(map(_spec_size, tasks))
+        size = sum(payload_size(spec.payload) for spec in tasks)
         batch = OutBatch(self._next_batch, options, tasks, size, give_up_at, event.chosen)
         self.batches[batch.number] = batch
         self.unaccepted += len(tasks)
@@ -477,7 +477,3 @@ def _only_used(options: list[TaskOptions], tasks: list[TaskSpec]) -> tuple[list[
     """The options these tasks refer to, and the tasks referring to those."""
     places = {option: place for place, option in enumerate(dict.fromkeys(task.option for task in tasks))}
     return [options[option] for option in places], [replace(task, option=places[task.option]) for task in tasks]
-
-
-def _spec_size(spec: TaskSpec) -> int:
-    return payload_size(spec.payload)

@@ -42,7 +42,7 @@ class Membership:
         self._limbo_until: float | None = None
         self._next_round = 0.0
 
-    def restore(self, nodes: Sequence[NodeInfo], now: Now) -> None:
+    def restore(self, nodes: Sequence[NodeInfo]) -> None:
         """These workers may still hold tasks of the journal: wait for what they say."""
         self._nodes = {node.node_id: node for node in nodes}
         self._expected = set(self._nodes)
@@ -110,8 +110,7 @@ class Membership:
     def _welcome_client(self, client: Session, now: Now) -> None:
         """It says next what it waits for, so what it waited for on an earlier connection can go."""
         for earlier in [c.peer for c in self.clients.values() if c.node_id == client.node_id and c.peer != client.peer]:
-            self.lose(earlier, "it connected anew", now)
-            self._ledger.add(DropPeer(earlier))
+            self.dismiss(earlier, "it connected anew", now)
         self._table.watching.leave(client.peer)
         self.clients.setdefault(client.peer, client).heard = now.mono
 
@@ -197,6 +196,11 @@ class Membership:
         if self.clients.pop(peer, None) is not None:
             self._table.watching.leave(peer)
 
+    def dismiss(self, peer: Peer, cause: str, now: Now) -> None:
+        """As ``lose``, of a node whose connection may live: its session ends."""
+        self.lose(peer, cause, now)
+        self._ledger.add(DropPeer(peer))
+
     def _lose_worker(self, worker: Worker, cause: str, now: Now) -> None:
         del self.workers[worker.peer]
         self.hungry.pop(worker, None)
@@ -217,8 +221,7 @@ class Membership:
         silence = self._settings.heartbeat_s * self._settings.liveness
         for session in (*self.workers.values(), *self.clients.values()):
             if now.mono - session.heard >= silence:
-                self.lose(session.peer, f"not heard of for {silence:g} s", now)
-                self._ledger.add(DropPeer(session.peer))
+                self.dismiss(session.peer, f"not heard of for {silence:g} s", now)
         for session in (*self.workers.values(), *self.clients.values()):
             if now.mono - session.told >= self._settings.heartbeat_s * 0.9:
                 session.told = now.mono

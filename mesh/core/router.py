@@ -162,7 +162,6 @@ class RouterMachine:
         batches: Sequence[tuple[int, float, Submit, set[str]]],
         marks: Sequence[TaskMark],
         nodes: Sequence[NodeInfo],
-        now: Now,
         functions: Mapping[str, float] | None = None,
     ) -> None:
         """Begin with what the journal held: (seq, accepted_at, tasks, finished ids), oldest first.
@@ -173,7 +172,7 @@ class RouterMachine:
         by_id = {mark.id: mark for mark in marks}
         for seq, accepted_at, submit, settled in batches:
             self.table.restore(seq, accepted_at, submit, settled, by_id)
-        self._members.restore(nodes, now)
+        self._members.restore(nodes)
 
     # what may be looked at
 
@@ -225,8 +224,7 @@ class RouterMachine:
             self._ledger.add(DropPeer(peer))
 
     def _on_bye(self, session: Session, message: Bye, now: Now) -> None:
-        self._members.lose(session.peer, f"it left ({message.reason})" if message.reason else "it left", now)
-        self._ledger.add(DropPeer(session.peer))
+        self._members.dismiss(session.peer, f"it left ({message.reason})" if message.reason else "it left", now)
 
     def _on_cancel(self, session: Session, message: Cancel, now: Now) -> None:
         by_worker: dict[Peer, list[str]] = {}

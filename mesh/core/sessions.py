@@ -20,11 +20,6 @@ class Due(enum.Enum):
     HEARTBEAT = "heartbeat"
 
 
-def silence(settings: Settings) -> str:
-    """Why a silent session is given up, for people."""
-    return f"a router was not heard of for {settings.heartbeat_s * settings.liveness:g} s"
-
-
 class RouterSession:
     """All times are monotonic seconds."""
 
@@ -55,14 +50,21 @@ class RouterSession:
         self.refused = reason
         self._hello_at = now + min(pause, REFUSED_PAUSE_MAX) * self._settings.hello_retry_s
 
-    def is_silent(self, now: float) -> bool:
-        """Whether the session is to be given up, for nothing was heard in it."""
-        return self.open and now >= self.heard + self._settings.heartbeat_s * self._settings.liveness
+    @property
+    def _silence_s(self) -> float:
+        """How long a router may say nothing."""
+        return self._settings.heartbeat_s * self._settings.liveness
+
+    def silence(self, now: float) -> str | None:
+        """Why the session is to be given up, for nothing was heard in it; None where that is not so."""
+        if not self.open or now < self.heard + self._silence_s:
+            return None
+        return f"a router was not heard of for {self._silence_s:g} s"
 
     def due(self, now: float) -> Due | None:
         """What to send now; counts as sent."""
         settings = self._settings
-        if self.is_silent(now):
+        if self.silence(now) is not None:
             self.lose(now)
         if not self.open:
             if now < self._hello_at:
@@ -79,11 +81,11 @@ class RouterSession:
 
         One that is started anew is heard of sooner.
         """
-        return not self.open and now >= self.heard + self._settings.heartbeat_s * self._settings.liveness
+        return not self.open and now >= self.heard + self._silence_s
 
     def deadline(self) -> float:
         """When ``due`` must be asked next."""
         if not self.open:
             return self._hello_at
         settings = self._settings
-        return min(self._told + settings.heartbeat_s * 0.9, self.heard + settings.heartbeat_s * settings.liveness)
+        return min(self._told + settings.heartbeat_s * 0.9, self.heard + self._silence_s)

@@ -126,8 +126,10 @@ class TaskTable:
             else:
                 self._accept_rare(task, spec, now)
         if doubled:
-            first = {spec.id: spec for spec in reversed(fresh)}
-            submit, raw = Submit(submit.batch, submit.options, list(first.values())[::-1], submit.repeated), None
+            first: dict[str, TaskSpec] = {}
+            for spec in fresh:
+                first.setdefault(spec.id, spec)
+            submit, raw = Submit(submit.batch, submit.options, list(first.values()), submit.repeated), None
         for kind in kinds:
             self.ready.stock(kind.lane)
         self.last_order = order

@@ -32,7 +32,7 @@ from mesh.core.executors import Executor, Held
 from mesh.core.holding import Holding
 from mesh.core.owed import Owed, RouterSide
 from mesh.core.packing import attempt_bytes, pack
-from mesh.core.sessions import Due, RouterSession, silence
+from mesh.core.sessions import Due, RouterSession
 from mesh.messages import (
     Bye,
     Cancel,
@@ -202,8 +202,8 @@ class WorkerMachine:
     def _keep_sessions(self, now: Now) -> None:
         self._sessions_at = inf
         for peer, side in self.routers.items():
-            if side.session.is_silent(now.mono):
-                self._out.append(SessionEnded(peer, silence(self.settings)))
+            if (why := side.session.silence(now.mono)) is not None:
+                self._out.append(SessionEnded(peer, why))
             due = side.session.due(now.mono)
             if due is Due.HELLO:
                 self._send(peer, self._hello(side))
@@ -374,8 +374,9 @@ class WorkerMachine:
         owed = self.running or self._owed.anything(now.mono)
         if not self._left and (not owed or now.mono >= self._stopping):
             self._report()
-            left = f" with {self._crew.left_behind()} and {self.unacked} unacknowledged"
-            self._leave("stopped" + left * bool(self.running or self.unacked))
+            behind = self.running or self.unacked
+            left = f" with {self._crew.left_behind()} and {self.unacked} unacknowledged" if behind else ""
+            self._leave(f"stopped{left}")
 
     def _leave(self, reason: str) -> None:
         self._left = True

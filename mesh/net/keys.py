@@ -18,6 +18,7 @@ from zmq.utils import z85
 
 from mesh.errors import ConfigError, NoKey
 from mesh.model import Role
+from mesh.settings import command_of
 
 _PREFIX = "mesh1"
 _ROOT_BYTES = 32
@@ -107,7 +108,7 @@ def load(mesh: str, environ: Mapping[str, str]) -> MeshKey:
     path = key_path(mesh, environ)
     key = _read(path)
     if key is None:
-        named = "mesh" if mesh == "default" else f"mesh --mesh {mesh}"
+        named = command_of(mesh)
         raise NoKey(
             f"no key of mesh {mesh!r}: neither MESH_KEY nor {path}. Who runs the mesh types `{named} key show "
             f"--secret`, which prints it, then you `{named} join KEY`"

@@ -67,19 +67,19 @@ class Depot:
     def keep(self, left: Blob) -> list[Buffer]:
         """The bytes of what was left, in parts, for as long as they may be wanted again; none if that cannot be."""
         try:
-            return list(cut_parts(left, map_own_blob(self._path(left), left)))
+            return list(cut_parts(left, map_own_blob(self.path(left), left)))
         except (OSError, StoreError):
             return []
 
     def remove(self, left: Blob) -> None:
         """Take back a file that the router was not told of."""
         with suppress(OSError):
-            self._path(left).unlink()
+            self.path(left).unlink()
 
     def find(self, blob: Blob) -> Buffers:
         """The buffers of a payload, to be used once; or why they are not to be had."""
         try:
-            return map_blob(self._path(blob), blob)
+            return map_blob(self.path(blob), blob)
         except StoreDamaged as damaged:
             return damaged
         except OSError as error:
@@ -89,7 +89,8 @@ class Depot:
         """A payload that may be used more than once: its file, or the buffers of a small one; or why it is not here."""
         return self.find(blob) if file_size(blob) <= MAPPED_ABOVE else PayloadFile(self, blob)
 
-    def _path(self, blob: Blob) -> Path:
+    def path(self, blob: Blob) -> Path:
+        """Where the file of this payload lies."""
         return Path(self.directory, blob.file or "")
 
 
@@ -120,7 +121,7 @@ class PayloadFile:
             raise _unreadable(self._blob, error) from error
 
     def _open(self) -> FileIO:
-        return FileIO(Path(self._depot.directory, self._blob.file or ""))
+        return FileIO(self._depot.path(self._blob))
 
 
 def _unreadable(blob: Blob, error: OSError) -> StoreError:

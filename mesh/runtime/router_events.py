@@ -55,9 +55,9 @@ class RouterEvents:
 
     def end_session(self, command: SessionEnded) -> None:
         """The machine has given up a session whose connection lives."""
-        self._routers.miss(command.peer, command.reason)
+        self._routers.lose(command.peer, f"{command.reason}; looking for another, too")
 
     def leave(self, peer: Peer) -> None:
         """The machine wants nothing of a router any more."""
-        self._routers.leave(peer)
+        self._routers.unwelcome(peer)
         self._channels.close(peer)

@@ -196,12 +196,12 @@ class RouterStep:
         except StoreFull as full:
             self._retry_at = now.mono + RETRY_S
             self._commit_without_new_tasks()
-            self._sort(self.machine.handle(self._news_of_room(f"the store is full: {full}"), now))
+            self._tell_room(f"the store is full: {full}", now)
             return False
         self._records = []
         if self._retry_at is not None:
             self._retry_at = None
-            self._sort(self.machine.handle(self._news_of_room(None), now))
+            self._tell_room(None, now)
             return self._commit(now)
         return True
 
@@ -234,6 +234,11 @@ class RouterStep:
         low = free_bytes is not None and free_bytes < least
         self._low = f"{free_bytes} bytes of disk are free, fewer than free_bytes_min = {least}" if low else None
         return self._news_of_room(None) if self._retry_at is None else []  # full is worse than low
+
+    def _tell_room(self, full: str | None, now: Now) -> None:
+        news = self._news_of_room(full)
+        if news:
+            self._sort(self.machine.handle(news, now))
 
     def _news_of_room(self, full: str | None) -> list[Event]:
         """For the machine: how much the store can take, where that has changed."""

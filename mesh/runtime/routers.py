@@ -14,7 +14,7 @@ from mesh.model import Peer
 from mesh.net.arrivals import Problem, Trouble
 from mesh.runtime.channels import Transport
 from mesh.runtime.finding import Finder
-from mesh.settings import Settings
+from mesh.settings import Settings, command_of
 
 POLL_S = 0.25  # how often a waiting thread looks whether there is still hope of a router
 NOTES_MAX = 100  # problems that are remembered as said
@@ -95,8 +95,7 @@ class Routers:
         what = "the connection to the router was lost" if self._ever_welcomed else "no router answered"
         waited = time.monotonic() - self._started
         mesh = self._settings.mesh
-        command = "mesh up" if mesh == Settings().mesh else f"mesh --mesh {mesh} up"
-        return f"{what} (mesh {mesh!r}, after {waited:.1f} s). {self._tried}. Is `{command}` running?"
+        return f"{what} (mesh {mesh!r}, after {waited:.1f} s). {self._tried}. Is `{command_of(mesh)} up` running?"
 
     def _on_found(self, endpoints: list[str], tried: str) -> None:
         """On the finder's thread: tell the loop."""
@@ -212,22 +211,10 @@ class Routers:
             self._miss(peer)
             self._lonely_since = time.monotonic()
 
-    def miss(self, peer: Peer, reason: str) -> None:
-        """The session is over although the connection lives: another router may be there."""
+    def lose(self, peer: Peer, why: str = "the connection to a router was lost; connecting again by itself") -> None:
+        """The connection is gone, or the session in it: another router may be there."""
         if peer in self._welcomed:
-            log.warning("%s; looking for another, too", reason)
-        self.unwelcome(peer)
-        if not self._welcomed:
-            self._finder.start()
-
-    def leave(self, peer: Peer) -> None:
-        """We want nothing of this router any more."""
-        self.unwelcome(peer)
-
-    def lose(self, peer: Peer) -> None:
-        """The connection is gone."""
-        if peer in self._welcomed:
-            log.warning("the connection to a router was lost; connecting again by itself")
+            log.warning("%s", why)
         self.unwelcome(peer)
         if not self._welcomed:
             self._finder.start()

@@ -732,7 +732,7 @@ def test_however_many_tasks_a_client_submitted_it_is_told_of_them_over_another_c
     mesh.hear(C1, submit(*ids))
     if restarted:
         mesh = Driven(settings)
-        mesh.machine.restore([(1, WALL, submit(*ids), set())], [], [], at(0.0))
+        mesh.machine.restore([(1, WALL, submit(*ids), set())], [], [])
     mesh.hear(C2, hello_client("client"))
     assert sent(mesh.hear(C2, Watch(ids, own=True)), C2) == []
     mesh.hear(W1, hello_worker(window=3))
@@ -859,7 +859,7 @@ def restarted(*specs: str, marks: tuple[TaskMark, ...] = (), options: TaskOption
     """A router that finds these in its journal, and knows the worker node ``worker`` from before."""
     mesh = Driven(Settings(heartbeat_s=1e3, grace_s=5.0), next_seq=2)
     batch = submit(*specs, options=options, **fields)
-    mesh.machine.restore([(1, WALL - 60, batch, set())], list(marks), [NodeInfo("worker", "worker")], at(0))
+    mesh.machine.restore([(1, WALL - 60, batch, set())], list(marks), [NodeInfo("worker", "worker")])
     mesh.machine.check()
     return mesh
 
@@ -958,7 +958,7 @@ def test_after_a_restart_an_attempt_that_was_settled_is_not_counted_again() -> N
 
 def test_after_a_restart_a_batch_that_is_finished_is_dropped() -> None:
     mesh = Driven(quiet(), next_seq=2)
-    mesh.machine.restore([(1, WALL, submit("a"), {"a"})], [], [], at(0))
+    mesh.machine.restore([(1, WALL, submit("a"), {"a"})], [], [])
     assert mesh.do() == [DropBatches([1])]
 
 

@@ -103,7 +103,7 @@ class RouterRules(RuleBasedStateMachine):
         found = self.store.recover()
         self.machine = RouterMachine("r", "router", SETTINGS, boot=found.boot, next_seq=found.next_seq)
         batches = [(b.seq, b.accepted_at, decode(b.raw), b.settled) for b in found.batches]
-        self.machine.restore(batches, found.marks, found.nodes, self.now(), found.functions)
+        self.machine.restore(batches, found.marks, found.nodes, found.functions)
         self.step = RouterStep(
             self.machine,
             self.store,

@@ -73,7 +73,7 @@ class Process:
         settings = Settings(heartbeat_s=1e3, commit_delay_s=commit_delay_s)
         self.machine = RouterMachine("r", "router", settings, boot=found.boot, next_seq=found.next_seq)
         batches = [(b.seq, b.accepted_at, decode(b.raw), b.settled) for b in found.batches]
-        self.machine.restore(batches, found.marks, found.nodes, at(0), found.functions)
+        self.machine.restore(batches, found.marks, found.nodes, found.functions)
         self.sessions: defaultdict[Peer, int] = defaultdict(int)
         self.step = RouterStep(
             self.machine,

@@ -110,7 +110,7 @@ def test_after_a_restart_what_the_journal_needs_stays_and_the_rest_has_its_time(
     mesh = Driven(Settings(heartbeat_s=4.0, function_ttl_s=TTL_S), next_seq=2)
     found = {"digest": WALL - 900.0, "old": WALL - 900.0, "new": WALL - 50.0}
     batches = [(1, WALL - 1_000.0, submit("a", options=SHIPPED), set[str]())]
-    mesh.machine.restore(batches, [], [], at(0), found)
+    mesh.machine.restore(batches, [], [], found)
     assert records(mesh, 0.0) == [KeepFunctions(["digest"], WALL), DropFunctions(["old"])]
     assert records(mesh, 51.0) == [DropFunctions(["new"])]
     mesh.hear(C1, hello_client())

@@ -10,7 +10,7 @@ from mesh.core.story import COUNTED_MAX, STORIES_MAX
 from mesh.messages import Cancel, Credit, PutFunction, Query, Reply, Settled
 from mesh.model import Ending, FunctionCode, NodeInfo, Retrying, TaskOptions
 from mesh.settings import Settings
-from tests.core.make import C1, W1, W2, WALL, Driven, at, hello_client, hello_worker, sent, settlement, submit
+from tests.core.make import C1, W1, W2, WALL, Driven, hello_client, hello_worker, sent, settlement, submit
 
 
 @pytest.fixture
@@ -126,7 +126,7 @@ def test_a_full_store_that_starts_nothing_is_named(mesh: Driven) -> None:
 
 def test_after_a_restart_a_task_waits_for_the_workers_that_may_run_it() -> None:
     mesh = Driven(Settings(heartbeat_s=1_000.0))
-    mesh.machine.restore([(1, WALL - 60, submit("a"), set())], [], [NodeInfo("worker", "worker")], at(0))
+    mesh.machine.restore([(1, WALL - 60, submit("a"), set())], [], [NodeInfo("worker", "worker")])
     mesh.hear(C1, hello_client())
     assert story(mesh) == "the router was restarted and waits for its workers to say what they still run"
 

@@ -106,7 +106,7 @@ def test_what_was_said_is_remembered_up_to_a_bound(said: list[str]) -> None:
 def test_a_connection_that_is_lost_is_said_and_one_that_is_left_is_not(said: list[str]) -> None:
     made = routers()
     made.welcome(ROUTER, ())
-    made.leave(ROUTER)
+    made.unwelcome(ROUTER)
     assert (made.welcomed, said) == (False, [])
     made.welcome(ROUTER, ())
     made.lose(ROUTER)

@@ -466,7 +466,6 @@ class RouterNode:
             [(b.seq, b.accepted_at, decode_submit(b.raw), b.settled) for b in found.batches],
             found.marks,
             found.nodes,
-            world.now(),
             found.functions,
         )
         self.step = RouterStep(
