@@ -18,7 +18,7 @@ Peer = NewType("Peer", bytes)
 Id = Annotated[str, Meta(min_length=1, max_length=255)]
 """Names one task, payload, function or node. Checked where a message is decoded: who makes one keeps to it."""
 
-INSTANT_MAX = 1e12
+INSTANT_MAX = 1e12  # UTC seconds
 Instant = Annotated[float, Meta(ge=0.0, le=INSTANT_MAX)]
 """UTC seconds; the bounds keep NaN and infinity off the wire."""
 

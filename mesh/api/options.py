@@ -10,11 +10,11 @@ from typing import Any
 
 from mesh.api.hints import with_hints
 from mesh.errors import ConfigError, PayloadTooLarge
+from mesh.model import INSTANT_MAX
 
 Seconds = float | timedelta
 When = float | timedelta | datetime  # seconds from now, or an instant
 
-INSTANT_MAX = 1e12  # UTC seconds; the protocol takes no more
 QUEUE_LENGTH_MAX = 200  # characters
 HEADERS_BYTES_MAX = 64 << 10  # of one task: they travel in the envelope with it, each time
 

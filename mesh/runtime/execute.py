@@ -20,6 +20,7 @@ import msgspec
 
 from mesh.errors import ConfigError, MeshError, NotRegistered, Retry
 from mesh.model import (
+    INSTANT_MAX,
     Blob,
     Buffer,
     Delivery,
@@ -43,7 +44,6 @@ from mesh.wire.payload import decode_call, encode, encode_call
 
 NO_EXTRA = TaskExtra()
 NO_PARTS: Sequence[Buffer] = ()
-ETA_MAX = 1e12  # UTC seconds; see mesh.model.Instant
 
 # what was being done for the task when it failed, as its error says it
 READING = "this task cannot be read"
@@ -226,8 +226,10 @@ class Runner:
                 total_max=self._payload_bytes_max,
             )
         eta = retry.eta or time()
-        if not isinstance(eta, int | float) or not 0.0 <= eta <= ETA_MAX:
-            raise ConfigError(f"cannot be tried again at {eta!r}: that is no instant in UTC seconds, 0 to {ETA_MAX:g}")
+        if not isinstance(eta, int | float) or not 0.0 <= eta <= INSTANT_MAX:
+            raise ConfigError(
+                f"cannot be tried again at {eta!r}: that is no instant in UTC seconds, 0 to {INSTANT_MAX:g}"
+            )
         return Settlement(delivery.id, delivery.attempt, Ending.RETRY, retry=Retrying(float(eta), payload)), parts
 
     def _without_unsendable(self, delivery: Delivery, results: list[Any]) -> Ended:
