@@ -16,10 +16,13 @@ from click.testing import CliRunner
 from rich.console import Console
 
 from bench.cli import bench
+from bench.machine import describe
 from bench.meshes import RunningMesh, mesh_environment
+from bench.progress import Runs
 from bench.report import Report
 from bench.scenarios import everything
 from bench.scenarios.catalog import CATALOG, Scenario
+from bench.scenarios.plan import Plan
 from mesh.errors import Unavailable
 
 PAGE = (Path(__file__).parents[2] / "docs" / "BENCH.md").read_text()
@@ -147,3 +150,15 @@ def test_a_scenario_that_fails_does_not_keep_the_others_from_being_run(monkeypat
     out = StringIO()
     found.show(Console(file=out, width=100))
     assert "broken failed: no router here" in out.getvalue() and "sound" in out.getvalue()
+
+
+def test_the_load_of_a_scenario_among_all_is_not_what_the_one_before_it_left(monkeypatch: pytest.MonkeyPatch):
+    loads = iter((0.1, 1.8, 1.9))
+    monkeypatch.setattr("os.getloadavg", lambda: (next(loads), 0.0, 0.0))
+
+    def measured(plan: Plan, runs: Runs) -> Report:
+        return Report("some", {}, describe(Path(tempfile.gettempdir())))
+
+    monkeypatch.setattr(everything, "CATALOG", (Scenario("a", "", measured), Scenario("b", "", measured)))
+    found = json.loads(everything.run_all(True, Console(file=StringIO())).to_json())
+    assert [one["machine"]["load_before"] for one in (found, *found["reports"])] == [0.1, 0.1, 0.1]
