@@ -10,9 +10,11 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from mesh.errors import Unavailable
+from nodes.supervised import end_with
 
 START_S = 10.0
 STOP_S = 5.0
@@ -50,7 +52,13 @@ def running_redis(directory: Path, level: str) -> Iterator[RedisServer]:
     arguments = ["--bind", "127.0.0.1", "--port", str(port), "--dir", str(directory), *PERSISTENCE[level]]
     log = directory / "redis.log"
     with log.open("ab") as out:
-        server = subprocess.Popen([program, *arguments], stdin=subprocess.DEVNULL, stdout=out, stderr=out)
+        server = subprocess.Popen(
+            [program, *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=out,
+            preexec_fn=partial(end_with, os.getpid()),  # a bench that is killed ends nothing
+        )
     try:
         _wait_until_ready(server, port, log)
         stated = " ".join(argument or '""' for argument in PERSISTENCE[level])

@@ -14,7 +14,6 @@ import json
 import os
 import socket
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing import get_context
@@ -40,6 +39,7 @@ from bench.peers.floor_nodes import (
     run_worker,
     zmq_socket,
 )
+from bench.scenarios.directory import scratch_directory
 from bench.tasks import nothing
 from mesh.api.ids import TaskIds
 
@@ -100,7 +100,7 @@ class Client:
 def running_floor(executors: int) -> Iterator[Client]:
     """All processes of the floor; ended at the end."""
     fork = get_context("fork")  # before there is a thread or a ZeroMQ context in this process
-    with tempfile.TemporaryDirectory(prefix="taskmesh-floor-") as directory:
+    with scratch_directory() as directory:
         address = f"ipc://{directory}/router"
         pairs = [socket.socketpair() for _ in range(executors)]
         targets: list[tuple[Callable[..., None], tuple[Any, ...]]] = [(run_router, (address,))]

@@ -2,14 +2,48 @@
 
 from __future__ import annotations
 
+import fcntl
+import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+PREFIX = "taskmesh-bench-"
+NOT_YET_LOCKED = "new-"
+INNER = "d"  # short: it holds sockets, and their paths may have 107 bytes
+LOCK = "owner.lock"
+"""Locked by the owner, from before the directory has its name until all beside it is removed; the kernel unlocks it
+when that process is gone."""
 
 
 @contextmanager
 def scratch_directory() -> Iterator[Path]:
-    """A directory of this run, removed at its end. ``TMPDIR`` chooses the disk."""
-    with tempfile.TemporaryDirectory(prefix="taskmesh-bench-") as name:
-        yield Path(name)
+    """A directory of this run, removed at its end. ``TMPDIR`` chooses the disk.
+
+    Directories whose owners were killed are removed before.
+    """
+    _remove_abandoned()
+    unnamed = Path(tempfile.mkdtemp(prefix=NOT_YET_LOCKED + PREFIX))
+    (unnamed / INNER).mkdir()
+    with (unnamed / LOCK).open("wb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        owned = unnamed.rename(unnamed.with_name(unnamed.name.removeprefix(NOT_YET_LOCKED)))
+        try:
+            yield owned / INNER
+        finally:
+            _remove(owned)
+
+
+def _remove_abandoned() -> None:
+    for lock in Path(tempfile.gettempdir()).glob(f"{PREFIX}*/{LOCK}"):
+        # It is locked, another's, or gone just now; or a node that is about to end writes there: the next bench sees.
+        with suppress(OSError), lock.open("r+b") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _remove(lock.parent)
+
+
+def _remove(owned: Path) -> None:
+    if (owned / INNER).exists():
+        shutil.rmtree(owned / INNER)
+    shutil.rmtree(owned)

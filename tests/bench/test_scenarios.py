@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import tempfile
-from collections.abc import Iterator
 from io import StringIO
 from pathlib import Path
 
@@ -49,15 +47,6 @@ RATIOS = {
     "balance": {"to_ideal", "executor_to_ideal", "slow_node_to_ideal", "to_executor"},
     "scaling": {"nodes_2_to_1", "cost_100_to_2"},
 }
-
-
-@pytest.fixture
-def place(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Where temporary directories are made; its name is short, for ipc paths may not be long."""
-    directory = Path(tempfile.mkdtemp(prefix="b-", dir="/tmp"))
-    monkeypatch.setattr(tempfile, "tempdir", str(directory))
-    yield directory
-    shutil.rmtree(directory)
 
 
 def run(*words: str) -> dict[str, object]:
