@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
+
 import pytest
 
+from bench.peers.echoing import echo_all
 from bench.scenarios.backlog import backlogs, short
 from bench.workloads import (
+    KIB,
     LONG_S,
     MIB,
     PAYLOADS,
@@ -62,3 +67,17 @@ def test_backlogs_grow_tenfold_and_are_named_shortly():
     assert backlogs(1_000_000, 3) == [10_000, 100_000, 1_000_000]
     assert backlogs(5, 3) == [1, 5]
     assert [short(size) for size in (1_000_000, 10_000, 1_500, 500)] == ["1m", "10k", "1500", "500"]
+
+
+def test_what_a_router_gives_back_meanwhile_does_not_count_against_what_it_keeps():
+    from_before = [bytearray(os.urandom(1)) * (64 * MIB)]
+
+    def submit(payload: bytes) -> Callable[[], bytes]:
+        if len(sent) == 1:
+            from_before.clear()
+        sent.append(payload)
+        return lambda: payload
+
+    sent: list[bytes] = []
+    found = echo_all(submit, "bytes", ["1kib"], 2 * KIB, os.getpid())
+    assert len(sent) == 3 and found["1kib_router_kept_mib"] == 0.0
