@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import click
+from click.core import ParameterSource
 from rich.console import Console
 
 from bench.joined import Running
@@ -98,10 +99,18 @@ def _ending_on_sigterm() -> Iterator[None]:
 
 
 def _asked_for(ctx: click.Context, name: str | None, routers: tuple[str, ...]) -> Running | None:
-    """The mesh to measure where one was named, also before the verb: ``mesh --mesh NAME bench ...``."""
+    """The mesh to measure where one was named, also before the verb: ``mesh --mesh NAME bench ...``.
+
+    Raises ``UsageError`` where something is asked for that such a mesh has of its own.
+    """
     invocation = ctx.find_object(Invocation)
     name = name or (invocation.mesh if invocation is not None else None)
-    return Running(name, routers) if name or routers else None
+    if not (name or routers):
+        return None
+    for option in ("concurrency", "level"):
+        if ctx.get_parameter_source(option) is ParameterSource.COMMANDLINE:
+            raise click.UsageError(f"--{option} is for a mesh that the bench starts: leave it out, or name no mesh")
+    return Running(name, routers)
 
 
 def _command(scenario: Scenario) -> click.Command:

@@ -33,10 +33,10 @@ class Running:
         if self.routers:
             environ["MESH_ROUTERS"] = ",".join(self.routers)
         with Mesh("bench", mesh=self.name, router=self.routers) as app:
-            workers = app.status()["workers"]
-        if not workers:
+            status = app.status()
+        if not status["workers"]:
             raise Unavailable("no worker is connected to this mesh: start one with `mesh worker`")
-        return RunningMesh(directory, environ)
+        return RunningMesh(directory, environ, level=status["router"]["durability"])
 
 
 def slots(environ: dict[str, str]) -> dict[str, float]:

@@ -33,12 +33,13 @@ ROLES = {"router": "router", "worker": "worker", "up": "supervisor"}
 
 @dataclass
 class RunningMesh:
-    """``environ`` leads clients to it. ``module`` is what nodes are started as."""
+    """``environ`` leads clients to it. ``module`` is what nodes are started as. ``level``: of one that runs already."""
 
     directory: Path
     environ: dict[str, str]
     module: str = "nodes"
     nodes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+    level: str = ""
 
     @property
     def pids(self) -> dict[str, list[int]]:

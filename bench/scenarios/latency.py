@@ -30,6 +30,7 @@ def run_latency(plan: Plan, runs: Runs) -> Report:
     with scratch_directory() as directory:
         machine = describe(directory)
         with plan.mesh(directory) as mesh:
+            plan = plan.beside(mesh)
 
             def measured() -> None:
                 for _ in range(plan.runs):

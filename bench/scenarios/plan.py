@@ -44,15 +44,16 @@ class Plan:
         """Everything that matters, for the report."""
         values = asdict(Settings.from_environment())
         mesh = {name: values[name] for name in MATTERING}
-        against: dict[str, Any] = {"level": self.level, "executors": self.concurrency}
+        found: dict[str, Any] = {"level": self.level, "executors": self.concurrency, "runs": self.runs}
         if self.running is not None:
-            where = ", ".join(self.running.routers) or self.running.name or "running"
-            against = {"against": where, "executors": self.concurrency}
-        return {**against, "runs": self.runs, **more, "mesh": mesh}
+            found = {"against": ", ".join(self.running.routers) or self.running.name or "running", **found}
+        return {**found, **more, "mesh": mesh}
 
     def beside(self, mesh: RunningMesh) -> Plan:
-        """This plan, with as many processes for the others as a mesh that runs already has slots."""
-        return self if mesh.is_ours else replace(self, concurrency=round(sum(slots(mesh.environ).values())))
+        """This plan, with the level of a mesh that runs already, and as many processes for others as it has slots."""
+        if mesh.is_ours:
+            return self
+        return replace(self, level=mesh.level, concurrency=round(sum(slots(mesh.environ).values())))
 
     @contextmanager
     def mesh(self, directory: Path) -> Iterator[RunningMesh]:

@@ -8,6 +8,7 @@ import tempfile
 from io import StringIO
 from pathlib import Path
 
+import click
 import psutil
 import pytest
 from click.testing import CliRunner
@@ -104,15 +105,25 @@ def test_a_mesh_that_runs_already_is_measured_and_left_as_it_is(place: Path, mon
             monkeypatch.setenv(name, mesh.environ[name])
         there = ["--mesh", mesh.environ["MESH_NAME"]]
         address = ["--router", str(mesh.wait_for_router().tcp)]
-        for name, where in (("throughput", there), ("balance", address)):
+        for name, where in (("throughput", there), ("balance", address), ("latency", there)):
             tiny = [word for word in TINY[name] if word != "--profile"]
-            report = run(name, "--quick", "--runs", "1", "-c", "1", *tiny, *where)
+            report = run(name, "--quick", "--runs", "1", *tiny, *where)
             shares = {key: found for key, found in report["figures"].items() if key.startswith("share_")}  # type: ignore[attr-defined]
             assert len(shares) == 2 and sum(found["median"] for found in shares.values()) == pytest.approx(100)
-            assert report["settings"]["against"] == where[1]  # type: ignore[index]
+            settings = {"against": where[1], "level": "memory", "executors": 2}
+            assert report["settings"].items() >= settings.items()  # type: ignore[attr-defined]
         assert {role: len(pids) for role, pids in mesh.pids.items()} == {"router": 1, "worker": 2, "executors": 2}
     finally:
         mesh.stop()
+
+
+@pytest.mark.parametrize("there", [["--mesh", "nowhere"], ["--router", "127.0.0.1:1"]])
+@pytest.mark.parametrize(("given", "told"), [(["--level", "disk"], "--level"), (["-c", "1"], "--concurrency")])
+def test_what_a_mesh_that_runs_already_has_of_its_own_is_not_to_be_asked_for(
+    given: list[str], told: str, there: list[str]
+):
+    with pytest.raises(click.UsageError, match=f"{told} is for a mesh that the bench starts"):
+        CliRunner().invoke(bench, ["latency", *there, *given], standalone_mode=False, catch_exceptions=False)
 
 
 def test_a_mesh_that_is_not_there_is_told_in_one_line(place: Path, monkeypatch: pytest.MonkeyPatch):
