@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import count, islice, takewhile
+
 from bench.machine import describe
 from bench.meshes import running_mesh
 from bench.processes import talking
@@ -11,23 +13,22 @@ from bench.scenarios.directory import scratch_directory
 from bench.scenarios.plan import Plan
 
 STEP = 10  # from one size to the next
-SIZES = 3
+BASE = 10_000
+"""The longer queues are held against this one: a shorter one drains before it can be timed."""
 
 
 def run_backlog(plan: Plan, runs: Runs) -> Report:
     """Fill and drain a fresh mesh for each size; ``plan.tasks`` is the largest."""
-    sizes = backlogs(plan.tasks, SIZES - plan.quick)
+    sizes = backlogs(plan.tasks, plan.quick)
     runs.expect(2 * len(sizes) * plan.runs)
     with scratch_directory() as directory:
         machine = describe(directory)
     for _ in range(plan.runs):
         for size in sizes:
             _fill_and_drain(plan, runs, size)
-    few, many = short(sizes[0]), short(sizes[-1])
-    pairs = {
-        f"drain_{many}_to_{few}": (f"drain_{many}_per_s", f"drain_{few}_per_s"),
-        f"accept_{many}_to_{few}": (f"accept_{many}_per_s", f"accept_{few}_per_s"),
-    }
+    many, few = short(sizes[-1]), short(BASE)
+    compared = ("drain", "accept") if len(sizes) > 1 else ()
+    pairs = {f"{what}_{many}_to_{few}": (f"{what}_{many}_per_s", f"{what}_{few}_per_s") for what in compared}
     return Report("backlog", plan.settings(sizes=sizes), machine, runs.figures, runs.ratios(pairs))
 
 
@@ -48,9 +49,10 @@ def _fill_and_drain(plan: Plan, runs: Runs, size: int) -> None:
         runs.add(f"drain_{name}_per_s", client.answer()["drain_per_s"], "tasks/s")
 
 
-def backlogs(most: int, count: int) -> list[int]:
-    """So many sizes, the largest last, each a tenth of the next."""
-    return sorted({max(1, most // STEP**power) for power in range(count)})
+def backlogs(most: int, quick: bool) -> list[int]:
+    """The sizes, ``most`` last: before it ``BASE`` and, unless it is to be quick, each tenfold of it that is less."""
+    shorter = takewhile(lambda size: size < most, (BASE * STEP**power for power in count()))
+    return [*islice(shorter, 1 if quick else None), most]
 
 
 def short(number: int) -> str:

@@ -102,7 +102,7 @@ CATALOG = (
         run_backlog,
         1_000_000,
         20_000,
-        "Tasks in the longest queue; shorter ones have a tenth and a hundredth.",
+        "Tasks in the longest queue; shorter ones have 10,000, 100,000 and so on.",
     ),
     Scenario(
         "balance",

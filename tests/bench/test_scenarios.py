@@ -31,7 +31,7 @@ TINY = {
     "throughput": ["--tasks", "200", "--profile"],
     "latency": ["--tasks", "20"],
     "payload": ["--tasks", "1"],
-    "backlog": ["--tasks", "200"],
+    "backlog": ["--tasks", "10001"],
     "balance": ["--tasks", "20"],
     "start": [],
     "idle": [],
@@ -44,7 +44,7 @@ RATIOS = {
     "throughput": {"to_executor", "to_floor", "map_to_executor", "cpu_to_floor", "curve_to_ipc", "curve_cpu_to_ipc"},
     "latency": {"p50_to_floor", "p99_to_floor"},
     "payload": {f"{kind}_{size}_to_executor" for kind in ("bytes", "numpy") for size in ("1kib", "1mib", "10mib")},
-    "backlog": {"drain_200_to_20", "accept_200_to_20"},
+    "backlog": {"drain_10001_to_10k", "accept_10001_to_10k"},
     "balance": {"to_ideal", "executor_to_ideal", "slow_node_to_ideal", "to_executor"},
     "scaling": {"nodes_2_to_1", "cost_100_to_2"},
 }
@@ -162,3 +162,9 @@ def test_the_load_of_a_scenario_among_all_is_not_what_the_one_before_it_left(mon
     monkeypatch.setattr(everything, "CATALOG", (Scenario("a", "", measured), Scenario("b", "", measured)))
     found = json.loads(everything.run_all(True, Console(file=StringIO())).to_json())
     assert [one["machine"]["load_before"] for one in (found, *found["reports"])] == [0.1, 0.1, 0.1]
+
+
+@pytest.mark.processes
+def test_queues_too_short_to_be_timed_have_no_ratio(place: Path):
+    report = run("backlog", "--quick", "--runs", "1", "-c", "1", "--level", "memory", "--tasks", "200")
+    assert report["ratios"] == {} and "drain_200_per_s" in report["figures"]  # type: ignore[operator]

@@ -63,9 +63,12 @@ def test_shares_are_of_what_was_done_between_two_looks():
     assert percent_shares({"a": 9.0}, {"a": 1.0}) == {"a": 0.0}, "a worker that came back counts from nothing"
 
 
-def test_backlogs_grow_tenfold_and_are_named_shortly():
-    assert backlogs(1_000_000, 3) == [10_000, 100_000, 1_000_000]
-    assert backlogs(5, 3) == [1, 5]
+def test_backlogs_grow_tenfold_from_one_that_is_long_enough_to_be_timed_and_are_named_shortly():
+    assert backlogs(1_000_000, quick=False) == [10_000, 100_000, 1_000_000]
+    assert backlogs(500_000, quick=False) == [10_000, 100_000, 500_000]
+    assert backlogs(500_000, quick=True) == [10_000, 500_000]
+    assert backlogs(10_000, quick=False) == [10_000]
+    assert backlogs(5, quick=False) == [5]
     assert [short(size) for size in (1_000_000, 10_000, 1_500, 500)] == ["1m", "10k", "1500", "500"]
 
 
