@@ -10,11 +10,14 @@ import os
 import sys
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from time import perf_counter
+from time import perf_counter, perf_counter_ns
+from typing import Any
 
 from bench import tasks as functions
 from bench.cpu import Meter
+from bench.distribution import histogram
 from bench.ending import end_with_parent, end_with_starter
+from bench.figures import percentiles_us
 from bench.peers.echoing import echo_all
 from bench.tasks import nothing
 from bench.workloads import mixed as mixed_seconds
@@ -43,6 +46,17 @@ def mapped(pool: ProcessPoolExecutor, count: int) -> dict[str, float]:
     return found
 
 
+def latency(pool: ProcessPoolExecutor, count: int) -> dict[str, Any]:
+    """One round trip after the other."""
+    found = []
+    for number in range(count + count // 10):
+        began = perf_counter_ns()
+        pool.submit(nothing).result()
+        if number >= count // 10:
+            found.append((perf_counter_ns() - began) / 1e3)
+    return percentiles_us(found) | {"histogram": histogram(found)}
+
+
 def echo(pool: ProcessPoolExecutor, bulk_bytes: int, kind: str, sizes: str) -> dict[str, float]:
     """Send payloads there and back; see ``bench.peers.echoing``."""
     return echo_all(lambda payload: pool.submit(functions.echo, payload).result, kind, sizes.split(","), bulk_bytes)
@@ -57,8 +71,8 @@ def mixed(pool: ProcessPoolExecutor, count: int) -> dict[str, float]:
     return {"makespan_s": perf_counter() - began}
 
 
-MEASUREMENTS: dict[str, Callable[..., dict[str, float]]] = {
-    measurement.__name__: measurement for measurement in (tasks, mapped, echo, mixed)
+MEASUREMENTS: dict[str, Callable[..., dict[str, Any]]] = {
+    measurement.__name__: measurement for measurement in (tasks, mapped, latency, echo, mixed)
 }
 
 

@@ -21,12 +21,13 @@ LOADED = (50, 99)
 PAIRS = {
     "p50_to_floor": ("p50_us", "floor_p50_us"),
     "p99_to_floor": ("p99_us", "floor_p99_us"),
+    "p50_to_executor": ("p50_us", "executor_p50_us"),
 }
 
 
 def run_latency(plan: Plan, runs: Runs) -> Report:
-    """Round trips on the mesh and on the floor in turn, then on the mesh under load."""
-    runs.expect(3 * plan.runs)
+    """Round trips on the mesh, the floor and the executor in turn, then on the mesh under load."""
+    runs.expect(4 * plan.runs)
     with scratch_directory() as directory:
         machine = describe(directory)
         with plan.mesh(directory) as mesh:
@@ -50,11 +51,15 @@ def _idle(plan: Plan, mesh: RunningMesh, runs: Runs) -> None:
     ours = measure("bench.peers.mesh", "latency", plan.tasks, environ=mesh.environ)
     runs.step("round trips on the floor")
     floor = measure("bench.peers.floor", "latency", plan.tasks, plan.concurrency)
+    runs.step("round trips on the executor")
+    executor = measure("bench.peers.executor", "latency", plan.tasks, plan.concurrency)
     for name in map(percentile_name, PERCENTILES):
         runs.add(name, ours[name], "us")
         runs.add(f"floor_{name}", floor[name], "us")
+        runs.add(f"executor_{name}", executor[name], "us")
     runs.add_distribution("round_trip", ours["histogram"], "us")
     runs.add_distribution("floor", floor["histogram"], "us")
+    runs.add_distribution("executor", executor["histogram"], "us")
 
 
 def _loaded(plan: Plan, mesh: RunningMesh, runs: Runs) -> None:
