@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Iterable, Sequence
 from math import ceil
 from statistics import median
 from typing import NamedTuple
 
 PERCENTILES = (50, 95, 99, 99.9)
+
+BEYOND_MIN = 10
+"""So many values must lie beyond a percentile: of fewer, the next run has others."""
 
 
 class Figure(NamedTuple):
@@ -35,9 +38,24 @@ def percentile(values: Sequence[float], percent: float) -> float:
     return ordered[max(1, rank) - 1]
 
 
+def says_something(percent: float, count: int) -> bool:
+    """Whether enough of ``count`` values lie beyond this percentile."""
+    return count * (100 - percent) / 100 >= BEYOND_MIN - 1e-9
+
+
 def percentiles_us(microseconds: Sequence[float]) -> dict[str, float]:
-    """The percentiles that are reported, by the names of their figures: ``p50_us`` ... ``p999_us``."""
-    return {percentile_name(percent): percentile(microseconds, percent) for percent in PERCENTILES}
+    """Those of the percentiles that say something, by the names of their figures: ``p50_us`` ... ``p999_us``."""
+    return {
+        percentile_name(percent): percentile(microseconds, percent)
+        for percent in PERCENTILES
+        if says_something(percent, len(microseconds))
+    }
+
+
+def left_out(wanted: Iterable[str], found: Container[str]) -> list[str]:
+    """A line for the report on the percentiles that are not in it, where there are such."""
+    names = ", ".join(name for name in wanted if name not in found)
+    return [f"left out, for fewer than {BEYOND_MIN} values of a run lie beyond: {names}"] if names else []
 
 
 def percentile_name(percent: float) -> str:

@@ -34,9 +34,11 @@ class Report:
     figures: dict[str, Figure] = field(default_factory=dict)
     ratios: dict[str, float] = field(default_factory=dict)
     distributions: dict[str, Distribution] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    """What to know besides the figures, each in a line."""
 
     def to_dict(self) -> dict[str, Any]:
-        """The object that ``--json`` prints; ``distributions`` only where there are some."""
+        """The object that ``--json`` prints; ``distributions`` and ``notes`` only where there are some."""
         content = {
             "scenario": self.scenario,
             "settings": self.settings,
@@ -46,6 +48,8 @@ class Report:
         }
         if self.distributions:
             content["distributions"] = {name: found._asdict() for name, found in self.distributions.items()}
+        if self.notes:
+            content["notes"] = self.notes
         return content
 
     def to_json(self) -> str:
@@ -58,6 +62,8 @@ class Report:
             show_comparison(self.figures, self.settings, console)
         else:
             console.print(figures_table(self.figures))
+        for note in self.notes:
+            console.print(note, highlight=False, soft_wrap=True)
         if self.ratios:
             table = Table(box=None, pad_edge=False)
             table.add_column("ratio")

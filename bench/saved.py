@@ -44,6 +44,7 @@ def _report(content: Any, source: str) -> Report:
             {name: _figure(found) for name, found in content["figures"].items()},
             {name: float(ratio) for name, ratio in content.get("ratios", {}).items()},
             {name: _distribution(found) for name, found in content.get("distributions", {}).items()},
+            [str(note) for note in content.get("notes", [])],
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         why = f"{type(error).__name__}: {error}"

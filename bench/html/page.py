@@ -72,7 +72,8 @@ def _parts(report: Report, one_of_many: bool) -> list[str]:
     if report.distributions:
         parts.append(_distributions(report))
     show = folded if one_of_many or compared else card
-    parts.append(show("Figures", figures_table(report.figures)))
+    notes = [tag("p", text(note), class_="note") for note in report.notes]
+    parts.append(show("Figures", figures_table(report.figures), *notes))
     if report.ratios and not compared:
         parts.append(show("Ratios", ratios_table(report.ratios)))
     stated = {name: value for name, value in report.settings.items() if name not in SHOWN_APART}

@@ -81,7 +81,7 @@ CATALOG = (
         "latency",
         "One task there and back, on an idle mesh and on a busy one.",
         run_latency,
-        5_000,
+        10_000,
         300,
         "Round trips in a run.",
         joins=True,

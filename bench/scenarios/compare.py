@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bench.comparison import MEASURES
-from bench.figures import paired_ratio
+from bench.figures import left_out, paired_ratio
 from bench.machine import describe
 from bench.peers.catalog import ENTRANTS, Entrant
 from bench.peers.running import RunningEntrant, running_entrant
@@ -38,6 +38,9 @@ PARTS = {
         Part("mixed", 1, 1, 1),
     )
 }
+
+
+PERCENTILES = ("p50_us", "p99_us")
 
 
 @dataclass(frozen=True)
@@ -96,7 +99,9 @@ def run_compare(plan: Comparison, runs: Runs) -> Report:
         "failed": state.failed,
     }
     ratios = _ratios(runs, [entrant for entrant in entrants if entrant.name not in state.failed])
-    return Report("compare", settings, machine, runs.figures, ratios, runs.distributions)
+    wanted = [f"{name}_{percentile}" for name in runs.distributions for percentile in PERCENTILES]
+    notes = left_out(wanted, runs.figures)
+    return Report("compare", settings, machine, runs.figures, ratios, runs.distributions, notes)
 
 
 def _who(names: Iterable[str]) -> tuple[list[Entrant], dict[str, str]]:
@@ -135,8 +140,9 @@ def _keep_bulk(prefix: str, found: dict[str, Any], runs: Runs) -> None:
 
 
 def _keep_latency(prefix: str, found: dict[str, Any], runs: Runs) -> None:
-    for percent in (50, 99):
-        runs.add(f"{prefix}p{percent}_us", found[f"p{percent}_us"], "us")
+    for name in PERCENTILES:
+        if name in found:
+            runs.add(prefix + name, found[name], "us")
     runs.add_distribution(prefix.removesuffix("_"), found["histogram"], "us")
 
 

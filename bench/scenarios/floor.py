@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bench.figures import PERCENTILES, left_out, percentile_name
 from bench.machine import describe
 from bench.peers.measured import measure
 from bench.progress import Runs
@@ -9,7 +10,7 @@ from bench.report import Report
 from bench.scenarios.directory import scratch_directory
 from bench.scenarios.plan import Plan, floor_settings
 
-ROUND_TRIPS = 2_000
+ROUND_TRIPS = 10_000
 TASKS_PER_TRIP = 20  # there are no more round trips than that in a small run
 
 
@@ -30,4 +31,5 @@ def run_floor(plan: Plan, runs: Runs) -> Report:
             runs.add(f"floor_{name}", value, "us")
     sizes = {"tasks": plan.tasks, "round_trips": trips}
     settings = {"executors": plan.concurrency, "runs": plan.runs, **sizes, "floor": floor_settings()}
-    return Report("floor", settings, machine, runs.figures, distributions=runs.distributions)
+    notes = left_out([f"floor_{percentile_name(percent)}" for percent in PERCENTILES], runs.figures)
+    return Report("floor", settings, machine, runs.figures, distributions=runs.distributions, notes=notes)

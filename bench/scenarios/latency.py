@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bench.figures import PERCENTILES, percentile_name
+from bench.figures import PERCENTILES, left_out, percentile_name
 from bench.joined import add_shares
 from bench.machine import describe, fdatasync_us
 from bench.meshes import RunningMesh
@@ -16,7 +16,10 @@ from bench.scenarios.plan import Plan
 LOAD = 0.5  # of the throughput that was measured just before
 LOAD_TASKS = 20  # times the round trips are submitted to find out the throughput
 LOADED_SHARE = 5  # this part of the round trips is made under load
-LOADED = (50, 99)
+
+IDLE = tuple(map(percentile_name, PERCENTILES))
+LOADED = {percentile_name(percent): f"loaded_p{percent}_ms" for percent in (50, 99)}
+"""Under load, times are given in milliseconds."""
 
 PAIRS = {
     "p50_to_floor": ("p50_us", "floor_p50_us"),
@@ -43,7 +46,9 @@ def run_latency(plan: Plan, runs: Runs) -> Report:
 
             add_shares(mesh, runs, measured)
     settings = plan.settings(round_trips=plan.tasks, loaded_round_trips=_loaded_trips(plan), load=LOAD)
-    return Report("latency", settings, machine, runs.figures, runs.ratios(PAIRS), runs.distributions)
+    wanted = [*IDLE, *(f"floor_{name}" for name in IDLE), *LOADED.values()]
+    notes = left_out(wanted, runs.figures)
+    return Report("latency", settings, machine, runs.figures, runs.ratios(PAIRS), runs.distributions, notes)
 
 
 def _idle(plan: Plan, mesh: RunningMesh, runs: Runs) -> None:
@@ -53,10 +58,11 @@ def _idle(plan: Plan, mesh: RunningMesh, runs: Runs) -> None:
     floor = measure("bench.peers.floor", "latency", plan.tasks, plan.concurrency)
     runs.step("round trips on the executor")
     executor = measure("bench.peers.executor", "latency", plan.tasks, plan.concurrency)
-    for name in map(percentile_name, PERCENTILES):
-        runs.add(name, ours[name], "us")
-        runs.add(f"floor_{name}", floor[name], "us")
-        runs.add(f"executor_{name}", executor[name], "us")
+    for name in IDLE:
+        if name in ours:  # they make as many round trips, and have the same percentiles
+            runs.add(name, ours[name], "us")
+            runs.add(f"floor_{name}", floor[name], "us")
+            runs.add(f"executor_{name}", executor[name], "us")
     runs.add_distribution("round_trip", ours["histogram"], "us")
     runs.add_distribution("floor", floor["histogram"], "us")
     runs.add_distribution("executor", executor["histogram"], "us")
@@ -74,9 +80,9 @@ def _loaded(plan: Plan, mesh: RunningMesh, runs: Runs) -> None:
     runs.add_distribution("loaded_round_trip", found["histogram"], "us")
     runs.add("most_tasks_per_s", most, "tasks/s")
     runs.add("load_tasks_per_s", loaded["per_s"], "tasks/s")
-    for percent in LOADED:
-        name = percentile_name(percent)
-        runs.add("loaded_" + name.replace("_us", "_ms"), found[name] / 1e3, "ms")
+    for name, figure in LOADED.items():
+        if name in found:
+            runs.add(figure, found[name] / 1e3, "ms")
 
 
 def _loaded_trips(plan: Plan) -> int:

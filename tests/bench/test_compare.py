@@ -89,7 +89,9 @@ def test_entrants_take_turns_and_are_compared():
     done = CliRunner().invoke(command, ["compare", "mesh", "executor", *options], catch_exceptions=False)
     report = json.loads(done.stdout)
     assert report["scenario"] == "compare" and set(report["settings"]["entrants"]) == {"mesh", "executor"}
-    assert set(report["figures"]) == {f"{who}_{m.suffix}" for who in ("mesh", "executor") for m in MEASURES}
+    left_out = {name for note in report.get("notes", []) for name in note.partition(": ")[2].split(", ")}
+    assert set(report["figures"]) | left_out == {f"{who}_{m.suffix}" for who in ("mesh", "executor") for m in MEASURES}
+    assert left_out <= {"mesh_p99_us", "executor_p99_us"}
     assert report["ratios"]["to_executor"] > 0 and report["settings"]["failed"] == {}
     assert sum(report["distributions"]["mesh"]["counts"].values()) >= 200
 

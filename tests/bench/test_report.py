@@ -10,9 +10,11 @@ import pytest
 from rich.console import Console
 
 from bench.figures import Figure
+from bench.html.page import page
 from bench.output import output_options
 from bench.progress import Runs
 from bench.report import Report
+from bench.saved import parse
 from mesh.errors import ConfigError
 
 REPORT = Report(
@@ -40,6 +42,13 @@ def test_the_table_shows_figures_ratios_and_where_they_were_measured():
     assert "9.88 x" in text
     assert "settings: level disk, mesh (chunk_s 0.002)" in text
     assert "machine: cpus 2" in text
+
+
+def test_a_note_is_printed_saved_read_again_and_on_the_page():
+    noted = Report("latency", {}, {}, {"p50_us": Figure(1.0, 1.0, 1.0, "us")}, notes=["left out: p99_us"])
+    assert "\nleft out: p99_us\n" in _shown(noted)
+    assert parse(noted.to_json(), "text") == [noted]
+    assert "left out: p99_us" in page([noted], "today")
 
 
 def test_without_a_terminal_a_step_is_a_line_and_its_runs_are_none():

@@ -20,7 +20,7 @@ from time import perf_counter, perf_counter_ns
 from typing import Any
 
 from bench.distribution import histogram
-from bench.figures import percentile
+from bench.figures import percentiles_us
 from bench.peers.compared.adapter import Client, Peer, worker_count
 from bench.peers.compared.work import mixed_load
 
@@ -54,9 +54,7 @@ def latency(client: Client, count: int) -> dict[str, Any]:
         began = perf_counter_ns()
         client.round_trip()
         found.append((perf_counter_ns() - began) / 1e3)
-    return {"per_s": 1e6 * count / sum(found), "histogram": histogram(found)} | {
-        f"p{percent}_us": percentile(found, percent) for percent in (50, 99)
-    }
+    return {"per_s": 1e6 * count / sum(found), "histogram": histogram(found)} | percentiles_us(found)
 
 
 def echo(client: Client, count: int) -> dict[str, Any]:
