@@ -73,6 +73,10 @@ class Heartbeat(Message, frozen=True, array_like=True, gc=False, tag="HEARTBEAT"
     running: Count = 0
 
 
+class Identify(Message, frozen=True, array_like=True, gc=False, tag="IDENTIFY"):
+    """Which router is this? Asked before HELLO, for a router that has two addresses must not be greeted at both."""
+
+
 # client → router
 
 
@@ -136,6 +140,12 @@ class Welcome(Message, frozen=True, array_like=True, gc=False, tag="WELCOME"):
     durability: str
     routers: list[str] = []
     protocol: int = PROTOCOL
+
+
+class Identity(Message, frozen=True, array_like=True, gc=False, tag="IDENTITY"):
+    """The answer to IDENTIFY."""
+
+    router_id: Id
 
 
 class Refuse(Message, frozen=True, array_like=True, gc=False, tag="REFUSE"):
@@ -265,6 +275,7 @@ FromNode = (
     Hello
     | Bye
     | Heartbeat
+    | Identify
     | Submit
     | Watch
     | Unwatch
@@ -280,6 +291,7 @@ FromNode = (
 
 FromRouter = (
     Welcome
+    | Identity
     | Refuse
     | SayHello
     | Heartbeat

@@ -39,9 +39,10 @@ from mesh.core.events import (
 from mesh.core.links import OUTSIDE, RouterLinks
 from mesh.core.router import RouterMachine
 from mesh.core.worker import WorkerMachine
-from mesh.messages import Message, SayHello
+from mesh.messages import Message
 from mesh.model import Buffer, Delivery, Peer, Role, Settlement, TaskOptions
 from mesh.net.arrivals import Arrivals
+from mesh.net.find import Found, Search
 from mesh.runtime.connection import Connection
 from mesh.runtime.execute import Runner
 from mesh.runtime.registry import TaskFunction, definitions
@@ -148,7 +149,7 @@ class LocalMesh:
         self._mail: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._clients: dict[Peer, LocalTransport] = {}
         self._connections: list[Connection] = []
-        self._links = RouterLinks()
+        self._links = RouterLinks("local")
         self.store = MemoryStore()
         self._router_events: list[Event] = []
         self._worker_events: list[Event] = [RouterFound(ROUTER)]
@@ -173,9 +174,8 @@ class LocalMesh:
         transport = LocalTransport(self, Peer(f"client-{self._app.new_id()}".encode()))
         self.tell(lambda: self._clients.__setitem__(transport._peer, transport))
         machine = self._app.new_machine()
-        connection = Connection(
-            machine, self._app.settings, transport, transport.connect, lambda: ([ENDPOINT], "inside this process")
-        )
+        search = Search([Found((ENDPOINT,), "local", "inside this process")], "inside this process")
+        connection = Connection(machine, self._app.settings, transport, transport.connect, lambda: search)
         self._connections.append(connection)
         return connection
 
@@ -238,7 +238,7 @@ class LocalMesh:
         for blob, parts in incoming.blobs:
             self.store.put_blob(blob, [bytes(part) for part in parts])
         taken = self._links.take(peer, incoming.session, incoming.number, incoming.message, incoming.raw, Role.CLIENT)
-        if isinstance(taken, SayHello):
+        if isinstance(taken, Message):
             self._clients[peer].put(encode(taken, incoming.session, OUTSIDE))
         elif taken is not None:
             self._router_events.append(taken)

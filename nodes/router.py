@@ -98,10 +98,10 @@ class RouterNode:
         settings = self._settings = config.settings
         self._store = store
         self._clock = SystemClock()
-        self._links = RouterLinks()
         self._directory = RuntimeDir(os.environ)
         key = load_or_create(settings.mesh, os.environ)
         self._machine = _recovered(config, store)
+        self._links = RouterLinks(self._machine.router_id)
         self._transport = RouterTransport(
             ipc=self._directory.ipc_endpoint(settings.mesh, self._machine.router_id),
             tcp=config.tcp,

@@ -44,15 +44,16 @@ class Crowd:
         self._transport = DealerTransport(outbox_bytes_max=settings.outbox_bytes_max)
         self._channels = RouterChannels(self._transport, lambda blob: None)
         dialer = Dialer(self._transport, settings.mesh, Role.WORKER)
-        endpoints, tried = dialer.find()
-        if not endpoints:
-            raise Unavailable(f"no router to join: {tried}")
+        search = dialer.find()
+        if not search.found:
+            raise Unavailable(f"no router to join: {search.tried}")
+        endpoint = search.found[0].endpoints[0]
         self._machines: dict[Peer, WorkerMachine] = {}
         for number in range(count):
             machine = WorkerMachine(f"{name}-{number}", f"{name}-{number}", settings, slots=SLOTS)
             executors = len(machine.start())
             machine.handle([ExecutorStarted(n, [noop.name]) for n in range(1, executors + 1)], self._clock.now())
-            self._machines[dialer.connect(endpoints[0])] = machine
+            self._machines[dialer.connect(endpoint)] = machine
         self._welcomed: set[Peer] = set()
 
     def join(self) -> None:

@@ -104,9 +104,10 @@ class ExecutorFailed(Struct, frozen=True, gc=False):
 
 
 class RouterFound(Struct, frozen=True, gc=False):
-    """The transport has a connection that may lead to a router."""
+    """There is a connection to a router; ``is_here``: it is this user's, on this host."""
 
     peer: Peer
+    is_here: bool = False
 
 
 class RouterForgotten(Struct, frozen=True, gc=False):

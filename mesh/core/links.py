@@ -6,7 +6,8 @@ router answers WELCOME; both are number 0 and the rest counts up from 1 each way
 ends the session, and the HELLO of the next one settles what each side holds. With that, no message needs a timer of
 its own: a loss shows at the next message, at the latest at the next heartbeat.
 
-REFUSE and SAY_HELLO may also be number 0, outside the count: they answer what belongs to no session.
+REFUSE and SAY_HELLO may also be number 0, outside the count: they answer what belongs to no session. So may
+IDENTIFY and IDENTITY, which come before a session.
 
 Both the real drivers and the simulated network use this file; role machines never see a number.
 """
@@ -14,7 +15,7 @@ Both the real drivers and the simulated network use this file; role machines nev
 from __future__ import annotations
 
 from mesh.core.events import MessageReceived
-from mesh.messages import Hello, Message, Refuse, SayHello, Welcome
+from mesh.messages import Hello, Identify, Identity, Message, Refuse, SayHello, Welcome
 from mesh.model import Peer, Role
 
 OUTSIDE = 0
@@ -68,7 +69,11 @@ class _Links:
 
 
 class RouterLinks(_Links):
-    """A router's sessions with the nodes that said HELLO to it."""
+    """The sessions of the router ``router_id`` with the nodes that said HELLO to it."""
+
+    def __init__(self, router_id: str) -> None:
+        super().__init__()
+        self._identity = Identity(router_id)
 
     def stamp(self, peer: Peer) -> Stamp | None:
         """For the next message to ``peer``; None without a session: it is lost, and the next HELLO makes it good."""
@@ -77,8 +82,10 @@ class RouterLinks(_Links):
 
     def take(
         self, peer: Peer, session: int, number: int, message: Message, raw: bytes | None, role: Role | None
-    ) -> MessageReceived | SayHello | None:
+    ) -> MessageReceived | Identity | SayHello | None:
         """What a message means: an event for the machine, an answer for the peer (outside the count), or nothing."""
+        if type(message) is Identify:
+            return self._identity
         link = self._links.get(peer)
         if type(message) is Hello:
             if link is not None and session <= link.session:

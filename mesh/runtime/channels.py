@@ -9,9 +9,9 @@ from typing import Any, Protocol
 from msgspec.structs import replace
 
 from mesh.core.events import MessageReceived
-from mesh.core.links import NodeLinks, Stamp
+from mesh.core.links import OUTSIDE, NodeLinks, Stamp
 from mesh.errors import ProtocolError, Unavailable
-from mesh.messages import Hello, Message, Welcome
+from mesh.messages import Hello, Identify, Identity, Message, Welcome
 from mesh.model import Blob, Buffer, Peer
 from mesh.runtime.depot import Buffers, Depot, PayloadFile, depot_beside
 from mesh.wire.codec import blobs_of, decode_from_router, encode
@@ -46,6 +46,7 @@ class RouterChannels:
         self._transport = transport
         self._parts_of = parts_of
         self._links = NodeLinks()
+        self._connections: dict[Peer, Peer] = {}  # by router; one that is not in it is its connection itself
         self.depots: dict[Peer, Depot] = {}
         self._offers: dict[str, tuple[Depot, Blob]] = {}  # left in a depot and not spoken of yet, by key
         self.parts: dict[str, list[Buffer]] = {}
@@ -53,8 +54,22 @@ class RouterChannels:
         self.files: dict[str, tuple[Depot, Blob]] = {}
         """Large payloads that lie in a depot, by key."""
 
-    def connect(self, peer: Peer, endpoint: str) -> None:
-        """There is a connection to the router at ``endpoint``."""
+    def ask_identity(self, connection: Peer) -> None:
+        """Ask which router is at the other end."""
+        self._transport.send(connection, encode(Identify(), 0, OUTSIDE))
+
+    def receive_identity(self, frames: Sequence[Buffer]) -> str | None:
+        """The id of the router that has sent this; None where it says something else."""
+        try:
+            message = decode_from_router(frames).message
+        except ProtocolError as error:
+            log.warning("a router sent what the protocol forbids, dropped: %s", error)
+            return None
+        return message.router_id if isinstance(message, Identity) else None
+
+    def connect(self, peer: Peer, connection: Peer, endpoint: str) -> None:
+        """There is a connection to a router, at ``endpoint``."""
+        self._connections[peer] = connection
         depot = depot_beside(endpoint)
         if depot is not None:
             self.depots[peer] = depot
@@ -72,7 +87,7 @@ class RouterChannels:
             message = self._with_offers(peer, message)
         try:
             # The transport refuses where the connection is gone or cut, and reports that with the next ``receive``.
-            sent = self._transport.send(peer, self._frames(message, stamp))
+            sent = self._transport.send(self._connections.get(peer, peer), self._frames(message, stamp))
         except ProtocolError as error:
             # Its number is gone all the same, so the session is over; the silence makes the machine say HELLO again.
             log.error("a %s is too large to be sent and was dropped: %s", type(message).__name__, error)
@@ -137,6 +152,7 @@ class RouterChannels:
     def forget(self, peer: Peer) -> None:
         """The router is gone for good, and all it delivered is void: nothing is read in its depot any more."""
         self._links.close(peer)
+        self._connections.pop(peer, None)
         depot = self.depots.pop(peer, None)
         if depot is not None:
             self.withdraw_all(depot)

@@ -15,7 +15,7 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from itertools import count
 
@@ -45,6 +45,7 @@ from mesh.core.events import (
 from mesh.errors import Overloaded, Refused, Unavailable, UnknownTask
 from mesh.messages import Submit
 from mesh.model import Blob, Buffer, FunctionCode, Peer, TaskOptions, TaskSpec, payload_size
+from mesh.net.find import Search
 from mesh.runtime.channels import RouterChannels, Transport
 from mesh.runtime.exiting import call_at_exit
 from mesh.runtime.flushing import Flush, Lost, rejection
@@ -62,7 +63,7 @@ log = logging.getLogger("mesh.connection")
 
 
 class Connection:
-    """``find`` gives the endpoints of routers and what was tried; it is called on a thread of its own.
+    """``find`` looks for routers; it is called on a thread of its own.
 
     ``connect`` opens a connection to an endpoint of the transport; it is called on the connection's thread.
     """
@@ -73,7 +74,7 @@ class Connection:
         settings: Settings,
         transport: Transport,
         connect: Callable[[str], Peer],
-        find: Callable[[], tuple[Iterable[str], str]],
+        find: Callable[[], Search],
         clock: Clock | None = None,
     ) -> None:
         self._machine = machine

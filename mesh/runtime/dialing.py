@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from mesh.model import Peer, Role
 from mesh.net.dealer_transport import DealerTransport
-from mesh.net.find import find_routers
+from mesh.net.find import Search, find_routers
 from mesh.net.keys import load
 
 
@@ -20,10 +20,9 @@ class Dialer:
         self._role = role
         self._given = given
 
-    def find(self) -> tuple[list[str], str]:
-        """The best endpoint of each router, and what was tried. Raises ``ConfigError``."""
-        search = find_routers(self._mesh, self._given, os.environ)
-        return [found.endpoints[0] for found in search.found if found.endpoints], search.tried
+    def find(self) -> Search:
+        """The routers that may be there. Raises ``ConfigError``."""
+        return find_routers(self._mesh, self._given, os.environ)
 
     def connect(self, endpoint: str) -> Peer:
         """Connect to a router. Raises ``NoKey``, ``ConfigError``."""

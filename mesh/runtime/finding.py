@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 from mesh.errors import MeshError
+from mesh.net.find import Search
 
 PAUSE_S = 0.2
 
@@ -14,7 +15,7 @@ log = logging.getLogger("mesh.connection")
 
 
 class Finder:
-    """Calls ``find`` until told to stop, and ``report`` with each result: (endpoints, what was tried).
+    """Calls ``find`` until told to stop, and ``report`` with each result.
 
     ``find`` and ``report`` are called on the finder's thread. What stops
     ``find`` is reported as what was tried; an error in it is logged once, too.
@@ -22,8 +23,8 @@ class Finder:
 
     def __init__(
         self,
-        find: Callable[[], tuple[Iterable[str], str]],
-        report: Callable[[list[str], str], None],
+        find: Callable[[], Search],
+        report: Callable[[Search], None],
     ) -> None:
         self._find = find
         self._report = report
@@ -55,16 +56,15 @@ class Finder:
             if self._closed.is_set():
                 return
             try:
-                endpoints, tried = self._find()
-                found = list(endpoints)
+                search = self._find()
             except (MeshError, OSError) as error:
-                found, tried = [], f"{type(error).__name__}: {error}"
+                search = Search([], f"{type(error).__name__}: {error}")
             except Exception as error:  # ours: it must not end the search, nor pass for an empty network
                 if not self._failed:
                     log.exception("looking for routers failed; this is an error of the program")
                 self._failed = True
-                found, tried = [], f"an error of the program: {type(error).__name__}: {error}"
+                search = Search([], f"an error of the program: {type(error).__name__}: {error}")
             if self._closed.is_set():
                 return
-            self._report(found, tried)
+            self._report(search)
             self._closed.wait(PAUSE_S)

@@ -1,4 +1,7 @@
-"""What a transport brings from routers: events for the machine of a node, and news for who keeps its connections."""
+"""What a transport brings from routers: events for the machine of a node, and news for who keeps its connections.
+
+Connections come and go; the machine knows routers. So a connection that is made is first asked who is there.
+"""
 
 from __future__ import annotations
 
@@ -25,25 +28,40 @@ class RouterEvents:
     def take(self, arrivals: Arrivals) -> list[Event]:
         """What happened between the node and its routers, in order."""
         events: list[Event] = []
-        receive = self._channels.receive
-        for peer, frames, _role in arrivals.messages:
-            event = receive(peer, frames)
+        receive, router_at = self._channels.receive, self._routers.router_at
+        for connection, frames, _role in arrivals.messages:
+            router = router_at(connection)
+            if router is None:
+                router_id = self._channels.receive_identity(frames)
+                if router_id is not None:
+                    events += self._meet(connection, router_id)
+                continue
+            event = receive(router, frames)
             if event is not None:
                 self._look_at(event)
                 events.append(event)
-        for peer in arrivals.lost:
-            self._routers.lose(peer)
-            self._channels.close(peer)
-            events.append(PeerLost(peer))
-        for peer in arrivals.connected:
-            self._channels.connect(peer, self._routers.endpoint_of(peer))
-            events.append(RouterFound(peer))
+        for connection in arrivals.lost:
+            router = self._routers.go_down(connection)
+            if router is not None:
+                self._channels.close(router)
+                events.append(PeerLost(router))
+        for connection in arrivals.connected:
+            self._routers.go_up(connection)
+            self._channels.ask_identity(connection)
         for problem in arrivals.problems:
             self._routers.complain(problem)
         for forgotten in self._routers.connect_to_found():
             self._channels.forget(forgotten.peer)
             events.append(forgotten)
         return events
+
+    def _meet(self, connection: Peer, router_id: str) -> list[Event]:
+        router = self._routers.identify(connection, router_id)
+        route = self._routers.route_of(router) if router is not None else None
+        if router is None or route is None:
+            return []
+        self._channels.connect(router, connection, route.endpoint)
+        return [RouterFound(router, is_here=route.endpoint.startswith("ipc://"))]
 
     def _look_at(self, event: MessageReceived) -> None:
         message = event.message
@@ -57,7 +75,7 @@ class RouterEvents:
         """The machine has given up a session whose connection lives."""
         self._routers.lose(command.peer, f"{command.reason}; looking for another, too")
 
-    def leave(self, peer: Peer) -> None:
+    def leave(self, router: Peer) -> None:
         """The machine wants nothing of a router any more."""
-        self._routers.unwelcome(peer)
-        self._channels.close(peer)
+        self._routers.unwelcome(router)
+        self._channels.close(router)

@@ -5,29 +5,47 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from math import inf
 
 from mesh.core.events import RouterForgotten
 from mesh.errors import MeshError, Refused, Unavailable
 from mesh.model import Peer
 from mesh.net.arrivals import Problem, Trouble
+from mesh.net.find import Found, Search
 from mesh.runtime.channels import Transport
 from mesh.runtime.finding import Finder
 from mesh.settings import Settings, command_of
 
 POLL_S = 0.25  # how often a waiting thread looks whether there is still hope of a router
 NOTES_MAX = 100  # problems that are remembered as said
+ROUTES_MAX = 256  # addresses that are tried at a time: anybody on a LAN can name some
+MET_MAX = 1_024  # addresses whose routers are remembered
 
 log = logging.getLogger("mesh.connection")
 
 
-class Routers:
-    """``connect`` opens a connection to an endpoint; ``find`` gives endpoints and what was tried, on its own thread.
+class Route:
+    """A way to a router: one address and the connection to it. ``router``: who answered there, None: nobody yet."""
 
-    A router is its endpoint: one with a store has the same socket in each of its lives, and what was given is always
-    among what is found. One without a store has another in each. So a connection to one that is away is kept for
-    ``router_ttl_s``, to be there at once when it is back, and longer while it is found, or nobody else is.
+    __slots__ = ("endpoint", "is_up", "misfits", "peer", "router", "since")
+
+    def __init__(self, endpoint: str, peer: Peer, now: float) -> None:
+        self.endpoint = endpoint
+        self.peer = peer
+        self.router: Peer | None = None
+        self.is_up = False
+        self.since = now  # monotonic: it was opened, or went up or down
+        self.misfits = 0  # greetings in a row that failed for the key
+
+
+class Routers:
+    """``connect`` opens a connection to an endpoint; ``find`` looks for routers, on a thread of its own.
+
+    A router may have several addresses, and be found at others later. All are tried together; who is there says its
+    id, and the first route to a router is the only one that is kept. Machines know a router by that id, so for them
+    one that moved is the same. One with a store has the same id in each of its lives; one without has another. So a
+    router that is away is remembered for ``router_ttl_s``, and longer while it is found, or nobody else is.
     """
 
     def __init__(
@@ -35,16 +53,19 @@ class Routers:
         settings: Settings,
         transport: Transport,
         connect: Callable[[str], Peer],
-        find: Callable[[], tuple[Iterable[str], str]],
+        find: Callable[[], Search],
     ) -> None:
         self._settings = settings
         self._transport = transport
         self._connect = connect
         self._finder = Finder(find, self._on_found)
-        self._found: deque[tuple[Sequence[str], bool]] = deque()  # endpoints; whether they are all there are
-        self._peers: dict[str, Peer] = {}  # by endpoint
+        self._news: deque[tuple[Sequence[Found], bool]] = deque()  # what was found; whether it is all there is
+        self._routes: dict[Peer, Route] = {}  # by connection
+        self._by_endpoint: dict[str, Route] = {}
+        self._met: dict[str, Peer] = {}  # who was last met at an address, the oldest first
+        self._serving: dict[Peer, Route | None] = {}  # by router; None: it has none since another is at its address
         self._welcomed: set[Peer] = set()
-        self._away: dict[Peer, float] = {}  # since when; the others are welcomed
+        self._away: dict[Peer, float] = {}  # routers: since when; the others are welcomed
         self._look_at = inf  # when to look whether one that is away is still to be found
         self._looking = False
         self._tried = "Still looking"
@@ -52,7 +73,6 @@ class Routers:
         self._started = self._lonely_since = time.monotonic()
         self._ever_welcomed = False
         self._refused: str | None = None
-        self._misfits = 0  # greetings in a row that failed for the key
 
     # on any thread
 
@@ -68,7 +88,7 @@ class Routers:
 
     @property
     def has_news(self) -> bool:
-        return bool(self._found)
+        return bool(self._news)
 
     def patience(self, deadline: float | None) -> float:
         """Seconds a thread may wait in one go for something that a router must do; -1 for as long as it takes."""
@@ -97,12 +117,12 @@ class Routers:
         mesh = self._settings.mesh
         return f"{what} (mesh {mesh!r}, after {waited:.1f} s). {self._tried}. Is `{command_of(mesh)} up` running?"
 
-    def _on_found(self, endpoints: list[str], tried: str) -> None:
+    def _on_found(self, search: Search) -> None:
         """On the finder's thread: tell the loop."""
         if not self._welcomed:
-            self._tried = f"Tried: {tried}"
-        if endpoints or self._looking:
-            self._found.append((endpoints, True))
+            self._tried = f"Tried: {search.tried}"
+        if search.found or self._looking:
+            self._news.append((search.found, True))
             self._transport.wake()
 
     # on the connection's thread
@@ -118,14 +138,13 @@ class Routers:
     def connect_to_found(self) -> list[RouterForgotten]:
         """Connect to what was found since; the routers that are forgotten."""
         forgotten: list[RouterForgotten] = []
-        while self._found:
-            endpoints, complete = self._found.popleft()
+        while self._news:
+            found, complete = self._news.popleft()
             if complete:
                 self._end_look()
-                forgotten += self._forget_all_but(endpoints)
-            for endpoint in endpoints:
-                if endpoint not in self._peers:
-                    self._open(endpoint)
+                forgotten += self._forget_all_but(found)
+            for one in found:
+                self._open_all(one)
         if not self._looking and time.monotonic() >= self._look_at:
             self._looking = True
             self._finder.start()
@@ -137,35 +156,124 @@ class Routers:
         if self._welcomed:
             self._finder.pause()
 
-    def endpoint_of(self, peer: Peer) -> str:
-        """Where we connected to."""
-        return next((endpoint for endpoint, known in self._peers.items() if known == peer), "")
+    def _open_all(self, found: Found) -> None:
+        here = [endpoint for endpoint in found.endpoints if endpoint.startswith("ipc://")]
+        for endpoint in here or found.endpoints:  # on this host no other way is as good
+            if endpoint not in self._by_endpoint and not self._is_reached(found, endpoint):
+                self._open(endpoint)
+
+    def _is_reached(self, found: Found, endpoint: str) -> bool:
+        """Whether there is a route to the router that is said to be there, or was there last."""
+        router = Peer(found.router_id.encode()) if found.router_id is not None else self._met.get(endpoint)
+        route = self._serving.get(router) if router is not None else None
+        return route is not None and route.is_up
 
     def _open(self, endpoint: str) -> None:
+        if len(self._routes) >= ROUTES_MAX:
+            self.note(f"{endpoint} is not tried: {ROUTES_MAX} addresses of routers are being tried already")
+            return
         try:
-            peer = self._peers[endpoint] = self._connect(endpoint)
+            peer = self._connect(endpoint)
         except MeshError as error:  # no key: somebody may type `mesh join` while we wait
             self.note(str(error))
         else:
-            self._miss(peer)
+            self._routes[peer] = self._by_endpoint[endpoint] = Route(endpoint, peer, time.monotonic())
+            self._look_at = min(self._look_at, time.monotonic() + self._settings.router_ttl_s)
 
-    def _miss(self, peer: Peer) -> None:
+    def _close(self, route: Route) -> None:
+        del self._routes[route.peer], self._by_endpoint[route.endpoint]
+        self._transport.disconnect(route.peer)
+
+    def _miss(self, router: Peer) -> None:
         now = time.monotonic()
-        self._away[peer] = now
+        self._away[router] = now
         self._look_at = min(self._look_at, now + self._settings.router_ttl_s)
 
-    def _forget_all_but(self, endpoints: Sequence[str]) -> list[RouterForgotten]:
+    def _forget_all_but(self, found: Sequence[Found]) -> list[RouterForgotten]:
         """Routers come back at other addresses: do not knock at the old ones for ever."""
         forgotten: list[RouterForgotten] = []
-        if not endpoints:
+        if not found:
             return forgotten
+        endpoints = {endpoint for one in found for endpoint in one.endpoints}
+        ids = {Peer(one.router_id.encode()) for one in found if one.router_id is not None}
         long_ago = time.monotonic() - self._settings.router_ttl_s
-        for endpoint, peer in list(self._peers.items()):
-            if endpoint not in endpoints and self._away.get(peer, inf) <= long_ago:
-                del self._peers[endpoint], self._away[peer]
-                self._transport.disconnect(peer)
-                forgotten.append(RouterForgotten(peer, endpoint))
+        for router, since in list(self._away.items()):
+            route = self._serving.get(router)
+            if since > long_ago or router in ids or (route is not None and route.endpoint in endpoints):
+                continue
+            self._serving.pop(router, None)
+            del self._away[router]
+            if route is not None:
+                self._close(route)
+            forgotten.append(RouterForgotten(router, route.endpoint if route is not None else ""))
+        for route in [route for route in self._routes.values() if route not in self._serving.values()]:
+            if not route.is_up and route.since <= long_ago and route.endpoint not in endpoints:
+                self._close(route)
         return forgotten
+
+    # routes
+
+    def router_at(self, peer: Peer) -> Peer | None:
+        """The router at the other end of a connection; None where it has not said who it is."""
+        route = self._routes.get(peer)
+        return None if route is None else route.router
+
+    def route_of(self, router: Peer) -> Route | None:
+        """The way to a router."""
+        return self._serving.get(router)
+
+    def go_up(self, peer: Peer) -> None:
+        """A connection is made: who is there is to be asked, for it may be another than before."""
+        route = self._routes.get(peer)
+        if route is not None:
+            route.is_up, route.since, route.misfits, route.router = True, time.monotonic(), 0, None
+
+    def go_down(self, peer: Peer) -> Peer | None:
+        """A connection is lost; the router that is lost with it."""
+        route = self._routes.get(peer)
+        if route is None:
+            return None
+        router, route.router = route.router, None
+        route.is_up, route.since = False, time.monotonic()
+        if router is not None:
+            self.lose(router)
+        elif not self._welcomed:
+            self._finder.start()
+        return router
+
+    def identify(self, peer: Peer, router_id: str) -> Peer | None:
+        """Who is at the other end of a connection has said so; None where there is another route to that router."""
+        route = self._routes.get(peer)
+        if route is None or route.router is not None:
+            return None
+        router = Peer(router_id.encode())
+        self._remember(route.endpoint, router)
+        serving = self._serving.get(router)
+        if serving is not None and serving is not route:
+            if serving.router == router:
+                self._close(route)
+                return None
+            if serving.router is None:  # it is not, or no longer, to be had there
+                self._close(serving)
+        for other, way in self._serving.items():
+            if way is route and other != router:
+                self._serving[other] = None
+        if router not in self._serving:
+            self._miss(router)
+        self._serving[router] = route
+        route.router = router
+        for endpoint, met in self._met.items():
+            if met == router and (way := self._by_endpoint.get(endpoint)) not in (None, route) and not way.is_up:
+                self._close(way)
+        return router
+
+    def _remember(self, endpoint: str, router: Peer) -> None:
+        self._met.pop(endpoint, None)
+        self._met[endpoint] = router
+        if len(self._met) > MET_MAX:
+            del self._met[next(iter(self._met))]
+
+    # what people are told
 
     def note(self, problem: str) -> None:
         """Keep a problem for the message that people get; log it once until a router welcomes us."""
@@ -178,25 +286,32 @@ class Routers:
         log.warning("%s", problem)
 
     def complain(self, problem: Problem) -> None:
-        """Note what a transport says; a key that does not fit twice in a row is no accident of a router's restart."""
+        """Note what a transport says; keys that do not fit twice in a row are no accident of a router's restart."""
         self.note(problem.text)
-        if problem.kind in (Trouble.WRONG_KEY, Trouble.NO_COMMON_SECURITY):
-            self._misfits += 1
-            if self._misfits > 1 and not self._welcomed:
-                self._refused = problem.text
+        route = self._routes.get(problem.peer) if problem.peer is not None else None
+        if route is None or problem.kind not in (Trouble.WRONG_KEY, Trouble.NO_COMMON_SECURITY):
+            return
+        route.misfits += 1
+        if not self._welcomed and all(one.misfits > 1 for one in self._routes.values()):
+            self._refused = problem.text
 
-    def welcome(self, peer: Peer, others: Sequence[str]) -> None:
-        """A router lets us in and names others."""
-        self._welcomed.add(peer)
-        self._away.pop(peer, None)
+    # sessions
+
+    def welcome(self, router: Peer, others: Sequence[str]) -> None:
+        """A router lets us in and names the addresses of others."""
+        self._welcomed.add(router)
+        self._away.pop(router, None)
         self._ever_welcomed = True
         self._refused = None
-        self._misfits = 0
         self._noted.clear()
         if not self._looking:
             self._finder.pause()
-        if others:
-            self._found.append((others, False))
+        self.hear_of(others)
+
+    def hear_of(self, endpoints: Sequence[str]) -> None:
+        """A router names the addresses of others."""
+        if endpoints:
+            self._news.append(([Found((endpoint,), None, "named by a router") for endpoint in endpoints], False))
 
     def refuse(self, reason: str) -> None:
         """A router would not have us, or something we asked for."""
@@ -204,17 +319,17 @@ class Routers:
         if not self._welcomed:
             self._refused = reason
 
-    def unwelcome(self, peer: Peer) -> None:
+    def unwelcome(self, router: Peer) -> None:
         """The session is over, the connection lives."""
-        if peer in self._welcomed:
-            self._welcomed.remove(peer)
-            self._miss(peer)
+        if router in self._welcomed:
+            self._welcomed.remove(router)
+            self._miss(router)
             self._lonely_since = time.monotonic()
 
-    def lose(self, peer: Peer, why: str = "the connection to a router was lost; connecting again by itself") -> None:
+    def lose(self, router: Peer, why: str = "the connection to a router was lost; connecting again by itself") -> None:
         """The connection is gone, or the session in it: another router may be there."""
-        if peer in self._welcomed:
+        if router in self._welcomed:
             log.warning("%s", why)
-        self.unwelcome(peer)
+        self.unwelcome(router)
         if not self._welcomed:
             self._finder.start()

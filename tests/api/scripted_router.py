@@ -8,9 +8,10 @@ from typing import Any
 
 from mesh import Mesh
 from mesh.core.links import OUTSIDE, RouterLinks
-from mesh.messages import Accepted, Hello, Message, Outcomes, Query, Refuse, Rejected, SayHello, Submit, Welcome
+from mesh.messages import Accepted, Hello, Message, Outcomes, Query, Refuse, Rejected, Submit, Welcome
 from mesh.model import Outcome, Peer, TaskState
 from mesh.net.arrivals import Arrivals
+from mesh.net.find import Found, Search
 from mesh.runtime.connection import Connection
 from mesh.wire.codec import decode_from_node, encode
 
@@ -53,15 +54,16 @@ class ScriptedRouter:
         self.messages: list[Message] = []
         self.refusal: str | None = None
         self.is_found = True
-        self._links = RouterLinks()
+        self._links = RouterLinks("router")
         self._inbox: queue.SimpleQueue[Callable[[Arrivals], None]] = queue.SimpleQueue()
 
     def join(self, app: Mesh, *, found: bool = True) -> None:
         """Have ``app`` connect to this router; with ``found=False`` it looks in vain until ``is_found``."""
         self.is_found = found
 
-        def find() -> tuple[list[str], str]:
-            return ([self.endpoint], "the script") if self.is_found else ([], "the script and nothing else")
+        def find() -> Search:
+            found = [Found((self.endpoint,), None, "the script")]
+            return Search(found, "the script") if self.is_found else Search([], "the script and nothing else")
 
         app.connector = lambda: Connection(app.new_machine(), app.settings, self, self.connect, find)
 
@@ -96,7 +98,7 @@ class ScriptedRouter:
     def send(self, peer: Peer, frames: list[Any]) -> bool:
         incoming = decode_from_node(frames)
         taken = self._links.take(peer, incoming.session, incoming.number, incoming.message, None, None)
-        if isinstance(taken, SayHello):
+        if isinstance(taken, Message):
             self._put(encode(taken, incoming.session, OUTSIDE))
         elif taken is not None:
             self._answer(incoming.session, incoming.message)

@@ -24,7 +24,7 @@ def take(links: RouterLinks, session: int, number: int, message: Message) -> obj
 
 
 def opened() -> tuple[NodeLinks, RouterLinks]:
-    node, router = NodeLinks(), RouterLinks()
+    node, router = NodeLinks(), RouterLinks("r1")
     stamp = node.stamp(ROUTER, HELLO)
     assert stamp == (1, OUTSIDE)
     assert take(router, *stamp, HELLO) == MessageReceived(NODE, HELLO)
@@ -42,7 +42,7 @@ class BadNetwork(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.node, self.router = NodeLinks(), RouterLinks()
+        self.node, self.router = NodeLinks(), RouterLinks("r1")
         self.up: list[Arrived] = []
         self.down: list[Arrived] = []
         self.said: dict[tuple[str, int], list[float]] = {}
@@ -148,7 +148,7 @@ def test_a_message_lost_on_the_way_to_the_node_is_seen_there_and_ends_the_sessio
 
 
 def test_a_late_hello_of_an_earlier_session_opens_nothing() -> None:
-    node, router = NodeLinks(), RouterLinks()
+    node, router = NodeLinks(), RouterLinks("r1")
     early, late = node.stamp(ROUTER, HELLO), node.stamp(ROUTER, HELLO)
     assert early is not None and late is not None
     assert take(router, *late, HELLO) == MessageReceived(NODE, HELLO)
@@ -156,7 +156,7 @@ def test_a_late_hello_of_an_earlier_session_opens_nothing() -> None:
 
 
 def test_what_overtakes_the_welcome_ends_the_session() -> None:
-    node, router = NodeLinks(), RouterLinks()
+    node, router = NodeLinks(), RouterLinks("r1")
     stamp = node.stamp(ROUTER, HELLO)
     assert stamp is not None
     take(router, *stamp, HELLO)
@@ -175,7 +175,7 @@ def test_a_refusal_may_stand_outside_the_count_and_work_may_not() -> None:
 
 
 def test_a_node_without_a_session_can_neither_speak_nor_be_spoken_to() -> None:
-    node, router = NodeLinks(), RouterLinks()
+    node, router = NodeLinks(), RouterLinks("r1")
     assert node.stamp(ROUTER, Bye()) is None
     assert router.stamp(NODE) is None
     assert node.take(ROUTER, 1, 1, Recall(1)) is None
@@ -183,5 +183,5 @@ def test_a_node_without_a_session_can_neither_speak_nor_be_spoken_to() -> None:
 
 
 def test_the_event_carries_what_the_transport_knows_of_the_sender() -> None:
-    event = RouterLinks().take(NODE, 1, OUTSIDE, HELLO, b"raw", Role.ADMIN)
+    event = RouterLinks("r1").take(NODE, 1, OUTSIDE, HELLO, b"raw", Role.ADMIN)
     assert event == MessageReceived(NODE, HELLO, b"raw", Role.ADMIN)

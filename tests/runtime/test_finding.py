@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import logging
 import queue
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 import pytest
 
 from mesh.errors import ConfigError
+from mesh.net.find import Found, Search
 from mesh.runtime.finding import Finder
 
-Find = Callable[[], tuple[Iterable[str], str]]
+HERE = Found(("ipc://there",), "r1", "running here")
 
 
-def reports_of(find: Find, count: int) -> list[tuple[list[str], str]]:
+def reports_of(find: Callable[[], Search], count: int) -> list[Search]:
     """The first ``count`` reports of a finder."""
-    reports: queue.SimpleQueue[tuple[list[str], str]] = queue.SimpleQueue()
-    finder = Finder(find, lambda endpoints, tried: reports.put((endpoints, tried)))
+    reports: queue.SimpleQueue[Search] = queue.SimpleQueue()
+    finder = Finder(find, reports.put)
     finder.start()
     try:
         return [reports.get(timeout=5.0) for _ in range(count)]
@@ -27,10 +28,10 @@ def reports_of(find: Find, count: int) -> list[tuple[list[str], str]]:
 
 @pytest.mark.parametrize("error", [ConfigError("no such router"), OSError("no network")])
 def test_what_stops_a_search_is_what_was_tried(error: Exception, caplog: pytest.LogCaptureFixture) -> None:
-    def find() -> tuple[Iterable[str], str]:
+    def find() -> Search:
         raise error
 
-    assert reports_of(find, 1) == [([], f"{type(error).__name__}: {error}")]
+    assert reports_of(find, 1) == [Search([], f"{type(error).__name__}: {error}")]
     assert caplog.records == []
 
 
@@ -40,14 +41,14 @@ def test_an_error_of_the_program_is_logged_once_and_the_search_goes_on(
     monkeypatch.setattr("mesh.runtime.finding.PAUSE_S", 0.01)
     tries = iter([1, 2, 3])
 
-    def find() -> tuple[Iterable[str], str]:
+    def find() -> Search:
         if next(tries) < 3:
             raise KeyError("address")
-        return ["ipc://there"], "here"
+        return Search([HERE], "here")
 
     with caplog.at_level(logging.ERROR):
         reports = reports_of(find, 3)
 
-    assert "an error of the program: KeyError: 'address'" in reports[0][1]
-    assert reports[2] == (["ipc://there"], "here")
+    assert "an error of the program: KeyError: 'address'" in reports[0].tried
+    assert reports[2] == Search([HERE], "here")
     assert len([record for record in caplog.records if record.exc_info]) == 1

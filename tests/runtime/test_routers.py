@@ -13,12 +13,13 @@ from mesh.core.events import RouterForgotten
 from mesh.errors import NoKey, Refused
 from mesh.model import Peer
 from mesh.net.arrivals import Arrivals, Problem, Trouble
-from mesh.runtime.routers import NOTES_MAX, Routers
+from mesh.net.find import Found, Search
+from mesh.runtime.routers import NOTES_MAX, ROUTES_MAX, Routers
 from mesh.settings import Settings
 from tests.api.waiting import wait_until
 
 ROUTER = Peer(b"r")
-WRONG_KEY = Problem(Trouble.WRONG_KEY, "the router has another mesh key")
+WRONG_KEY = Problem(Trouble.WRONG_KEY, "the router has another mesh key", ROUTER)
 
 
 class NoTransport:
@@ -64,14 +65,21 @@ def no_key(endpoint: str) -> Peer:
 
 
 def routers(connect: Any = lambda endpoint: ROUTER) -> Routers:
-    return Routers(Settings(), NoTransport(), connect, lambda: ((), "nothing"))
+    return Routers(Settings(), NoTransport(), connect, lambda: Search([], "nothing"))
+
+
+def look(*endpoints: str, router_id: str | None = None) -> Search:
+    """What a look finds: one router, at these addresses."""
+    return Search([Found(endpoints, router_id, "a test")] if endpoints else [], "a test")
 
 
 def test_a_wrong_key_is_said_once_however_often_it_is_tried_and_looked_for(said: list[str]) -> None:
     made = routers()
+    made._on_found(look("tcp://r"))
+    made.connect_to_found()
     for _ in range(20):
         made.complain(WRONG_KEY)
-        made._on_found(["tcp://r"], "tcp://r")
+        made._on_found(look("tcp://r"))
         made.complain(Problem(Trouble.NO_ROUTER, "no router listens yet"))
     assert said == [WRONG_KEY.text, "no router listens yet"]
     assert WRONG_KEY.text in made.situation(), "what was said last is not all there is to say"
@@ -82,7 +90,7 @@ def test_a_wrong_key_is_said_once_however_often_it_is_tried_and_looked_for(said:
 def test_a_missing_key_is_said_once(said: list[str]) -> None:
     made = routers(no_key)
     for _ in range(20):
-        made._on_found(["tcp://r"], "tcp://r")
+        made._on_found(look("tcp://r"))
         made.connect_to_found()
     assert said == ["no key of this mesh"]
 
@@ -114,74 +122,182 @@ def test_a_connection_that_is_lost_is_said_and_one_that_is_left_is_not(said: lis
     assert (made.welcomed, len(said)) == (False, 1)
 
 
-# routers that do not come back
+# ways to routers
 
 
-OLD, NEW = Peer(b"ipc://old"), Peer(b"ipc://new")
+OLD, NEW = Peer(b"r-old"), Peer(b"r-new")
 AT_ONCE = 1e-9
 
 
 class Looking:
-    """Routers of a node that knew one at ipc://old, which is away; ``found`` is what a look finds."""
+    """Routers of a node, and who answers at each address."""
 
-    def __init__(self, ttl_s: float) -> None:
-        self.found: list[str] = []
+    def __init__(self, ttl_s: float = 600.0) -> None:
+        self.there: dict[str, Peer] = {}
+        self.finds = look()
         self.looks = threading.Semaphore(0)
         self.transport = NoTransport()
         self.connected: list[str] = []
         self.routers = Routers(Settings(router_ttl_s=ttl_s), self.transport, self.connect, self.find)
-        self.hear("ipc://old")
-        self.routers.welcome(OLD, ())
-        self.routers.unwelcome(OLD)
 
     def connect(self, endpoint: str) -> Peer:
         self.connected.append(endpoint)
         return Peer(endpoint.encode())
 
-    def find(self) -> tuple[list[str], str]:
+    def find(self) -> Search:
         self.looks.release()
-        return self.found, ""
+        return self.finds
 
-    def hear(self, *endpoints: str) -> list[RouterForgotten]:
-        self.routers._on_found(list(endpoints), "")
+    def hear(self, *endpoints: str, router_id: str | None = None) -> list[RouterForgotten]:
+        self.routers._on_found(look(*endpoints, router_id=router_id))
         return self.routers.connect_to_found()
+
+    def meet(self, endpoint: str, router: Peer) -> bool:
+        """A connection is made to ``endpoint``, and ``router`` says who it is; whether it is the way to it now."""
+        connection = Peer(endpoint.encode())
+        self.routers.go_up(connection)
+        met = self.routers.identify(connection, router.decode())
+        assert met in (router, None)
+        return met is not None
+
+    def lose(self, endpoint: str) -> Peer | None:
+        return self.routers.go_down(Peer(endpoint.encode()))
+
+    @property
+    def closed(self) -> list[str]:
+        return [peer.decode() for peer in self.transport.disconnected]
+
+
+def old_is_away(ttl_s: float) -> Looking:
+    """A node that knew one router, which is away."""
+    looking = Looking(ttl_s)
+    looking.hear("ipc://old")
+    assert looking.meet("ipc://old", OLD)
+    looking.routers.welcome(OLD, ())
+    assert looking.lose("ipc://old") == OLD
+    return looking
+
+
+def test_all_addresses_of_a_router_are_tried_and_the_first_that_answers_is_kept() -> None:
+    looking = Looking()
+    looking.hear("tcp://a:1", "tcp://b:1", "tcp://c:1")
+    assert looking.connected == ["tcp://a:1", "tcp://b:1", "tcp://c:1"]
+    assert looking.meet("tcp://b:1", OLD)
+    assert not looking.meet("tcp://c:1", OLD), "one router is not greeted at two addresses"
+    assert looking.closed == ["tcp://c:1"]
+    looking.routers.welcome(OLD, ())
+    looking.hear("tcp://c:1")
+    looking.hear("tcp://d:1", router_id=OLD.decode())
+    assert looking.connected[3:] == [], "there is a way to it"
+
+
+def test_a_router_of_this_user_on_this_host_has_one_way() -> None:
+    looking = Looking()
+    looking.hear("ipc://old", "tcp://127.0.0.1:1")
+    assert looking.connected == ["ipc://old"]
+
+
+def test_a_router_that_moved_is_the_same_at_its_new_address() -> None:
+    looking = old_is_away(600.0)
+    looking.hear("tcp://new:1", router_id=OLD.decode())
+    assert looking.meet("tcp://new:1", OLD)
+    assert looking.closed == ["ipc://old"], "nobody knocks there any more"
+    assert looking.lose("tcp://new:1") == OLD
+    looking.hear("ipc://old")
+    assert looking.connected == ["ipc://old", "tcp://new:1", "ipc://old"], "while it is away, all its addresses count"
+
+
+def test_another_router_at_an_address_is_another() -> None:
+    looking = old_is_away(AT_ONCE)
+    assert looking.meet("ipc://old", NEW)
+    assert looking.routers.router_at(Peer(b"ipc://old")) == NEW
+    assert looking.routers.route_of(OLD) is None
+    assert looking.hear("ipc://old") == [RouterForgotten(OLD, "")]
+    assert looking.lose("ipc://old") == NEW
+
+
+def test_two_addresses_of_a_router_may_be_given_without_its_id() -> None:
+    looking = Looking()
+    looking.hear("tcp://name:1")
+    looking.hear("tcp://10.0.0.1:1")
+    assert looking.meet("tcp://name:1", OLD)
+    assert not looking.meet("tcp://10.0.0.1:1", OLD)
+    looking.routers.welcome(OLD, ["tcp://10.0.0.1:1", "tcp://10.0.0.2:1"])
+    looking.routers.connect_to_found()
+    assert looking.connected == ["tcp://name:1", "tcp://10.0.0.1:1", "tcp://10.0.0.2:1"], "it is known who is there"
+
+
+def test_only_so_many_addresses_are_tried(said: list[str]) -> None:
+    looking = Looking()
+    looking.hear(*[f"tcp://{number}:1" for number in range(ROUTES_MAX + 2)])
+    assert len(looking.connected) == ROUTES_MAX
+    assert len(said) == 2
+
+
+def test_a_wrong_key_at_one_of_several_addresses_is_no_end(said: list[str]) -> None:
+    looking = Looking()
+    looking.hear("tcp://stranger:1", "tcp://ours:1")
+    stranger = Problem(Trouble.WRONG_KEY, "another mesh key", Peer(b"tcp://stranger:1"))
+    for _ in range(3):
+        looking.routers.complain(stranger)
+    looking.routers.raise_if_hopeless()
+    for _ in range(2):
+        looking.routers.complain(stranger._replace(peer=Peer(b"tcp://ours:1")))
+    with pytest.raises(Refused):
+        looking.routers.raise_if_hopeless()
+
+
+# routers that do not come back
 
 
 def test_a_router_that_is_away_too_long_and_not_among_those_found_is_forgotten() -> None:
-    looking = Looking(AT_ONCE)
+    looking = old_is_away(AT_ONCE)
     assert looking.hear("ipc://new") == [RouterForgotten(OLD, "ipc://old")]
-    assert looking.transport.disconnected == [OLD]
+    assert looking.closed == ["ipc://old"]
     assert looking.hear("ipc://new") == [], "once"
     looking.hear("ipc://old")
     assert looking.connected == ["ipc://old", "ipc://new", "ipc://old"], "a stranger, should it come back"
 
 
+def test_an_address_where_nobody_ever_answers_is_given_up_too() -> None:
+    looking = Looking(AT_ONCE)
+    looking.hear("tcp://nobody:1")
+    looking.hear("tcp://nobody:1", "tcp://new:1")
+    assert looking.closed == []
+    looking.hear("tcp://new:1")
+    assert looking.closed == ["tcp://nobody:1"]
+
+
 def test_a_router_that_comes_back_in_time_is_the_same() -> None:
-    looking = Looking(600.0)
+    looking = old_is_away(600.0)
     assert looking.hear("ipc://new") == []
+    assert looking.meet("ipc://new", NEW)
     looking.routers.welcome(NEW, ())
-    assert looking.transport.disconnected == [], "nobody looks for it now; the transport sees it"
+    assert looking.closed == [], "nobody looks for it now; the transport sees it"
     assert looking.hear("ipc://new", "ipc://old") == []
     assert looking.connected == ["ipc://old", "ipc://new"]
 
 
 def test_a_router_is_not_forgotten_while_it_is_found_or_nobody_is_or_it_is_here() -> None:
-    looking = Looking(AT_ONCE)
+    looking = old_is_away(AT_ONCE)
     assert looking.hear("ipc://old", "ipc://new") == []
+    assert looking.meet("ipc://new", NEW)
     looking.routers.welcome(NEW, ())
     assert looking.routers.connect_to_found() == [], "it is looked, and nobody found"
     wait_until(lambda: looking.routers.has_news)
     assert looking.routers.connect_to_found() == []
     looking.routers.close()
+    assert looking.meet("ipc://old", OLD)
     looking.routers.welcome(OLD, ())
     assert looking.hear("ipc://new") == []
 
 
 def test_with_a_router_at_hand_it_is_looked_once_whether_another_is_gone_for_good() -> None:
-    looking = Looking(AT_ONCE)
+    looking = old_is_away(AT_ONCE)
     looking.hear("ipc://old", "ipc://new")
+    assert looking.meet("ipc://new", NEW)
     looking.routers.welcome(NEW, ())
-    looking.found = ["ipc://new"]
+    looking.finds = look("ipc://new")
     forgotten: list[RouterForgotten] = []
     wait_until(lambda: forgotten.extend(looking.routers.connect_to_found()) or forgotten)
     looking.routers.close()

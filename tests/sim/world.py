@@ -457,7 +457,7 @@ class RouterNode:
 
     def __init__(self, world: World) -> None:
         self.world = world
-        self.links = RouterLinks()
+        self.links = RouterLinks("router")
         found = world.store.recover()
         self.machine = RouterMachine(
             f"r{found.boot}", "router", world.settings, boot=found.boot, next_seq=found.next_seq

@@ -85,6 +85,8 @@ EXAMPLES: dict[str, m.Message] = {
     "CANCEL": m.Cancel(["a"], True, "SIGTERM"),
     "QUERY": m.Query(1, "states", ["a"]),
     "PUT_FUNCTION": m.PutFunction(_code),
+    "IDENTIFY": m.Identify(),
+    "IDENTITY": m.Identity("r1"),
     "WELCOME": m.Welcome("r1", "host/2", "0.1.0", "disk", ["tcp://10.0.0.1:5000"]),
     "REFUSE": m.Refuse("version", "another protocol"),
     "REFUSE of some": m.Refuse("watched", "too many", ["a"]),
