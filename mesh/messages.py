@@ -58,6 +58,7 @@ class Hello(Message, frozen=True, array_like=True, gc=False, tag="HELLO"):
     worker: WorkerInfo | None = None
     protocol: int = PROTOCOL
     maps: bool = False  # it can read and write the files of the router's depot
+    addresses: list[str] = []  # a router's: where it listens
 
 
 class Bye(Message, frozen=True, array_like=True, gc=False, tag="BYE"):
@@ -71,6 +72,8 @@ class Heartbeat(Message, frozen=True, array_like=True, gc=False, tag="HEARTBEAT"
 
     at: Instant = 0.0
     running: Count = 0
+    load: Count = 0  # a router's: unfinished tasks it has
+    routers: list[str] = []  # a router's: addresses of others
 
 
 class Identify(Message, frozen=True, array_like=True, gc=False, tag="IDENTIFY"):

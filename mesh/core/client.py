@@ -2,6 +2,9 @@
 
 No I/O, no clock, no randomness. A batch is kept until a router says that it is committed; after that the router
 answers for it, and only the ids somebody waits for are remembered.
+
+Of several routers one is the client's home: this host's, else the least loaded. What is new goes there. A batch that
+was sent and not answered stays with its router until that is gone: another would run it a second time.
 """
 
 from __future__ import annotations
@@ -9,12 +12,13 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from typing import Any
 
 from msgspec.structs import replace
 
 from mesh.clock import Now
+from mesh.core.awaited import ANYWHERE, AT_HOME, Awaited, Place
 from mesh.core.commands import (
     Command,
     PublishDropped,
@@ -67,7 +71,12 @@ from mesh.model import FunctionCode, Peer, Role, TaskOptions, TaskSpec, payload_
 from mesh.settings import Settings
 
 WISHES_MAX = 100_000  # ids to be cancelled or forgotten, and queries, kept while there is no router
+LOAD_MARGIN = 1_000  # unfinished tasks: home changes for a router that has half of home's, and so many fewer
 FUNCTIONS_MAX = 512  # shipped functions kept for the next session; those that a batch needs stay beyond that, too
+
+
+Wish = tuple[int, int, Message]
+"""What a router is to be told, after the number of the last batch before it, and its own."""
 
 
 @dataclass(slots=True)
@@ -83,10 +92,16 @@ class OutBatch:
     retry_at: float = 0.0  # monotonic; of a refused batch
     refusal: Rejected | None = None  # for load; it is sent again
     functions_asked: bool = False  # a router no longer had the functions it needs
+    router: Peer | None = None  # it was sent there and is not answered
+
+    @property
+    def at_most_once(self) -> bool:
+        """Whether a second router must not have it while the first may have it, too."""
+        return any(options.at_most_once for options in self.options)
 
 
 class ClientMachine:
-    """One client. ``waiting`` holds each id whose outcome somebody here wants, True where another submitted it."""
+    """One client of a mesh."""
 
     def __init__(
         self,
@@ -106,7 +121,7 @@ class ClientMachine:
         self.role = role
         self.routers: dict[Peer, RouterSession] = {}
         self.home: Peer | None = None  # the router we submit to
-        self.waiting: dict[str, bool] = {}
+        self._awaited = Awaited()
         self.batches: dict[int, OutBatch] = {}
         self._refused: dict[int, OutBatch] = {}  # those of them with a refusal
         self.suspects: list[int] = []  # batches that were out when a router refused a message: sent one by one
@@ -114,9 +129,11 @@ class ClientMachine:
         self.unaccepted = 0
         self.unaccepted_bytes = 0
         self._functions: dict[str, FunctionCode] = {}  # the one that was used last comes last
-        self._sent_functions: set[str] = set()
-        self._wishes: list[tuple[int, Message]] = []  # with the number of the last batch before each
+        self._sent_functions: dict[Peer, set[str]] = {}  # in the session with each router
+        self._owner: Peer | None = None  # the last home: it has what is awaited AT_HOME
+        self._wishes: dict[Peer | None, list[Wish]] = {}  # by the router they are kept for; None: for any
         self._wished = 0  # ids in them
+        self._wishes_made = 0
         self._next_batch = 0
         self._out: list[Command] = []
         self._deadline: float | None = None
@@ -137,13 +154,18 @@ class ClientMachine:
             Welcome: self._on_welcome,
             Refuse: self._on_refuse,
             SayHello: self._on_say_hello,
-            Heartbeat: lambda session, message, now: None,
+            Heartbeat: self._on_heartbeat,
             Accepted: self._on_accepted,
             Rejected: self._on_rejected,
             Outcomes: self._on_outcomes,
             Unknown: self._on_unknown,
             Reply: lambda session, message, now: self._out.append(PublishReply(message.request, message.body)),
         }
+
+    @property
+    def waiting(self) -> dict[str, Place]:
+        """Each id whose outcome somebody here wants, and where it is to come from."""
+        return self._awaited.places
 
     # the machine
 
@@ -164,6 +186,7 @@ class ClientMachine:
 
     def _earliest(self) -> float | None:
         deadlines = [session.deadline() for session in self.routers.values()]
+        deadlines += [session.gone_at for session in self.routers.values() if not (session.open or session.given_up)]
         for batch in self._refused.values():
             deadlines.append(batch.give_up_at if self.home is None else min(batch.retry_at, batch.give_up_at))
         return min(deadlines, default=None)
@@ -179,6 +202,9 @@ class ClientMachine:
                 self._send(peer, Hello(self.role, self.node_id, self.name, self.python, self.version))
             elif due is Due.HEARTBEAT:
                 self._send(peer, Heartbeat(now.wall))
+            if session.is_gone(now.mono) and not session.given_up:
+                session.given_up = True
+                self._give_up_router(session)
         for batch in list(self._refused.values()):
             self._try_again(batch, now)
 
@@ -190,15 +216,23 @@ class ClientMachine:
     def _on_router_found(self, event: RouterFound, now: Now) -> None:
         session = self.routers.get(event.peer)
         if session is None:
-            self.routers[event.peer] = RouterSession(event.peer, self.settings, now.mono)
+            session = self.routers[event.peer] = RouterSession(event.peer, self.settings, now.mono)
         else:
             self._lose(session, now.mono)
+        session.is_here = event.is_here
 
     def _on_router_forgotten(self, event: RouterForgotten, now: Now) -> None:
         """What it did not accept is kept, and is another's."""
         session = self.routers.pop(event.peer, None)
-        if session is not None and self.home == event.peer:
+        if session is None:
+            return
+        session.open = False
+        if self.home == event.peer:
             self._find_home()
+        session.keeps = False
+        self._give_up_router(session)
+        self._wishes.pop(event.peer, None)
+        self._awaited.forget(event.peer)
 
     def _on_peer_lost(self, event: PeerLost, now: Now) -> None:
         session = self.routers.get(event.peer)
@@ -210,10 +244,114 @@ class ClientMachine:
         if self.home == session.peer:
             self._find_home()
 
+    def _give_up_router(self, session: RouterSession) -> None:
+        """It is gone, perhaps for long: what it did not accept is another's, and what it cannot have kept, too."""
+        peer = session.peer
+        for batch in self.batches.values():
+            if batch.router == peer and not batch.at_most_once:
+                batch.router = None
+                if self.home is not None:
+                    self._submit_again(self.home, batch)
+        if session.peer not in self.routers:
+            for batch in [batch for batch in self.batches.values() if batch.router == peer]:
+                reason = "its router is gone for good; whether it was accepted is not known, and it runs at most once"
+                self._give_up(batch, Rejected(batch.number, "unavailable", reason))
+        for number, _, wish in self._wishes.get(peer, ()):  # of what it did not accept, it may be meant for the other
+            if self.home is not None:
+                self._send(self.home, wish)
+            else:
+                self._keep(None, number, wish)
+        if self.suspects and self.batches[self.suspects[0]].router is None:
+            self.suspects = []
+            self._find_home()
+        if not session.keeps:
+            if self._owner == peer:
+                self._awaited.leave(peer, self._unaccepted_ids())
+            stranded = self._awaited.strand(peer)
+            for other in self._open():
+                self._watch(other, stranded)
+            self._publish_unknown(self._awaited.settle(self._may_know()))
+
+    # home
+
+    def _open(self) -> list[Peer]:
+        return [peer for peer, session in self.routers.items() if session.open]
+
     def _find_home(self) -> None:
-        self.home = next((peer for peer, other in self.routers.items() if other.open), None)
-        if self.home is not None:
-            self._come_home(self.home)
+        """Home was lost: there may be another."""
+        self.home = None
+        best = min((self.routers[peer] for peer in self._open() if self._may_be_home(peer)), key=_worth, default=None)
+        if best is not None:
+            self._go_home(best.peer)
+            self._tell_home(best.peer)
+
+    def _may_be_home(self, peer: Peer) -> bool:
+        """Suspects are tried where they were sent first: another router would find them as bad, or run them again."""
+        return not self.suspects or self.batches[self.suspects[0]].router in (peer, None)
+
+    def _go_home(self, peer: Peer) -> None:
+        if self._owner is not None and self._owner != peer:
+            self._awaited.leave(self._owner, self._unaccepted_ids())
+        self.home = self._owner = peer
+
+    def _unaccepted_ids(self) -> set[str]:
+        return {task.id for batch in self.batches.values() for task in batch.tasks}
+
+    def _is_better(self, session: RouterSession) -> bool:
+        """Whether to have this router for home from now on."""
+        if not self._may_be_home(session.peer):
+            return False
+        home = self.routers[self.home] if self.home is not None else None
+        if home is None or session.is_here != home.is_here:
+            return home is None or session.is_here
+        return 2 * session.load + LOAD_MARGIN < home.load
+
+    def _tell_home(self, peer: Peer) -> None:
+        """Tell a router, which is home now and has been welcome before, what no router has been told."""
+        if self.suspects:
+            self._submit_again(peer, self.batches[self.suspects[0]])
+            return
+        self._submit_all(peer, (None,), self._take_wishes(None))
+
+    def _resume(self, peer: Peer) -> None:
+        """A session begins: tell a router what it has not confirmed, and what we want of it.
+
+        While there are suspects, it is told of one of them only, if it is the one that they were sent to.
+        """
+        self._sent_functions[peer] = set()
+        self._awaited.forget(peer)
+        is_home = self.home == peer
+        if is_home and self.suspects:
+            self._submit_again(peer, self.batches[self.suspects[0]])
+            return
+        wishes = self._take_wishes(peer) + (self._take_wishes(None) if is_home else [])
+        rest = self._submit_all(peer, (peer, None) if is_home else (peer,), sorted(wishes, key=_number))
+        own = self._awaited.of(peer, home=is_home, unaccepted=self._unaccepted_ids())
+        for part in pack(own, text_bytes):
+            self._send(peer, Watch(list(part), own=True))
+        self._watch(peer, self._awaited.anywhere())
+        for _, _, wish in rest:
+            self._send(peer, wish)
+
+    def _submit_all(self, peer: Peer, routers: Sequence[Peer | None], wishes: Sequence[Wish]) -> deque[Wish]:
+        """Submit the batches of these routers, each after the wishes that came before it; the wishes that are left."""
+        left = deque(wishes)
+        for batch in self.batches.values():
+            if batch.refusal is None and batch.router in routers:
+                while left and left[0][0] < batch.number:  # what came after a purge is not to be purged
+                    self._send(peer, left.popleft()[-1])
+                self._submit(peer, batch)
+            batch.repeated = True
+        if None in routers and peer not in routers:  # else the caller has something to say before
+            for _, _, wish in left:
+                self._send(peer, wish)
+        return left
+
+    def _watch(self, peer: Peer, ids: Sequence[str]) -> None:
+        for part in pack(ids, text_bytes):
+            self._send(peer, Watch(list(part)))
+
+    # messages
 
     def _on_message(self, event: MessageReceived, now: Now) -> None:
         session = self.routers.get(event.peer)
@@ -224,32 +362,16 @@ class ClientMachine:
 
     def _on_welcome(self, session: RouterSession, message: Welcome, now: Now) -> None:
         session.welcome(now.mono)
-        if self.home is None or self.home == session.peer:
-            self.home = session.peer
-            self._come_home(session.peer)
+        session.keeps = message.durability != "memory"
+        if self.home == session.peer or self._is_better(session):
+            self._go_home(session.peer)
+        self._resume(session.peer)
 
-    def _come_home(self, peer: Peer) -> None:
-        """Tell a router what no router has confirmed, and what we wait for; while there are suspects, one of them."""
-        self._sent_functions.clear()
-        if self.suspects:
-            self._submit_again(peer, self.batches[self.suspects[0]])
-            return
-        in_batches: set[str] = set()
-        wishes, self._wishes, self._wished = deque(self._wishes), [], 0
-        for batch in self.batches.values():
-            while wishes and wishes[0][0] < batch.number:  # what came after a purge is not to be purged
-                self._send(peer, wishes.popleft()[1])
-            in_batches.update(task.id for task in batch.tasks)
-            if batch.refusal is None:
-                self._submit(peer, batch)
-            batch.repeated = True
-        own = [task_id for task_id, others in self.waiting.items() if not others and task_id not in in_batches]
-        for part in pack(own, text_bytes):
-            self._send(peer, Watch(list(part), own=True))
-        for part in pack([task_id for task_id, others in self.waiting.items() if others], text_bytes):
-            self._send(peer, Watch(list(part)))
-        for _, wish in wishes:
-            self._send(peer, wish)
+    def _on_heartbeat(self, session: RouterSession, message: Heartbeat, now: Now) -> None:
+        session.load = message.load
+        if self.home != session.peer and session.open and self._is_better(session):
+            self._go_home(session.peer)
+            self._tell_home(session.peer)
 
     def _on_say_hello(self, session: RouterSession, message: SayHello, now: Now) -> None:
         if session.refused is None:  # else it answers what was under way when the refusal came
@@ -257,7 +379,7 @@ class ClientMachine:
 
     def _on_refuse(self, session: RouterSession, message: Refuse, now: Now) -> None:
         if message.ids:
-            ids = [task_id for task_id in message.ids if self.waiting.pop(task_id, None) is not None]
+            ids = [task_id for task_id in message.ids if self._awaited.take(task_id)]
             self._out.append(PublishUnwatched(ids, message.reason))
             return
         self._out.append(PublishRefused(message.code, message.reason))
@@ -281,7 +403,8 @@ class ClientMachine:
             number = self.suspects[0]
             self._give_up(self.batches[number], Rejected(number, "invalid", f"the router cannot read it: {reason}"))
         else:
-            self.suspects = [batch.number for batch in self.batches.values() if batch.refusal is None]
+            sent = [batch for batch in self.batches.values() if batch.router == session.peer]
+            self.suspects = [batch.number for batch in sent]
         self._find_home()
 
     def _clear(self, number: int) -> None:
@@ -289,7 +412,10 @@ class ClientMachine:
         first = self.suspects[0] == number
         self.suspects.remove(number)
         if first and self.home is not None:
-            self._come_home(self.home)
+            if self.suspects:
+                self._submit_again(self.home, self.batches[self.suspects[0]])
+            else:
+                self._resume(self.home)
 
     # submitting
 
@@ -300,7 +426,7 @@ class ClientMachine:
         tasks, options = event.tasks, event.options
         if any(one.ignore_result for one in options):
             tasks = [spec for spec in tasks if not options[spec.option].ignore_result]
-        self.waiting.update(dict.fromkeys(map(_id, tasks), False))
+        self.waiting.update(dict.fromkeys(map(_id, tasks), AT_HOME))
         give_up_at = now.mono + self.settings.submit_timeout_s
         most = self.settings.batch_tasks_max
         long_options = has_long_options(options)
@@ -319,7 +445,8 @@ class ClientMachine:
             if len(self._functions) <= FUNCTIONS_MAX:
                 return
             del self._functions[digest]
-            self._sent_functions.discard(digest)
+            for sent in self._sent_functions.values():
+                sent.discard(digest)
 
     def _new_batch(
         self, event: TasksSubmitted, options: list[TaskOptions], tasks: list[TaskSpec], give_up_at: float
@@ -338,11 +465,13 @@ class ClientMachine:
         batch.repeated = True
 
     def _submit(self, peer: Peer, batch: OutBatch) -> None:
+        sent = self._sent_functions[peer]
         for options in batch.options:
             digest = options.function
-            if digest is not None and digest not in self._sent_functions and digest in self._functions:
-                self._sent_functions.add(digest)
+            if digest is not None and digest not in sent and digest in self._functions:
+                sent.add(digest)
                 self._send(peer, PutFunction(self._functions[digest]))
+        batch.router = peer
         self._send(peer, Submit(batch.number, batch.options, batch.tasks, batch.repeated))
 
     def _settle_batch(self, number: int) -> OutBatch | None:
@@ -357,23 +486,29 @@ class ClientMachine:
 
     def _on_accepted(self, session: RouterSession, message: Accepted, now: Now) -> None:
         self._refusals = 0
-        for number in message.batches:
-            self._settle_batch(number)
+        self._settle_batches(session, message.batches)
+
+    def _settle_batches(self, session: RouterSession, numbers: Sequence[int]) -> None:
+        for number in numbers:
+            batch = self.batches.get(number)
+            if batch is not None and batch.router == session.peer:
+                self._settle_batch(number)
+                if session.peer != self._owner:
+                    self._awaited.put([task.id for task in batch.tasks], session.peer)
 
     def _on_rejected(self, session: RouterSession, message: Rejected, now: Now) -> None:
         batch = self.batches.get(message.batch)
-        if batch is None:
+        if batch is None or batch.router != session.peer:
             return
         if message.code == "function":
-            self._sent_functions.difference_update(options.function or "" for options in batch.options)
+            self._sent_functions[session.peer].difference_update(options.function or "" for options in batch.options)
             if not batch.functions_asked:
                 batch.functions_asked = True
-                if self.home == session.peer:
-                    self._submit(session.peer, batch)
+                self._submit(session.peer, batch)
                 return
         if message.code in ("overloaded", "function") and now.mono < batch.give_up_at:
             batch.retry_at = now.mono + message.retry_after_s
-            batch.refusal = message
+            batch.refusal, batch.router = message, None
             self._refused[batch.number] = batch
             if batch.number in self.suspects:
                 self._clear(batch.number)
@@ -384,7 +519,7 @@ class ClientMachine:
         self._settle_batch(batch.number)
         ids = [task.id for task in batch.tasks]
         for task_id in ids:
-            self.waiting.pop(task_id, None)
+            self._awaited.take(task_id)
         self._out.append(PublishRejected(ids, why.code, why.reason, why.retry_after_s))
 
     def _try_again(self, batch: OutBatch, now: Now) -> None:
@@ -399,33 +534,39 @@ class ClientMachine:
     # outcomes
 
     def _on_outcomes(self, session: RouterSession, message: Outcomes, now: Now) -> None:
-        for number in message.accepted:
-            self._settle_batch(number)
-        waiting = self.waiting
-        wanted = [outcome for outcome in message.outcomes if waiting.pop(outcome.id, None) is not None]
+        self._settle_batches(session, message.accepted)
+        take = self._awaited.take
+        wanted = [outcome for outcome in message.outcomes if take(outcome.id)]
         if wanted:
             self._out.append(PublishOutcomes(wanted))
 
     def _on_unknown(self, session: RouterSession, message: Unknown, now: Now) -> None:
-        unaccepted = {task.id for batch in self.batches.values() for task in batch.tasks}
-        ids = [i for i in message.ids if i not in unaccepted and self.waiting.pop(i, None) is not None]
+        unaccepted = self._unaccepted_ids()
+        denied = [task_id for task_id in message.ids if task_id not in unaccepted]
+        self._publish_unknown(self._awaited.deny(denied, session.peer, self._may_know()))
+
+    def _may_know(self) -> set[Peer]:
+        """The routers that may know of a task which others do not know."""
+        return {peer for peer, session in self.routers.items() if session.open or session.keeps}
+
+    def _publish_unknown(self, ids: list[str]) -> None:
         if ids:
             self._out.append(PublishUnknown(ids))
 
     def _on_results_watched(self, event: ResultsWatched, now: Now) -> None:
         for task_id in event.ids:
-            self.waiting.setdefault(task_id, True)
-        if self.home is not None:
-            for part in pack(event.ids, text_bytes):
-                self._send(self.home, Watch(list(part)))
+            self.waiting.setdefault(task_id, ANYWHERE)
+        for peer in self._open():
+            self._watch(peer, event.ids)
 
     def _on_results_forgotten(self, event: ResultsForgotten, now: Now) -> None:
-        told = [task_id for task_id in event.ids if self.waiting.pop(task_id, None) or event.drop]
+        told = [task_id for task_id in event.ids if self._awaited.give_up(task_id) is ANYWHERE or event.drop]
         for part in pack(told, text_bytes):
             if event.drop:
                 self._wish(Unwatch(list(part), event.drop))
-            elif self.home is not None:  # else the next session does not begin to watch them
-                self._send(self.home, Unwatch(list(part)))
+            else:
+                for peer in self._open():  # the next session of others does not begin to watch them
+                    self._send(peer, Unwatch(list(part)))
 
     # wishes
 
@@ -434,24 +575,42 @@ class ClientMachine:
             self._wish(Cancel(list(part), event.terminate, event.signal))
 
     def _on_query_asked(self, event: QueryAsked, now: Now) -> None:
-        self._wish(Query(event.request, event.what, list(event.arguments)))
+        query = Query(event.request, event.what, list(event.arguments))
+        if self.home is not None:
+            self._send(self.home, query)
+        else:
+            self._keep(None, self._next_batch, query)
 
     def _on_query_given_up(self, event: QueryGivenUp, now: Now) -> None:
-        kept = [(at, one) for at, one in self._wishes if not (isinstance(one, Query) and one.request == event.request)]
-        self._wished -= len(self._wishes) - len(kept)
-        self._wishes = kept
+        kept = self._wishes.get(None, [])
+        left = [wish for wish in kept if not (isinstance(wish[-1], Query) and wish[-1].request == event.request)]
+        self._wished -= len(kept) - len(left)
+        self._wishes[None] = left
 
-    def _wish(self, message: Cancel | Unwatch | Query) -> None:
-        size = 1 if isinstance(message, Query) else len(message.ids)
-        if self.home is not None:
-            self._send(self.home, message)
-        elif self._wished + size <= WISHES_MAX:
+    def _wish(self, message: Cancel | Unwatch) -> None:
+        """Tell all routers, for any may have the task; those that are away, when they are back."""
+        known: list[Peer | None] = [peer for peer, one in self.routers.items() if one.keeps is not None]
+        for peer in known or [None]:
+            if peer is not None and self.routers[peer].open and not (peer == self.home and self.suspects):
+                self._send(peer, message)
+            else:
+                self._keep(peer, self._next_batch, message)
+
+    def _keep(self, peer: Peer | None, number: int, message: Message) -> None:
+        size = _wish_size(message)
+        if self._wished + size <= WISHES_MAX:
             self._wished += size
-            self._wishes.append((self._next_batch, message))
+            self._wishes_made += 1
+            self._wishes.setdefault(peer, []).append((number, self._wishes_made, message))
         else:
             what = type(message).__name__.lower()
             why = f"{self._wished} ids are to be cancelled or forgotten once a router is there; this {what} is not kept"
             self._out.append(PublishDropped(why))
+
+    def _take_wishes(self, peer: Peer | None) -> list[Wish]:
+        taken = self._wishes.pop(peer, [])
+        self._wished -= sum(_wish_size(message) for _, _, message in taken)
+        return taken
 
     def _on_stop_requested(self, event: StopRequested, now: Now) -> None:
         for session in self.routers.values():
@@ -471,6 +630,16 @@ class ClientMachine:
 
 
 _id = attrgetter("id")
+_number = itemgetter(0, 1)
+
+
+def _worth(session: RouterSession) -> tuple[bool, int]:
+    """The least is the best home."""
+    return not session.is_here, session.load
+
+
+def _wish_size(message: Message) -> int:
+    return len(message.ids) if isinstance(message, (Cancel, Unwatch)) else 1
 
 
 def _only_used(options: list[TaskOptions], tasks: list[TaskSpec]) -> tuple[list[TaskOptions], list[TaskSpec]]:

@@ -225,7 +225,7 @@ class Membership:
         for session in (*self.workers.values(), *self.clients.values()):
             if now.mono - session.told >= self._settings.heartbeat_s * 0.9:
                 session.told = now.mono
-                self._ledger.send(session.peer, Heartbeat(now.wall))
+                self._ledger.send(session.peer, Heartbeat(now.wall, load=len(self._table.tasks)))
 
 
 def _known_role(role: str) -> Role | None:

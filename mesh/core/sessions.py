@@ -23,13 +23,29 @@ class Due(enum.Enum):
 class RouterSession:
     """All times are monotonic seconds."""
 
-    __slots__ = ("_hello_at", "_settings", "_told", "heard", "open", "peer", "refused")
+    __slots__ = (
+        "_hello_at",
+        "_settings",
+        "_told",
+        "given_up",
+        "heard",
+        "is_here",
+        "keeps",
+        "load",
+        "open",
+        "peer",
+        "refused",
+    )
 
     def __init__(self, peer: Peer, settings: Settings, now: float) -> None:
         self._settings = settings
         self.peer = peer
         self.open = False
         self.refused: str | None = None
+        self.is_here = False  # this user's, on this host
+        self.keeps: bool | None = None  # whether what it accepts survives its end; None: it has not welcomed us
+        self.load = 0  # unfinished tasks it has, as it said last
+        self.given_up = False  # it is gone, and what it was to do is another's
         self.heard = now
         self._hello_at = now  # when the next HELLO is due while the session is not open
         self._told = now
@@ -42,6 +58,7 @@ class RouterSession:
     def welcome(self, now: float) -> None:
         self.open = True
         self.refused = None
+        self.given_up = False
         self.heard = self._told = now
 
     def refuse(self, reason: str, now: float, pause: float = REFUSED_PAUSE_MAX) -> None:
@@ -81,7 +98,12 @@ class RouterSession:
 
         One that is started anew is heard of sooner.
         """
-        return not self.open and now >= self.heard + self._silence_s
+        return not self.open and now >= self.gone_at
+
+    @property
+    def gone_at(self) -> float:
+        """When ``is_gone`` becomes true, if nothing is heard until then."""
+        return self.heard + self._silence_s
 
     def deadline(self) -> float:
         """When ``due`` must be asked next."""

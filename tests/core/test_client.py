@@ -46,15 +46,18 @@ from mesh.messages import (
     Rejected,
     Reply,
     SayHello,
+    Submit,
     Unknown,
     Unwatch,
     Watch,
+    Welcome,
 )
 from mesh.model import FunctionCode, Outcome, Peer, Role, TaskOptions, TaskSpec, TaskState
 from mesh.settings import Settings
-from tests.core.make import MONO, WALL, WELCOME, WORK, at, got, sent, submit
+from tests.core.make import MONO, WALL, WORK, at, got, sent, submit
 
 R1, R2 = Peer(b"r1"), Peer(b"r2")
+WELCOME = Welcome("r", "router", "0", "disk")
 HELLO = Hello(Role.CLIENT, "node", "client", "", "0")
 CODE = FunctionCode("digest", "3.11", b"code")
 
@@ -243,11 +246,95 @@ def test_the_outcomes_that_a_router_will_not_tell_of_are_given_up() -> None:
     assert mesh.machine.waiting == {"a": True}
 
 
+def wait_until_gone(mesh: Driven) -> list[Message]:
+    """Let all but R2 be silent for three heartbeats; what R2 is told."""
+    half = 1.5 * mesh.machine.settings.heartbeat_s
+    told = sent(mesh.do(wait=half), R2)
+    mesh.hear(Heartbeat(0.0), peer=R2)
+    return told + sent(mesh.do(wait=half), R2)
+
+
 def test_a_client_with_two_routers_goes_to_the_other_when_one_is_lost() -> None:
     mesh = client(R1, R2)
     mesh.do(submitted("a"))
-    assert mesh.do(PeerLost(R1)) == [Send(R2, submit("a", repeated=True))]
+    assert mesh.do(PeerLost(R1)) == [], "it may have accepted this, and may be back at once"
+    assert mesh.do(submitted("b")) == [Send(R2, submit("b", batch=2))], "what is new goes elsewhere"
     assert mesh.machine.home == R2
+    assert submit("a", repeated=True) in wait_until_gone(mesh)
+
+
+def test_what_another_router_has_or_may_have_is_asked_of_that_one() -> None:
+    mesh = client(R1, R2)
+    mesh.do(submitted("accepted"))
+    mesh.hear(Accepted([1]))
+    mesh.do(submitted("sent"))
+    mesh.do(PeerLost(R1))
+    assert sent(mesh.do(ResultsWatched(["foreign"])), R2) == [Watch(["foreign"])]
+    mesh.do(wait=1.0)
+    assert sent(mesh.hear(WELCOME)) == [
+        submit("sent", batch=2, repeated=True),
+        Watch(["accepted"], own=True),
+        Watch(["foreign"]),
+    ]
+    mesh.hear(Accepted([2]))
+    assert mesh.machine.waiting == {"accepted": R1, "sent": R1, "foreign": True}
+
+
+def test_a_task_is_unknown_when_no_router_knows_it() -> None:
+    mesh = client(R1, R2)
+    mesh.do(ResultsWatched(["a"]))
+    assert mesh.hear(Unknown(["a"])) == []
+    assert mesh.hear(Unknown(["a"]), peer=R2) == [PublishUnknown(["a"])]
+    mesh.do(ResultsWatched(["b"]))
+    mesh.do(PeerLost(R1))
+    assert mesh.hear(Unknown(["b"]), peer=R2) == [], "the one that is away may have it"
+    assert mesh.do(RouterForgotten(R1)) == [PublishUnknown(["b"])]
+
+
+def test_what_a_lost_router_kept_in_memory_only_is_asked_of_the_others() -> None:
+    mesh = Driven()
+    mesh.do(RouterFound(R1), RouterFound(R2))
+    mesh.hear(Welcome("r1", "r1", "0", "memory"))
+    mesh.hear(WELCOME, peer=R2)
+    mesh.do(submitted("a"))
+    mesh.hear(Accepted([1]))
+    mesh.do(PeerLost(R1))
+    assert Watch(["a"]) in wait_until_gone(mesh)
+    assert mesh.hear(Unknown(["a"]), peer=R2) == [PublishUnknown(["a"])]
+
+
+def test_what_runs_at_most_once_waits_for_the_router_it_was_sent_to() -> None:
+    mesh = client(R1, R2)
+    once = TaskOptions("work", at_most_once=True)
+    mesh.do(TasksSubmitted([once], [TaskSpec("a", 0, b"")]))
+    mesh.do(PeerLost(R1))
+    assert not [m for m in wait_until_gone(mesh) if isinstance(m, Submit)]
+    (told,) = mesh.do(RouterForgotten(R1))
+    assert isinstance(told, PublishRejected)
+    assert (told.ids, told.code) == (["a"], "unavailable")
+
+
+def test_home_is_the_router_of_this_host_else_the_least_loaded() -> None:
+    mesh = client(R1)
+    mesh.do(RouterFound(R2))
+    mesh.hear(Welcome("r2", "r2", "0", "disk"), peer=R2)
+    assert mesh.machine.home == R1, "all else is equal"
+    mesh.hear(Heartbeat(0.0, load=5_000))
+    mesh.hear(Heartbeat(0.0, load=100), peer=R2)
+    assert mesh.machine.home == R2
+    here = Peer(b"r3")
+    mesh.do(RouterFound(here, is_here=True))
+    mesh.hear(Welcome("r3", "r3", "0", "disk"), peer=here)
+    assert mesh.machine.home == here
+    assert mesh.do(submitted("a")) == [Send(here, submit("a"))]
+
+
+def test_a_task_is_cancelled_at_every_router_for_any_may_have_it() -> None:
+    mesh = client(R1, R2)
+    mesh.do(PeerLost(R1))
+    assert mesh.do(TasksCancelled(["a"])) == [Send(R2, Cancel(["a"]))]
+    mesh.do(wait=1.0)
+    assert Cancel(["a"]) in sent(mesh.hear(WELCOME)), "also where it was away"
 
 
 def test_what_a_router_that_is_gone_for_good_did_not_accept_is_anothers() -> None:
@@ -311,12 +398,13 @@ def test_a_router_that_reads_nothing_is_asked_less_and_less_often() -> None:
     assert pauses == [1.0, 2.0, 4.0, 8.0, 10.0, 10.0]
 
 
-def test_the_suspects_go_one_by_one_to_another_router_too() -> None:
+def test_suspects_go_to_another_router_when_theirs_is_gone() -> None:
     mesh = client(R1, R2)
     mesh.do(submitted("a"), submitted("b"))
-    assert sent(mesh.hear(Refuse("protocol", "malformed")), R2) == [submit("a", repeated=True)]
-    _, _, told, *more = mesh.hear(Refuse("protocol", "malformed"), peer=R2)
-    assert (told, more) == (PublishRejected(["a"], "invalid", "the router cannot read it: malformed"), [])
+    assert sent(mesh.hear(Refuse("protocol", "malformed")), R2) == [], "it may have accepted one of them"
+    mesh.do(PeerLost(R1))
+    again = [message for message in wait_until_gone(mesh) if isinstance(message, Submit)]
+    assert again == [submit("a", repeated=True), submit("b", batch=2, repeated=True)]
 
 
 def test_a_suspect_that_a_full_router_has_read_is_none_any_more() -> None:

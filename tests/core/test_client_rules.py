@@ -20,11 +20,24 @@ from mesh.core.events import (
     TasksCancelled,
     TasksSubmitted,
 )
-from mesh.messages import Accepted, Hello, Message, Outcomes, Refuse, Rejected, SayHello, Submit, Unknown, Watch
+from mesh.messages import (
+    Accepted,
+    Hello,
+    Message,
+    Outcomes,
+    Refuse,
+    Rejected,
+    SayHello,
+    Submit,
+    Unknown,
+    Watch,
+    Welcome,
+)
 from mesh.model import Outcome, Peer, TaskOptions, TaskSpec, TaskState
 from mesh.settings import Settings
-from tests.core.make import WELCOME, WORK, at, got
+from tests.core.make import WORK, at, got
 
+WELCOME = Welcome("r", "router", "0", "disk")
 ROUTERS = [Peer(b"r1"), Peer(b"r2")]
 SETTINGS = Settings(batch_tasks_max=3, submit_timeout_s=5.0)
 
@@ -170,16 +183,28 @@ class ClientRules(RuleBasedStateMachine):
         self.machine.check()
 
     @invariant()
-    def whatever_is_waited_for_was_told_to_the_router_we_are_with(self) -> None:
-        home = self.machine.home
-        if home is not None and self.machine.suspects:
-            suspect = self.machine.batches[self.machine.suspects[0]]
-            assert {spec.id for spec in suspect.tasks} <= self.knows[home]
-        elif home is not None:
-            held_back = {
-                spec.id for batch in self.machine.batches.values() if batch.refusal is not None for spec in batch.tasks
-            }
-            assert set(self.machine.waiting) <= self.knows[home] | held_back
+    def whatever_is_waited_for_was_told_to_the_router_that_is_to_say_it(self) -> None:
+        machine = self.machine
+        there = {peer for peer, session in machine.routers.items() if session.open}
+        if machine.suspects:  # one goes at a time, and the rest after them
+            suspect = machine.batches[machine.suspects[0]]
+            assert suspect.router is not None
+            if suspect.router in there and machine.home is not None:
+                assert {spec.id for spec in suspect.tasks} <= self.knows[suspect.router]
+            there -= {suspect.router}
+        in_batches: set[str] = set()
+        for batch in machine.batches.values():
+            ids = {spec.id for spec in batch.tasks}
+            in_batches |= ids
+            if batch.router in there:
+                assert ids <= self.knows[batch.router]
+            assert batch.router is not None or batch.refusal is not None or machine.home is None or machine.suspects
+        for task_id, place in machine.waiting.items():
+            if place is True:
+                assert all(task_id in self.knows[peer] for peer in there)
+            elif task_id not in in_batches:
+                owner = machine.home if place is False else place
+                assert owner not in there or task_id in self.knows[owner]
 
     @invariant()
     def nothing_is_dropped_silently(self) -> None:

@@ -26,11 +26,13 @@ _code = model.FunctionCode("d1", "3.11", b"\x03f")
 
 LEFT = model.Blob("blob-1", [2, 3], f"{'0f' * 20}.{'a1' * 8}")
 
-OLDER = {"HELLO", "HELLO at most once", "SUBMIT", "DELIVER", "SETTLED", "OUTCOMES", "WATCH", "REFUSE"}
+OLDER = {"HELLO", "HELLO at most once", "SUBMIT", "DELIVER", "SETTLED", "OUTCOMES", "WATCH", "REFUSE", "HEARTBEAT"}
+OLDER |= {"HELLO that maps"}
 """Examples from before a field was added at the end: they are read for ever, and written no more."""
 
 EXAMPLES: dict[str, m.Message] = {
     "HELLO that maps": m.Hello("client", "node-1", "host/1", "3.11", "0.1.0", maps=True),
+    "HELLO of a router": m.Hello("router", "r1", "host/1", "3.11", "0.1.0", addresses=["tcp://10.0.0.1:5000"]),
     "SUBMIT of what was left": m.Submit(
         5, [_options], [model.TaskSpec("a", 0, LEFT), model.TaskSpec("b", 0, BLOB, 1.7e9, 1.8e9, _extra)]
     ),
@@ -70,6 +72,7 @@ EXAMPLES: dict[str, m.Message] = {
     ),
     "BYE": m.Bye("done"),
     "HEARTBEAT": m.Heartbeat(1.7e9, 3),
+    "HEARTBEAT of a router": m.Heartbeat(1.7e9, load=70_000, routers=["tcp://10.0.0.1:5000"]),
     "SUBMIT": m.Submit(
         5,
         [_options, model.TaskOptions("tasks.add")],

@@ -1,0 +1,92 @@
+"""The outcomes that somebody in this process waits for, and which router owes each.
+
+A task that was submitted here is owed by the router that has it: the client's home, or, once the client has another
+home, the one it was left at. Of what others submitted nobody here knows who has it, so all routers are asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Container, Iterable
+
+from mesh.model import Peer
+
+AT_HOME, ANYWHERE = False, True
+Place = bool | Peer
+
+
+class Awaited:
+    """``places``: by task id, where its outcome is to come from."""
+
+    def __init__(self) -> None:
+        self.places: dict[str, Place] = {}
+        self._denied: dict[str, set[Peer]] = {}  # routers that know nothing of an id
+
+    def take(self, task_id: str) -> bool:
+        """The outcome is here; whether somebody waited for it."""
+        if self._denied:
+            self._denied.pop(task_id, None)
+        return self.places.pop(task_id, None) is not None
+
+    def give_up(self, task_id: str) -> Place | None:
+        """Wait no more; where the outcome was to come from."""
+        self._denied.pop(task_id, None)
+        return self.places.pop(task_id, None)
+
+    def leave(self, home: Peer, unaccepted: Container[str]) -> None:
+        """The home is another from now on: what was accepted stays where it is."""
+        for task_id, place in self.places.items():
+            if place is AT_HOME and task_id not in unaccepted:
+                self.places[task_id] = home
+
+    def put(self, ids: Iterable[str], router: Peer) -> None:
+        """This router, which is not home, has accepted these."""
+        for task_id in ids:
+            if self.places.get(task_id) is AT_HOME:
+                self.places[task_id] = router
+
+    def of(self, router: Peer, *, home: bool, unaccepted: Container[str]) -> list[str]:
+        """What was submitted here and accepted by this router."""
+        return [
+            task_id
+            for task_id, place in self.places.items()
+            if place == router or (home and place is AT_HOME and task_id not in unaccepted)
+        ]
+
+    def anywhere(self) -> list[str]:
+        """What any router may have."""
+        return [task_id for task_id, place in self.places.items() if place is ANYWHERE]
+
+    def strand(self, router: Peer) -> list[str]:
+        """This router is gone with all it had; another may know of it."""
+        stranded = [task_id for task_id, place in self.places.items() if place == router]
+        for task_id in stranded:
+            self.places[task_id] = ANYWHERE
+        return stranded
+
+    def forget(self, router: Peer) -> None:
+        """This router is asked anew, or never again."""
+        for routers in self._denied.values():
+            routers.discard(router)
+
+    def deny(self, ids: Iterable[str], router: Peer, asked: Collection[Peer]) -> list[str]:
+        """``router`` knows nothing of these; those of them that no router knows of those that are ``asked``."""
+        unknown: list[str] = []
+        for task_id in ids:
+            place = self.places.get(task_id)
+            if place is None or (place is not ANYWHERE and place is not AT_HOME and place != router):
+                continue
+            if place is ANYWHERE:
+                denied = self._denied.setdefault(task_id, set())
+                denied.add(router)
+                if not denied.issuperset(asked):
+                    continue
+            self.take(task_id)
+            unknown.append(task_id)
+        return unknown
+
+    def settle(self, asked: Collection[Peer]) -> list[str]:
+        """Fewer are ``asked`` from now on: what all of those do not know, nobody knows."""
+        unknown = [task_id for task_id, denied in self._denied.items() if denied.issuperset(asked)]
+        for task_id in unknown:
+            self.take(task_id)
+        return unknown
