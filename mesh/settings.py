@@ -67,6 +67,8 @@ class Settings:
     chunk_s: float = 0.002  # work handed to an executor at once
     chunk_max: int = 512  # tasks handed to an executor at once
     unacked_max: int = 30_000  # settlements a worker keeps for a router; beyond: it takes no new tasks from it
+    finished_max: int = 100_000  # small results kept for a second router that delivers the same task
+    finished_bytes_max: int = 64 << 20  # of them
     drain_s: float = 30.0  # SIGTERM: running tasks may finish this long
     executor_start_s: float = 60.0  # an executor that is not ready by then is killed and started anew
     kill_grace_s: float = 2.0  # an executor that was told to end, by another signal than SIGKILL, gets SIGKILL then

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from itertools import accumulate
 
 from mesh.core.commands import Command, Send
@@ -91,13 +91,13 @@ class Owed:
             return 0
         return claims_max // 4
 
-    def claims(self, side: RouterSide, running: Collection[str]) -> list[tuple[str, int]]:
+    def claims(self, side: RouterSide, running: Collection[str], twins: Iterable[Held] = ()) -> list[tuple[str, int]]:
         """What we answer for to this router, as far as it fits; what is left out, it gives out anew.
 
         That is what waits: ``room`` keeps the rest small, so that only a flood of the longest ids reaches it.
-        ``running``: the ids that executors have.
+        ``running``: the ids that executors have. ``twins``: what waits for how another router's delivery of it ends.
         """
-        own = [(one.delivery.id, one.delivery.attempt) for one in self._holding.of(side.peer)]
+        own = [(one.delivery.id, one.delivery.attempt) for one in (*self._holding.of(side.peer), *twins)]
         ended = [(s.id, s.attempt) for batch in side.unacked.values() for s in batch]
         if (self._holding.id_bytes + HELD_ITEM_BYTES) * (len(own) + len(ended)) <= HELD_BYTES_MAX:
             return own + ended
@@ -106,7 +106,9 @@ class Owed:
         sizes = accumulate(HELD_ITEM_BYTES + len(task_id.encode()) for task_id, _ in claims)
         fitting = sum(1 for size in sizes if size <= HELD_BYTES_MAX)
         for task_id, _ in claims[max(fitting, len(claims) - len(unstarted)) :]:
-            del self._holding.held[task_id]
+            one = self._holding.held.get(task_id)
+            if one is not None and one.router == side.peer:
+                self._holding.give_up(one)
         return claims[:fitting]
 
     def blobs(self) -> set[str]:

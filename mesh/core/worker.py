@@ -33,6 +33,7 @@ from mesh.core.holding import Holding
 from mesh.core.owed import Owed, RouterSide
 from mesh.core.packing import attempt_bytes, pack
 from mesh.core.sessions import Due, RouterSession
+from mesh.core.twins import Twins
 from mesh.messages import (
     Bye,
     Cancel,
@@ -86,6 +87,7 @@ class WorkerMachine:
         self._out: list[Command] = []
         self._holding = Holding()
         self._owed = Owed(settings, self._holding, self._out)
+        self._twins = Twins(settings, self._holding)
         self._crew = Crew(name, settings, slots, max_tasks, self._holding, self._owed, self._out)
         self._sessions_at = inf  # when a session wants something sent
         self._stopping: float | None = None  # when the drain is over
@@ -214,7 +216,7 @@ class WorkerMachine:
 
     def _hello(self, side: RouterSide) -> Hello:
         self._owed.report(side)  # what was settled in this wake-up is claimed with what is not acknowledged
-        held = self._owed.claims(side, self._crew.running_ids())
+        held = self._owed.claims(side, self._crew.running_ids(), self._twins.of(side.peer))
         side.window = self._window(side)
         once = sorted(self._at_most_once)
         info = WorkerInfo(self.queues, self.tasks or [], self.slots, side.window, held, at_most_once=once)
@@ -239,6 +241,8 @@ class WorkerMachine:
         for one in ones:
             self._holding.give_up(one)
         given_up = sum(one.delivery.id not in under_way for one in ones)
+        self._twins.drop(event.peer, [twin.delivery.id for twin in self._twins.of(event.peer)])
+        self._twins.promote(())  # what runs of a router that is forgotten is told to nobody
         settlements = side.owed + len(side.fresh)
         if settlements or given_up or running:
             self._out.append(ReportForgotten(event.endpoint, settlements, given_up, running))
@@ -299,7 +303,10 @@ class WorkerMachine:
         options = message.options
         if self.time_limit_s is not None or self._time_limits or self._at_most_once:
             options = {number: self._as_defined(found) for number, found in options.items()}
-        self._holding.add(side.peer, message.tasks, options)
+        tasks = message.tasks
+        if len(self.routers) > 1:
+            tasks = self._twins.take(side, tasks, options)
+        self._holding.add(side.peer, tasks, options)
 
     def _as_defined(self, options: TaskOptions) -> TaskOptions:
         """The options of a call, with what its caller need not have known."""
@@ -316,6 +323,7 @@ class WorkerMachine:
         for one in ones:
             attempts.append((one.delivery.id, one.delivery.attempt))
             self._holding.give_up(one)
+        self._twins.promote(self._crew.running_ids())
         for part in pack(attempts, attempt_bytes):
             self._send(side.peer, Released(list(part), recall))
         if recall and not attempts:
@@ -326,6 +334,8 @@ class WorkerMachine:
             one = self.held.get(task_id)
             if one is not None and one.delivery.attempt == attempt and one.router == side.peer:
                 self._holding.give_up(one)  # where it runs already, it may finish: a success may still be the first
+        self._twins.drop(side.peer, [task_id for task_id, _ in message.attempts])
+        self._twins.promote(self._crew.running_ids())
 
     def _on_cancel(self, side: RouterSide, message: Cancel, now: Now) -> None:
         for task_id in message.ids:
@@ -340,6 +350,8 @@ class WorkerMachine:
 
     def _report(self) -> None:
         """Send what was settled in this wake-up, and a new credit where it has changed much."""
+        if len(self.routers) > 1:
+            self._twins.settle(self.routers)
         for side in self.routers.values():
             if side.fresh:
                 self._owed.report(side)
@@ -392,4 +404,5 @@ class WorkerMachine:
     def check(self) -> None:
         """Raise ``AssertionError`` if an invariant is broken. Called after every step of a test."""
         self._owed.check()
+        self._twins.check()
         self._crew.check(resting=self._stopping is not None or self.tasks is None)

@@ -750,3 +750,70 @@ def test_what_a_router_says_to_clients_means_nothing_to_a_worker() -> None:
     mesh = worker()
     for message in (Accepted([1]), Outcomes([]), Reply(1, b"{}"), Unknown(["a"])):
         assert mesh.hear(message) == []
+
+
+# tasks that two routers deliver
+
+
+def told(commands: list[Command], peer: Peer) -> list[tuple[str, int, Ending]]:
+    """What a router was told of attempts that ended."""
+    return [
+        (one.id, one.attempt, one.ending)
+        for message in sent(commands, peer)
+        if isinstance(message, Settled)
+        for one in message.settlements
+    ]
+
+
+def test_a_task_that_two_routers_deliver_runs_once_and_both_are_told() -> None:
+    mesh = with_other()
+    assert mesh.hear(deliver("a")) == [run(1, "a")]
+    assert mesh.do(got(OTHER, deliver(delivery("a", attempt=4)))) == []
+    commands = mesh.settle(1, "a")
+    assert told(commands, R) == [("a", 1, Ending.SUCCEEDED)]
+    assert told(commands, OTHER) == [("a", 4, Ending.SUCCEEDED)]
+    assert not [command for command in mesh.do(wait=1.0) if isinstance(command, RunChunk)]
+
+
+def test_what_has_finished_is_answered_to_another_router_and_run_again_for_its_own() -> None:
+    mesh = with_other()
+    mesh.hear(deliver("a"))
+    mesh.settle(1, "a")
+    assert told(mesh.do(got(OTHER, deliver(delivery("a", attempt=2)))), OTHER) == [("a", 2, Ending.SUCCEEDED)]
+    again = deliver(delivery("a", attempt=2))
+    assert mesh.hear(again) == [RunChunk(1, again.options, again.tasks)]
+
+
+def test_no_more_results_are_remembered_than_the_settings_say() -> None:
+    mesh = with_other(settings=Settings(heartbeat_s=1_000.0, finished_max=1))
+    for task_id in ("a", "b"):
+        mesh.hear(deliver(task_id))
+        mesh.settle(1, task_id)
+    assert told(mesh.do(got(OTHER, deliver("b"))), OTHER)
+    assert mesh.do(got(OTHER, deliver("a"))) == [run(1, "a")]
+
+
+def test_what_one_router_takes_back_is_run_for_the_other() -> None:
+    mesh = with_other()
+    mesh.hear(deliver("first", "a"))
+    mesh.do(got(OTHER, deliver(delivery("a", attempt=3))))
+    assert sent(mesh.hear(Drop([("a", 1)]))) == []
+    commands = mesh.settle(1, "first")
+    assert [[one.attempt for one in c.tasks] for c in commands if isinstance(c, RunChunk)] == [[3]]
+
+
+def test_a_hello_claims_what_waits_for_another_routers_delivery() -> None:
+    mesh = with_other()
+    mesh.hear(deliver("a"))
+    mesh.do(got(OTHER, deliver(delivery("a", attempt=3))))
+    (again,) = [m for m in sent(mesh.do(got(OTHER, SayHello())), OTHER) if isinstance(m, Hello)]
+    assert again.worker is not None and again.worker.held == [("a", 3)]
+
+
+def test_a_router_that_is_forgotten_takes_along_what_it_delivered_only() -> None:
+    mesh = with_other()
+    mesh.hear(deliver("first", "a"))
+    mesh.do(got(OTHER, deliver(delivery("a", attempt=3))))
+    mesh.do(RouterForgotten(R))
+    commands = mesh.settle(1, "first")
+    assert [[one.attempt for one in c.tasks] for c in commands if isinstance(c, RunChunk)] == [[3]]

@@ -1,0 +1,104 @@
+"""Tasks that two routers deliver: a client gave one to the second, for the first was gone and could not say it had it.
+
+A worker that serves both runs it once. A delivery of what it has from another router waits as a twin for how that
+ends; what it finished a while ago it answers with the result it has. All of it only where there are several routers.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Collection, Iterable, Mapping
+
+from msgspec.structs import replace
+
+from mesh.core.executors import Held
+from mesh.core.holding import Holding
+from mesh.core.owed import RouterSide
+from mesh.model import Delivery, Ending, Peer, Settlement, TaskOptions
+from mesh.settings import Settings
+
+FINAL = (Ending.SUCCEEDED, Ending.FAILED)
+
+
+class Twins:
+    """Of one worker node."""
+
+    def __init__(self, settings: Settings, holding: Holding) -> None:
+        self._settings = settings
+        self._holding = holding
+        self._twins: dict[str, list[Held]] = {}  # by task id; another router's delivery of it is held
+        self._finished: OrderedDict[str, tuple[Peer, Settlement]] = OrderedDict()  # the oldest first
+        self._finished_bytes = 0
+
+    def take(self, side: RouterSide, deliveries: list[Delivery], options: Mapping[int, TaskOptions]) -> list[Delivery]:
+        """Take what another router has delivered too; the rest."""
+        rest: list[Delivery] = []
+        held, finished, peer = self._holding.held, self._finished, side.peer
+        for delivery in deliveries:
+            one = held.get(delivery.id)
+            if one is not None and one.router != peer:
+                self._add(Held(peer, delivery, options[delivery.option]))
+                continue
+            known = finished.get(delivery.id)
+            if known is not None and known[0] != peer:
+                side.fresh.append(replace(known[1], attempt=delivery.attempt))
+                continue
+            rest.append(delivery)
+        return rest
+
+    def _add(self, twin: Held) -> None:
+        others = [one for one in self._twins.get(twin.delivery.id, ()) if one.router != twin.router]
+        self._twins[twin.delivery.id] = [*others, twin]
+
+    def settle(self, sides: Mapping[Peer, RouterSide]) -> None:
+        """What was settled in this wake-up for one router is settled for the twins, and remembered."""
+        for peer, side in list(sides.items()):
+            for settlement in list(side.fresh):
+                for twin in self._twins.pop(settlement.id, ()):
+                    other = sides.get(twin.router)
+                    if other is not None:
+                        other.fresh.append(replace(settlement, attempt=twin.delivery.attempt))
+                if settlement.ending in FINAL and isinstance(settlement.payload, bytes):
+                    self._remember(peer, settlement)
+
+    def _remember(self, peer: Peer, settlement: Settlement) -> None:
+        """Large payloads are kept for one router only, so their tasks are not remembered."""
+        finished = self._finished
+        if settlement.id in finished:
+            return
+        finished[settlement.id] = (peer, settlement)
+        self._finished_bytes += len(settlement.payload)  # type: ignore[arg-type]
+        settings = self._settings
+        while len(finished) > settings.finished_max or self._finished_bytes > settings.finished_bytes_max:
+            _, (_, oldest) = finished.popitem(last=False)
+            self._finished_bytes -= len(oldest.payload)  # type: ignore[arg-type]
+
+    def of(self, router: Peer) -> list[Held]:
+        """The twins that this router delivered."""
+        return [twin for twins in self._twins.values() for twin in twins if twin.router == router]
+
+    def drop(self, router: Peer, ids: Iterable[str]) -> None:
+        """This router does not want these from us any more."""
+        for task_id in ids:
+            left = [twin for twin in self._twins.get(task_id, ()) if twin.router != router]
+            if left:
+                self._twins[task_id] = left
+            else:
+                self._twins.pop(task_id, None)
+
+    def promote(self, running: Collection[str]) -> None:
+        """Where what is held was given up, and does not run, its twin is to be run."""
+        held = self._holding.held
+        for task_id in [task_id for task_id in self._twins if task_id not in held and task_id not in running]:
+            first, *others = self._twins.pop(task_id)
+            if others:
+                self._twins[task_id] = others
+            self._holding.add(first.router, [first.delivery], {first.delivery.option: first.options})
+
+    def check(self) -> None:
+        """Raise ``AssertionError`` unless the bytes are counted right, and each twin is of another router."""
+        payloads = [settlement.payload for _, settlement in self._finished.values()]
+        assert self._finished_bytes == sum(map(len, payloads))  # type: ignore[arg-type]
+        for task_id, twins in self._twins.items():
+            one = self._holding.held.get(task_id)
+            assert one is None or all(twin.router != one.router for twin in twins)
