@@ -131,6 +131,12 @@ class LookUpOutcomes(Struct, frozen=True, gc=False):
     raw: bytes | None = None
 
 
+class AskOthers(Struct, frozen=True, gc=False):
+    """Ask all other routers, those that come later too, what became of these tasks."""
+
+    ids: list[str]
+
+
 class LookUpFunction(Struct, frozen=True, gc=False):
     """Read a shipped function; answered by ``FunctionLookedUp``."""
 
@@ -273,6 +279,7 @@ Command = (
     | Record
     | LookUpOutcomes
     | LookUpFunction
+    | AskOthers
     | StartExecutor
     | RunChunk
     | GiveFunction

@@ -49,6 +49,25 @@ class FunctionLookedUp(Struct, frozen=True, gc=False):
     code: FunctionCode | None
 
 
+class OthersFound(Struct, frozen=True, gc=False):
+    """Other routers are connected, or none any more; ``addresses``: where they are, for the nodes of this one."""
+
+    count: int
+    addresses: list[str] = []
+
+
+class SettledElsewhere(Struct, frozen=True, gc=False):
+    """Other routers have the outcomes of tasks that they were asked about."""
+
+    outcomes: list[Outcome]
+
+
+class UnknownElsewhere(Struct, frozen=True, gc=False):
+    """No other router knows these tasks."""
+
+    ids: list[str]
+
+
 class StoreFilled(Struct, frozen=True, gc=False):
     """The store has little room: accept nothing; with ``halt`` none at all: start nothing either."""
 

@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import inf
 
+from msgspec.structs import replace
+
 from mesh.clock import Now
-from mesh.core.commands import DropPeer
-from mesh.core.events import MessageReceived
+from mesh.core.commands import AskOthers, DropPeer
+from mesh.core.events import MessageReceived, OthersFound, SettledElsewhere, UnknownElsewhere
 from mesh.core.ledger import Ledger
 from mesh.core.packing import attempt_bytes, pack
 from mesh.core.peers import Session, Worker
 from mesh.core.record import TaskRecord
-from mesh.core.states import READY
+from mesh.core.states import READY, SUCCEEDED
 from mesh.core.tasks import TaskTable
 from mesh.messages import PROTOCOL, Cancel, Drop, Heartbeat, Hello, Refuse, Welcome
-from mesh.model import NodeInfo, Peer, Role
+from mesh.model import Ending, NodeInfo, Outcome, Peer, Role, Settlement
 from mesh.settings import Settings
 
 ATTEMPT_MAX = 1 << 31  # no task was ever tried so often: a claim beyond it is a lie, and must not be counted on from
@@ -39,11 +41,17 @@ class Membership:
         self.changed = True
         self._nodes: dict[str, NodeInfo] = {}  # workers as the store has them
         self._expected: set[str] = set()  # those of them that may hold what is in limbo
+        self._asked: set[str] = set()  # tasks in limbo that other routers may have finished
+        self._others = 0  # routers that are connected
+        self._addresses: list[str] = []  # theirs
         self._limbo_until: float | None = None
         self._next_round = 0.0
 
-    def restore(self, nodes: Sequence[NodeInfo]) -> None:
-        """These workers may still hold tasks of the journal: wait for what they say."""
+    def restore(self, nodes: Sequence[NodeInfo], *, others: bool) -> None:
+        """These workers may still hold tasks of the journal: wait for what they say, and ``others``, other routers."""
+        if others and self._table.limbo:
+            self._asked = set(self._table.limbo)
+            self._ledger.add(AskOthers(list(self._asked)))
         self._nodes = {node.node_id: node for node in nodes}
         self._expected = set(self._nodes)
         self._limbo_until = inf
@@ -51,13 +59,15 @@ class Membership:
     def tick(self, now: Now) -> None:
         """Do what is due."""
         if self._limbo_until == inf:  # they have had no chance to speak before
-            self._limbo_until = now.mono + (self._settings.grace_s if self._expected else 0.0)
-        if self._limbo_until is not None and (now.mono >= self._limbo_until or not self._expected):
+            self._limbo_until = now.mono + (self._settings.grace_s if self._expected or self._asked else 0.0)
+        if self._limbo_until is not None and (now.mono >= self._limbo_until or not (self._expected or self._asked)):
             self._limbo_until = None
             for node_id in sorted(self._expected):
                 self._forget_node(node_id)
             self._expected.clear()
-            self._table.leave_limbo(now)
+            if not self._others:
+                self._asked.clear()
+            self._table.leave_limbo([task_id for task_id in self._table.limbo if task_id not in self._asked], now)
         if now.mono >= self._next_round:
             self._next_round = now.mono + self._settings.heartbeat_s / 2
             self._make_round(now)
@@ -65,6 +75,37 @@ class Membership:
     def next_deadline(self) -> float:
         """The monotonic second at which ``tick`` has something to do."""
         return self._next_round if self._limbo_until is None else min(self._next_round, self._limbo_until)
+
+    def on_others_found(self, event: OthersFound, now: Now) -> None:
+        """Other routers came or went; while there are any, what they were asked about is theirs to answer."""
+        self._others, self._addresses = event.count, event.addresses
+        self._welcome = replace(self._welcome, routers=event.addresses)
+        if not self._others and self._limbo_until is None:
+            self._run_here(list(self._asked), now)
+
+    def on_unknown_elsewhere(self, event: UnknownElsewhere, now: Now) -> None:
+        """No other router knows these: they are to be run here."""
+        self._run_here(event.ids, now)
+
+    def _run_here(self, ids: Sequence[str], now: Now) -> None:
+        self._asked.difference_update(ids)
+        if self._limbo_until is None:  # else a worker may still hold them
+            self._table.leave_limbo(ids, now)
+
+    def on_settled_elsewhere(self, event: SettledElsewhere, now: Now) -> None:
+        """Other routers had these too, and they ended there: the end is the same here."""
+        for outcome in event.outcomes:
+            self._asked.discard(outcome.id)
+            task = self._table.tasks.get(outcome.id)
+            if task is None:
+                continue
+            self._counters["settled_elsewhere"] += 1
+            holder = self.workers.get(task.worker) if task.worker is not None else None
+            if holder is not None:
+                holder.leases.pop(task.id, None)
+                self.weigh(holder)
+                self._ledger.send(holder.peer, Drop([(task.id, task.attempt)]))
+            self._table.finish(task, _settlement_of(outcome), outcome.state, now, outcome.worker)
 
     def get(self, peer: Peer) -> Session | None:
         """The session with ``peer``, if there is one."""
@@ -225,7 +266,8 @@ class Membership:
         for session in (*self.workers.values(), *self.clients.values()):
             if now.mono - session.told >= self._settings.heartbeat_s * 0.9:
                 session.told = now.mono
-                self._ledger.send(session.peer, Heartbeat(now.wall, load=len(self._table.tasks)))
+                word = Heartbeat(now.wall, load=len(self._table.tasks), routers=self._addresses)
+                self._ledger.send(session.peer, word)
 
 
 def _known_role(role: str) -> Role | None:
@@ -233,4 +275,11 @@ def _known_role(role: str) -> Role | None:
         known = Role(role)
     except ValueError:
         return None
-    return None if known is Role.ROUTER else known
+    return known
+
+
+def _settlement_of(outcome: Outcome) -> Settlement:
+    """How an attempt ended that another router has counted; only its payload, error and times are looked at."""
+    started_at, runtime_s = outcome.started_at, outcome.runtime_s
+    ending = Ending.SUCCEEDED if outcome.state is SUCCEEDED else Ending.FAILED
+    return Settlement(outcome.id, outcome.attempts, ending, outcome.payload, started_at, runtime_s, outcome.error)

@@ -20,10 +20,13 @@ from mesh.core.events import (
     Event,
     FunctionLookedUp,
     MessageReceived,
+    OthersFound,
     OutcomesLookedUp,
     PeerLost,
+    SettledElsewhere,
     StoreFilled,
     StoreFreed,
+    UnknownElsewhere,
 )
 from mesh.core.ledger import Ledger
 from mesh.core.membership import Membership
@@ -75,7 +78,6 @@ class RouterMachine:
         durability: str = "memory",
         boot: int = 1,
         next_seq: int = 1,
-        routers: Sequence[str] = (),
     ) -> None:
         self.router_id = router_id
         self.name = name
@@ -84,12 +86,23 @@ class RouterMachine:
         self.boot = boot
         self.settings = settings
         self.counters: dict[str, int] = dict.fromkeys(
-            ("stale", "refused", "rejected", "redelivered", "duplicates", "late_successes", "garbage", "problems"), 0
+            (
+                "stale",
+                "refused",
+                "rejected",
+                "redelivered",
+                "duplicates",
+                "late_successes",
+                "settled_elsewhere",
+                "garbage",
+                "problems",
+            ),
+            0,
         )
         self.since: Now | None = None
         self.halted = False  # the store takes nothing at all
         self._now = Now(0.0, 0.0)
-        welcome = Welcome(router_id, name, version, durability, list(routers))
+        welcome = Welcome(router_id, name, version, durability)
         self._ledger = ledger = Ledger()
         self.table = table = TaskTable(settings, ledger, next_seq)
         self._members = members = Membership(settings, welcome, table, ledger, self.counters)
@@ -102,6 +115,9 @@ class RouterMachine:
             PeerLost: lambda event, now: members.lose(event.peer, "connection lost", now),
             OutcomesLookedUp: self._admission.on_outcomes_looked_up,
             FunctionLookedUp: self._on_function_looked_up,
+            OthersFound: members.on_others_found,
+            SettledElsewhere: members.on_settled_elsewhere,
+            UnknownElsewhere: members.on_unknown_elsewhere,
             StoreFilled: self._on_store_filled,
             StoreFreed: self._on_store_freed,
         }
@@ -163,16 +179,19 @@ class RouterMachine:
         marks: Sequence[TaskMark],
         nodes: Sequence[NodeInfo],
         functions: Mapping[str, float] | None = None,
+        *,
+        others: bool = False,
     ) -> None:
         """Begin with what the journal held: (seq, accepted_at, tasks, finished ids), oldest first.
 
-        ``functions``: the shipped functions of the store, each with its last use, oldest first.
+        ``functions``: the shipped functions of the store, each with its last use, oldest first. ``others``: there may
+        be other routers, which may have been given some of these tasks while this one was away.
         """
         self.table.functions.restore(functions or {})
         by_id = {mark.id: mark for mark in marks}
         for seq, accepted_at, submit, settled in batches:
             self.table.restore(seq, accepted_at, submit, settled, by_id)
-        self._members.restore(nodes)
+        self._members.restore(nodes, others=others)
 
     # what may be looked at
 

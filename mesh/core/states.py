@@ -12,9 +12,10 @@ SUCCEEDED, FAILED, DEAD = TaskState.SUCCEEDED, TaskState.FAILED, TaskState.DEAD
 CANCELLED, EXPIRED = TaskState.CANCELLED, TaskState.EXPIRED
 
 TRANSITIONS: dict[TaskState, frozenset[TaskState]] = {
-    # SUCCEEDED from SCHEDULED or READY: a worker that was taken for gone came back with a success
-    SCHEDULED: frozenset({READY, LEASED, SUCCEEDED, FAILED, CANCELLED, EXPIRED}),
-    READY: frozenset({LEASED, SUCCEEDED, FAILED, CANCELLED, EXPIRED}),
+    # SUCCEEDED from SCHEDULED or READY: a worker that was taken for gone came back with a success; that, and DEAD,
+    # also because another router had the task too, and says how it ended
+    SCHEDULED: frozenset({READY, LEASED, SUCCEEDED, FAILED, CANCELLED, EXPIRED, DEAD}),
+    READY: frozenset({LEASED, SUCCEEDED, FAILED, CANCELLED, EXPIRED, DEAD}),
     LEASED: frozenset({READY, SCHEDULED, SUCCEEDED, FAILED, CANCELLED, EXPIRED, DEAD}),
     SUCCEEDED: frozenset(),
     FAILED: frozenset(),

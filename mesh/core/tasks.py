@@ -428,9 +428,9 @@ class TaskTable:
         if mark.payload is not None:
             task.payload = mark.payload
 
-    def leave_limbo(self, now: Now) -> None:
-        """Nobody holds what is left in limbo: it waits for its time or is ready."""
-        for task in list(self.limbo.values()):
+    def leave_limbo(self, ids: Iterable[str], now: Now) -> None:
+        """Nobody holds those of these that are in limbo: they wait for their time or are ready."""
+        for task in [task for task_id in ids if (task := self.limbo.get(task_id)) is not None]:
             rare = task.rare
             if rare is not None and rare.started and rare.cancel is None:
                 why = "the router was restarted while it was out, and it is delivered at most once"

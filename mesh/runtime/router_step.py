@@ -29,6 +29,7 @@ from mesh.clock import Now
 from mesh.core.commands import (
     RECORDS,
     AppendBatch,
+    AskOthers,
     Command,
     DropBatches,
     DropBlobs,
@@ -71,6 +72,7 @@ class RouterStep:
         send: Callable[[Peer, Message], None],
         drop: Callable[[Peer], None],
         session: Callable[[Peer], int | None],
+        ask_others: Callable[[list[str]], None] = lambda ids: None,
     ) -> None:
         self.machine = machine
         self.store = store
@@ -78,6 +80,7 @@ class RouterStep:
         self._send = send
         self._drop = drop
         self._session = session
+        self._ask_others = ask_others
         self._records: list[Record] = []  # not yet durable
         self._later: list[tuple[Send, int | None]] = []  # waits for them; the session it is for
         self._questions: list[LookUpOutcomes | LookUpFunction] = []
@@ -164,6 +167,8 @@ class RouterStep:
                 self._questions.append(command)
             elif isinstance(command, DropPeer):
                 self._drop(command.peer)
+            elif isinstance(command, AskOthers):
+                self._ask_others(command.ids)
             else:
                 raise AssertionError(f"a router does not know how to {command}")
 

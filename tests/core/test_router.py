@@ -7,6 +7,8 @@ import pytest
 
 from mesh.core.commands import (
     AppendBatch,
+    AskOthers,
+    Command,
     DropBatches,
     DropOutcomes,
     DropPeer,
@@ -18,7 +20,16 @@ from mesh.core.commands import (
     SaveNode,
     Send,
 )
-from mesh.core.events import FunctionLookedUp, OutcomesLookedUp, PeerLost, StoreFilled, StoreFreed
+from mesh.core.events import (
+    FunctionLookedUp,
+    OthersFound,
+    OutcomesLookedUp,
+    PeerLost,
+    SettledElsewhere,
+    StoreFilled,
+    StoreFreed,
+    UnknownElsewhere,
+)
 from mesh.core.settling import ACK_PAUSE_S
 from mesh.messages import (
     Accepted,
@@ -821,7 +832,6 @@ def test_a_hello_of_another_protocol_is_refused_with_both_numbers() -> None:
     "hello",
     [
         Hello("prince", "n", "n", "3.11", "0"),
-        Hello(Role.ROUTER, "n", "n", "3.11", "0"),
         Hello(Role.WORKER, "n", "n", "3.11", "0"),
         msgspec.structs.replace(hello_worker(), role=Role.CLIENT),
     ],
@@ -881,6 +891,58 @@ def test_after_a_restart_old_tasks_wait_for_the_workers_that_may_run_them_and_ne
     [message] = sent(mesh.do(wait=0.2), W2)
     assert isinstance(message, Deliver)
     assert [one.id for one in message.tasks] == ["old"]
+
+
+def restarted_among_others(*ids: str) -> tuple[Driven, list[Command]]:
+    """A router that finds these in its journal, and is not the only one; its first commands."""
+    mesh = Driven(Settings(heartbeat_s=1e3, grace_s=5.0), next_seq=2)
+    mesh.machine.restore([(1, WALL - 60, submit(*ids), set())], [], [], others=True)
+    begun = mesh.do()
+    mesh.hear(W1, hello_worker(window=5))
+    return mesh, begun
+
+
+def delivered(commands: list[Command]) -> list[str]:
+    return [one.id for message in sent(commands, W1) if isinstance(message, Deliver) for one in message.tasks]
+
+
+def test_after_a_restart_other_routers_are_asked_before_anything_is_run_again() -> None:
+    mesh, begun = restarted_among_others("done", "theirs", "mine")
+    (asked,) = [command for command in begun if isinstance(command, AskOthers)]
+    assert sorted(asked.ids) == ["done", "mine", "theirs"]
+    assert delivered(mesh.do(OthersFound(1, ["tcp://b:1"]))) == []
+    outcome = Outcome("done", TaskState.SUCCEEDED, b"there", worker="w9")
+    commands = mesh.do(SettledElsewhere([outcome]))
+    (record,) = [command for command in commands if isinstance(command, RecordOutcomes)]
+    assert [(o.id, o.state, o.payload, o.worker) for o in record.outcomes] == [
+        ("done", TaskState.SUCCEEDED, b"there", "w9")
+    ]
+    assert delivered(mesh.do(UnknownElsewhere(["mine"]))) == [], "a worker may still hold it"
+    assert delivered(mesh.do(wait=5.1)) == ["mine"]
+    assert delivered(mesh.do(wait=100.0)) == [], "another router has it, and will say how it ends"
+    assert delivered(mesh.do(OthersFound(0))) == ["theirs"]
+
+
+def test_without_other_routers_all_is_run_when_the_workers_have_spoken() -> None:
+    mesh, _ = restarted_among_others("a")
+    assert delivered(mesh.do(wait=5.1)) == ["a"]
+
+
+def test_what_ended_elsewhere_is_taken_from_the_worker_that_has_it_here() -> None:
+    mesh = router(window=1)
+    mesh.hear(C1, submit("a"))
+    commands = mesh.do(SettledElsewhere([Outcome("a", TaskState.FAILED), Outcome("unknown", TaskState.FAILED)]))
+    assert sent(commands, W1) == [Drop([("a", 1)])]
+    assert [o.state for o in sent(commands, C1)[0].outcomes] == [TaskState.FAILED]  # type: ignore[attr-defined]
+
+
+def test_nodes_are_told_where_other_routers_are() -> None:
+    mesh = router(Settings(heartbeat_s=1.0))
+    mesh.do(OthersFound(1, ["tcp://b:1"]))
+    assert [m.routers for m in sent(mesh.do(wait=1.0), C1) if isinstance(m, Heartbeat)] == [["tcp://b:1"]]
+    (welcome,) = sent(mesh.hear(C2, hello_client("c2")), C2)
+    assert isinstance(welcome, Welcome)
+    assert welcome.routers == ["tcp://b:1"]
 
 
 def test_after_a_restart_a_task_keeps_its_retries_deaths_and_time() -> None:
