@@ -194,6 +194,9 @@ Event = (
     | PeerLost
     | OutcomesLookedUp
     | FunctionLookedUp
+    | OthersFound
+    | SettledElsewhere
+    | UnknownElsewhere
     | StoreFilled
     | StoreFreed
     | ExecutorStarted

@@ -32,6 +32,8 @@ class DealerTransport:
         self._full: list[tuple[Connection, Problem]] = []
         self._poll = Poll()
         self._context = new_context()
+        self.fd = self._poll.fd
+        """Readable when ``receive`` has something, if the last ``receive`` had nothing and nothing was sent since."""
 
     def connect(self, endpoint: str, key: MeshKey | None, role: Role) -> Peer:
         """Begin to connect to ``endpoint`` as ``role``. Raises ``NoKey`` for tcp without a key.

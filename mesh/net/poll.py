@@ -39,6 +39,11 @@ class Poll:
             )
 
     @property
+    def fd(self) -> int:
+        """Readable when ``wait`` would return, for who waits for other things, too."""
+        return self._epoll.fileno()
+
+    @property
     def is_own(self) -> bool:
         return os.getpid() == self._pid
 

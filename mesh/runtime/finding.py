@@ -25,9 +25,11 @@ class Finder:
         self,
         find: Callable[[], Search],
         report: Callable[[Search], None],
+        pause_s: float = PAUSE_S,
     ) -> None:
         self._find = find
         self._report = report
+        self._pause_s = pause_s
         self._wanted = threading.Event()
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._run, name="mesh-finder", daemon=True)
@@ -67,4 +69,4 @@ class Finder:
             if self._closed.is_set():
                 return
             self._report(search)
-            self._closed.wait(PAUSE_S)
+            self._closed.wait(self._pause_s)

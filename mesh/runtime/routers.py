@@ -14,7 +14,7 @@ from mesh.model import Peer
 from mesh.net.arrivals import Problem, Trouble
 from mesh.net.find import Found, Search
 from mesh.runtime.channels import Transport
-from mesh.runtime.finding import Finder
+from mesh.runtime.finding import PAUSE_S, Finder
 from mesh.settings import Settings, command_of
 
 POLL_S = 0.25  # how often a waiting thread looks whether there is still hope of a router
@@ -54,11 +54,17 @@ class Routers:
         transport: Transport,
         connect: Callable[[str], Peer],
         find: Callable[[], Search],
+        *,
+        myself: str | None = None,
+        search_s: float | None = None,
     ) -> None:
+        """``myself``: the id of a router that looks for others. ``search_s``: look on, so often, when one is found."""
         self._settings = settings
         self._transport = transport
         self._connect = connect
-        self._finder = Finder(find, self._on_found)
+        self._myself = Peer(myself.encode()) if myself is not None else None
+        self._goes_on = search_s is not None
+        self._finder = Finder(find, self._on_found, search_s or PAUSE_S)
         self._news: deque[tuple[Sequence[Found], bool]] = deque()  # what was found; whether it is all there is
         self._routes: dict[Peer, Route] = {}  # by connection
         self._by_endpoint: dict[str, Route] = {}
@@ -153,7 +159,10 @@ class Routers:
     def _end_look(self) -> None:
         self._looking = False
         self._look_at = time.monotonic() + self._settings.router_ttl_s if self._away else inf
-        if self._welcomed:
+        self._pause_finder()
+
+    def _pause_finder(self) -> None:
+        if self._welcomed and not self._goes_on:
             self._finder.pause()
 
     def _open_all(self, found: Found) -> None:
@@ -165,6 +174,8 @@ class Routers:
     def _is_reached(self, found: Found, endpoint: str) -> bool:
         """Whether there is a route to the router that is said to be there, or was there last."""
         router = Peer(found.router_id.encode()) if found.router_id is not None else self._met.get(endpoint)
+        if router is not None and router == self._myself:
+            return True
         route = self._serving.get(router) if router is not None else None
         return route is not None and route.is_up
 
@@ -248,6 +259,9 @@ class Routers:
             return None
         router = Peer(router_id.encode())
         self._remember(route.endpoint, router)
+        if router == self._myself:
+            self._close(route)
+            return None
         serving = self._serving.get(router)
         if serving is not None and serving is not route:
             if serving.router == router:
@@ -305,7 +319,7 @@ class Routers:
         self._refused = None
         self._noted.clear()
         if not self._looking:
-            self._finder.pause()
+            self._pause_finder()
         self.hear_of(others)
 
     def hear_of(self, endpoints: Sequence[str]) -> None:

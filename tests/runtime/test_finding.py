@@ -18,7 +18,7 @@ HERE = Found(("ipc://there",), "r1", "running here")
 def reports_of(find: Callable[[], Search], count: int) -> list[Search]:
     """The first ``count`` reports of a finder."""
     reports: queue.SimpleQueue[Search] = queue.SimpleQueue()
-    finder = Finder(find, reports.put)
+    finder = Finder(find, reports.put, 0.01)
     finder.start()
     try:
         return [reports.get(timeout=5.0) for _ in range(count)]
@@ -36,9 +36,8 @@ def test_what_stops_a_search_is_what_was_tried(error: Exception, caplog: pytest.
 
 
 def test_an_error_of_the_program_is_logged_once_and_the_search_goes_on(
-    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr("mesh.runtime.finding.PAUSE_S", 0.01)
     tries = iter([1, 2, 3])
 
     def find() -> Search:

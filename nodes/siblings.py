@@ -1,0 +1,149 @@
+"""The other routers of the mesh, as this one sees them: it is their client.
+
+It asks them what became of the tasks in its journal after a start, and learns where they are, for its own nodes to
+be told. Runs in the router's loop: ``fd`` is readable when there is something to ``take``.
+"""
+
+from __future__ import annotations
+
+import logging
+import platform
+from collections.abc import Sequence
+
+from mesh.clock import Now
+from mesh.core.client import ClientMachine
+from mesh.core.commands import Command, PublishOutcomes, PublishUnknown, Send, SessionEnded
+from mesh.core.events import Event, OthersFound, ResultsWatched, SettledElsewhere, UnknownElsewhere
+from mesh.errors import MeshError
+from mesh.messages import Hello
+from mesh.model import Blob, Outcome, Role
+from mesh.net.dealer_transport import DealerTransport
+from mesh.runtime.channels import RouterChannels
+from mesh.runtime.depot import PayloadFile
+from mesh.runtime.dialing import Dialer
+from mesh.runtime.router_events import RouterEvents
+from mesh.runtime.routers import Routers
+from mesh.settings import Settings
+from mesh.store.base import Store
+
+log = logging.getLogger("mesh.router")
+
+ADDRESSES_MAX = 64  # that are passed on to nodes
+HEARD_MAX = 64  # routers whose addresses are remembered
+SEARCH_S = 2.0  # between two looks for routers that nobody has named
+
+
+class Siblings:
+    """Of the router ``router_id``, which listens at ``own``. ``new_blobs``: payloads that came with outcomes."""
+
+    def __init__(self, settings: Settings, router_id: str, incarnation: str, own: Sequence[str], store: Store) -> None:
+        self._router_id = router_id
+        self._own = list(own)
+        self._store = store
+        self._transport = DealerTransport(outbox_bytes_max=settings.outbox_bytes_max)
+        name = f"router@{platform.node()}"
+        self._machine = ClientMachine(f"{router_id}.{incarnation}", name, settings, role=Role.ROUTER)
+        dialer = Dialer(self._transport, settings.mesh, Role.ADMIN)
+        self._routers = Routers(
+            settings, self._transport, dialer.connect, dialer.find, myself=router_id, search_s=SEARCH_S
+        )
+        self._channels = RouterChannels(self._transport, lambda blob: None)
+        self._from_routers = RouterEvents(self._routers, self._channels)
+        self._told: tuple[int, list[str]] = (0, [])
+        self._heard: dict[str, list[str]] = {}  # by router: where it listens, as it said in its HELLO
+        self.new_blobs: list[Blob] = []
+        self.fd = self._transport.fd
+        self._restless = True  # the transport was used since it was looked at
+        self._questions: list[Event] = []
+
+    def start(self) -> None:
+        """Look for other routers from now on."""
+        self._routers.start()
+
+    def close(self) -> None:
+        """Leave them."""
+        self._routers.close()
+        self._transport.close(0.0)
+
+    def ask(self, ids: list[str]) -> None:
+        """Ask what became of these tasks."""
+        self._questions.append(ResultsWatched(ids))
+
+    def meet(self, hello: Hello) -> None:
+        """Another router has said HELLO to this one, and where it listens."""
+        router_id = hello.node_id.partition(".")[0]
+        self._heard[router_id] = hello.addresses[:ADDRESSES_MAX]
+        if len(self._heard) > HEARD_MAX:
+            del self._heard[next(iter(self._heard))]
+        self._routers.hear_of(hello.addresses[:ADDRESSES_MAX])
+
+    def next_deadline(self) -> float | None:
+        """The monotonic second at which ``take`` must be called even if nothing happens."""
+        if self._restless or self._questions or self._routers.has_news:
+            return 0.0
+        return self._machine.next_deadline()
+
+    def take(self, now: Now) -> list[Event]:
+        """What is new, for the router's machine."""
+        arrivals = self._transport.receive(0.0)
+        self._restless = bool(arrivals.messages or arrivals.connected or arrivals.lost)
+        events = self._from_routers.take(arrivals)
+        questions, self._questions = self._questions, []
+        told: list[Event] = []
+        for command in self._machine.handle(events + questions, now):
+            told += self._obey(command)
+        self._channels.forget_arrived()
+        return told + self._news()
+
+    def _obey(self, command: Command) -> list[Event]:
+        if isinstance(command, Send):
+            message = command.message
+            if isinstance(message, Hello):
+                message = Hello(
+                    message.role, message.node_id, message.name, message.python, message.version, addresses=self._own
+                )
+            self._restless = True
+            self._channels.send(command.peer, message)
+        elif isinstance(command, PublishOutcomes):
+            return self._settled(command.outcomes)
+        elif isinstance(command, PublishUnknown):
+            return [UnknownElsewhere(command.ids)]
+        elif isinstance(command, SessionEnded):
+            self._from_routers.end_session(command)
+        return []
+
+    def _settled(self, outcomes: Sequence[Outcome]) -> list[Event]:
+        kept, lost = [], []
+        for outcome in outcomes:
+            try:
+                if isinstance(outcome.payload, Blob):
+                    self._keep(outcome.payload)
+                kept.append(outcome)
+            except (MeshError, LookupError) as error:
+                log.warning("task %s ended at another router, and its result is not to be had: %s", outcome.id, error)
+                lost.append(outcome.id)  # it is run again
+        return [SettledElsewhere(kept), UnknownElsewhere(lost)]
+
+    def _keep(self, payload: Blob) -> None:
+        """Put a large result into our own store. Raises ``MeshError``, ``LookupError``."""
+        found = self._channels.take_buffers(payload)
+        if isinstance(found, MeshError):
+            raise found
+        parts = found.read() if isinstance(found, PayloadFile) else found
+        if self._store.put_blob(payload, list(map(bytes, parts))):
+            self.new_blobs.append(payload)
+
+    def _news(self) -> list[Event]:
+        """How many routers there are, and where, if that has changed."""
+        there = [peer for peer, session in self._machine.routers.items() if session.open]
+        addresses: dict[str, None] = {}
+        for peer in there:
+            route = self._routers.route_of(peer)
+            if route is not None and not route.endpoint.startswith("ipc://"):
+                addresses[route.endpoint] = None
+            addresses.update(dict.fromkeys(self._heard.get(peer.decode(), ())))
+        told = (len(there), list(addresses)[:ADDRESSES_MAX])
+        if told == self._told:
+            return []
+        self._told = told
+        return [OthersFound(*told)]
