@@ -46,7 +46,7 @@ def run_latency(plan: Plan, runs: Runs) -> Report:
 
             add_shares(mesh, runs, measured)
     settings = plan.settings(round_trips=plan.tasks, loaded_round_trips=_loaded_trips(plan), load=LOAD)
-    wanted = [*IDLE, *(f"floor_{name}" for name in IDLE), *LOADED.values()]
+    wanted = [f"{of}{name}" for of in ("", "floor_", "executor_") for name in IDLE] + [*LOADED.values()]
     notes = left_out(wanted, runs.figures)
     return Report("latency", settings, machine, runs.figures, runs.ratios(PAIRS), runs.distributions, notes)
 
