@@ -13,7 +13,7 @@ from bench.progress import Runs
 from bench.tasks import SHIP
 from bench.workloads import percent_shares
 from mesh import Mesh
-from mesh.errors import Unavailable
+from mesh.errors import Overloaded, Unavailable
 from mesh.net.keys import key_of_environment
 
 
@@ -25,15 +25,18 @@ class Running:
     routers: tuple[str, ...] = ()
 
     def mesh(self, directory: Path) -> RunningMesh:
-        """The way there. Raises ``ConfigError``, and ``Unavailable`` where it has no worker or no answer."""
+        """The way there. Raises ``ConfigError``, and ``Unavailable`` where it has no worker, no room or no answer."""
         key_of_environment(os.environ)
-        environ = os.environ | {SHIP: "1"}
+        # Where its store is, only its router knows.
+        environ = {name: value for name, value in os.environ.items() if name != "MESH_STORE"} | {SHIP: "1"}
         if self.name:
             environ["MESH_NAME"] = self.name
         if self.routers:
             environ["MESH_ROUTERS"] = ",".join(self.routers)
         with Mesh("bench", mesh=self.name, router=self.routers) as app:
             status = app.status()
+        if full := status["router"]["store_full"]:
+            raise Overloaded(f"this mesh accepts nothing: {full}. Make room on the disk of its router")
         if not status["workers"]:
             raise Unavailable("no worker is connected to this mesh: start one with `mesh worker`")
         return RunningMesh(directory, environ, level=status["router"]["durability"])

@@ -15,7 +15,8 @@ from pathlib import Path
 import psutil
 
 from bench.ending import started_here
-from bench.processes import descendants, kill_all, start, stop
+from bench.processes import descendants, kill_all, last_words, start, stop
+from bench.room import check_room
 from bench.tasks import SLOWNESS
 from mesh.errors import MeshError, Unavailable
 from mesh.net.keys import new_key
@@ -52,7 +53,8 @@ class RunningMesh:
         return bool(self.nodes)
 
     def start(self, name: str, *arguments: str, environ: dict[str, str] | None = None) -> None:
-        """Start ``mesh ARGUMENTS``; does not wait for it."""
+        """Start ``mesh ARGUMENTS``; does not wait for it. Raises ``StoreFull``."""
+        check_room(self.environ)
         log = self.directory / f"{name}.log"
         words = [*arguments, "--supervised-by", str(os.getpid())]
         self.nodes[name] = start(self.module, words, log, self.environ | (environ or {}))
@@ -87,7 +89,7 @@ class RunningMesh:
                 time.sleep(0.01)
             if probe.returncode:
                 assert probe.stderr is not None
-                why = probe.stderr.read().decode(errors="replace")[-500:]
+                why = last_words(probe.stderr.read().decode(errors="replace"))
                 raise MeshError(f"the mesh under test does not work: {why}")
         finally:
             stop(probe)
@@ -105,13 +107,14 @@ class RunningMesh:
         for name, node in self.nodes.items():
             if node.poll() is not None:
                 raise Unavailable(f"the {name} under test ended with {node.returncode}: {self._tail(name)}")
+        check_room(self.environ)
         if time.monotonic() > deadline:
             logs = "; ".join(map(self._tail, self.nodes))
             raise Unavailable(f"the mesh under test ran no task in {START_S:g} s: {logs}")
 
     def _tail(self, name: str) -> str:
         text = (self.directory / f"{name}.log").read_text(errors="replace")
-        return text[-500:].strip() or f"the {name} logged nothing"
+        return last_words(text) or f"the {name} logged nothing"
 
 
 @contextmanager
@@ -130,7 +133,7 @@ def running_mesh(
 
     They are ended by pid, whatever happens. With ``tcp`` everybody comes over tcp with encryption, else over ipc.
     ``environ``: what else nodes and clients find in their environment. Raises ``Unavailable`` when one of the nodes
-    ends, or is not ready in time.
+    ends, or is not ready in time, ``StoreFull`` when its disk has no room.
     """
     mesh = RunningMesh(directory, mesh_environment(directory, level) | dict(environ or {}), module)
     try:

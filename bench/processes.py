@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import select
 import subprocess
 import sys
@@ -16,10 +17,22 @@ from typing import IO, Any
 import psutil
 
 from bench.ending import started_here
+from bench.room import check_room
 from mesh.errors import MeshError, Unavailable
 
 STOP_S = 10.0
 ANSWER_S = 300.0  # a measurement that says nothing for so long is stuck
+LOOK_S = 1.0  # between two looks at the disk
+
+FRAMES = re.compile(r"^(?:[ \t].*|Traceback \(most recent call last\):)$", re.MULTILINE)
+MODULE = re.compile(r"^(?:\w+\.)+(?=\w+: )", re.MULTILINE)
+WORDS = 500
+"""So much of what a process wrote last is shown."""
+
+
+def last_words(text: str) -> str:
+    """What a process wrote last, in one line; of tracebacks the errors alone."""
+    return " ".join(MODULE.sub("", FRAMES.sub("", text)).split())[-WORDS:]
 
 
 def start(module: str, arguments: Sequence[str], log: Path, environ: Mapping[str, str]) -> subprocess.Popen[bytes]:
@@ -61,8 +74,11 @@ def kill_all(processes: Sequence[psutil.Process]) -> None:
 class Talk:
     """A process that is told what to do next by lines on its standard input, and answers with lines of JSON."""
 
-    def __init__(self, process: subprocess.Popen[bytes], errors: IO[bytes], name: str) -> None:
+    def __init__(
+        self, process: subprocess.Popen[bytes], errors: IO[bytes], name: str, environ: Mapping[str, str]
+    ) -> None:
         self._process = process
+        self._environ = environ
         self._errors = errors
         self._name = name
         self._rest = b""
@@ -81,13 +97,19 @@ class Talk:
             raise self._ended() from None
 
     def answer(self, within_s: float = ANSWER_S) -> dict[str, Any]:
-        """The next line. Raises ``MeshError`` when the process has ended, ``Unavailable`` when none comes in time."""
+        """The next line. Raises ``MeshError`` when the process has ended, ``Unavailable`` when none comes in time.
+
+        Raises ``StoreFull`` when none can come, as the router it talks to has no room.
+        """
         assert self._process.stdout is not None
         deadline = time.monotonic() + within_s
         while b"\n" not in self._rest:
             patience = max(0.0, deadline - time.monotonic())
-            if not select.select([self._process.stdout], [], [], patience)[0]:
-                raise Unavailable(f"{self._name} said nothing for {within_s:g} s")
+            if not select.select([self._process.stdout], [], [], min(patience, LOOK_S))[0]:
+                check_room(self._environ)
+                if patience <= LOOK_S:
+                    raise Unavailable(f"{self._name} said nothing for {within_s:g} s")
+                continue
             part = self._process.stdout.read1(1 << 20)  # type: ignore[attr-defined]
             if not part:
                 raise self._ended()
@@ -99,7 +121,7 @@ class Talk:
     def _ended(self) -> MeshError:
         code = self._process.wait(STOP_S)
         self._errors.seek(0)
-        why = self._errors.read().decode(errors="replace")[-1000:]
+        why = last_words(self._errors.read().decode(errors="replace"))
         return MeshError(f"{self._name} ended with {code}: {why}")
 
 
@@ -116,7 +138,7 @@ def talking(module: str, *arguments: object, environ: Mapping[str, str] | None =
             stderr=errors,
         )
         try:
-            yield Talk(process, errors, " ".join([module, *words]))
+            yield Talk(process, errors, " ".join([module, *words]), environ or {})
         finally:
             assert process.stdin is not None and process.stdout is not None
             stop(process)

@@ -5,26 +5,47 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from typing import Any
 
 from bench.ending import started_here
+from bench.processes import LOOK_S, last_words
+from bench.room import check_room
 from mesh.errors import MeshError, Unavailable
 
 MEASUREMENT_S = 600.0
 
 
 def measure(module: str, *arguments: object, environ: Mapping[str, str] | None = None) -> dict[str, Any]:
-    """What ``python -m module arguments`` prints as JSON. Raises ``Unavailable``, ``MeshError``."""
-    command = [sys.executable, "-m", module, *map(str, arguments)]
-    try:
-        done = subprocess.run(
-            command, env=started_here(environ), capture_output=True, timeout=MEASUREMENT_S, check=False
-        )
-    except subprocess.TimeoutExpired:
-        raise Unavailable(f"{' '.join(command[1:])} did not end in {MEASUREMENT_S:g} s") from None
-    if done.returncode:
-        why = done.stderr.decode(errors="replace")[-1000:]
-        raise MeshError(f"{' '.join(command[1:])} ended with {done.returncode}: {why}")
-    found: dict[str, Any] = json.loads(done.stdout)
+    """What ``python -m module arguments`` prints as JSON.
+
+    Raises ``Unavailable``, ``MeshError``, and ``StoreFull`` when the router of ``environ`` has no room.
+    """
+    environ = environ or {}
+    words = ["-m", module, *map(str, arguments)]
+    check_room(environ)
+    with subprocess.Popen(
+        [sys.executable, *words], env=started_here(environ or None), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as client:
+        try:
+            out, errors = _wait(client, " ".join(words), environ)
+        except BaseException:
+            client.kill()
+            raise
+    if client.returncode:
+        why = last_words(errors.decode(errors="replace"))
+        raise MeshError(f"{' '.join(words)} ended with {client.returncode}: {why}")
+    found: dict[str, Any] = json.loads(out)
     return found
+
+
+def _wait(client: subprocess.Popen[bytes], what: str, environ: Mapping[str, str]) -> tuple[bytes, bytes]:
+    deadline = time.monotonic() + MEASUREMENT_S
+    while True:
+        try:
+            return client.communicate(timeout=LOOK_S)
+        except subprocess.TimeoutExpired:
+            check_room(environ)
+            if time.monotonic() > deadline:
+                raise Unavailable(f"{what} did not end in {MEASUREMENT_S:g} s") from None

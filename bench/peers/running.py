@@ -15,6 +15,7 @@ from typing import Any
 import psutil
 
 from bench.peers.catalog import ROOT, Entrant
+from bench.processes import last_words
 from bench.redis_server import running_redis
 from mesh.errors import MeshError, Unavailable
 
@@ -196,4 +197,4 @@ def _words(directory: Path) -> str:
 
 
 def _tail(path: Path) -> str:
-    return path.read_text(errors="replace")[-600:].strip() if path.exists() else ""
+    return last_words(path.read_text(errors="replace")) if path.exists() else ""

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+
+from bench.room import INSTEAD
+from mesh.errors import StoreFull
 
 PREFIX = "taskmesh-bench-"
 NOT_YET_LOCKED = "new-"
@@ -19,18 +23,30 @@ when that process is gone."""
 
 @contextmanager
 def scratch_directory() -> Iterator[Path]:
-    """A directory of this run, removed at its end. ``TMPDIR`` chooses the disk.
+    """A directory of this run, removed at its end. ``TMPDIR`` chooses the disk. Raises ``StoreFull``.
 
     Directories whose owners were killed are removed before.
     """
     _remove_abandoned()
-    unnamed = Path(tempfile.mkdtemp(prefix=NOT_YET_LOCKED + PREFIX))
-    (unnamed / INNER).mkdir()
-    with (unnamed / LOCK).open("wb") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        owned = unnamed.rename(unnamed.with_name(unnamed.name.removeprefix(NOT_YET_LOCKED)))
-        try:
+    try:
+        with _owned_directory() as owned:
             yield owned / INNER
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise StoreFull(f"no room is left in {tempfile.gettempdir()}. {INSTEAD}") from None
+
+
+@contextmanager
+def _owned_directory() -> Iterator[Path]:
+    owned = Path(tempfile.mkdtemp(prefix=NOT_YET_LOCKED + PREFIX))
+    with ExitStack() as locked:
+        try:
+            (owned / INNER).mkdir()
+            lock = locked.enter_context((owned / LOCK).open("wb"))
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            owned = owned.rename(owned.with_name(owned.name.removeprefix(NOT_YET_LOCKED)))
+            yield owned
         finally:
             _remove(owned)
 

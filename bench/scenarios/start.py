@@ -7,7 +7,7 @@ from time import monotonic
 
 from bench.machine import describe
 from bench.meshes import RunningMesh, mesh_environment, supervised_mesh
-from bench.processes import Talk, talking
+from bench.processes import Talk, last_words, talking
 from bench.progress import Runs
 from bench.report import Report
 from bench.scenarios.directory import scratch_directory
@@ -51,5 +51,5 @@ def _wait_for_worker(mesh: RunningMesh, deadline: float) -> None:
     log = mesh.directory / "up.log"
     while WELCOMED not in log.read_text(errors="replace"):
         if monotonic() > deadline:
-            raise Unavailable(f"no worker was welcomed in {START_S:g} s: {log.read_text(errors='replace')[-500:]}")
+            raise Unavailable(f"no worker was welcomed in {START_S:g} s: {last_words(log.read_text(errors='replace'))}")
         time.sleep(LOOK_S)

@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+import errno
+
 import psutil
 import pytest
 
+from bench.joined import Running
 from bench.meshes import mesh_environment, running_mesh
 from bench.peers.measured import measure
-from bench.processes import talking
-from mesh.errors import MeshError
+from bench.processes import last_words, start, talking
+from bench.room import check_room
+from bench.scenarios.directory import scratch_directory
+from mesh.errors import MeshError, Overloaded, StoreFull
+
+FULL = {"MESH_FREE_BYTES_MIN": str(1 << 60)}
+"""No disk has so much room, so all are full."""
+
+
+@pytest.fixture
+def full_disk(monkeypatch):
+    for name, value in FULL.items():
+        monkeypatch.setenv(name, value)
 
 
 def test_the_mesh_under_test_is_not_the_users(monkeypatch, tmp_path):
@@ -25,6 +39,62 @@ def test_the_mesh_under_test_is_not_the_users(monkeypatch, tmp_path):
 def test_a_measurement_that_fails_says_why():
     with pytest.raises(MeshError, match="KeyError: 'juggling'"):
         measure("bench.peers.floor", "juggling", 1, 1)
+
+
+def test_the_last_words_of_a_process_are_one_line_and_of_tracebacks_the_errors_alone():
+    frames = 'Traceback (most recent call last):\n  File "a.py", line 1, in main\n    get()\n    ^^^^^\n'
+    assert last_words(f"{frames}mesh.errors.Overloaded: not accepted: 5 bytes are free\n") == (
+        "Overloaded: not accepted: 5 bytes are free"
+    )
+    assert last_words(f"warning: slow\n\n{frames}KeyError: 'juggling'\n") == "warning: slow KeyError: 'juggling'"
+    assert last_words("") == ""
+
+
+def test_a_mesh_whose_disk_has_no_room_is_not_started(full_disk, tmp_path):
+    with (
+        pytest.raises(StoreFull, match=rf"MiB of disk are free in {tmp_path}.* TMPDIR"),
+        running_mesh(tmp_path, level="disk", concurrency=1),
+    ):
+        pass
+
+
+def test_nothing_is_measured_where_the_disk_has_no_room(full_disk, tmp_path):
+    with pytest.raises(StoreFull, match="TMPDIR"):
+        measure("bench.peers.mesh", "probe", 1, environ=mesh_environment(tmp_path, "process"))
+
+
+def test_a_router_that_keeps_all_in_memory_needs_no_disk(full_disk, tmp_path):
+    check_room(mesh_environment(tmp_path, "memory"))
+
+
+def test_a_disk_without_any_room_is_told_as_such():
+    with pytest.raises(StoreFull, match="TMPDIR"), scratch_directory():
+        raise OSError(errno.ENOSPC, "No space left on device")
+    with pytest.raises(OSError, match="Permission"), scratch_directory():
+        raise OSError(errno.EACCES, "Permission denied")
+
+
+@pytest.mark.processes
+def test_a_disk_that_fills_up_meanwhile_ends_the_measurement(tmp_path):
+    environ = mesh_environment(tmp_path, "disk")
+    with talking("bench.clients.waiting", environ=environ) as talk:
+        talk.answer()
+        talk.say()  # there is no router that could answer
+        environ |= FULL
+        with pytest.raises(StoreFull, match="TMPDIR"):
+            talk.answer()
+
+
+@pytest.mark.processes
+def test_a_mesh_that_runs_already_and_accepts_nothing_is_not_measured(tmp_path, monkeypatch):
+    with running_mesh(tmp_path, level="disk", concurrency=1, slowness=()) as mesh:
+        for name in ("MESH_RUNTIME_DIR", "MESH_KEY"):
+            monkeypatch.setenv(name, mesh.environ[name])
+        mesh.stop()
+        mesh.nodes["router"] = start("nodes", ["router"], tmp_path / "full.log", mesh.environ | FULL)
+        mesh.wait_for_router()
+        with pytest.raises(Overloaded, match=r"free_bytes_min.*disk of its router"):
+            Running(mesh.environ["MESH_NAME"]).mesh(tmp_path)
 
 
 @pytest.mark.processes

@@ -22,7 +22,7 @@ from bench.report import Report
 from bench.scenarios import everything
 from bench.scenarios.catalog import CATALOG, Scenario
 from bench.scenarios.plan import Plan
-from mesh.errors import Unavailable
+from mesh.errors import StoreFull, Unavailable
 
 PAGE = (Path(__file__).parents[2] / "docs" / "BENCH.md").read_text()
 SECTIONS = dict(re.findall(r"^### (\w+)\n(.*?)(?=^##|\Z)", PAGE, re.DOTALL | re.MULTILINE))
@@ -135,6 +135,14 @@ def test_a_mesh_that_is_not_there_is_told_in_one_line(place: Path, monkeypatch: 
     monkeypatch.setenv("MESH_CONNECT_TIMEOUT_S", "0.1")
     with pytest.raises(Unavailable, match="names no running router"):
         run("throughput", "--mesh", "nowhere")
+
+
+@pytest.mark.parametrize("name", [name for name in TINY if name != "floor"])
+def test_a_scenario_says_at_once_that_the_disk_is_full(name: str, place: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("MESH_FREE_BYTES_MIN", str(1 << 60))
+    with pytest.raises(StoreFull, match=f"disk are free in {place}"):
+        run(name, "--quick", "--level", "disk")
+    assert psutil.Process().children(recursive=True) == []
 
 
 def test_a_scenario_that_fails_does_not_keep_the_others_from_being_run(monkeypatch: pytest.MonkeyPatch):
