@@ -13,15 +13,22 @@ from mesh.errors import ConfigError
 NOISE = "noise"
 """The ranges of the runs overlap: another pair of measurements may say the opposite."""
 
+RUNS_MIN = 3
+"""Fewer runs do not show how much a figure comes and goes, so their ranges say nothing."""
+
 
 @dataclass(frozen=True)
 class Change:
-    """One figure in both; ``percent``: from the first to the second, none where the first is zero."""
+    """One figure in both; ``percent``: from the first to the second, none where the first is zero.
+
+    ``judged``: whether there are enough runs for a verdict.
+    """
 
     name: str
     unit: str
     before: Figure
     after: Figure
+    judged: bool = True
 
     @property
     def percent(self) -> float | None:
@@ -32,8 +39,10 @@ class Change:
         return self.before.min <= self.after.max and self.after.min <= self.before.max
 
     @property
-    def verdict(self) -> str:
+    def verdict(self) -> str | None:
         """``noise``, ``better``, ``worse``; ``differs`` where the unit does not say which is better."""
+        if not self.judged:
+            return None
         return NOISE if self.overlap else verdict(self.unit, self.before.median, self.after.median)
 
 
@@ -50,7 +59,10 @@ class RatioChange:
 
 @dataclass(frozen=True)
 class Diff:
-    """``only_before``, ``only_after``: figures and ratios the other has not; ``conditions``: other conditions."""
+    """``only_before``, ``only_after``: figures and ratios the other has not; ``conditions``: other conditions.
+
+    ``runs``: how many each of the two is made of.
+    """
 
     scenario: str
     changes: list[Change]
@@ -58,6 +70,7 @@ class Diff:
     only_before: list[str]
     only_after: list[str]
     conditions: dict[str, tuple[Any, Any]]
+    runs: tuple[int, int]
 
     def to_dict(self) -> dict[str, Any]:
         """The object that ``--json`` prints."""
@@ -78,6 +91,7 @@ class Diff:
             "only_before": self.only_before,
             "only_after": self.only_after,
             "conditions": {name: list(pair) for name, pair in self.conditions.items()},
+            "runs": list(self.runs),
         }
 
 
@@ -86,7 +100,11 @@ def diff(before: Report, after: Report) -> Diff:
     if before.scenario != after.scenario:
         raise ConfigError(f"one is of {before.scenario}, the other of {after.scenario}: only the same can be compared")
     both = [name for name in before.figures if name in after.figures]
-    changes = [Change(name, before.figures[name].unit, before.figures[name], after.figures[name]) for name in both]
+    runs = _runs(before), _runs(after)
+    judged = enough(runs)
+    changes = [
+        Change(name, before.figures[name].unit, before.figures[name], after.figures[name], judged) for name in both
+    ]
     ratios = [
         RatioChange(name, before.ratios[name], after.ratios[name]) for name in before.ratios if name in after.ratios
     ]
@@ -97,7 +115,13 @@ def diff(before: Report, after: Report) -> Diff:
         _missing(before, after),
         _missing(after, before),
         conditions(before, after),
+        runs,
     )
+
+
+def enough(runs: Sequence[int]) -> bool:
+    """Whether so many runs on each side allow a verdict."""
+    return min(runs) >= RUNS_MIN
 
 
 def pairs(before: Sequence[Report], after: Sequence[Report]) -> list[Diff]:
@@ -145,6 +169,12 @@ def verdict(unit: str, before: float, after: float) -> str:
 
 
 LESS_IS_BETTER = ("us", "ms", "s", "bytes", "KiB", "MiB", "GiB", "x ideal", "%", "percent")
+
+
+def _runs(report: Report) -> int:
+    """How many runs its figures are made of; 0 where it does not say."""
+    runs = report.settings.get("runs")
+    return runs if isinstance(runs, int) else 0
 
 
 def _missing(here: Report, there: Report) -> list[str]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
-from bench.diff import NOISE, Diff
+from bench.diff import NOISE, RUNS_MIN, Change, Diff, enough
 from bench.history import Entry, Trend, sparkline
 from bench.report import number
 
@@ -19,14 +19,18 @@ SHOWN = 24
 def show_diff(found: Diff, console: Console) -> None:
     """Figures, ratios, and what else was not the same."""
     console.print(f"{found.scenario}: from the first to the second", highlight=False)
-    table = _table("figure", ("first", "second", "change"), "unit", "ranges of the runs")
+    judged = enough(found.runs)
+    table = _table("figure", ("first", "second", "change"), "unit", *(["ranges of the runs"] if judged else []))
     for change in found.changes:
-        verdict = "overlap: noise" if change.verdict == NOISE else f"apart: {change.verdict}"
         table.add_row(
             change.name, number(change.before.median), number(change.after.median), signed(change.percent), change.unit,
-            verdict, style=COLOURS.get(change.verdict),
+            *_verdict(change), style=COLOURS.get(change.verdict or ""),
         )  # fmt: skip
     console.print(table)
+    if not judged:
+        first, second = (str(runs or "unknown") for runs in found.runs)
+        why = f"no verdict can be given: runs of the first {first}, of the second {second}; it takes {RUNS_MIN} of each"
+        console.print(why, highlight=False, soft_wrap=True, style="yellow")
     if found.ratios:
         ratios = _table("ratio", ("first", "second", "change"))
         for ratio in found.ratios:
@@ -38,6 +42,12 @@ def show_diff(found: Diff, console: Console) -> None:
             console.print(f"{title}: {', '.join(names)}", highlight=False, soft_wrap=True)
     for name, (before, after) in found.conditions.items():
         console.print(f"not the same: {name}: {before} and {after}", highlight=False, soft_wrap=True, style="yellow")
+
+
+def _verdict(change: Change) -> list[str]:
+    if change.verdict is None:
+        return []
+    return ["overlap: noise" if change.verdict == NOISE else f"apart: {change.verdict}"]
 
 
 def show_history(entries: Sequence[Entry], trends: Sequence[Trend], console: Console) -> None:

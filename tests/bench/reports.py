@@ -15,7 +15,9 @@ def report(scenario: str = "throughput", settings: dict | None = None, ratios: d
         name: Figure(value, value * 0.9, value * 1.1, next(unit for tail, unit in units.items() if name.endswith(tail)))
         for name, value in medians.items()
     }
-    return Report(scenario, settings or {"level": "disk", "executors": 2}, dict(MACHINE), figures, ratios or {})
+    return Report(
+        scenario, settings or {"level": "disk", "executors": 2, "runs": 5}, dict(MACHINE), figures, ratios or {}
+    )
 
 
 def comparison() -> Report:

@@ -41,6 +41,29 @@ def test_ranges_that_touch_overlap():
     assert diff(before, after).changes[0].overlap
 
 
+@pytest.mark.parametrize("few", [{"runs": 1}, {"runs": 2}, {}])
+@pytest.mark.parametrize("swapped", [False, True])
+def test_fewer_than_three_runs_on_either_side_allow_no_verdict(files, few, swapped):
+    sides = [
+        report(settings={"runs": 5}, tasks_per_s=100.0),
+        report(settings={"level": "disk"} | few, tasks_per_s=50.0),
+    ]
+    before, after = reversed(sides) if swapped else sides
+    [change] = diff(before, after).changes
+    assert change.verdict is None and change.percent
+    words = ["diff", files("a.json", before), files("b.json", after)]
+    shown = CliRunner().invoke(bench, words).output
+    assert "no verdict can be given" in shown and str(few.get("runs", "unknown")) in shown and "it takes 3" in shown
+    assert "tasks_per_s" in shown and not any(word in shown for word in ("apart", "overlap", "better", "worse"))
+    assert json.loads(CliRunner().invoke(bench, [*words, "--json"]).output)["figures"]["tasks_per_s"]["verdict"] is None
+
+
+def test_three_runs_allow_a_verdict():
+    three = {"runs": 3}
+    [change] = diff(report(settings=three, p50_us=100.0), report(settings=three, p50_us=50.0)).changes
+    assert change.verdict == "better"
+
+
 def test_ratios_and_what_only_one_of_them_has_are_named():
     before = report(tasks_per_s=1.0, p50_us=1.0, ratios={"to_floor": 0.2, "to_executor": 9.0})
     after = report(tasks_per_s=1.0, p99_us=1.0, ratios={"to_floor": 0.3})
