@@ -53,8 +53,9 @@ def run_micro(tasks: int, repeats: int, queued: int, runs: Runs) -> Report:
                 runs.add(f"{name}_{phase.replace(' ', '_').lower()}_us", seconds / tasks * 1e6, "us/task")
             if name.removeprefix("single_") in ("router", "worker", "client"):
                 runs.add(f"{name}_us", sum(watch.seconds.values()) / tasks * 1e6, "us/task")
-    for name, value in measure_memory(queued).items():
-        runs.add(f"router_full_{name}", value, "bytes/task" if "bytes" in name else "us/task")
+    for _ in range(repeats):
+        for name, value in measure_memory(queued).items():
+            runs.add(f"router_full_{name}", value, "bytes/task" if "bytes" in name else "us/task")
     settings = {"tasks": tasks, "batch": BATCH, "runs": repeats, "queued": queued}
     return Report("micro", settings, machine, runs.figures)
 
