@@ -100,7 +100,7 @@ def _lines(figures: Mapping[str, Figure], point_of: object, kind: str, *, even: 
             series.append(Series(_series_name(template), points))
         title = TITLES.get(unit, unit)
         what = [series[0].name] if len(series) == 1 and not (even and series[0].name == OURS) else []
-        what += ["percentiles"] if even else []
+        what += ["percentiles of each run"] if even else []
         charts.append(Group(f"{title}: {' '.join(what)}" if what else title, tuple(series)))
     return charts, {name for found in families.values() for _, _, name in found}
 

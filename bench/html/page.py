@@ -122,5 +122,12 @@ def _distributions(report: Report) -> str:
         for name, found in report.distributions.items()
         if found.counts
     ]
-    note = "How often it took how long, over all runs; a line at the median, a dashed one at the 99th percentile."
-    return card("Distribution", ridge_chart("Distribution of latencies", ridges), tag("p", text(note), class_="note"))
+    note = (
+        "How often it took how long; a line at the median of all values, a dashed one at their 99th percentile. "
+        "In the figures stands the median of what the percentile is in each run."
+    )
+    return card(
+        "Distribution of all runs together",
+        ridge_chart("Distribution of latencies", ridges),
+        tag("p", text(note), class_="note"),
+    )

@@ -6,12 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from bench.distribution import low_of, quantile
+from bench.figures import says_something
 from bench.html.bars import anchor
 from bench.html.markup import chart, hint, label, line, percent, tag
 from bench.html.quantities import quantity, tick
 from bench.html.scales import Scale, logarithmic
 
 ROW, SHAPE, AXIS = 72, 46, 24
+MARKS = {50: "middle", 99: "tail"}
+"""How percentiles are drawn."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +28,7 @@ class Ridge:
 
 
 def ridge_chart(title: str, ridges: Sequence[Ridge]) -> str:
-    """One shape for each; a line at its median, a dashed one at its 99th percentile."""
+    """One shape for each; a line at its median, a dashed one at its 99th percentile, where these say something."""
     buckets = [int(bucket) for ridge in ridges for bucket in ridge.counts]
     scale = logarithmic(low_of(min(buckets)), low_of(max(buckets) + 1))
     height = ROW * len(ridges)
@@ -42,16 +45,17 @@ def _row(ridge: Ridge, top: float, scale: Scale) -> str:
         y=top + 18, width="100%", height=SHAPE, viewBox=f"0 0 1000 {SHAPE}", preserveAspectRatio="none",
         class_="stretched",
     )  # fmt: skip
-    p50, p99 = (quantile(ridge.counts, part) for part in (50, 99))
-    said = f"p50 {quantity(p50, ridge.unit)}, p99 {quantity(p99, ridge.unit)}"
+    total = sum(ridge.counts.values())
+    marked = {part: quantile(ridge.counts, part) for part in MARKS if says_something(part, total)}
+    said = ", ".join(f"p{part} {quantity(value, ridge.unit)}" for part, value in marked.items())
     marks = [
-        line(percent(scale.place(value)), top + 18, percent(scale.place(value)), floor, f"mark {kind}")
-        for value, kind in ((p50, "middle"), (p99, "tail"))
+        line(percent(scale.place(value)), top + 18, percent(scale.place(value)), floor, f"mark {MARKS[part]}")
+        for part, value in marked.items()
     ]
     strong = " strong" if ridge.ours else ""
     return tag(
         "g",
-        hint(f"{ridge.name}: {said}; {sum(ridge.counts.values()):,} values"),
+        hint(f"{ridge.name}: {said}; {total:,} values"),
         label(ridge.name, "0", top + 13, class_=f"name{strong}"),
         label(said, "100%", top + 13, anchor="end", class_=f"value{strong}"),
         shape,

@@ -12,8 +12,9 @@ from bench.html.bars import Bar, bar_chart
 from bench.html.grouping import groups
 from bench.html.page import page
 from bench.html.quantities import quantity, readable_name, tick
+from bench.html.ridges import Ridge, ridge_chart
 from bench.html.scales import fitting, linear, logarithmic
-from bench.report import Report
+from bench.report import Distribution, Report
 from tests.bench.reports import MACHINE, comparison, report
 
 VOID = {"meta", "link"}
@@ -106,6 +107,21 @@ def test_percentiles_are_a_line_of_even_steps():
     ours, floor = (group.series[0] for group in groups(figures))
     assert [written for _, written, _ in ours.points] == ["p50", "p99", "p99.9"] and ours.name == "mesh"
     assert floor.name == "floor"
+
+
+def test_the_page_says_of_percentiles_what_they_are_of():
+    """Of all values together in the distribution, the median over the runs in the figures: they are not the same."""
+    found = report("latency", p50_us=100.0, p95_us=150.0, p99_us=200.0)
+    found.distributions = {"round_trip": Distribution("us", {"50": 990, "60": 20})}
+    words = read(page([found], "today"))
+    assert "percentiles of each run" in words
+    assert "Distribution of all runs together" in words and "p50 105 µs, p99 263 µs" in words
+    assert "In the figures stands the median of what the percentile is in each run." in words
+
+
+def test_a_distribution_marks_no_percentile_that_says_nothing():
+    text = ridge_chart("times", [Ridge("mesh", {"50": 989, "60": 10}, "us")])
+    assert "p50 105 µs" in text and "p99" not in text and text.count('class="mark') == 1
 
 
 def test_two_counted_figures_are_no_line_and_the_rest_is_grouped_by_unit():
