@@ -55,7 +55,7 @@ def run_throughput(plan: Plan, runs: Runs) -> Report:
             curve = meshes.enter_context(_beside(plan, directory / "curve", tcp=True))
             entrants.append(Entrant("curve_tasks_per_s", plan.tasks, lambda count: _of_mesh(curve, "tasks", count)))
         if plan.profile:
-            entrants.append(meshes.enter_context(_profiled(plan, directory / "profiled", runs)))
+            entrants.append(meshes.enter_context(_profiled(plan, directory / "profiled")))
         add_shares(mesh, runs, lambda: _take_turns(entrants, plan.runs, runs))
     settings = plan.settings(tasks={e.figure: e.tasks for e in entrants}, floor=floor_settings())
     return Report("throughput", settings, machine, runs.figures, runs.ratios(RATIOS))
@@ -77,7 +77,8 @@ def _run(entrant: Entrant, runs: Runs) -> None:
     runs.add(entrant.figure, found.pop("per_s"), "tasks/s")
     prefix = entrant.figure.removesuffix("tasks_per_s")
     for name, value in found.items():
-        runs.add(name if name.startswith("profile_") else prefix + name, value, "us/task")
+        unit = "%" if name.endswith("_percent") else "us/task"
+        runs.add(name if name.startswith("profile_") else prefix + name, value, unit)
 
 
 def _entrants(plan: Plan, mesh: RunningMesh) -> list[Entrant]:
@@ -105,11 +106,11 @@ def _beside(plan: Plan, directory: Path, **different: Any) -> Iterator[RunningMe
 
 
 @contextmanager
-def _profiled(plan: Plan, directory: Path, runs: Runs) -> Iterator[Entrant]:
+def _profiled(plan: Plan, directory: Path) -> Iterator[Entrant]:
     """A mesh whose processes count: it is measured beside the one that does not, so that the price shows."""
     counting = {COUNTERS: str(directory)}
     with _beside(plan, directory, module="bench.profiling.node", environ=counting) as mesh:
-        yield Entrant("profiled_tasks_per_s", plan.tasks, lambda count: _split(mesh, runs, count))
+        yield Entrant("profiled_tasks_per_s", plan.tasks, lambda count: _split(mesh, count))
 
 
 def _of_mesh(mesh: RunningMesh, what: str, count: int) -> dict[str, float]:
@@ -132,17 +133,17 @@ def _of_mesh(mesh: RunningMesh, what: str, count: int) -> dict[str, float]:
     }
 
 
-def _split(mesh: RunningMesh, runs: Runs, count: int) -> dict[str, float]:
+def _split(mesh: RunningMesh, count: int) -> dict[str, float]:
     pids = mesh.pids
     before = {role: look(pids[role], mesh.directory) for role in pids}
     found = measure("bench.peers.mesh", "profiled", count, environ=mesh.environ)
     after = {role: look(pids[role], mesh.directory) for role in pids} | {"client": told(found)}
     used = split(before, after)
     cpu_s = sum(used.parts.values())
-    runs.add("profile_cost_percent", 100 * used.calls * seconds_per_call(mesh.directory) / cpu_s, "%")
     return {
         "per_s": found["per_s"],
         "cpu_us": cpu_s / count * 1e6,
         **{f"profile_{part}_us": seconds / count * 1e6 for part, seconds in used.parts.items()},
         "profile_journal_wait_us": used.journal_wait_s / count * 1e6,
+        "profile_cost_percent": 100 * used.calls * seconds_per_call(mesh.directory) / cpu_s,
     }

@@ -91,6 +91,7 @@ def test_a_scenario_prints_one_object_and_leaves_nothing_behind(name: str, place
     if name == "recovery":
         assert all(figures[f"{victim}_lost"]["max"] == 0 for victim in ("executor", "worker", "router"))  # type: ignore[index]
     if name == "throughput":
+        assert next(iter(figures)) == "tasks_per_s", "the warming up leaves no figure"  # type: ignore[call-overload]
         parts = [f"profile_{part}_us" for part in ("client", "wire", "router", "journal", "agent", "executor")]
         assert all(figures[part]["median"] > 0 for part in parts)  # type: ignore[index]
 
