@@ -12,8 +12,8 @@ from bench.html.quantities import quantity, tick
 from bench.html.scales import Scale, fitting
 
 TOP, PLOT, AXIS = 16, 210, 26
-LEFT, RIGHT = 0.13, 0.97
-"""Where the first and the last point stand: what is written beside the grid has room before."""
+LEFT, RIGHT = 0.16, 0.93
+"""Where the first and the last point stand: with room for what is written beside the grid, and below them."""
 
 COLOURS = 6
 

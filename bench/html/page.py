@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 
 from bench.comparison import is_comparison
 from bench.figures import Figure
@@ -20,8 +20,11 @@ from bench.report import SHOWN_APART, Report
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 """A browser holds the page to it: nothing is asked for from anywhere."""
 
-NOT_OURS = ("executor", "floor", "fdatasync")
+NOT_OURS = ("floor", "fdatasync")
 """How figures begin that stand beside those of the mesh."""
+
+EXECUTOR = "executor"
+"""The same, where nothing else is in the name, or the mesh has a figure of the rest: it has executors, too."""
 
 OURS = "mesh"
 TILES = 8
@@ -72,8 +75,8 @@ def _parts(report: Report, one_of_many: bool) -> list[str]:
     if report.distributions:
         parts.append(_distributions(report))
     show = folded if one_of_many or compared else card
-    notes = [tag("p", text(note), class_="note") for note in report.notes]
-    parts.append(show("Figures", figures_table(report.figures), *notes))
+    parts += [tag("p", text(note), class_="note") for note in report.notes]
+    parts.append(show("Figures", figures_table(report.figures)))
     if report.ratios and not compared:
         parts.append(show("Ratios", ratios_table(report.ratios)))
     stated = {name: value for name, value in report.settings.items() if name not in SHOWN_APART}
@@ -84,11 +87,10 @@ def _parts(report: Report, one_of_many: bool) -> list[str]:
 
 
 def _tiles(report: Report) -> str:
-    """The first figures, and the ratios."""
-    found = [
-        (quantity(figure.median, figure.unit), readable_name(name))
-        for name, figure in list(report.figures.items())[:HEADLINES]
-    ]
+    """The first figures of the mesh, or those there are, and the ratios."""
+    figures = report.figures
+    names = [name for name in figures if is_ours(name, figures)] or list(figures)
+    found = [(quantity(figures[name].median, figures[name].unit), readable_name(name)) for name in names[:HEADLINES]]
     found += [(f"{ratio:.2f} x", name.replace("_", " ")) for name, ratio in report.ratios.items()]
     tiles = [tag("div", _large(value), tag("span", text(name)), class_="tile") for value, name in found[:TILES]]
     return tag("div", *tiles, class_="tiles")
@@ -107,7 +109,13 @@ def _chart(group: Group) -> str:
 
 
 def _bars(figures: Mapping[str, Figure]) -> list[Bar]:
-    return [Bar(readable_name(name), figure, not name.startswith(NOT_OURS)) for name, figure in figures.items()]
+    return [Bar(readable_name(name), figure, is_ours(name, figures)) for name, figure in figures.items()]
+
+
+def is_ours(name: str, names: Container[str]) -> bool:
+    """Whether this one of ``names`` is of the mesh."""
+    of, _, what = name.partition("_")
+    return not name.startswith(NOT_OURS) and not (of == EXECUTOR and (not what or what in names))
 
 
 def _distributions(report: Report) -> str:
@@ -117,14 +125,14 @@ def _distributions(report: Report) -> str:
             name.replace("_", " "),
             found.counts,
             found.unit,
-            not name.startswith(NOT_OURS) and (name == OURS or not compared),
+            name == OURS if compared else is_ours(name, report.distributions),
         )
         for name, found in report.distributions.items()
         if found.counts
     ]
     note = (
-        "How often it took how long; a line at the median of all values, a dashed one at their 99th percentile. "
-        "In the figures stands the median of what the percentile is in each run."
+        "How often it took how long; a line at the median of all values, a dashed one at their 99th percentile, where "
+        "enough lie beyond. In the figures stands the median of what the percentile is in each run."
     )
     return card(
         "Distribution of all runs together",

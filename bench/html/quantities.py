@@ -6,7 +6,7 @@ import re
 
 TITLES = {
     "us": "Time", "ms": "Time", "s": "Time", "us/task": "Time per task", "tasks/s": "Tasks per second",
-    "MiB/s": "MiB per second", "MB/s": "MB per second", "MiB": "Memory", "bytes": "Bytes",
+    "MiB/s": "MiB per second", "MB/s": "MB per second", "MiB": "Memory in MiB", "bytes": "Bytes", "tasks": "Tasks",
     "bytes/task": "Bytes per task", "%": "Per cent", "x": "Ratio", "x ideal": "Against the ideal",
 }  # fmt: skip
 """What a chart is called that shows figures of this unit."""

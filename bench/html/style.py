@@ -33,7 +33,7 @@ nav a {
   border-radius: 999px; padding: 2px 12px; font-size: 14px;
 }
 nav a:hover { border-color: var(--ours); color: var(--ours); }
-.tiles { display: grid; grid-template-columns: repeat(auto-fill, minmax(164px, 1fr)); gap: 12px; margin: 0 0 16px; }
+.tiles { display: grid; grid-template-columns: repeat(auto-fill, minmax(190px, 1fr)); gap: 12px; margin: 0 0 16px; }
 .tile, .card { background: var(--card); border: 1px solid var(--edge); border-radius: 10px; }
 .tile { padding: 12px 14px; }
 .tile b { display: block; font-size: 22px; line-height: 1.25; font-weight: 650; letter-spacing: -.01em; }
@@ -49,6 +49,7 @@ nav a:hover { border-color: var(--ours); color: var(--ours); }
 .card { margin: 0 0 16px; }
 .card { padding: 18px 20px; min-width: 0; }
 .note { color: var(--soft); font-size: 13px; margin: 10px 0 0; }
+main > .note { margin: 0 0 16px; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; font-size: 14px; }
 th, td { padding: 6px 12px; text-align: right; white-space: nowrap; border-bottom: 1px solid var(--grid); }
@@ -81,7 +82,7 @@ footer { color: var(--soft); font-size: 13px; margin-top: 32px; }
 .swatch.s3 { background: var(--s3); } .swatch.s4 { background: var(--s4); } .swatch.s5 { background: var(--s5); }
 svg.chart { display: block; overflow: visible; font-size: 13px; }
 svg.stretched { overflow: visible; }
-svg text { fill: var(--ink); }
+svg text { fill: var(--ink); stroke: var(--card); stroke-width: 4px; paint-order: stroke; }
 svg .value { fill: var(--soft); }
 svg .tick { fill: var(--soft); font-size: 12px; }
 svg .strong { font-weight: 650; fill: var(--ink); }
@@ -104,6 +105,8 @@ svg .point { fill: var(--card); stroke-width: 2; }
   main { padding: 18px 12px 32px; }
   .card { padding: 14px; }
   h1 { font-size: 22px; }
+  .tiles { grid-template-columns: 1fr 1fr; }
+  .tile b { font-size: 18px; }
   dl { grid-template-columns: 1fr; gap: 0; }
   dd { margin-bottom: 8px; }
 }

@@ -46,8 +46,8 @@ def _look(pids: Mapping[str, Sequence[int]], window_s: float, runs: Runs) -> Non
     time.sleep(window_s)
     after = cpu.seconds(pids)
     resident = {role: sum(map(resident_bytes, some)) / MIB for role, some in pids.items()}
+    runs.add("all_cpu_percent", 100 * (sum(after.values()) - sum(before.values())) / window_s, "%")
+    runs.add("all_rss_mib", sum(resident.values()), "MiB")
     for role in sorted(pids):
         runs.add(f"{role}_cpu_percent", 100 * (after[role] - before[role]) / window_s, "%")
         runs.add(f"{role}_rss_mib", resident[role], "MiB")
-    runs.add("all_cpu_percent", 100 * (sum(after.values()) - sum(before.values())) / window_s, "%")
-    runs.add("all_rss_mib", sum(resident.values()), "MiB")

@@ -49,10 +49,10 @@ def run_micro(tasks: int, repeats: int, queued: int, runs: Runs) -> Report:
         for _ in range(repeats):
             watch = Stopwatch()
             run(tasks, watch)
-            for phase, seconds in watch.seconds.items():
-                runs.add(f"{name}_{phase.replace(' ', '_').lower()}_us", seconds / tasks * 1e6, "us/task")
             if name.removeprefix("single_") in ("router", "worker", "client"):
                 runs.add(f"{name}_us", sum(watch.seconds.values()) / tasks * 1e6, "us/task")
+            for phase, seconds in watch.seconds.items():
+                runs.add(f"{name}_{phase.replace(' ', '_').lower()}_us", seconds / tasks * 1e6, "us/task")
     for _ in range(repeats):
         for name, value in measure_memory(queued).items():
             runs.add(f"router_full_{name}", value, "bytes/task" if "bytes" in name else "us/task")

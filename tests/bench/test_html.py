@@ -124,6 +124,28 @@ def test_a_distribution_marks_no_percentile_that_says_nothing():
     assert "p50 105 µs" in text and "p99" not in text and text.count('class="mark') == 1
 
 
+def test_the_first_tiles_are_of_the_mesh_where_it_has_figures():
+    def tiles(**medians):
+        return re.findall(r'class="tile">.*?<span>(.*?)</span>', page([report(**medians)], "today"))
+
+    assert tiles(p50_us=1.0, floor_p50_us=1.0, p95_us=1.0, floor_p95_us=1.0) == ["p50", "p95"]
+    assert tiles(floor_tasks_per_s=1.0, floor_p50_us=1.0) == ["floor", "floor p50"]
+
+
+def test_an_executor_is_of_the_mesh_where_nothing_of_the_mesh_stands_beside_it():
+    beside = page([report(tasks_per_s=1.0, executor_tasks_per_s=1.0)], "today")
+    alone = page([report("recovery", executor_all_us=1.0, worker_all_us=1.0)], "today")
+    assert beside.count("bar ours") == beside.count("bar theirs") == 1
+    assert alone.count("bar ours") == 2 and "bar theirs" not in alone
+
+
+def test_the_distribution_of_the_executor_is_not_of_the_mesh():
+    found = report("latency", p50_us=100.0, floor_p50_us=100.0, executor_p50_us=100.0)
+    found.distributions = {name: Distribution("us", {"50": 20}) for name in ("round_trip", "floor", "executor")}
+    text = page([found], "today")
+    assert text.count("ridge ours") == 1 and text.count("ridge theirs") == 2
+
+
 def test_two_counted_figures_are_no_line_and_the_rest_is_grouped_by_unit():
     figures = {
         "drain_10k_per_s": Figure(1, 1, 1, "tasks/s"),
