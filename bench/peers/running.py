@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import psutil
 
 from bench.peers.catalog import ROOT, Entrant
-from bench.processes import last_words
+from bench.processes import Talk, descendants, kill_all, last_words
 from bench.redis_server import running_redis
-from mesh.errors import MeshError, Unavailable
+from mesh.errors import MeshError, StoreFull, Unavailable
 
 START_S = 60.0
 STOP_S = 30.0
 MEASUREMENT_S = 180.0
-TICK_S = 0.05
+TICK_S = 0.2
+
+MARK = "BENCH_FAMILY"
+"""What all processes of an entrant have in their environment, whoever their parent is: Parsl's workers have none."""
 
 Usage = dict[int, tuple[float, float]]
 """By pid: seconds of processor time of its own, and of children it has waited for."""
@@ -42,43 +44,56 @@ class RunningEntrant:
     def measure(self, what: str, count: int) -> dict[str, Any]:
         """One measurement by a fresh client. ``cpu_us``: processor time per task of all its processes, Redis too.
 
-        Raises ``Unavailable`` when it does not end in time, ``MeshError`` when it fails.
+        Raises ``Unavailable`` when it does not end in time, ``StoreFull`` when its router has no room, ``MeshError``
+        when it fails.
         """
-        before = self._cpu()
         found = self._run(["measure", what, str(count)], MEASUREMENT_S)
-        if "client_cpu_s" in found:
-            found["cpu_us"] = (spent_s(before, self._cpu()) + found.pop("client_cpu_s")) / count * 1e6
+        if found:
+            found["cpu_us"] = found.pop("cpu_s") / count * 1e6
         return found
 
     def _run(self, arguments: list[str], patience_s: float) -> dict[str, Any]:
-        out, errors = self.directory / "client.out", self.directory / "client.err"
-        with out.open("wb") as stdout, errors.open("wb") as stderr:
-            command = [*_command(self.entrant), *arguments]
-            client = subprocess.Popen(
-                command, env=self.environ, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr, cwd=self.directory
-            )
+        """Processor time counts from when the client is ready until it has its last result: neither start nor end."""
+        deadline = time.monotonic() + patience_s
+        log = self.directory / "client.err"
+        with (
+            log.open("w+b") as errors,
+            _process(self.entrant, arguments, self.environ, self.directory, errors) as client,
+        ):
+            talk = Talk(client, errors, " ".join(arguments), self.environ)
             try:
-                self._wait(client, patience_s, " ".join(arguments))
-            finally:
-                end_tree(client)
-        if client.returncode:
-            raise MeshError(f"{self.entrant.name} {' '.join(arguments)} failed: {_tail(errors)}")
-        found: dict[str, Any] = json.loads(out.read_text().strip().splitlines()[-1])
+                self._answer(client, talk, deadline, arguments)
+                before = self._cpu(client.pid)
+                talk.say()
+                found = self._answer(client, talk, deadline, arguments)
+                if found:
+                    found["cpu_s"] = spent_s(before, self._cpu(client.pid))
+            except BaseException:
+                end_tree(client)  # nobody waits for what has failed
+                raise
         return found
 
-    def _wait(self, client: subprocess.Popen[bytes], patience_s: float, what: str) -> None:
-        deadline = time.monotonic() + patience_s
+    def _answer(
+        self, client: subprocess.Popen[bytes], talk: Talk, deadline: float, arguments: list[str]
+    ) -> dict[str, Any]:
+        what = f"{self.entrant.name} {' '.join(arguments)}"
         while client.poll() is None:
-            if self.keeper.poll() is not None:
-                raise MeshError(f"the workers of {self.entrant.name} ended: {_words(self.directory)}")
-            if time.monotonic() > deadline:
-                words = _words(self.directory)
-                raise Unavailable(f"{self.entrant.name} {what} did not end in {patience_s:g} s: {words}")
-            time.sleep(TICK_S)
+            try:
+                return talk.answer(TICK_S)
+            except Unavailable:
+                if self.keeper.poll() is not None:
+                    raise MeshError(f"the workers of {self.entrant.name} ended: {_words(self.directory)}") from None
+                if time.monotonic() > deadline:
+                    raise Unavailable(f"{what} did not end in time: {_words(self.directory)}") from None
+            except StoreFull:
+                raise
+            except MeshError:
+                break
+        raise MeshError(f"{what} failed: {_tail(self.directory / 'client.err')}")
 
-    def _cpu(self) -> Usage:
-        pids = [self.keeper.pid, *([self.redis_pid] if self.redis_pid else [])]
-        return {pid: used for root in pids for pid, used in tree_cpu(root).items()}
+    def _cpu(self, client_pid: int) -> Usage:
+        redis = [self.redis_pid] if self.redis_pid else []
+        return used(family(f"{self.directory}/", self.keeper.pid, client_pid, *redis))
 
 
 @contextmanager
@@ -107,56 +122,70 @@ def _running(
         "PATH": f"{entrant.python.parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
         "PYTHONPATH": str(ROOT),
         "PYTHONUNBUFFERED": "1",
+        "TMPDIR": str(directory),  # what is left behind goes with it
         "BENCH_DIRECTORY": str(directory),
         "BENCH_WORKERS": str(workers),
         "BENCH_VARIANT": entrant.variant,
         "BENCH_LEVEL": level,
         "BENCH_REDIS": redis,
     }
-    command = [*_command(entrant), "serve", str(workers)]
-    with (directory / "keeper.err").open("wb") as errors, (directory / "keeper.out").open("wb") as out:
-        keeper = subprocess.Popen(command, env=environ, stdin=subprocess.PIPE, stdout=out, stderr=errors, cwd=directory)
-    try:
-        said = _first_line(keeper, directory, entrant)
+    environ.pop("MESH_STORE", None)  # the user's own; where an entrant has one, its workers tell
+    with (
+        (directory / "keeper.err").open("w+b") as errors,
+        _process(entrant, ["serve", str(workers)], environ, directory, errors) as keeper,
+    ):
+        try:
+            said = Talk(keeper, errors, "serve", {}).answer(START_S)
+        except MeshError:
+            end_tree(keeper)
+            raise MeshError(f"the workers of {entrant.name} did not start: {_words(directory)}") from None
         environ |= said.pop("environ")
         found = RunningEntrant(entrant, directory, environ, keeper, redis_pid, said)
         found._run(["measure", "probe", "1"], START_S)
         yield found
-    finally:
-        assert keeper.stdin is not None
-        keeper.stdin.close()
-        end_tree(keeper, STOP_S)
 
 
-def _command(entrant: Entrant) -> list[str]:
-    return [str(entrant.python), "-m", f"bench.peers.compared.{entrant.peer}"]
-
-
-def _first_line(keeper: subprocess.Popen[bytes], directory: Path, entrant: Entrant) -> dict[str, Any]:
-    deadline = time.monotonic() + START_S
-    out = directory / "keeper.out"
-    while b"\n" not in (text := out.read_bytes()):
-        if keeper.poll() is not None or time.monotonic() > deadline:
-            raise MeshError(f"the workers of {entrant.name} did not start: {_words(directory)}")
-        time.sleep(TICK_S)
-    said: dict[str, Any] = json.loads(text.splitlines()[0])
-    return said
-
-
-def tree_cpu(pid: int) -> Usage:
-    """Processor time of a process and all it has started, as far as they are there."""
-    try:
-        process = psutil.Process(pid)
-        tree = [process, *process.children(recursive=True)]
-    except psutil.NoSuchProcess:
-        return {}
-    found = {}
-    for member in tree:
+@contextmanager
+def _process(
+    entrant: Entrant, arguments: list[str], environ: dict[str, str], directory: Path, errors: IO[bytes]
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A process of ``command.py``, which ends when nobody talks to it any more; with what it has left behind."""
+    command = [str(entrant.python), "-m", f"bench.peers.compared.{entrant.peer}", *arguments]
+    mark = {MARK: f"{directory}/{arguments[0]}"}
+    with subprocess.Popen(
+        command, env=environ | mark, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, cwd=directory
+    ) as process:
         try:
-            times = member.cpu_times()
-        except psutil.NoSuchProcess:
+            yield process
+        finally:
+            assert process.stdin is not None
+            with suppress(BrokenPipeError):
+                process.stdin.close()
+            end_tree(process, STOP_S)
+            kill_all(family(mark[MARK]))
+
+
+def family(mark: str, *pids: int) -> list[psutil.Process]:
+    """Processes and all that stem from them, and those that left their parents: ``mark`` in the environment tells."""
+    found: dict[int, psutil.Process] = {}
+    for process in psutil.process_iter():
+        try:
+            if process.pid in pids or process.environ().get(MARK, "").startswith(mark):
+                found |= {member.pid: member for member in (process, *process.children(recursive=True))}
+        except (psutil.Error, OSError):
             continue
-        found[member.pid] = (times.user + times.system, times.children_user + times.children_system)
+    return list(found.values())
+
+
+def used(processes: Iterable[psutil.Process]) -> Usage:
+    """Processor time of each of them that is there."""
+    found = {}
+    for process in processes:
+        try:
+            times = process.cpu_times()
+        except psutil.Error:
+            continue
+        found[process.pid] = (times.user + times.system, times.children_user + times.children_system)
     return found
 
 
@@ -174,21 +203,13 @@ def spent_s(before: Usage, after: Usage) -> float:
 
 def end_tree(process: subprocess.Popen[bytes], patience_s: float = 0.0) -> None:
     """Wait for it, then kill it and what it has started, by pid."""
-    try:
-        tree = psutil.Process(process.pid).children(recursive=True)
-    except psutil.NoSuchProcess:
-        tree = []
+    tree = descendants(process.pid)
     try:
         process.wait(patience_s)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
-    for member in tree:
-        try:
-            member.kill()
-        except psutil.NoSuchProcess:
-            continue
-    psutil.wait_procs(tree, STOP_S)
+    kill_all(tree)
 
 
 def _words(directory: Path) -> str:

@@ -85,7 +85,7 @@ def run_compare(plan: Comparison, runs: Runs) -> Report:
                         entrant, place, workers=plan.workers, level=plan.level, redis_level=plan.redis_level
                     ) as running:
                         _take_turn(running, plan, state, runs)
-                except MeshError as error:
+                except (MeshError, OSError) as error:
                     state.failed[entrant.name] = " ".join(str(error).split())
                     runs.note(f"{entrant.name}: {error}")
     settings = {

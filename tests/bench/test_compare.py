@@ -17,12 +17,12 @@ from rich.console import Console
 import bench.peers.compared
 from bench.cli import bench as command
 from bench.comparison import MEASURES, absent, rows
-from bench.peers import catalog
+from bench.peers import catalog, running
 from bench.peers.catalog import ENTRANTS, PEERS, REQUIREMENTS, Entrant
 from bench.peers.compared.work import LONG, LONG_S, SHORT, SHORT_S, mixed_load
 from bench.peers.running import running_entrant, spent_s
 from bench.redis_server import PERSISTENCE, find_server, running_redis
-from mesh.errors import MeshError
+from mesh.errors import MeshError, StoreFull
 from tests.bench.reports import comparison
 
 ADAPTERS = Path(bench.peers.compared.__file__).parent
@@ -134,3 +134,60 @@ def test_the_redis_server_is_our_own_and_is_ended(tmp_path, level):
         assert server.url.startswith("redis://127.0.0.1:") and "--appendonly" in server.command
         assert psutil.pid_exists(server.pid)
     assert not psutil.pid_exists(server.pid)
+
+
+@pytest.fixture
+def leaver(tmp_path, monkeypatch):
+    monkeypatch.setattr(running, "ROOT", tmp_path)
+    module = tmp_path / "bench" / "peers" / "compared"
+    module.mkdir(parents=True)
+    (module / "leaver.py").write_text(LEAVER)
+    return Entrant("leaver", "leaver", ours=True)
+
+
+@pytest.mark.processes
+def test_what_has_left_its_parent_counts_and_is_ended_too(leaver, tmp_path):
+    with running_entrant(leaver, tmp_path, workers=1, level="memory", redis_level="memory") as entrant:
+        assert entrant.measure("tasks", 1)["cpu_us"] > 5e4, "it was busy meanwhile"
+    assert not psutil.pid_exists(int((tmp_path / "left.pid").read_text()))
+
+
+@pytest.mark.processes
+def test_an_entrant_whose_router_has_no_room_is_not_waited_for(leaver, tmp_path, monkeypatch):
+    monkeypatch.setenv("MESH_STORE", "sqlite:///nowhere/users.db")
+    with running_entrant(leaver, tmp_path, workers=1, level="disk", redis_level="memory") as entrant:
+        assert "MESH_STORE" not in entrant.environ
+        entrant.environ |= {"MESH_STORE": f"sqlite://{tmp_path}/mesh.db", "MESH_FREE_BYTES_MIN": str(1 << 60)}
+        with pytest.raises(StoreFull, match="TMPDIR"):
+            entrant.measure("waiting", 1)
+
+
+LEAVER = """
+import json, os, subprocess, sys
+
+def say(what):
+    print(json.dumps(what), flush=True)
+
+BUSY = "import time; [None for _ in iter(lambda: time.process_time() < 0.1, False)]; print(flush=True); time.sleep(600)"
+LEAVE = "{python} -c '{busy}' >&{writing} & echo $! >left.pid"
+if sys.argv[1] == "serve":
+    say({"environ": {}, "settings": {}, "versions": {}})
+    sys.stdin.readline()
+elif sys.argv[2] == "probe":
+    say({})
+    sys.stdin.readline()
+    say({})
+elif sys.argv[2] == "waiting":
+    say({})
+    sys.stdin.read()
+else:
+    say({})
+    sys.stdin.readline()
+    reading, writing = os.pipe()
+    shell = LEAVE.format(python=sys.executable, busy=BUSY, writing=writing)
+    subprocess.run(["sh", "-c", shell], pass_fds=[writing], check=True)
+    os.read(reading, 1)
+    say({"per_s": 1.0})
+    sys.stdin.readline()
+    os._exit(0)
+"""

@@ -1,7 +1,8 @@
 """How the bench and a peer's process speak: ``python -m MODULE serve N`` or ``measure WHAT COUNT``, JSON on stdout.
 
 ``serve`` starts the workers, prints one line, keeps them until its standard input is closed, and stops them.
-``measure`` is one client: it warms up, measures one thing, prints it, and ends.
+``measure`` is one client: it warms up, prints a line, waits for one, measures one thing, prints it, and lives until its
+standard input is closed, so that its processes can be looked at.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import select
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -87,24 +88,34 @@ MEASUREMENTS = {measurement.__name__: measurement for measurement in (probe, tas
 def run(peer: Peer) -> None:
     """Do what the command line says."""
     _, verb, *arguments = sys.argv
+    say = _own_output()
     if verb == "serve":
-        _serve(peer, int(arguments[0]))
+        _serve(peer, int(arguments[0]), say)
         return
     what, count = arguments
     with peer.client() as client:
         probe(client, WARM_UP if what != "probe" else 0)
-        before = os.times()
-        found = MEASUREMENTS[what](client, int(count))
-    if found:
-        # Now, as processes that a client has started count from the moment they are waited for.
-        found["client_cpu_s"] = sum(os.times()[:4]) - sum(before[:4])
-    print(json.dumps(found))
+        say({})
+        if sys.stdin.readline():
+            say(MEASUREMENTS[what](client, int(count)))
+            sys.stdin.readline()
 
 
-def _serve(peer: Peer, count: int) -> None:
+def _own_output() -> Callable[[Mapping[str, Any]], None]:
+    """Says something to the bench; what others print goes to standard error."""
+    out = os.dup(1)
+    os.dup2(2, 1)
+
+    def say(what: Mapping[str, Any]) -> None:
+        os.write(out, json.dumps(what).encode() + b"\n")
+
+    return say
+
+
+def _serve(peer: Peer, count: int, say: Callable[[Mapping[str, Any]], None]) -> None:
     with peer.workers(count) as environ:
         versions = {name: _version(name) for name in peer.packages}
-        print(json.dumps({"environ": environ, "settings": peer.settings, "versions": versions}), flush=True)
+        say({"environ": environ, "settings": peer.settings, "versions": versions})
         while not select.select([sys.stdin], [], [], 0.1)[0]:
             for worker in _started:
                 if worker.poll() is not None:

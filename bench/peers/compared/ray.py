@@ -62,7 +62,8 @@ class TheRay(Peer):
     @contextmanager
     def workers(self, count: int) -> Iterator[dict[str, str]]:
         leave_network()
-        place = tempfile.mkdtemp(prefix="ray-")  # short: it holds sockets, and their paths may have 107 bytes
+        # Short: it holds sockets, and their paths may have 107 bytes.
+        place = tempfile.mkdtemp(prefix="ray-", dir="/tmp")
         where = ["--node-ip-address", HERE, "--port", str(PORT), "--temp-dir", place]
         size = ["--num-cpus", str(count), "--object-store-memory", str(OBJECT_STORE)]
         try:
