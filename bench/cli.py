@@ -204,10 +204,9 @@ def compare(
     peers: tuple[str, ...], as_json: bool, quick: bool, runs: int | None, seconds: float | None, concurrency: int,
     only: tuple[str, ...], level: str, redis_level: str,
 ) -> None:  # fmt: skip
-    """The mesh beside its PEERS, each in its own environment: all that are installed, if none are named."""
-    names = peers or [name for name, entrant in ENTRANTS.items() if entrant.installed]
+    """The mesh beside its PEERS, each in its own environment: all of them, if none are named."""
     plan = Comparison(
-        names, runs or (QUICK_RUNS if quick else RUNS), seconds or (1.0 if quick else 3.0), concurrency, level,
-        redis_level, only or tuple(PARTS),
+        peers or tuple(ENTRANTS), runs or (QUICK_RUNS if quick else RUNS), seconds or (1.0 if quick else 3.0),
+        concurrency, level, redis_level, only or tuple(PARTS),
     )  # fmt: skip
     _measure(lambda found: run_compare(plan, found), as_json)

@@ -46,11 +46,12 @@ class Row:
 
     def lines(self) -> list[str]:
         """What was run with which settings, as people read it."""
-        versions = [f"{package} {version}" for package, version in self.facts.get("versions", {}).items()]
-        redis = [self.facts["redis"]] if "redis" in self.facts else []
+        what = [f"{package} {version}" for package, version in self.facts.get("versions", {}).items()]
+        what += [self.facts["redis"]] if "redis" in self.facts else []
         settings = [f"{name}: {value}" for name, value in self.facts.get("settings", {}).items()]
         counts = [f"{count:,} of {name}" for name, count in self.facts.get("tasks", {}).items() if count]
-        return [", ".join(versions + redis), *settings, f"in a run: {', '.join(counts)}"]
+        ran = [f"in a run: {', '.join(counts)}"] if counts else []
+        return [line for line in (", ".join(what), *settings, *ran) if line]
 
 
 def prefix_of(name: str) -> str:
@@ -59,18 +60,25 @@ def prefix_of(name: str) -> str:
 
 
 def rows(figures: Mapping[str, Figure], settings: Mapping[str, Any]) -> list[Row]:
-    """The entrants that were measured, in the order in which they took turns."""
+    """The entrants that took turns, in that order; who failed has no figures, for others had more turns."""
+    entrants, failed = settings.get("entrants", {}), settings.get("failed", {})
     found = []
-    for name, facts in settings.get("entrants", {}).items():
-        cells = tuple(figures.get(prefix_of(name) + measure.suffix) for measure in MEASURES)
-        if any(cells):
-            found.append(Row(name, cells, facts))
+    for name in dict.fromkeys((*entrants, *failed)):
+        cells = tuple(None if name in failed else figures.get(prefix_of(name) + measure.suffix) for measure in MEASURES)
+        if any(cells) or name in failed:
+            found.append(Row(name, cells, entrants.get(name, {})))
     return found
 
 
 def absent(settings: Mapping[str, Any]) -> dict[str, str]:
-    """Entrants without figures, and why."""
-    return {**settings.get("not_installed", {}), **settings.get("failed", {})}
+    """Who has no figures, or not all, and why."""
+    failed = {name: f"failed: {why}" for name, why in settings.get("failed", {}).items()}
+    no_way = {
+        f"{name}, in bulk": facts["settings"].get("in bulk", "it has no way of its own")
+        for name, facts in settings.get("entrants", {}).items()
+        if facts.get("tasks", {}).get("bulk") == 0 and name not in failed
+    }
+    return {**settings.get("not_installed", {}), **failed, **no_way}
 
 
 def is_comparison(figures: Mapping[str, Figure], settings: Mapping[str, Any]) -> bool:

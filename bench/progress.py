@@ -63,7 +63,7 @@ class Runs:
 
     def note(self, text: str) -> None:
         """Something to know besides the figures."""
-        self._console.print(text, highlight=False)
+        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def _draw(self) -> None:
         if self._live is not None:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from rich.console import Console
 from rich.table import Table
 
-from bench.comparison import MEASURES, absent, is_comparison
+from bench.comparison import MEASURES, absent, is_comparison, prefix_of
 from bench.comparison import rows as comparison_rows
 from bench.distribution import PER_DECADE, Counts
 from bench.figures import Figure
@@ -58,20 +58,16 @@ class Report:
 
     def show(self, console: Console) -> None:
         """Print the table, then where it was measured."""
-        if is_comparison(self.figures, self.settings):
-            show_comparison(self.figures, self.settings, console)
+        compared = is_comparison(self.figures, self.settings)
+        if compared:
+            show_comparison(self.figures, self.settings, self.ratios, console)
         else:
             console.print(figures_table(self.figures))
         for note in self.notes:
-            console.print(note, highlight=False, soft_wrap=True)
-        if self.ratios:
-            table = Table(box=None, pad_edge=False)
-            table.add_column("ratio")
-            table.add_column("median of pairs", justify="right")
-            for name, ratio in self.ratios.items():
-                table.add_row(name, f"{ratio:.2f} x")
+            console.print(note, highlight=False, markup=False, soft_wrap=True)
+        if self.ratios and not compared:
             console.print()
-            console.print(table)
+            console.print(ratios_table(self.ratios))
         console.print()
         stated = {name: value for name, value in self.settings.items() if name not in SHOWN_APART}
         console.print(_in_one_line("settings", stated), highlight=False, soft_wrap=True)
@@ -81,16 +77,28 @@ class Report:
 SHOWN_APART = ("entrants", "not_installed", "failed")
 
 
-def show_comparison(figures: Mapping[str, Figure], settings: Mapping[str, Any], console: Console) -> None:
-    """A row for each entrant, then what each of them was set to, then who is missing."""
-    table = Table(box=None, pad_edge=False)
-    table.add_column("entrant", no_wrap=True)
-    for measure in MEASURES:
-        table.add_column(f"{measure.heading}\n{measure.unit}", justify="right")
+def show_comparison(
+    figures: Mapping[str, Figure], settings: Mapping[str, Any], ratios: Mapping[str, float], console: Console
+) -> None:
+    """A row for each entrant, then ours against each, then what each of them was set to, then who is missing."""
     found = comparison_rows(figures, settings)
+    measured = [index for index in range(len(MEASURES)) if any(row.cells[index] for row in found)]
+    table = _side_by_side("entrant", [(MEASURES[index].heading, MEASURES[index].unit) for index in measured])
     for row in found:
-        table.add_row(row.name, *(number(cell.median) if cell else "-" for cell in row.cells))
+        cells = (row.cells[index] for index in measured)
+        table.add_row(row.name, *(number(cell.median) if cell else "-" for cell in cells))
     console.print(table)
+    compared = [MEASURES[index] for index in measured if MEASURES[index].ratio]
+    against = _side_by_side("ours to", [(one.heading, "more" if one.more_is_better else "less") for one in compared])
+    for row in found:
+        name = prefix_of(row.name).removesuffix("_")
+        values = [ratios.get(f"{measure.ratio}_{name}") for measure in compared]
+        if any(value is not None for value in values):
+            against.add_row(row.name, *("-" if value is None else f"{number(value)} x" for value in values))
+    if against.row_count:
+        console.print()
+        console.print(against)
+        console.print("a median of pairs; more, less: which is better", highlight=False, style="dim")
     console.print()
     stated = Table(box=None, pad_edge=False)
     stated.add_column("entrant")
@@ -100,7 +108,25 @@ def show_comparison(figures: Mapping[str, Figure], settings: Mapping[str, Any], 
     console.print(stated)
     console.print()
     for name, why in absent(settings).items():
-        console.print(f"{name}: {why}", highlight=False, soft_wrap=True)
+        console.print(f"{name}: {why}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _side_by_side(first: str, headings: Sequence[tuple[str, str]]) -> Table:
+    table = Table(box=None, pad_edge=False)
+    table.add_column(first, no_wrap=True)
+    for heading in headings:
+        table.add_column("\n".join(heading), justify="right", no_wrap=True)
+    return table
+
+
+def ratios_table(ratios: Mapping[str, float]) -> Table:
+    """Each ratio by its name."""
+    table = Table(box=None, pad_edge=False)
+    table.add_column("ratio")
+    table.add_column("median of pairs", justify="right")
+    for name, ratio in ratios.items():
+        table.add_row(name, f"{ratio:.2f} x")
+    return table
 
 
 def figures_table(figures: Mapping[str, Figure]) -> Table:

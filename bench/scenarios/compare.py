@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +16,9 @@ from bench.redis_server import find_server
 from bench.report import Report
 from bench.scenarios.directory import scratch_directory
 from mesh.errors import ConfigError, MeshError
+
+LONG_ENOUGH = 0.25
+"""Part of the wanted time. A shorter try says little: who moves tasks in batches, or polls, is not at its pace yet."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +90,7 @@ def run_compare(plan: Comparison, runs: Runs) -> Report:
                         _take_turn(running, plan, state, runs)
                 except (MeshError, OSError) as error:
                     state.failed[entrant.name] = " ".join(str(error).split())
-                    runs.note(f"{entrant.name}: {error}")
+                    runs.note(f"{entrant.name}: failed: {state.failed[entrant.name]}")
     settings = {
         "workers": plan.workers,
         "runs": plan.runs,
@@ -123,11 +126,20 @@ def _take_turn(running: RunningEntrant, plan: Comparison, state: State, runs: Ru
     for name in plan.parts:
         part = PARTS[name]
         if name not in counts:
-            tried = running.measure(name, part.first)
-            rate = tried.get("per_s", 0.0)
-            counts[name] = min(part.most, max(part.least, round(rate * plan.seconds))) if rate else 0
+            counts[name] = how_many(part, plan.seconds, running.measure)
         if counts[name]:
             KEEP[name](entrant.prefix, running.measure(name, counts[name]), runs)
+
+
+def how_many(part: Part, seconds: float, measure: Callable[[str, int], Mapping[str, Any]]) -> int:
+    """How much lasts about so long: tries grow until one is long enough to tell. 0 where nothing is measured."""
+    count = part.first
+    while per_s := measure(part.what, count).get("per_s", 0.0):
+        wanted: int = min(part.most, max(part.least, round(per_s * seconds)))
+        if wanted <= count or count / per_s >= seconds * LONG_ENOUGH:
+            return wanted
+        count = wanted
+    return 0
 
 
 def _keep_tasks(prefix: str, found: dict[str, Any], runs: Runs) -> None:

@@ -16,12 +16,14 @@ from rich.console import Console
 
 import bench.peers.compared
 from bench.cli import bench as command
-from bench.comparison import MEASURES, absent, rows
+from bench.comparison import MEASURES, absent, prefix_of, rows
+from bench.figures import figure
 from bench.peers import catalog, running
 from bench.peers.catalog import ENTRANTS, PEERS, REQUIREMENTS, Entrant
 from bench.peers.compared.work import LONG, LONG_S, SHORT, SHORT_S, mixed_load
 from bench.peers.running import running_entrant, spent_s
 from bench.redis_server import PERSISTENCE, find_server, running_redis
+from bench.scenarios.compare import PARTS, how_many
 from mesh.errors import MeshError, StoreFull
 from tests.bench.reports import comparison
 
@@ -47,13 +49,43 @@ def test_an_adapter_needs_nothing_of_ours_that_its_environment_has_not():
 
 def test_a_table_has_a_row_for_each_with_its_settings_and_says_who_is_missing():
     report = comparison()
-    assert [row.name for row in rows(report.figures, report.settings)] == ["mesh", "rq-fork"]
+    found = {row.name: row for row in rows(report.figures, report.settings)}
+    assert [*found] == ["mesh", "rq-fork", "dask"]
+    assert not any(found["dask"].cells), "it failed"
     assert set(absent(report.settings)) == {"ray", "dask"}
     out = StringIO()
     report.show(Console(file=out, width=120))
     text = out.getvalue()
     assert "rq 3.0, redis-server 7" in text and "workers: forks" in text and "9,000" in text
     assert "ray: not installed: `make bench-peers PEERS=ray`" in text
+
+
+def test_a_dash_has_a_reason():
+    report = comparison()
+    facts = report.settings["entrants"]["rq-fork"]
+    facts["tasks"]["bulk"] = 0
+    facts["settings"]["in bulk"] = "it knows one [call] at a time"
+    assert absent(report.settings)["rq-fork, in bulk"] == "it knows one [call] at a time"
+    report.settings["failed"]["rq-fork"] = "it ended"
+    assert absent(report.settings)["rq-fork"] == "failed: it ended"
+    assert not any(cell for row in rows(report.figures, report.settings) for cell in row.cells if row.name != "mesh")
+
+
+def test_a_comparison_fits_into_a_hundred_columns():
+    report = comparison()
+    entrants = report.settings["entrants"]
+    for name in ENTRANTS:
+        entrants[name] = {"settings": {"workers": "as many as there are " * 9}, "versions": {"it": "1.0"}, "tasks": {}}
+        for measure in MEASURES:
+            report.figures[prefix_of(name) + measure.suffix] = figure([123_456.0], measure.unit)
+            if measure.ratio:
+                report.ratios[f"{measure.ratio}_{prefix_of(name).removesuffix('_')}"] = 0.00123
+    out = StringIO()
+    report.show(Console(file=out, width=100))
+    table, against = out.getvalue().split("\n\n")[:2]
+    assert len(table.splitlines()) == len(ENTRANTS) + 2 + len({"rq-fork", "dask"} - {*ENTRANTS})
+    assert all(len(line) <= 100 and "…" not in line for line in f"{table}\n{against}".splitlines())
+    assert table.count("123,456") >= len(MEASURES) * (len(ENTRANTS) - 1) and "0.001 x" in against
 
 
 def test_a_figure_of_rq_fork_is_none_of_rq():
@@ -70,6 +102,20 @@ def test_who_is_not_installed_is_named_with_how_to_install_it(monkeypatch, tmp_p
     assert "nobody to compare is installed" in str(done.exception)
 
 
+@pytest.mark.processes
+def test_who_is_not_asked_for_by_name_is_named_too_and_who_cannot_be_started_fails_alone(monkeypatch, tmp_path):
+    monkeypatch.setattr(catalog, "ENVIRONMENTS", tmp_path)
+    broken = tmp_path / "parsl" / ".installed"  # without a python
+    broken.parent.mkdir()
+    broken.touch()
+    options = ["--only", "tasks", "--json", "--runs", "1", "--seconds", "0.1"]
+    done = CliRunner().invoke(command, ["compare", *options], catch_exceptions=False)
+    settings = json.loads(done.stdout)["settings"]
+    assert set(settings["entrants"]) == {"mesh", "executor"}
+    assert set(settings["not_installed"]) == {*ENTRANTS} - {"mesh", "executor", "parsl"}
+    assert "No such file" in settings["failed"]["parsl"]
+
+
 def test_the_mixed_load_is_the_same_each_time():
     assert mixed_load() == mixed_load()
     assert sorted(mixed_load()) == [SHORT_S] * SHORT + [LONG_S] * LONG
@@ -81,6 +127,20 @@ def test_processor_time_is_that_between_two_looks_whoever_comes_and_goes():
     assert spent_s(before, {parent: (1.5, 0.0), worker: (6.0, 0.0), new: (0.25, 0.0)}) == 1.75
     assert spent_s(before, {parent: (1.5, 5.5)}) == 1.0, "the worker has ended, and used half a second before"
     assert spent_s(before, {parent: (1.5, 0.0)}) == 0.5, "nobody has waited for the worker"
+
+
+def test_tries_grow_until_one_lasts_long_enough_to_tell_how_many_are_wanted():
+    part, tried = PARTS["tasks"], []
+
+    def measure(what: str, count: int) -> dict[str, float]:
+        tried.append(count)
+        return {"per_s": count / (0.5 + count / 1_000)}  # half a second passes before the first result
+
+    assert how_many(part, 4.0, measure) == 2_783
+    assert tried == [200, 1_143]
+    assert how_many(part, 4.0, lambda what, count: {}) == 0
+    assert how_many(part, 4.0, lambda what, count: {"per_s": 1e9}) == part.most
+    assert how_many(part, 4.0, lambda what, count: {"per_s": 1.0}) == part.least
 
 
 @pytest.mark.processes
