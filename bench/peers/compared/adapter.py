@@ -13,6 +13,8 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any, ClassVar
 
 PATIENCE_S = 120
+AT_ONCE = 50
+"""Submits under way at a time where an asynchronous client submits many."""
 
 
 class Client(ABC):
@@ -75,6 +77,21 @@ class AsyncClient(Client):
     def one_by_one(self, count: int) -> None:
         async def all_of_them() -> None:
             for handle in [await self.send("nothing") for _ in range(count)]:
+                await self.wait(handle)
+
+        self.run(all_of_them())
+
+    def bulk(self, count: int) -> None:
+        """Submit in ``asyncio.gather()``, ``AT_ONCE`` under way at a time, then take every result."""
+
+        async def all_of_them() -> None:
+            room = asyncio.Semaphore(AT_ONCE)
+
+            async def send() -> Any:
+                async with room:
+                    return await self.send("nothing")
+
+            for handle in await asyncio.gather(*(send() for _ in range(count))):
                 await self.wait(handle)
 
         self.run(all_of_them())

@@ -11,7 +11,7 @@ from arq import create_pool
 from arq.connections import RedisSettings
 
 from bench.peers.compared import work
-from bench.peers.compared.adapter import PATIENCE_S, AsyncClient, Client, Peer, redis_url
+from bench.peers.compared.adapter import AT_ONCE, PATIENCE_S, AsyncClient, Client, Peer, redis_url
 from bench.peers.compared.command import run, running
 
 HERE = "bench.peers.compared.arq"
@@ -59,7 +59,7 @@ class TheArq(Peer):
     settings: ClassVar = {
         "workers": "one process each, max_jobs=10 (its default)",
         "polling": f"poll_delay={POLL_S} for workers and results instead of 0.5 s",
-        "in bulk": "it has no way of its own",
+        "in bulk": f"asyncio.gather() of enqueue_job(), {AT_ONCE} at once, then result() of each",
         "accepted tasks": "in Redis, taken out when done",
     }
 

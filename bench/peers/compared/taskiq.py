@@ -11,14 +11,14 @@ from typing import Any, ClassVar
 from taskiq_redis import RedisAsyncResultBackend, RedisStreamBroker
 
 from bench.peers.compared import work
-from bench.peers.compared.adapter import PATIENCE_S, AsyncClient, Client, Peer, redis_url
+from bench.peers.compared.adapter import AT_ONCE, PATIENCE_S, AsyncClient, Client, Peer, redis_url
 from bench.peers.compared.command import run, running
 
 POLL_S = 0.001
-AT_ONCE = 100
+CONNECTIONS = 2 * AT_ONCE
 
-broker = RedisStreamBroker(url=redis_url(0), consumer_id="0", max_connection_pool_size=AT_ONCE).with_result_backend(
-    RedisAsyncResultBackend(redis_url=redis_url(1), max_connection_pool_size=AT_ONCE)
+broker = RedisStreamBroker(url=redis_url(0), consumer_id="0", max_connection_pool_size=CONNECTIONS).with_result_backend(
+    RedisAsyncResultBackend(redis_url=redis_url(1), max_connection_pool_size=CONNECTIONS)
 )
 
 
@@ -46,20 +46,6 @@ class Taskiqs(AsyncClient):
     def echo(self, data: bytes) -> bytes:
         return b64decode(self.result(self.submit("echo", b64encode(data).decode())))
 
-    def bulk(self, count: int) -> None:
-        async def all_of_them() -> None:
-            room = asyncio.Semaphore(AT_ONCE // 2)
-
-            async def send() -> Any:
-                async with room:
-                    return await functions["nothing"].kiq()
-
-            handles = await asyncio.gather(*(send() for _ in range(count)))
-            for handle in handles:
-                await self.wait(handle)
-
-        self.run(all_of_them())
-
 
 class TheTaskiq(Peer):
     packages = ("taskiq", "taskiq-redis", "redis")
@@ -68,7 +54,7 @@ class TheTaskiq(Peer):
         "functions": "async, those of the mixed load in its thread pool",
         "result": f"wait_result(check_interval={POLL_S}) instead of 0.2 s",
         "echo": "as base64, since arguments are text or numbers, with any serializer",
-        "in bulk": f"asyncio.gather() of kiq(), {AT_ONCE // 2} at once, then wait_result() of each",
+        "in bulk": f"asyncio.gather() of kiq(), {AT_ONCE} at once, then wait_result() of each",
         "accepted tasks": "in Redis",
     }
 
