@@ -32,6 +32,7 @@ class TheParsl(Peer):
     packages = ("parsl", "pyzmq")
     settings: ClassVar = {
         "workers": "HighThroughputExecutor(max_workers_per_node=workers), one block, LocalProvider",
+        "encryption": "none, as everybody's: all is on one machine",
         "off": "usage tracking, strategy, checkpoints, retries",
         "in bulk": "it has no way of its own",
         "accepted tasks": "in the client's memory",
@@ -43,6 +44,8 @@ class TheParsl(Peer):
             label="compared",
             address="127.0.0.1",
             max_workers_per_node=worker_count(),
+            cores_per_worker=1 / worker_count(),  # else there are no more than processors
+            encrypted=False,
             provider=LocalProvider(init_blocks=1, max_blocks=1),
         )
         place = os.path.join(os.environ.get("BENCH_DIRECTORY", "."), "parsl")
