@@ -14,7 +14,7 @@ import json
 import os
 import socket
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing import get_context
 from time import perf_counter, perf_counter_ns
@@ -96,27 +96,38 @@ class Client:
             results.pop(task_id)
 
 
+Target = tuple[Callable[..., None], tuple[Any, ...]]
+"""What a process is to do for ever, and with which arguments."""
+
+
 @contextmanager
 def running_floor(executors: int) -> Iterator[Client]:
     """All processes of the floor; ended at the end."""
-    fork = get_context("fork")  # before there is a thread or a ZeroMQ context in this process
     with scratch_directory() as directory:
         address = f"ipc://{directory}/router"
         pairs = [socket.socketpair() for _ in range(executors)]
-        targets: list[tuple[Callable[..., None], tuple[Any, ...]]] = [(run_router, (address,))]
+        targets: list[Target] = [(run_router, (address,))]
         targets += [(run_executor, (theirs, nothing)) for _, theirs in pairs]
         targets.append((run_worker, (address, [ours for ours, _ in pairs])))
-        here = os.getpid()
-        processes = [fork.Process(target=_run, args=(here, target, *args), daemon=True) for target, args in targets]
-        try:
-            for process in processes:
-                process.start()
+        with forked(targets):
             yield Client(address)
-        finally:
-            for process in processes:
-                process.kill()
-            for process in processes:
-                process.join()
+
+
+@contextmanager
+def forked(targets: Sequence[Target]) -> Iterator[None]:
+    """A process for each; ended at the end. To be entered before there is a thread or a ZeroMQ context in this one."""
+    fork = get_context("fork")
+    here = os.getpid()
+    processes = [fork.Process(target=_run, args=(here, target, *args), daemon=True) for target, args in targets]
+    try:
+        for process in processes:
+            process.start()
+        yield
+    finally:
+        for process in processes:
+            process.kill()
+        for process in processes:
+            process.join()
 
 
 def _run(parent: int, target: Callable[..., None], *args: Any) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
 from importlib.util import find_spec
 
 from bench.joined import add_shares
@@ -17,46 +20,86 @@ from bench.workloads import PAYLOADS
 from mesh.errors import MeshError
 
 QUICK_SIZES = ("1kib", "1mib", "10mib")
+STREAMED_SIZES = ("1mib", "10mib", "100mib")
 UNITS = {"mb_per_s": "MB/s", "s": "s", "peak_mib": "MiB", "kept_mib": "MiB"}
 
 
 def run_payload(plan: Plan, runs: Runs) -> Report:
-    """Each kind and size on the mesh and on the standard library's executor in turn. ``plan.tasks``: see ``echoes``."""
+    """Each kind and size on the mesh and on the standard library's executor in turn. ``plan.tasks``: see ``echoes``.
+
+    Large ones also on a mesh whose nodes all come by tcp, so that it streams them, beside the floor of that.
+    """
     sizes = list(QUICK_SIZES if plan.quick else PAYLOADS)
     kinds = [kind for kind in KINDS if kind == "bytes" or find_spec("numpy")]
     if len(kinds) < len(KINDS):
         runs.note("NumPy arrays are left out, for numpy is not installed: type `pip install 'taskmesh[bench]'`")
-    with scratch_directory() as directory:
+    with scratch_directory() as directory, ExitStack() as meshes:
         machine = describe(directory)
-        with plan.mesh(directory) as mesh:
-            plan = plan.beside(mesh)
-            if not mesh.is_ours and len(kinds) == len(KINDS) and not _has_numpy(mesh, runs):
-                kinds.remove("numpy")
-            runs.expect(2 * len(kinds) * plan.runs)
-
-            def measured() -> None:
-                for _ in range(plan.runs):
-                    for kind in kinds:
-                        _echo(plan, mesh, runs, kind, sizes)
-
-            add_shares(mesh, runs, measured)
-    figures = [f"{kind}_{size}" for kind in kinds for size in sizes]
-    pairs = {f"{name}_to_executor": (f"{name}_mb_per_s", f"executor_{name}_mb_per_s") for name in figures}
+        mesh = meshes.enter_context(plan.mesh(directory))
+        plan = plan.beside(mesh)
+        if not mesh.is_ours and len(kinds) == len(KINDS) and not _has_numpy(mesh, runs):
+            kinds.remove("numpy")
+        entrants = [entrant for kind in kinds for entrant in _entrants(plan, mesh, kind, sizes)]
+        if mesh.is_ours:
+            streaming = meshes.enter_context(plan.one_more(directory / "streaming", tcp=True))
+            streamed = [size for size in sizes if size in STREAMED_SIZES]
+            entrants += [_mesh(plan, streaming, kind, streamed, streams=True) for kind in kinds]
+            entrants.append(_floor(plan, streamed))
+        runs.expect(len(entrants) * plan.runs)
+        add_shares(mesh, runs, lambda: _take_turns(entrants, plan.runs, runs))
     settings = plan.settings(sizes=sizes, kinds=kinds, bulk_bytes=plan.tasks)
-    return Report("payload", settings, machine, runs.figures, runs.ratios(pairs))
+    return Report("payload", settings, machine, runs.figures, runs.ratios(_pairs(kinds, sizes)))
 
 
-def _echo(plan: Plan, mesh: RunningMesh, runs: Runs, kind: str, sizes: list[str]) -> None:
-    what = ("echo", plan.tasks, kind, ",".join(sizes))
+def _pairs(kinds: Sequence[str], sizes: Sequence[str]) -> dict[str, tuple[str, str]]:
+    names = [(f"{kind}_{size}", size) for kind in kinds for size in sizes]
+    return {f"{what}_to_executor": (f"{what}_mb_per_s", f"executor_{what}_mb_per_s") for what, _ in names} | {
+        f"{what}_streamed_to_floor": (f"{what}_streamed_mb_per_s", f"floor_{size}_mb_per_s") for what, size in names
+    }
+
+
+@dataclass(frozen=True)
+class Entrant:
+    """What is told of it, how its figures are called by a size and the rest of a name, and how to measure them."""
+
+    text: str
+    figure: str
+    measure: Callable[[], dict[str, float]]
+
+
+def _take_turns(entrants: Sequence[Entrant], times: int, runs: Runs) -> None:
+    for _ in range(times):
+        for entrant in entrants:
+            runs.step(entrant.text)
+            for name, value in entrant.measure().items():
+                size, _, rest = name.partition("_")
+                unit = next(unit for ending, unit in UNITS.items() if name.endswith("_" + ending))
+                runs.add(entrant.figure.format(size=size, rest=rest), value, unit)
+
+
+def _entrants(plan: Plan, mesh: RunningMesh, kind: str, sizes: Sequence[str]) -> list[Entrant]:
+    executor = ("bench.peers.executor", "echo", plan.tasks, plan.concurrency, kind, ",".join(sizes))
+    return [
+        _mesh(plan, mesh, kind, sizes),
+        Entrant(f"{kind} through the executor", f"executor_{kind}_{{size}}_{{rest}}", lambda: measure(*executor)),
+    ]
+
+
+def _mesh(plan: Plan, mesh: RunningMesh, kind: str, sizes: Sequence[str], *, streams: bool = False) -> Entrant:
     router = mesh.pids.get("router", [0])[0]
-    runs.step(f"{kind} through the mesh")
-    ours = measure("bench.peers.mesh", *what, router, environ=mesh.environ)
-    runs.step(f"{kind} through the executor")
-    theirs = measure("bench.peers.executor", "echo", plan.tasks, plan.concurrency, *what[2:])
-    for prefix, found in ((f"{kind}_", ours), (f"executor_{kind}_", theirs)):
-        for name, value in found.items():
-            unit = next(unit for ending, unit in UNITS.items() if name.endswith("_" + ending))
-            runs.add(prefix + name, value, unit)
+    what = ("echo", plan.tasks, kind, ",".join(sizes), router)
+    return Entrant(
+        f"{kind} through the mesh" + " over tcp" * streams,
+        f"{kind}_{{size}}_" + "streamed_" * streams + "{rest}",
+        lambda: measure("bench.peers.mesh", *what, environ=mesh.environ),
+    )
+
+
+def _floor(plan: Plan, sizes: Sequence[str]) -> Entrant:
+    what = (plan.tasks, ",".join(sizes))
+    return Entrant(
+        "frames through bare ZeroMQ over tcp", "floor_{size}_{rest}", lambda: measure("bench.peers.floor_stream", *what)
+    )
 
 
 def _has_numpy(mesh: RunningMesh, runs: Runs) -> bool:

@@ -64,6 +64,13 @@ class Plan:
         with running_mesh(directory, level=self.level, concurrency=self.concurrency) as mesh:
             yield mesh
 
+    @contextmanager
+    def one_more(self, directory: Path, **different: Any) -> Iterator[RunningMesh]:
+        """One more mesh like the first, on the same disk. It does nothing while others are measured."""
+        directory.mkdir()
+        with running_mesh(directory, level=self.level, concurrency=self.concurrency, **different) as mesh:
+            yield mesh
+
 
 def floor_settings() -> Mapping[str, int]:
     """The floor's batch sizes."""

@@ -6,12 +6,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from bench import cpu
 from bench.joined import add_shares
 from bench.machine import describe
-from bench.meshes import RunningMesh, running_mesh
+from bench.meshes import RunningMesh
 from bench.peers.measured import measure
 from bench.profiling.counters import COUNTERS, seconds_per_call
 from bench.profiling.split import look, split, told
@@ -52,7 +51,7 @@ def run_throughput(plan: Plan, runs: Runs) -> Report:
         plan = plan.beside(mesh)
         entrants = _entrants(plan, mesh)
         if mesh.is_ours:
-            curve = meshes.enter_context(_beside(plan, directory / "curve", tcp=True))
+            curve = meshes.enter_context(plan.one_more(directory / "curve", tcp=True))
             entrants.append(Entrant("curve_tasks_per_s", plan.tasks, lambda count: _of_mesh(curve, "tasks", count)))
         if plan.profile:
             entrants.append(meshes.enter_context(_profiled(plan, directory / "profiled")))
@@ -98,18 +97,10 @@ def _entrants(plan: Plan, mesh: RunningMesh) -> list[Entrant]:
 
 
 @contextmanager
-def _beside(plan: Plan, directory: Path, **different: Any) -> Iterator[RunningMesh]:
-    """One more mesh like the first, on the same disk. It does nothing while others are measured."""
-    directory.mkdir()
-    with running_mesh(directory, level=plan.level, concurrency=plan.concurrency, **different) as mesh:
-        yield mesh
-
-
-@contextmanager
 def _profiled(plan: Plan, directory: Path) -> Iterator[Entrant]:
     """A mesh whose processes count: it is measured beside the one that does not, so that the price shows."""
     counting = {COUNTERS: str(directory)}
-    with _beside(plan, directory, module="bench.profiling.node", environ=counting) as mesh:
+    with plan.one_more(directory, module="bench.profiling.node", environ=counting) as mesh:
         yield Entrant("profiled_tasks_per_s", plan.tasks, lambda count: _split(mesh, count))
 
 

@@ -43,7 +43,8 @@ TINY = {
 RATIOS = {
     "throughput": {"to_executor", "to_floor", "map_to_executor", "cpu_to_floor", "curve_to_ipc", "curve_cpu_to_ipc"},
     "latency": {"p50_to_floor", "p50_to_executor"},
-    "payload": {f"{kind}_{size}_to_executor" for kind in ("bytes", "numpy") for size in ("1kib", "1mib", "10mib")},
+    "payload": {f"{kind}_{size}_to_executor" for kind in ("bytes", "numpy") for size in ("1kib", "1mib", "10mib")}
+    | {f"{kind}_{size}_streamed_to_floor" for kind in ("bytes", "numpy") for size in ("1mib", "10mib")},
     "backlog": {"drain_10001_to_10k", "accept_10001_to_10k"},
     "balance": {"to_ideal", "executor_to_ideal", "slow_node_to_ideal", "to_executor"},
     "scaling": {"nodes_2_to_1", "cost_100_to_2"},
