@@ -73,7 +73,7 @@ class PayloadIntake:
 
     def _put(self, blob: Blob, parts: Sequence[Buffer], maps: bool) -> bool:
         if blob.file is None:
-            return self._store.put_blob(blob, list(map(bytes, parts)))
+            return self._store.put_blob(blob, parts)
         if not maps:
             raise LookupError(f"payload {blob.key} must be sent: who is not of this user and host leaves no files")
         return self._store.adopt_blob(blob)

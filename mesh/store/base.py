@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Protocol
 
 from mesh.core.commands import Record
-from mesh.model import Blob, FunctionCode, NodeInfo, Outcome, TaskMark
+from mesh.model import Blob, Buffer, FunctionCode, NodeInfo, Outcome, TaskMark
 
 
 @dataclass(slots=True)
@@ -77,7 +77,7 @@ class Store(Protocol):
     def function(self, digest: str) -> FunctionCode | None:
         """A shipped function, or None. Raises ``RowDamaged``; to save it again mends it."""
 
-    def put_blob(self, blob: Blob, parts: Iterable[bytes]) -> bool:
+    def put_blob(self, blob: Blob, parts: Iterable[Buffer]) -> bool:
         """Write a large payload; durable with the next ``commit``. The one that was committed first of a key stays.
 
         Whether there was none of its key yet.

@@ -16,7 +16,7 @@ from io import FileIO
 from pathlib import Path
 
 from mesh.errors import StoreDamaged, StoreError
-from mesh.model import Blob
+from mesh.model import Blob, Buffer
 
 ALIGNMENT = 64
 PART_MAX = 1 << 20  # bytes in one part that is read, and in one write
@@ -40,7 +40,7 @@ def file_size(blob: Blob) -> int:
     return end + _CHECKSUM.size
 
 
-def write_blob(path: Path, blob: Blob, parts: Iterable[bytes | bytearray | memoryview], *, sync: bool) -> None:
+def write_blob(path: Path, blob: Blob, parts: Iterable[Buffer], *, sync: bool) -> None:
     """Write a file that must not exist; with ``sync`` wait for the disk. The caller removes it where this fails.
 
     Raises ``OSError``; ``StoreError`` when the parts are not of the blob's sizes, in its order.
@@ -156,7 +156,7 @@ def sizes_in(path: Path, key: str) -> list[int] | None:
     return list(struct.unpack(f"<{count}Q", packed))
 
 
-def cut_parts(blob: Blob, buffers: Iterable[bytes | bytearray | memoryview]) -> Iterator[memoryview]:
+def cut_parts(blob: Blob, buffers: Iterable[Buffer]) -> Iterator[memoryview]:
     """The bytes of a payload, whole buffers or all in one, in parts of at most 1 MiB, none across a buffer's end."""
     sizes = iter(blob.sizes)
     for buffer in buffers:

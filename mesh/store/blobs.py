@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from mesh.errors import StoreDamaged, StoreError, StoreFull
-from mesh.model import Blob
+from mesh.model import Blob, Buffer
 from mesh.store.blob_file import cut_parts, file_name, is_blob, map_blob, sizes_in, write_blob
 
 LEFT_S = 3600.0
@@ -33,7 +33,7 @@ class BlobFiles:
         self._sync = sync
         directory.mkdir(mode=0o700, exist_ok=True)
 
-    def write(self, blob: Blob, parts: Iterable[bytes]) -> None:
+    def write(self, blob: Blob, parts: Iterable[Buffer]) -> None:
         """Write a payload. Raises ``StoreFull``; ``StoreError`` when the parts are not of the blob's size."""
         path = self._path(blob.key)
         draft = path.with_suffix("." + secrets.token_hex(8))

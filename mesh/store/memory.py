@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from mesh.core.commands import AppendBatch, Record
 from mesh.errors import StoreError, StoreFull
-from mesh.model import Blob, FunctionCode, NodeInfo, Outcome, TaskMark
+from mesh.model import Blob, Buffer, FunctionCode, NodeInfo, Outcome, TaskMark
 from mesh.store.base import Recovered, StoredBatch, StoreUsage
 from mesh.store.blob_file import cut_parts
 from mesh.store.changes import Changes, gather
@@ -137,7 +137,7 @@ class MemoryStore:
         """A shipped function, or None."""
         return self._functions.get(digest)
 
-    def put_blob(self, blob: Blob, parts: Iterable[bytes]) -> bool:
+    def put_blob(self, blob: Blob, parts: Iterable[Buffer]) -> bool:
         """Keep a large payload, unless one of its key was committed; whether there was none yet.
 
         Raises ``StoreError`` when the parts are not of its size.

@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 from mesh.core.commands import AppendBatch, Record
 from mesh.errors import StoreDamaged, StoreError, StoreFull
-from mesh.model import Blob, FunctionCode, NodeInfo, Outcome, TaskMark
+from mesh.model import Blob, Buffer, FunctionCode, NodeInfo, Outcome, TaskMark
 from mesh.store.ballast import Ballast
 from mesh.store.base import Recovered, StoredBatch, StoreUsage
 from mesh.store.blob_file import check_size
@@ -192,7 +192,7 @@ class SqliteStore:
             rows = select(connection, "functions", FUNCTION_COLUMNS, "digest", [digest])
         return function_of(rows[0]) if rows else None
 
-    def put_blob(self, blob: Blob, parts: Iterable[bytes]) -> bool:
+    def put_blob(self, blob: Blob, parts: Iterable[Buffer]) -> bool:
         """Write a large payload, unless one of its key was committed and is whole; whether there was none yet.
 
         Raises ``StoreFull``; ``StoreError`` when the parts are not of its size.

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import pytest
 
 from mesh.errors import StoreFull
 from mesh.messages import Rejected, Settled, Submit
-from mesh.model import Blob, Ending, Peer, Settlement, TaskOptions, TaskSpec
+from mesh.model import Blob, Buffer, Ending, Peer, Settlement, TaskOptions, TaskSpec
 from mesh.runtime.payload_intake import NotTaken, PayloadIntake, Refusal
 from mesh.store.memory import MemoryStore
 
@@ -22,10 +22,26 @@ SETTLED = Settled(1, [Settlement(i, 1, Ending.SUCCEEDED, blob) for i, blob in ((
 class SmallStore(MemoryStore):
     """Has room for payloads of up to five bytes."""
 
-    def put_blob(self, blob: Blob, parts: Iterable[bytes]) -> bool:
+    def put_blob(self, blob: Blob, parts: Iterable[Buffer]) -> bool:
         if blob.size > 5:
             raise StoreFull(f"no room for {blob.size} bytes")
         return super().put_blob(blob, parts)
+
+
+class GivenStore(MemoryStore):
+    """Remembers what it was given."""
+
+    def put_blob(self, blob: Blob, parts: Iterable[Buffer]) -> bool:
+        self.given: Sequence[Buffer] = [*parts]
+        return super().put_blob(blob, self.given)
+
+
+def test_parts_are_put_from_the_memory_that_they_came_in() -> None:
+    store, came = GivenStore(), memoryview(bytearray(b"12345678"))
+    assert PayloadIntake(store).take(NODE, SUBMIT, [(LARGE, [came[:5], came[5:]])], maps=False) is None
+    assert [memoryview(part).obj for part in store.given] == [came.obj, came.obj]
+    came[:] = b"changed!"
+    assert store.read_blob(LARGE) == [b"12345678"], "what was put is the store's own"
 
 
 def test_what_comes_is_put_and_told_once() -> None:
