@@ -17,6 +17,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from mesh.model import Blob, Buffer, Delivery, FunctionCode, Settlement, TaskOptions
+from mesh.wire.memory import new_memory
 
 HEADER = struct.Struct("<IQ")
 RECEIVE_BYTES = 64 << 10
@@ -199,7 +200,7 @@ class FrameReader:
         self.drained = False
         self._connection = connection
         self._buffer = b""  # the beginning of a frame
-        self._body: bytearray | None = None  # a large frame being filled in place
+        self._body: memoryview | None = None  # a large frame being filled in place
         self._filled = 0
         self._envelope_bytes = 0
 
@@ -227,11 +228,10 @@ class FrameReader:
             data = self._connection.recv(RECEIVE_BYTES, socket.MSG_DONTWAIT)
             self._cut(self._buffer + data, frames)
             return len(data)
-        count = self._connection.recv_into(memoryview(self._body)[self._filled :], 0, socket.MSG_DONTWAIT)
+        count = self._connection.recv_into(self._body[self._filled :], 0, socket.MSG_DONTWAIT)
         self._filled += count
         if self._filled == len(self._body):
-            view = memoryview(self._body)
-            frames.append((view[: self._envelope_bytes], view[self._envelope_bytes :]))
+            frames.append((self._body[: self._envelope_bytes], self._body[self._envelope_bytes :]))
             self._body = None
         return count
 
@@ -243,7 +243,7 @@ class FrameReader:
             total = envelope_bytes + parts_bytes
             at = start + total
             if at > len(buffer):
-                self._body = bytearray(total)
+                self._body = new_memory(total)
                 self._filled = len(buffer) - start
                 self._body[: self._filled] = whole[start:]
                 self._envelope_bytes = envelope_bytes

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from mesh.errors import ProtocolError
 from mesh.model import Buffer
+from mesh.wire.memory import new_memory
 
 PART_BYTES_MAX = 1 << 20
 """No part is larger, so that a socket can refuse larger frames unread."""
@@ -45,13 +46,23 @@ def group(sizes: Sequence[int], parts: Iterable[Buffer], part_max: int = sys.max
 
 def join(parts: Sequence[Buffer]) -> Buffer:
     """One buffer's bytes: as they are where they came whole, else joined by one copy."""
-    return parts[0] if len(parts) == 1 else bytearray().join(parts)
+    return parts[0] if len(parts) == 1 else _copied(parts)
 
 
-def join_writable(parts: Sequence[Buffer]) -> memoryview | bytearray:
+def join_writable(parts: Sequence[Buffer]) -> memoryview:
     """One buffer's bytes in memory that may be written to; copied unless they came so."""
     if len(parts) == 1:
         view = memoryview(parts[0])
         if not view.readonly:
             return view
-    return bytearray().join(parts)
+    return _copied(parts)
+
+
+def _copied(parts: Sequence[Buffer]) -> memoryview:
+    views = [memoryview(part).cast("B") for part in parts]
+    joined = new_memory(sum(map(len, views)))
+    at = 0
+    for view in views:
+        joined[at : at + len(view)] = view
+        at += len(view)
+    return joined

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import mmap
 import os
 import socket
 import threading
@@ -22,6 +23,7 @@ from mesh.runtime.executor_frames import (
     send_blocking,
     split_buffers,
 )
+from mesh.wire.memory import MAPPED_FROM
 
 Ends = tuple[socket.socket, socket.socket]
 
@@ -51,6 +53,18 @@ def test_frames_come_as_they_went_however_the_stream_is_cut(ends: Ends) -> None:
 
     assert [decode_from_executor(envelope) for envelope, _ in frames] == [Reclaimed(["x" * i]) for i in range(20)]
     assert [bytes(raw) for _, raw in frames] == [b"y" * i for i in range(20)]
+
+
+def test_a_large_frame_is_read_into_memory_that_is_mapped_for_it(ends: Ends) -> None:
+    left, right = ends
+    data = os.urandom(MAPPED_FROM)
+    writer = threading.Thread(target=send_blocking, args=(left, encode_frame(Reclaimed(["x"]), [data])))
+    writer.start()
+    ((envelope, raw),) = read_until(FrameReader(right), 1)
+    writer.join()
+    assert decode_from_executor(envelope) == Reclaimed(["x"])
+    assert raw == data and not raw.readonly
+    assert isinstance(raw.obj, mmap.mmap)
 
 
 def test_large_parts_cross_without_the_writer_waiting(ends: Ends) -> None:
