@@ -169,8 +169,8 @@ class RouterNode:
     def _turn(self) -> None:
         deadline = self._step.next_deadline()
         deadline = self._next_chores if deadline is None else min(deadline, self._next_chores)
-        arrivals = self._transport.receive(max(0.0, deadline - monotonic()))
-        events = self._events(arrivals)
+        # The frames end here: large payloads are in the store now, and are read from there where they are sent on.
+        events = self._events(self._transport.receive(max(0.0, deadline - monotonic())))
         now = self._clock.now()
         if now.mono >= self._next_chores:
             self._next_chores = now.mono + CHORES_S
