@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 import logging
 import os
@@ -26,6 +27,7 @@ from mesh.messages import Function, Hello, Message, Refuse, Rejected
 from mesh.model import Blob, Buffer, Peer, Role
 from mesh.net.arrivals import Arrivals
 from mesh.net.keys import MeshKey, load_or_create
+from mesh.net.lan import LanOptions, LanPlaces
 from mesh.net.router_transport import RouterTransport
 from mesh.net.runtime_dir import Publication, RouterRecord, RuntimeDir
 from mesh.runtime.depot import hide_depot, show_depot
@@ -51,11 +53,15 @@ PRUNE_AT_ONCE = 1_000
 
 @dataclass(frozen=True, kw_only=True)
 class RouterConfig:
-    """How to run a router. ``tcp``: where to listen besides this user's own socket, None for nowhere."""
+    """How to run a router. ``tcp``: where to listen besides this user's own socket, None for nowhere.
+
+    ``lan``: how to listen to other hosts, too; None for not at all.
+    """
 
     settings: Settings
     store: str | None = None
     tcp: str | None = "tcp://127.0.0.1:*"
+    lan: LanOptions | None = None
     name: str | None = None
     loglevel: str = "info"
     logfile: str | None = None
@@ -108,6 +114,7 @@ class RouterNode:
             key=key,
             outbox_bytes_max=settings.outbox_bytes_max,
         )
+        self._lan = self._listen_on_lan(config.lan)
         self._step = RouterStep(
             self._machine,
             store,
@@ -121,24 +128,35 @@ class RouterNode:
         self._complaints = Complaints(log)
         self._next_chores = 0.0
         self._stopping = Stopping(self._transport.wake)
-        self._publication = self._publish(key)
+        self._record = self._describe(config, key)
+        self._publication = self._publish()
 
-    def _publish(self, key: MeshKey) -> Publication:
-        """Let nodes find this router, now that it listens."""
-        machine, store = self._machine, self._store
+    def _listen_on_lan(self, options: LanOptions | None) -> LanPlaces | None:
+        try:
+            return None if options is None else LanPlaces(self._transport, options)
+        except BaseException:
+            self._transport.close(0)
+            raise
+
+    def _describe(self, config: RouterConfig, key: MeshKey) -> RouterRecord:
         ipc, *tcp = self._transport.endpoints
-        show_depot(ipc, store.depot)
-        publication = self._directory.publish(
-            RouterRecord(
-                mesh=self._settings.mesh,
-                router_id=machine.router_id,
-                pid=os.getpid(),
-                ipc=ipc,
-                tcp=tcp[0] if tcp else None,
-                key_id=key.key_id,
-                started_at=self._clock.now().wall,
-            )
+        return RouterRecord(
+            mesh=self._settings.mesh,
+            router_id=self._machine.router_id,
+            pid=os.getpid(),
+            ipc=ipc,
+            tcp=tcp[0] if config.tcp is not None else None,
+            key_id=key.key_id,
+            started_at=self._clock.now().wall,
+            lan=self._lan.endpoints if self._lan else (),
         )
+
+    def _publish(self) -> Publication:
+        """Let nodes find this router, now that it listens."""
+        machine, store, record = self._machine, self._store, self._record
+        assert record.ipc is not None
+        show_depot(record.ipc, store.depot)
+        publication = self._directory.publish(record)
         log.info(
             "router %s of mesh %r is up: %s; store %s (%s), %s, start %d",
             machine.router_id,
@@ -175,11 +193,20 @@ class RouterNode:
         if now.mono >= self._next_chores:
             self._next_chores = now.mono + CHORES_S
             self._complaints.due(now.mono)
+            self._look_at_lan()
             events += self._look_at_room()
             if self._prune(now.wall) == PRUNE_AT_ONCE:
                 self._next_chores = now.mono
         new_blobs, self._intake.new = self._intake.new, []
         self._step.step(events, now, new_blobs)
+
+    def _look_at_lan(self) -> None:
+        if self._lan is None or not self._lan.look():
+            return
+        self._record = dataclasses.replace(self._record, lan=self._lan.endpoints)
+        before, self._publication = self._publication, self._directory.publish(self._record)
+        before.withdraw()
+        log.info("now listens on the LAN at: %s", ", ".join(self._lan.endpoints) or "no address, for there is none")
 
     def _look_at_room(self) -> list[Event]:
         free_bytes = self._store.usage().free_bytes

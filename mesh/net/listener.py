@@ -1,4 +1,4 @@
-"""One bound ROUTER socket: takes in messages, knows who is connected to it and suspects who may be gone.
+"""One ROUTER socket, bound to any number of addresses: takes messages in, knows who is there, suspects who is gone.
 
 A peer is one connection: libzmq gives each a routing id of its own, and one that comes back is a new peer. A lost
 connection is told by the monitor as a file descriptor, and the descriptor of a connection is a property of each
@@ -14,7 +14,6 @@ from dataclasses import dataclass
 
 import zmq
 
-from mesh.errors import ConfigError
 from mesh.model import Buffer, Peer, Role
 from mesh.net import monitor
 from mesh.net.arrivals import Arrivals, Counters, Problem, Trouble
@@ -44,7 +43,7 @@ class Caller:
 
 
 class Listener:
-    """A ROUTER bound to ``endpoint``; with ``key`` it is a CURVE server, else open to whoever can reach the path.
+    """A ROUTER; with ``key`` it is a CURVE server, else open to whoever can reach the path it is bound to.
 
     ``welcome(caller)`` is told of each connection when it speaks first.
     """
@@ -52,18 +51,13 @@ class Listener:
     def __init__(
         self,
         context: zmq.Context[Socket],
-        endpoint: str,
         key: MeshKey | None,
         welcome: Callable[[Caller], None],
         counters: Counters,
     ) -> None:
         self._socket = router_socket(context, key.role(Role.ROUTER) if key else None)
         self._monitor = Monitor(self._socket, _EVENTS)
-        try:
-            self.endpoint = bind(self._socket, endpoint)
-        except ConfigError:
-            self.close(0)
-            raise
+        self.endpoints: list[str] = []
         self.fd: int = self._socket.FD
         self.monitor_fd = self._monitor.fd
         self.drained = True  # all that had come was taken
@@ -76,6 +70,17 @@ class Listener:
         self._callers: dict[bytes, Caller] = {}  # by routing id
         self._by_fd: dict[int, Caller] = {}
         self._gone: set[bytes] = set()  # reported as lost while messages of theirs may be untaken
+
+    def listen(self, endpoint: str) -> str:
+        """Listen there too; give back the address as bound. Raises ``ConfigError``."""
+        bound = bind(self._socket, endpoint)
+        self.endpoints.append(bound)
+        return bound
+
+    def unlisten(self, bound: str) -> None:
+        """Listen there no more; connections that came that way are cut."""
+        self.endpoints.remove(bound)
+        self._socket.unbind(bound)
 
     def has_input(self) -> bool:
         """Whether there is something to take; also makes the socket notice what its I/O thread did."""
@@ -127,7 +132,7 @@ class Listener:
                 reason = _reason(kind, value)
                 failed[reason] = failed.get(reason, 0) + 1
         for reason, times in failed.items():
-            text = f"{times} connection(s) to {self.endpoint} failed the greeting: {reason}"
+            text = f"{times} connection(s) to {', '.join(self.endpoints)} failed the greeting: {reason}"
             problems.append(Problem(Trouble.GREETING, text))
 
     def send(self, routing_id: bytes, frames: Sequence[Buffer]) -> bool:

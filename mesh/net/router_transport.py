@@ -7,7 +7,6 @@ reported once, after the messages that came before it.
 from __future__ import annotations
 
 import functools
-import ipaddress
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -48,13 +47,40 @@ class RouterTransport:
         self._context = new_context()
         self._zap: Zap | None = None
         self._listeners: list[Listener] = []
+        self._key = key
+        self._secure: Listener | None = None
         raise_fd_limit()
+        if ipc is None and tcp is None:
+            raise ConfigError("a router needs an ipc or a tcp address to listen at")
         try:
-            self._listen(ipc, tcp, key)
+            if ipc is not None:
+                self._add(Listener(self._context, None, self._welcome, self.counters)).listen(ipc)
+            if tcp is not None:
+                self.listen(tcp)
         except BaseException:
             self.close(0)
             raise
-        self.endpoints = [listener.endpoint for listener in self._listeners]
+
+    @property
+    def endpoints(self) -> list[str]:
+        """Where it listens."""
+        return [endpoint for listener in self._listeners for endpoint in listener.endpoints]
+
+    def listen(self, tcp: str) -> str:
+        """Listen at a tcp address, too; give it back as bound. Raises ``NoKey``, ``AddressTaken``, ``ConfigError``."""
+        if self._secure is None:
+            if self._key is None:
+                raise NoKey(f"listening at {tcp} needs a mesh key: type `mesh key`, or set MESH_KEY")
+            # Before the socket it guards: libzmq looks for the handler when somebody connects.
+            self._zap = Zap(self._context, self._key, self.counters)
+            self._poll.add(self._zap.fd)
+            self._secure = self._add(Listener(self._context, self._key, self._welcome, self.counters))
+        return self._secure.listen(tcp)
+
+    def unlisten(self, bound: str) -> None:
+        """Listen at a tcp address no more; connections that came that way are cut."""
+        if self._secure is not None:
+            self._secure.unlisten(bound)
 
     def receive(self, timeout_s: float | None) -> Arrivals:
         """Wait at most ``timeout_s`` (None: for ever) and take all there is. Returns early, and empty, on ``wake``."""
@@ -129,28 +155,15 @@ class RouterTransport:
             self._zap.close()
         self._context.term()
         self._poll.close()
-        for listener in self._listeners:
-            if listener.endpoint.startswith("ipc://"):  # libzmq leaves the file
-                Path(listener.endpoint.removeprefix("ipc://")).unlink(missing_ok=True)
+        for endpoint in self.endpoints:
+            if endpoint.startswith("ipc://"):  # libzmq leaves the file
+                Path(endpoint.removeprefix("ipc://")).unlink(missing_ok=True)
 
-    def _listen(self, ipc: str | None, tcp: str | None, key: MeshKey | None) -> None:
-        if ipc is not None:
-            self._add(Listener(self._context, ipc, None, self._welcome, self.counters))
-        if tcp is not None:
-            _check_loopback(tcp)
-            if key is None:
-                raise NoKey(f"listening at {tcp} needs a mesh key: type `mesh key`, or set MESH_KEY")
-            # Before the socket it guards: libzmq looks for the handler when somebody connects.
-            self._zap = Zap(self._context, key, self.counters)
-            self._poll.add(self._zap.fd)
-            self._add(Listener(self._context, tcp, key, self._welcome, self.counters))
-        if not self._listeners:
-            raise ConfigError("a router needs an ipc or a tcp address to listen at")
-
-    def _add(self, listener: Listener) -> None:
+    def _add(self, listener: Listener) -> Listener:
         self._listeners.append(listener)
         self._poll.add(listener.fd)
         self._poll.add(listener.monitor_fd)
+        return listener
 
     def _welcome(self, caller: Caller) -> None:
         self._callers[caller.peer] = caller
@@ -234,13 +247,3 @@ class RouterTransport:
         self._outboxes.pop(caller.peer, None)
         self._suspects.pop(caller, None)
         caller.listener.forget(caller, gone=gone)
-
-
-def _check_loopback(tcp: str) -> None:
-    host = tcp.removeprefix("tcp://").rpartition(":")[0].strip("[]")
-    try:
-        safe = host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        safe = False
-    if not safe:
-        raise ConfigError(f"will not listen at {tcp}: only on this host, so use tcp://127.0.0.1:<port>")

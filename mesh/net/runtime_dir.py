@@ -12,7 +12,7 @@ import os
 import secrets
 import stat
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from hashlib import blake2b
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from mesh.net.sockets import IPC_PATH_BYTES_MAX
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RouterRecord:
-    """What a router tells about itself. ``started_at``: UTC seconds."""
+    """What a router tells about itself. ``lan``: what other hosts may connect to; ``started_at``: UTC seconds."""
 
     mesh: str
     router_id: str
@@ -32,6 +32,7 @@ class RouterRecord:
     tcp: str | None
     key_id: str | None
     started_at: float
+    lan: tuple[str, ...] = ()
 
 
 class Publication:
@@ -110,7 +111,8 @@ def _read(path: Path) -> RouterRecord | None:
             fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
             try:
-                return RouterRecord(**json.loads(file.read(10_000)))
+                record = RouterRecord(**json.loads(file.read(10_000)))
+                return replace(record, lan=tuple(record.lan))
             except (ValueError, TypeError):
                 return None  # of another version
         _unlink_if_same(path, descriptor)

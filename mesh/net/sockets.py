@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import resource
 import secrets
 import socket as system_socket
@@ -15,6 +16,11 @@ from mesh.errors import ConfigError
 from mesh.net.keys import CurvePair
 
 Socket = zmq.Socket[bytes]
+
+
+class AddressTaken(ConfigError):
+    """Another process listens there."""
+
 
 FRAME_BYTES_MAX = 2 << 20
 """A larger frame ends the connection, before it is read. Payload parts are at most half of it."""
@@ -113,14 +119,15 @@ def zap_socket(context: zmq.Context[Socket]) -> Socket:
 
 
 def bind(socket: Socket, endpoint: str) -> str:
-    """Bind and give back the address as bound. Raises ``ConfigError`` where it cannot be."""
+    """Bind and give back the address as bound. Raises ``AddressTaken``, or ``ConfigError`` where it cannot be."""
     if endpoint.startswith("ipc://"):
         _check_ipc_free(endpoint.removeprefix("ipc://"))
     set_family(socket, endpoint)
     try:
         socket.bind(endpoint)
     except zmq.ZMQError as error:
-        raise ConfigError(f"cannot listen at {endpoint}: {error.strerror}") from None
+        kind = AddressTaken if error.errno == errno.EADDRINUSE else ConfigError
+        raise kind(f"cannot listen at {endpoint}: {error.strerror}") from None
     return bytes(socket.get(zmq.LAST_ENDPOINT)).rstrip(b"\0").decode()
 
 

@@ -9,6 +9,8 @@ from urllib.parse import parse_qsl, urlsplit
 import click
 
 from mesh.errors import ConfigError
+from mesh.net.interfaces import parse_address
+from mesh.net.lan import PORTS, LanOptions
 from nodes.cli.celery_flags import celery_flags
 from nodes.cli.invocation import Invocation
 from nodes.cli.numbers import Count, Seconds
@@ -64,6 +66,53 @@ def store_options(function: F) -> F:
         help="Where accepted tasks and results are kept: sqlite:///absolute/path.db or memory:// "
         "(else MESH_STORE, else a file of yours).",
     )(function)
+
+
+def lan_options(function: F) -> F:
+    """--lan, --port, --interface and --advertise."""
+    options = [
+        click.option(
+            "--lan", is_flag=True, help="Listen to other machines, too: to those that have the key, and to nobody else."
+        ),
+        click.option(
+            "--port",
+            type=Count(1, 65_535),
+            metavar="N",
+            help=f"The port to listen at on the LAN.  [default: the first free one of {PORTS[0]} to {PORTS[-1]}]",
+        ),
+        click.option(
+            "--interface",
+            "interfaces",
+            multiple=True,
+            metavar="NAME",
+            help="Listen on this interface of the LAN only, such as eth0; may be repeated.  [default: all but those of "
+            "containers and tunnels]",
+        ),
+        click.option(
+            "--advertise",
+            multiple=True,
+            metavar="ADDR",
+            help="Tell others this IP address instead of those of the interfaces; may be repeated.",
+        ),
+    ]
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+def lan_choice(
+    lan: bool, port: int | None, interfaces: tuple[str, ...], advertise: tuple[str, ...]
+) -> LanOptions | None:
+    """What ``lan_options`` say; None for no LAN. Raises ``ConfigError`` where they contradict each other."""
+    if lan:
+        for address in advertise:
+            parse_address(address)
+        return LanOptions(port=port, interfaces=interfaces, advertise=advertise)
+    given = {"--port": port, "--interface": interfaces, "--advertise": advertise}
+    for flag, value in given.items():
+        if value:
+            raise ConfigError(f"{flag} is about the LAN: add --lan")
+    return None
 
 
 def work_options(function: F) -> F:

@@ -11,7 +11,7 @@ from nodes.cli.environment import check_environment
 from nodes.cli.hostnames import file_name, node_name
 from nodes.cli.invocation import Invocation, pass_invocation, shared_options
 from nodes.cli.node_files import output_to, pid_file
-from nodes.cli.node_options import log_options, store_options, store_url, supervised_option
+from nodes.cli.node_options import lan_choice, lan_options, log_options, store_options, store_url, supervised_option
 from nodes.router import RouterConfig, run_router
 
 
@@ -26,6 +26,7 @@ from nodes.router import RouterConfig, run_router
     metavar="ADDR",
     help="Where to listen, as host:port, besides this user's own socket; 'off' for nowhere. Needs the key.",
 )
+@lan_options
 @click.option(
     "-n",
     "--hostname",
@@ -42,6 +43,10 @@ def router(
     store: str | None,
     level: str | None,
     listen: str,
+    lan: bool,
+    port: int | None,
+    interfaces: tuple[str, ...],
+    advertise: tuple[str, ...],
     hostname: str | None,
     salvage: bool,
     loglevel: str,
@@ -58,6 +63,7 @@ def router(
         settings=invocation.settings(),
         store=store_url(store, level, os.environ),
         tcp=listen_address(listen),
+        lan=lan_choice(lan, port, interfaces, advertise),
         name=name,
         loglevel=loglevel,
         salvage=salvage,

@@ -8,14 +8,25 @@ from collections.abc import Sequence
 
 import click
 
+from mesh.errors import ConfigError
 from mesh.net.find import find_routers
+from mesh.net.interfaces import is_for_others
+from mesh.net.lan import LanOptions
 from mesh.settings import Settings
 from nodes.announce import announce
 from nodes.cli.environment import check_environment
 from nodes.cli.hostnames import file_name, node_name
 from nodes.cli.invocation import Invocation, pass_invocation, router_option, shared_options
 from nodes.cli.node_files import output_to, pid_file
-from nodes.cli.node_options import log_options, store_options, store_url, supervised_option, work_options
+from nodes.cli.node_options import (
+    lan_choice,
+    lan_options,
+    log_options,
+    store_options,
+    store_url,
+    supervised_option,
+    work_options,
+)
 from nodes.supervisor import Supervisor, node_command
 
 STOP_MARGIN_S = 5.0  # beyond what a worker may take to drain, before it is killed
@@ -34,6 +45,7 @@ def _no_salvage(ctx: click.Context, parameter: click.Parameter, wanted: bool) ->
 @shared_options
 @work_options
 @store_options
+@lan_options
 @router_option
 @log_options("warning")
 @click.option("--salvage", is_flag=True, hidden=True, expose_value=False, callback=_no_salvage)
@@ -48,6 +60,10 @@ def up(
     time_limit: float | None,
     store: str | None,
     level: str | None,
+    lan: bool,
+    port: int | None,
+    interfaces: tuple[str, ...],
+    advertise: tuple[str, ...],
     routers: tuple[str, ...],
     loglevel: str,
     logfile: str | None,
@@ -69,9 +85,12 @@ def up(
     shared = _arguments({"--mesh": settings.mesh, "-A": invocation.app, "-l": loglevel}, {"-q": invocation.quiet})
     supervised = ["--supervised-by", str(os.getpid())]
     url = store_url(store, level, os.environ)
+    on_lan = lan_choice(lan, port, interfaces, advertise)
     commands = {}
-    if _needs_router(settings, routers, invocation, url):
-        commands["router"] = node_command(["router", *shared, *supervised, *_arguments({"--store": url})])
+    if _needs_router(settings, routers, invocation, url, lan=lan):
+        commands["router"] = node_command(
+            ["router", *shared, *supervised, *_arguments({"--store": url}), *_lan_arguments(on_lan)]
+        )
     commands["worker"] = node_command(
         [
             *("worker", *shared, *supervised),
@@ -100,12 +119,27 @@ def up(
         return supervisor.run()
 
 
-def _needs_router(settings: Settings, routers: Sequence[str], invocation: Invocation, url: str | None) -> bool:
+def _needs_router(
+    settings: Settings, routers: Sequence[str], invocation: Invocation, url: str | None, *, lan: bool
+) -> bool:
     search = find_routers(settings.mesh, routers, os.environ)
     for found in search.found:
+        if lan and not any(is_for_others(endpoint) for endpoint in found.endpoints):
+            raise ConfigError(
+                f"the router {found.endpoints[0]} ({found.how}) is there already, and listens to this machine only: "
+                "stop it first, or leave --lan out"
+            )
         ignored = "; --store and --level are for a router, and not used" if url else ""
         invocation.note(f"uses the router {found.endpoints[0]} ({found.how}){ignored}")
     return not search.found
+
+
+def _lan_arguments(lan: LanOptions | None) -> list[str]:
+    if lan is None:
+        return []
+    named = [part for name in lan.interfaces for part in ("--interface", name)]
+    told = [part for address in lan.advertise for part in ("--advertise", address)]
+    return ["--lan", *_arguments({"--port": lan.port}), *named, *told]
 
 
 def _arguments(values: dict[str, object], switches: dict[str, bool] | None = None) -> list[str]:

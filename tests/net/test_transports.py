@@ -15,6 +15,7 @@ from mesh.net import sockets
 from mesh.net.arrivals import Trouble
 from mesh.net.frames import FRAMES_MAX
 from mesh.net.router_transport import RouterTransport
+from mesh.net.sockets import AddressTaken
 
 IPC, TCP = 0, 1
 
@@ -238,10 +239,37 @@ def test_closing_without_a_router_does_not_wait(net):
     assert time.monotonic() - started < 1
 
 
-@pytest.mark.parametrize("address", ["tcp://0.0.0.0:*", "tcp://*:5555", "tcp://192.168.0.1:1", "tcp://[::]:1"])
-def test_a_router_does_not_listen_beyond_this_host(net, address):
-    with pytest.raises(ConfigError, match="only on this host"):
-        net.router(tcp=address)
+def test_a_router_may_listen_at_several_addresses_that_come_and_go(net):
+    router = net.router(ipc=False)
+    dealers = []
+    for endpoint in (router.listen("tcp://127.0.0.2:*"), router.listen("tcp://[::1]:*")):
+        assert endpoint in router.endpoints
+        dealer = net.dealer()
+        dealers.append((dealer, dealer.connect(endpoint, net.key, Role.CLIENT)))
+    for dealer, peer in dealers:
+        net.until(lambda d=dealer, p=peer: p in net.of(d).connected, dealer, router)
+    (first, cut), (second, kept) = dealers
+    router.unlisten(router.endpoints[1])
+    net.until(lambda: net.of(first).lost == [cut], first, router)
+    assert second.is_connected(kept)
+
+
+def test_an_address_that_another_socket_listens_at_is_told_from_one_that_is_not_there(net):
+    taken = net.router(ipc=False).endpoints[0]
+    router = net.router(ipc=False)
+    with pytest.raises(AddressTaken):
+        router.listen(taken)
+    with pytest.raises(ConfigError) as found:
+        router.listen("tcp://192.0.2.77:*")
+    assert not isinstance(found.value, AddressTaken)
+    assert len(router.endpoints) == 1
+
+
+def test_no_router_listens_at_tcp_without_a_key(net):
+    router = net.keep(RouterTransport(ipc=net.ipc, tcp=None, key=None, outbox_bytes_max=1))
+    with pytest.raises(NoKey, match="mesh key"):
+        router.listen("tcp://0.0.0.0:*")
+    assert router.endpoints == [net.ipc]
 
 
 def test_tcp_without_a_key_is_refused_on_both_sides(net):
