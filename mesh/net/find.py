@@ -1,12 +1,17 @@
-"""Finds routers: the addresses given, else those in the environment, else this user's routers on this host."""
+"""Finds routers: the addresses given, else those in the environment, else all that this host and the LAN know of."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from mesh.errors import ConfigError
+from mesh.net.known import recall
 from mesh.net.runtime_dir import RuntimeDir
+
+_TCP = re.compile(r"(?P<host>[^\s/:\[\]]+|\[[0-9A-Fa-f:.]+\]):(?P<port>[0-9]{1,5})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,21 +31,58 @@ class Search:
     tried: str
 
 
-def find_routers(mesh: str, explicit: Sequence[str] | None, environ: Mapping[str, str]) -> Search:
-    """Look where a router may be; the first place that names any is the only one used. Raises ``ConfigError``."""
+class Suggestions(Protocol):
+    """Where routers announce themselves. Whatever is found there may be gone, or be somebody else."""
+
+    @property
+    def tried(self) -> str:
+        """Where it looks, for an error message."""
+        ...
+
+    def found(self) -> list[Found]:
+        """What is announced just now; on any thread, and at once."""
+        ...
+
+
+def find_routers(
+    mesh: str, explicit: Sequence[str] | None, environ: Mapping[str, str], browser: Suggestions | None = None
+) -> Search:
+    """Look where a router may be: what is named is the only thing used, else each router is once among what is found.
+
+    This user's routers on this host come first, then those that ``browser`` heard of, then those that were met before.
+    Raises ``ConfigError``.
+    """
+    named = named_routers(explicit, environ)
+    if named is not None:
+        return named
+    here = routers_here(mesh, environ)
+    announced = [] if browser is None else browser.found()
+    met = [Found(router.endpoints, router.router_id, "met before") for router in recall(mesh, environ)]
+    tried = [
+        "no address was given, MESH_ROUTERS is not set",
+        f"{RuntimeDir(environ).path} names {_names(here, 'no running router')}",
+        f"met before: {_names(met, 'none')}",
+    ]
+    if browser is not None:
+        tried.append(f"{browser.tried} announces {_names(announced, 'none')}")
+    return Search(_each_once([*here, *announced, *met]), "; ".join(tried))
+
+
+def named_routers(explicit: Sequence[str] | None, environ: Mapping[str, str]) -> Search | None:
+    """The addresses given, else those of ``MESH_ROUTERS``; None where there are none. Raises ``ConfigError``."""
     if explicit:
         return _given(explicit, "given")
     listed = [address for address in environ.get("MESH_ROUTERS", "").split(",") if address.strip()]
-    if listed:
-        return _given(listed, "MESH_ROUTERS")
-    directory = RuntimeDir(environ)
+    return _given(listed, "MESH_ROUTERS") if listed else None
+
+
+def routers_here(mesh: str, environ: Mapping[str, str]) -> list[Found]:
+    """This user's routers that run on this host. Raises ``ConfigError``."""
     found = []
-    for record in directory.routers(mesh):
-        endpoints = tuple(address for address in (record.ipc, record.tcp) if address is not None)
+    for record in RuntimeDir(environ).routers(mesh):
+        endpoints = tuple(address for address in (record.ipc, record.tcp, *record.lan) if address is not None)
         found.append(Found(endpoints, record.router_id, f"running here as process {record.pid}"))
-    where = ", ".join(f"{f.endpoints[0]} ({f.how})" for f in found if f.endpoints)
-    names = where or "no running router"
-    return Search(found, f"no address was given, MESH_ROUTERS is not set, and {directory.path} names {names}")
+    return found
 
 
 def parse_endpoint(address: str) -> str:
@@ -48,10 +90,25 @@ def parse_endpoint(address: str) -> str:
     address = address.strip()
     if address.startswith("ipc://") and len(address) > len("ipc://"):
         return address
-    host, colon, port = address.removeprefix("tcp://").rpartition(":")
-    if "/" in host or not host or not colon or not port.isdigit() or not 0 < int(port) < 65_536:
-        raise ConfigError(f"router address {address!r}: write host:port, tcp://host:port or ipc:///path")
-    return f"tcp://{host}:{port}"
+    found = _TCP.fullmatch(address.removeprefix("tcp://"))
+    if found is None or not 0 < int(found["port"]) < 65_536:
+        raise ConfigError(f"router address {address!r}: write host:port, [ipv6]:port, tcp://host:port or ipc:///path")
+    return f"tcp://{found['host']}:{found['port']}"
+
+
+def _each_once(found: Sequence[Found]) -> list[Found]:
+    """Two connections to one router would be two nodes to it: the addresses that come first are the best."""
+    by_id: dict[str | None, Found] = {}
+    for router in found:
+        first = by_id.setdefault(router.router_id, router)
+        if first is not router:
+            endpoints = tuple(dict.fromkeys(first.endpoints + router.endpoints))
+            by_id[router.router_id] = Found(endpoints, first.router_id, first.how)
+    return list(by_id.values())
+
+
+def _names(found: Sequence[Found], none: str) -> str:
+    return ", ".join(f"{f.endpoints[0]} ({f.how})" for f in found if f.endpoints) or none
 
 
 def _given(addresses: Sequence[str], how: str) -> Search:

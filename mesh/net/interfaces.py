@@ -1,4 +1,4 @@
-"""Which addresses of this host others on the LAN may reach: pure selection, apart from the listing.
+"""Which addresses of this host others on the LAN may reach: pure selection; ``mesh.net.adapters`` lists.
 
 An address that nobody reaches costs every node an attempt at each start, and one of a tunnel or a container bridge
 shows the router to people it was not meant for. So those are left out, unless they are named.
@@ -7,11 +7,8 @@ shows the router to people it was not meant for. So those are left out, unless t
 from __future__ import annotations
 
 import ipaddress
-import socket
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-
-import psutil
 
 from mesh.errors import ConfigError
 
@@ -117,30 +114,7 @@ def is_for_others(endpoint: str) -> bool:
         return host not in ("localhost", "*")
 
 
-def local_adapters() -> list[Adapter]:
-    """The interfaces of this host that have an address, or could have one."""
-    states = psutil.net_if_stats()
-    return [
-        Adapter(
-            name,
-            name in states and bool(states[name].isup),
-            tuple(
-                _with_network(found.address, found.netmask)
-                for found in addresses
-                if found.family in (socket.AF_INET, socket.AF_INET6)
-            ),
-        )
-        for name, addresses in psutil.net_if_addrs().items()
-    ]
-
-
 def _is_for_others(address: Address) -> bool:
     """Link-local ones need the interface beside them, which is another on each host."""
     unfit = address.is_loopback or address.is_link_local or address.is_multicast or address.is_unspecified
     return not unfit and not (address.version == 6 and address.ipv4_mapped is not None)
-
-
-def _with_network(address: str, netmask: str | None) -> InterfaceAddress:
-    plain = ipaddress.ip_address(address.partition("%")[0])
-    prefix = plain.max_prefixlen if not netmask else int(ipaddress.ip_address(netmask)).bit_count()
-    return ipaddress.ip_interface(f"{plain}/{prefix}")

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from mesh.errors import ConfigError
-from mesh.net.interfaces import Adapter, lan_addresses, local_adapters, parse_address, tcp_endpoint
+from mesh.net.adapters import local_adapters
+from mesh.net.interfaces import Adapter, lan_addresses, parse_address, tcp_endpoint
 from mesh.net.sockets import AddressTaken
 
 PORTS = range(6374, 6379)

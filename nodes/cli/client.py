@@ -27,7 +27,8 @@ def client(invocation: Invocation, routers: Sequence[str]) -> Iterator[Any]:
         app.routers = [*routers]
     # What is wrong with an address, a directory or the key shows here, not in a wait.
     search = find_routers(app.settings.mesh, app.routers, os.environ)
-    if any(not endpoint.startswith("ipc://") for found in search.found for endpoint in found.endpoints[:1]):
+    best = [found.endpoints[0] for found in search.found if found.endpoints]
+    if best and not any(endpoint.startswith("ipc://") for endpoint in best):
         load(app.settings.mesh, os.environ)
     logging.getLogger("mesh").addHandler(logging.NullHandler())  # errors are raised, and told in one line
     try:

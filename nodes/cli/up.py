@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import click
 
 from mesh.errors import ConfigError
-from mesh.net.find import find_routers
+from mesh.net.find import named_routers, routers_here
 from mesh.net.interfaces import is_for_others
 from mesh.net.lan import LanOptions
 from mesh.settings import Settings
@@ -122,8 +122,9 @@ def up(
 def _needs_router(
     settings: Settings, routers: Sequence[str], invocation: Invocation, url: str | None, *, lan: bool
 ) -> bool:
-    search = find_routers(settings.mesh, routers, os.environ)
-    for found in search.found:
+    named = named_routers(routers, os.environ)
+    there = routers_here(settings.mesh, os.environ) if named is None else named.found
+    for found in there:
         if lan and not any(is_for_others(endpoint) for endpoint in found.endpoints):
             raise ConfigError(
                 f"the router {found.endpoints[0]} ({found.how}) is there already, and listens to this machine only: "
@@ -131,7 +132,7 @@ def _needs_router(
             )
         ignored = "; --store and --level are for a router, and not used" if url else ""
         invocation.note(f"uses the router {found.endpoints[0]} ({found.how}){ignored}")
-    return not search.found
+    return not there
 
 
 def _lan_arguments(lan: LanOptions | None) -> list[str]:

@@ -1,17 +1,36 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 
 import pytest
 
 from mesh.errors import ConfigError
-from mesh.net.find import find_routers, parse_endpoint
+from mesh.net.find import Found, find_routers, parse_endpoint
+from mesh.net.keys import key_path, new_key, save
+from mesh.net.known import KnownRouter, remember
 from mesh.net.runtime_dir import RouterRecord, RuntimeDir
+
+NOT_IPV6 = ["::1:80", "fd00::2:80", "[::1]", "[::1:80", "[host]:80", "[]:80", "[fe80::1%eth0]:80"]
+
+
+class Heard:
+    """What a browser heard, at once."""
+
+    tried = "mDNS on nothing"
+
+    def __init__(self, *found):
+        self.routers = list(found)
+
+    def found(self):
+        return self.routers
 
 
 @pytest.fixture
 def environ(place):
-    return {"MESH_RUNTIME_DIR": str(place / "run")}
+    found = {"MESH_RUNTIME_DIR": str(place / "run"), "XDG_CONFIG_HOME": str(place / "config")}
+    save(key_path("lab", found), new_key())
+    return found
 
 
 @pytest.fixture
@@ -33,6 +52,31 @@ def test_addresses_given_win_over_the_environment_and_over_what_runs(environ, ru
     assert [(f.endpoints, f.router_id) for f in found] == [(("ipc:///r", "tcp://127.0.0.1:7"), "r1")]
 
 
+def test_routers_of_this_host_come_first_then_announced_ones_then_those_met_before(environ, running):
+    remember("lab", environ, [KnownRouter("r3", ("tcp://10.0.0.3:1",))])
+    heard = Heard(Found(("tcp://10.0.0.2:1",), "r2", "announced"))
+    assert [f.router_id for f in find_routers("lab", None, environ, heard).found] == ["r1", "r2", "r3"]
+    assert [f.router_id for f in find_routers("lab", None, environ).found] == ["r1", "r3"]
+    assert [f.router_id for f in find_routers("lab", ["a:1"], environ, heard).found] == [None]
+    tried = find_routers("lab", None, environ, heard).tried
+    for part in ("ipc:///r", "mDNS on nothing announces tcp://10.0.0.2:1", "met before: tcp://10.0.0.3:1"):
+        assert part in tried
+
+
+def test_a_router_that_several_places_know_is_found_once_with_the_best_address_first(environ, running):
+    remember("lab", environ, [KnownRouter(name, ("tcp://10.0.0.9:1",)) for name in ("r1", "r2")])
+    heard = Heard(Found(("tcp://10.0.0.2:1",), "r2", "announced"))
+    here, other = find_routers("lab", None, environ, heard).found
+    assert here.endpoints == ("ipc:///r", "tcp://127.0.0.1:7", "tcp://10.0.0.9:1")
+    assert other == Found(("tcp://10.0.0.2:1", "tcp://10.0.0.9:1"), "r2", "announced")
+
+
+def test_a_router_on_the_lan_names_those_addresses_too(environ, running):
+    file = RuntimeDir(environ).publish(replace(running, router_id="r2", started_at=2.0, lan=("tcp://10.0.0.1:6374",)))
+    assert find_routers("lab", None, environ).found[1].endpoints[-1] == "tcp://10.0.0.1:6374"
+    file.withdraw()
+
+
 def test_what_was_tried_is_told_when_there_is_none(environ, running):
     search = find_routers("other", None, environ)
     assert search.found == []
@@ -47,6 +91,7 @@ def test_what_was_tried_is_told_when_there_is_none(environ, running):
         ("host:5555", "tcp://host:5555"),
         (" tcp://10.0.0.1:1 ", "tcp://10.0.0.1:1"),
         ("[::1]:80", "tcp://[::1]:80"),
+        ("tcp://[fd00::2]:80", "tcp://[fd00::2]:80"),
         ("ipc:///run/x", "ipc:///run/x"),
     ],
 )
@@ -54,7 +99,9 @@ def test_an_address_may_be_written_in_several_ways(address, endpoint):
     assert parse_endpoint(address) == endpoint
 
 
-@pytest.mark.parametrize("address", ["host", "host:", ":1", "host:0", "host:70000", "udp://h:1", "ipc://", "h:x", ""])
+@pytest.mark.parametrize(
+    "address", ["host", "host:", ":1", "host:0", "host:70000", "udp://h:1", "ipc://", "h:x", "", *NOT_IPV6]
+)
 def test_an_address_that_cannot_be_one_is_refused_with_the_forms_that_can(address):
     with pytest.raises(ConfigError, match="host:port"):
         parse_endpoint(address)

@@ -5,7 +5,8 @@ import ipaddress
 import pytest
 
 from mesh.errors import ConfigError
-from mesh.net.interfaces import Adapter, is_for_others, lan_addresses, local_adapters, parse_address, tcp_endpoint
+from mesh.net.adapters import local_adapters
+from mesh.net.interfaces import Adapter, is_for_others, lan_addresses, parse_address, tcp_endpoint
 
 
 def adapter(name, *addresses, is_up=True):
