@@ -28,6 +28,7 @@ from mesh.model import Blob, Buffer, Peer, Role
 from mesh.net.arrivals import Arrivals
 from mesh.net.keys import MeshKey, load_or_create
 from mesh.net.lan import LanOptions, LanPlaces
+from mesh.net.mdns import About, Announcement
 from mesh.net.router_transport import RouterTransport
 from mesh.net.runtime_dir import Publication, RouterRecord, RuntimeDir
 from mesh.runtime.depot import hide_depot, show_depot
@@ -128,6 +129,7 @@ class RouterNode:
         self._complaints = Complaints(log)
         self._next_chores = 0.0
         self._stopping = Stopping(self._transport.wake)
+        self._announcement = Announcement(About(key.key_id, self._machine.router_id, self._machine.boot))
         self._record = self._describe(config, key)
         self._publication = self._publish()
 
@@ -157,6 +159,7 @@ class RouterNode:
         assert record.ipc is not None
         show_depot(record.ipc, store.depot)
         publication = self._directory.publish(record)
+        self._announce()
         log.info(
             "router %s of mesh %r is up: %s; store %s (%s), %s, start %d",
             machine.router_id,
@@ -180,9 +183,11 @@ class RouterNode:
             log.info("router stops; left in the journal: %s", count_of(len(self._machine.table.tasks), "task"))
             return 0
         finally:
+            self._announcement.end()  # while the rest ends
             self._publication.withdraw()
             hide_depot(self._transport.endpoints[0])
             self._transport.close()
+            self._announcement.close()
 
     def _turn(self) -> None:
         deadline = self._step.next_deadline()
@@ -200,9 +205,15 @@ class RouterNode:
         new_blobs, self._intake.new = self._intake.new, []
         self._step.step(events, now, new_blobs)
 
+    def _announce(self) -> None:
+        """Let other hosts find it, where it listens to them."""
+        if self._lan is not None and self._lan.port is not None:
+            self._announcement.show(self._lan.port, self._lan.told, through=self._lan.addresses)
+
     def _look_at_lan(self) -> None:
         if self._lan is None or not self._lan.look():
             return
+        self._announce()
         self._record = dataclasses.replace(self._record, lan=self._lan.endpoints)
         before, self._publication = self._publication, self._directory.publish(self._record)
         before.withdraw()

@@ -65,11 +65,14 @@ class LanPlaces:
         self.look()
 
     @property
+    def told(self) -> tuple[str, ...]:
+        """The addresses that others are to be told."""
+        return () if self.port is None else self._advertise or self.addresses
+
+    @property
     def endpoints(self) -> tuple[str, ...]:
         """What others may connect to."""
-        if self.port is None:
-            return ()
-        return tuple(tcp_endpoint(address, self.port) for address in self._advertise or self.addresses)
+        return tuple(tcp_endpoint(address, self.port) for address in self.told if self.port is not None)
 
     def look(self) -> bool:
         """Look at the interfaces and listen at addresses that are new; whether ``addresses`` changed.
