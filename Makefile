@@ -11,7 +11,7 @@ PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup --no-loadscope-reo
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check style types layers fast processes chaos format bench-peers clean
+.PHONY: help demo test check style types layers fast processes chaos lan format bench-peers clean
 
 help:  ## show what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,13 +36,16 @@ layers: $(VENV)/.installed-dev  ## check that imports go down only
 
 # One more than there are processors: a third of their time they wait for something.
 fast: $(VENV)/.installed-dev  ## the tests that start no process
-	@$(BIN)/python -m pytest -n $$(($(JOBS) + 1)) --dist worksteal -m "not processes and not chaos"
+	@$(BIN)/python -m pytest -n $$(($(JOBS) + 1)) --dist worksteal -m "not processes and not chaos and not lan"
 
 processes: $(VENV)/.installed-dev  ## the tests that start real processes
-	@$(PYTEST) -m "processes and not chaos"
+	@$(PYTEST) -m "processes and not chaos and not lan"
 
 chaos: $(VENV)/.installed-dev  ## the tests that kill, stop and starve processes
 	@$(PYTEST) -m chaos
+
+lan: $(VENV)/.installed-dev  ## the tests on hosts of their own, network namespaces: as root, with iproute2
+	@$(BIN)/python -m pytest -m lan -s
 
 format: $(VENV)/.installed-dev  ## put the code into the project's style
 	@$(BIN)/ruff check --fix .

@@ -23,6 +23,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def _slowness(item: pytest.Item) -> int:
     if item.get_closest_marker("deep"):
         return 1
-    if item.get_closest_marker("chaos"):
+    if item.get_closest_marker("chaos") or item.get_closest_marker("lan"):
         return 3
     return 2 if item.get_closest_marker("processes") else 0

@@ -1,0 +1,145 @@
+"""Routers are heard of by other hosts, for as long as they are there; and only those of the same mesh."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+
+from mesh.net.keys import MeshKey, new_key
+from tests.lan.hosts import Host, Lan, Process, wait_until
+
+pytestmark = pytest.mark.lan
+
+BROWSE = str(Path(__file__).with_name("browse.py"))
+ROUTER = ["mesh", "router", "--lan", "-l", "info", "--store", "memory://"]
+HEARD_S = 2.5
+
+
+class Ear:
+    """A browser on a host."""
+
+    def __init__(self, host: Host, key: MeshKey, *interfaces: str) -> None:
+        self.process = host.start(["python", BROWSE, key.key_id, *interfaces])
+        self.process.wait_said("mDNS on eth0")
+
+    def lines(self) -> list[list]:
+        return [json.loads(line) for line in self.process.text().splitlines() if line.endswith("]")]
+
+    def endpoints(self) -> list[list[str]]:
+        """Of each router that is heard of now."""
+        return [endpoints for _, endpoints in self.lines()[-1][1]]
+
+    def wait(self, endpoints: list[list[str]], within_s: float) -> float:
+        """When it heard of just these, by the monotonic clock."""
+        wait_until(lambda: self.endpoints() == endpoints, within_s, f"{endpoints}, heard {self.process.text()}")
+        return self.lines()[-1][0]
+
+
+def both(host: Host, port: int = 6374) -> list[str]:
+    return [f"tcp://{host.address}:{port}", f"tcp://[{host.address6}]:{port}"]
+
+
+def start_router(host: Host, key: MeshKey, *more: str) -> Process:
+    router = host.start([*ROUTER, *more], MESH_KEY=key.text)
+    router.wait_said("is up")
+    return router
+
+
+@pytest.fixture
+def key() -> MeshKey:
+    return new_key()
+
+
+def test_a_router_is_heard_of_soon_after_its_start_and_until_it_says_goodbye(lan: Lan, key: MeshKey) -> None:
+    a, b = lan.host("a"), lan.host("b")
+    ear = Ear(b, key)
+    started = time.monotonic()
+    router = start_router(a, key)
+    up = time.monotonic()
+    heard = ear.wait([both(a)], HEARD_S)
+    print(f"\nheard of {heard - started:.2f} s after its start was asked for, {heard - up:.2f} s after it was up")
+    assert heard - started < HEARD_S
+    late = time.monotonic()
+    other = Ear(b, key)
+    print(
+        f"a browser that starts later heard of it after {other.wait([both(a)], HEARD_S) - late:.2f} s, Python included"
+    )
+    stopped = time.monotonic()
+    router.terminate()
+    print(f"goodbye heard after {ear.wait([], HEARD_S) - stopped:.3f} s")
+    other.wait([], HEARD_S)
+    assert router.wait() == 0
+
+
+def test_a_router_that_was_killed_is_heard_of_where_it_is_started_anew(lan: Lan, key: MeshKey) -> None:
+    a, b = lan.host("a"), lan.host("b")
+    ear = Ear(b, key)
+    store = f"sqlite://{a.home}/store.db"
+    router = start_router(a, key, "--store", store)
+    ear.wait([both(a)], HEARD_S)
+    router.kill()
+    later = Ear(b, key)
+    start_router(a, key, "--store", store, "--port", "7000")
+    ear.wait([both(a, 7000)], HEARD_S)
+    later.wait([both(a, 7000)], HEARD_S)
+
+
+def test_where_multicast_is_blocked_nothing_is_heard_and_nothing_fails(lan: Lan, key: MeshKey) -> None:
+    a, b = lan.host("a"), lan.host("b")
+    lan.block_multicast()
+    ear = Ear(b, key)
+    router = start_router(a, key)
+    own = Ear(a, key)
+    own.wait([both(a)], HEARD_S)
+    assert ear.endpoints() == []
+    assert "WARNING" not in router.text() and "ERROR" not in router.text()
+    assert len(ear.process.text().splitlines()) <= 2
+    lan.block_multicast(False)
+    Ear(b, key).wait([both(a)], HEARD_S)
+
+
+def test_the_address_of_a_container_bridge_is_told_to_nobody_unless_it_is_named(lan: Lan, key: MeshKey) -> None:
+    a, b = lan.host("a"), lan.host("b")
+    a.add_interface("docker0", "172.17.0.1/16")
+    ear = Ear(b, key)
+    start_router(a, key)
+    ear.wait([both(a)], HEARD_S)
+    assert "172.17" not in a.run(["ss", "-ltn"], check=False).stdout
+    start_router(a, key, "--advertise", "172.17.0.1")
+    wait_until(lambda: ["tcp://172.17.0.1:6375"] in ear.endpoints(), HEARD_S)
+
+
+def test_two_meshes_on_one_wire_do_not_hear_each_other(lan: Lan, key: MeshKey) -> None:
+    a, b = lan.host("a"), lan.host("b")
+    other = new_key()
+    ears = Ear(b, key), Ear(b, other)
+    start_router(a, key)
+    start_router(b, other)
+    ears[0].wait([both(a)], HEARD_S)
+    ears[1].wait([both(b)], HEARD_S)
+
+
+def test_a_host_whose_address_changes_is_heard_of_at_the_new_one(lan: Lan, key: MeshKey) -> None:
+    a, b = lan.host("a", ipv6=False), lan.host("b")
+    ear = Ear(b, key)
+    router = start_router(a, key)
+    ear.wait([[f"tcp://{a.address}:6374"]], HEARD_S)
+    a.change_address("10.77.0.99")
+    changed = time.monotonic()
+    heard = ear.wait([["tcp://10.77.0.99:6374"]], 10.0)
+    print(f"\nheard of at the new address {heard - changed:.2f} s after the change")
+    router.wait_said("now listens on the LAN at: tcp://10.77.0.99:6374")
+
+
+def test_a_host_that_gets_its_network_late_is_heard_of_then(lan: Lan, key: MeshKey) -> None:
+    a, b = lan.host("a"), lan.host("b")
+    ear = Ear(b, key)
+    a.link(up=False)
+    router = start_router(a, key)
+    assert ear.endpoints() == []
+    a.link(up=True)
+    router.wait_said("now listens on the LAN at")
+    wait_until(lambda: ear.endpoints() and ear.endpoints()[0][0] == both(a)[0], 10.0)
