@@ -13,14 +13,15 @@ from typing import Any
 import mesh
 from mesh.errors import MeshError
 from mesh.net.find import find_routers
-from mesh.settings import DEFAULT_MESH, Settings
+from mesh.net.keys import load
+from mesh.settings import DEFAULT_MESH, Settings, command_of
 from nodes.counts import count_of
 
 PATIENCE_S = 60.0  # a worker whose app takes longer to import is up when it is up
 LOOK_AGAIN_S = 0.05
 
 
-def announce(settings: Settings, routers: Sequence[str], worker: str, store: str | None) -> None:
+def announce(settings: Settings, routers: Sequence[str], worker: str, store: str | None, lan: bool = False) -> None:
     """Wait until the worker is known to a router, then print where everything is. Meant for a thread of its own."""
     logging.getLogger("mesh").addHandler(logging.NullHandler())  # else what it misses is said after a node's last word
     try:
@@ -32,11 +33,14 @@ def announce(settings: Settings, routers: Sequence[str], worker: str, store: str
         found = find_routers(settings.mesh, routers, os.environ).found
         addresses = ", ".join(found[0].endpoints) if found else "?"
         where = _store_path(settings, store)
-        print(block(settings.mesh, status["router"], addresses, row, where), file=sys.stderr, flush=True)
+        join = _join(settings.mesh) if lan else None
+        print(block(settings.mesh, status["router"], addresses, row, where, join), file=sys.stderr, flush=True)
 
 
-def block(name: str, router: dict[str, Any], addresses: str, worker: dict[str, Any], store: str) -> str:
-    """What is printed."""
+def block(
+    name: str, router: dict[str, Any], addresses: str, worker: dict[str, Any], store: str, join: str | None = None
+) -> str:
+    """What is printed. ``join``: what to type on other machines, where they can join."""
     own = "" if name == DEFAULT_MESH else f', mesh="{name}"'
     queues = ", ".join(worker["queues"])
     slots, tasks = count_of(worker["slots"], "slot"), count_of(worker["tasks"], "task")
@@ -48,13 +52,30 @@ def block(name: str, router: dict[str, Any], addresses: str, worker: dict[str, A
             f"  worker   {worker['name']}  {slots}, queues: {queues}, {tasks} known",
             f"  store    {store}  (accepted tasks survive: {_survives(router['durability'])})",
             "",
-            "  submit from any script on this machine:",
+            *(
+                []
+                if join is None
+                else [
+                    "  once on each other machine, to join (whoever has the key may run code here):",
+                    f"      {join}",
+                    "",
+                ]
+            ),
+            f"  submit from any script on {'this machine' if join is None else 'a machine that has joined'}:",
             f'      from mesh import Mesh; app = Mesh("script"{own})',
             "      print(app.submit(lambda n: n * n, 12).get())",
             f"  look:  mesh status{'' if name == 'default' else f' --mesh {name}'}      stop:  Ctrl-C",
             "",
         ]
     )
+
+
+def _join(name: str) -> str:
+    """The command with the key in it for people only: what is no terminal may be a log that others read."""
+    command = command_of(name)
+    if sys.stderr.isatty():
+        return f"{command} join {load(name, os.environ).text}"
+    return f"{command} join KEY, with the key that `{command} key show --secret` prints here"
 
 
 def _survives(durability: str) -> str:

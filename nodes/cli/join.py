@@ -1,30 +1,41 @@
-"""``mesh join``: keep the key of a mesh that another user runs."""
+"""``mesh join``: keep the key of a mesh that runs elsewhere, and look whether it is there."""
 
 from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 
 import click
 
 from mesh.errors import ConfigError
-from mesh.net.keys import key_path, parse_key, save
+from mesh.net.find import Search, find_routers, named_routers
+from mesh.net.keys import MeshKey, key_path, parse_key, save
+from mesh.net.knocking import Knocked, knock
+from mesh.net.known import KnownRouter, remember
+from mesh.net.lan import PORTS
+from mesh.net.mdns import Browser
+from mesh.settings import command_of
 from nodes.cli.environment import check_environment
-from nodes.cli.invocation import Invocation, pass_invocation, shared_options
+from nodes.cli.invocation import Invocation, pass_invocation, router_option, shared_options
 from nodes.cli.standard_input import read_line
+
+LOOK_S = 3.0
 
 
 @click.command()
 @shared_options
+@router_option
 @click.argument("key", required=False)
 @pass_invocation
-def join(invocation: Invocation, key: str | None) -> None:
-    """Keep KEY, the key of a mesh that another user runs.
+def join(invocation: Invocation, key: str | None, routers: tuple[str, ...]) -> None:
+    """Keep KEY, the key of a mesh that another machine or user runs, and look whether one of its routers answers.
 
     `mesh key show --secret` prints it there. Without KEY it is asked for, or read from a pipe, so that no list of
     processes shows it.
     """
     check_environment(invocation)
+    named_routers(routers, os.environ)  # what is wrong with an address is said before anything is kept
     given = parse_key(key or _asked_for())
     mesh_name = invocation.settings().mesh
     path = key_path(mesh_name, os.environ)
@@ -32,7 +43,41 @@ def join(invocation: Invocation, key: str | None) -> None:
     if kept != given:
         raise ConfigError(f"{path} holds another key, {kept.key_id}: remove it, or choose another name with --mesh")
     click.echo(f"key {kept.key_id} of mesh {mesh_name!r} is in {path}")
-    click.echo("next: mesh worker --router HOST:PORT, with the address where its router listens")
+    click.echo(_look(mesh_name, kept, routers))
+
+
+def _look(mesh_name: str, key: MeshKey, routers: Sequence[str]) -> str:
+    browser = None if named_routers(routers, os.environ) else Browser(key.key_id)
+
+    def search() -> Search:
+        return find_routers(mesh_name, routers, os.environ, browser)
+
+    try:
+        return _said(mesh_name, knock(lambda: search().found, key, LOOK_S), search().tried)
+    finally:
+        if browser is not None:
+            browser.close()
+
+
+def _said(mesh_name: str, knocked: Knocked, where: str) -> str:
+    """What came of it, and what to type next."""
+    command = command_of(mesh_name)
+    found = knocked.found
+    if found is None:
+        why = "; ".join([*knocked.problems, where])
+        return (
+            f"no router answers yet ({why})\n"
+            f"the key is kept all the same. Next: `{command} up --lan` where the router is to run, and where it is not "
+            f"found by itself, here: {command} worker --router HOST:{PORTS[0]}"
+        )
+    if found.router_id is not None:
+        endpoints = dict.fromkeys([knocked.endpoint, *found.endpoints])
+        remember(mesh_name, os.environ, [KnownRouter(found.router_id, tuple(endpoints))])
+    there = f" --router {knocked.endpoint.removeprefix('tcp://')}" if found.router_id is None else ""
+    return (
+        f"a router answers at {knocked.endpoint} ({found.how})\n"
+        f"next: {command} worker -A APP{there}, or any script with Mesh(...)"
+    )
 
 
 def _asked_for() -> str:

@@ -115,7 +115,7 @@ def up(
         )
         if not invocation.quiet:
             told = url if "router" in commands else "with the router"
-            threading.Thread(target=announce, args=(settings, routers, name, told), daemon=True).start()
+            threading.Thread(target=announce, args=(settings, routers, name, told, lan), daemon=True).start()
         return supervisor.run()
 
 

@@ -17,6 +17,21 @@ BROWSE = str(Path(__file__).with_name("browse.py"))
 ROUTER = ["mesh", "router", "--lan", "-l", "info", "--store", "memory://"]
 HEARD_S = 2.5
 
+KNOCK = """
+import os, pathlib, time
+from mesh.net.keys import parse_key
+from mesh.net.knocking import knock
+from mesh.net.mdns import Browser
+
+key = parse_key(os.environ["MESH_KEY"])
+browser = Browser(key.key_id)
+print(knock(browser.found, key, 10.0).found is not None, flush=True)
+while not pathlib.Path("killed").exists():
+    time.sleep(0.01)
+knocked = knock(browser.found, key, 1.0)
+print(bool(browser.found()), knocked.found, knocked.tried)
+"""
+
 
 class Ear:
     """A browser on a host."""
@@ -85,6 +100,17 @@ def test_a_router_that_was_killed_is_heard_of_where_it_is_started_anew(lan: Lan,
     start_router(a, key, "--store", store, "--port", "7000")
     ear.wait([both(a, 7000)], HEARD_S)
     later.wait([both(a, 7000)], HEARD_S)
+
+
+def test_a_router_that_was_killed_is_still_heard_of_and_not_believed(lan: Lan, key: MeshKey) -> None:
+    a, b = lan.host("a"), lan.host("b")
+    router = start_router(a, key)
+    knocker = b.start(["python", "-c", KNOCK], MESH_KEY=key.text)
+    knocker.wait_said("True")
+    router.kill()
+    (b.home / "killed").touch()
+    assert knocker.wait() == 0
+    assert knocker.text().splitlines() == ["True", f"True None {both(a)}"]
 
 
 def test_where_multicast_is_blocked_nothing_is_heard_and_nothing_fails(lan: Lan, key: MeshKey) -> None:

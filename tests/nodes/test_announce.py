@@ -26,6 +26,13 @@ def test_what_there_is_one_of_is_said_in_the_singular() -> None:
     assert "1 slot, queues: default, 1 task known" in block("default", router, "ipc://x", worker, "memory://")
 
 
+def test_how_others_join_is_said_where_they_can() -> None:
+    worker = {"name": "w@h", "slots": 1, "queues": ["default"], "tasks": 1}
+    router = {"name": "r@h", "durability": "disk"}
+    assert "join" not in block("default", router, "ipc://x", worker, "memory://")
+    assert "      mesh join KEY\n" in block("default", router, "ipc://x", worker, "memory://", "mesh join KEY")
+
+
 @pytest.mark.processes
 def test_whoever_waits_to_announce_a_mesh_says_nothing_of_routers(tmp_path: Path) -> None:
     # In a process of its own, where nobody has configured logging: what nobody handles goes to standard error.

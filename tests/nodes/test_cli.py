@@ -291,10 +291,13 @@ def test_a_router_that_wants_a_key_is_not_waited_for_without_one(run: Run, monke
     assert "types `mesh key show --secret`" in run("--mesh", "default", "key")[2]
 
 
-def test_a_key_of_another_machine_is_kept_and_never_replaces_one(run: Run) -> None:
+def test_a_key_of_another_machine_is_kept_and_never_replaces_one(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nodes.cli.join.LOOK_S", 0.0)
     key, other = new_key(), new_key()
-    code, out, err = run("join", key.text)
+    assert run("join", key.text, "--router", "nowhere")[0] == 2
+    code, out, err = run("join", key.text, "--router", "127.0.0.1:1")
     assert (code, err) == (0, "")
+    assert "no router answers yet (given: tcp://127.0.0.1:1)" in out and "kept all the same" in out
     assert key.key_id in out and key.text not in out
     assert run("key", "show", "--secret")[1].strip() == key.text
     assert run("join", key.text)[0] == 0
@@ -310,7 +313,8 @@ def test_a_key_that_is_not_typed_is_read_from_a_pipe(run: Run, tmp_path: Path, c
 
     def join(given: str) -> tuple[int, str]:
         shut = "import sys; sys.stdin = None; " if closed else ""
-        program = f"{shut}from nodes.cli.main import main; raise SystemExit(main(['join']))"
+        look = "import nodes.cli.join as join; join.LOOK_S = 0.0; "
+        program = f"{shut}{look}from nodes.cli.main import main; raise SystemExit(main(['join']))"
         command = [sys.executable, "-W", "always", "-c", program]
         done = subprocess.run(
             command,

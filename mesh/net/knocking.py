@@ -1,0 +1,51 @@
+"""Knocks at routers that may be there, until one proves that it holds the key of the mesh."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from mesh.model import Peer, Role
+from mesh.net.arrivals import Trouble
+from mesh.net.dealer_transport import DealerTransport
+from mesh.net.find import Found
+from mesh.net.keys import MeshKey
+
+LOOK_S = 0.05
+ADDRESSES_MAX = 256  # knocked at in one go
+
+
+@dataclass(slots=True)
+class Knocked:
+    """What came of it: the router and the address that answered first, what does not fit, where it was tried."""
+
+    found: Found | None = None
+    endpoint: str = ""
+    problems: list[str] = field(default_factory=list)
+    tried: list[str] = field(default_factory=list)
+
+
+def knock(find: Callable[[], Sequence[Found]], key: MeshKey, within_s: float) -> Knocked:
+    """Try all tcp addresses of all that ``find`` gives now and meanwhile, at once; the first that answers wins."""
+    knocked = Knocked()
+    asked: dict[Peer, tuple[Found, str]] = {}
+    transport = DealerTransport(outbox_bytes_max=1)
+    deadline = time.monotonic() + within_s
+    try:
+        while knocked.found is None and (left_s := deadline - time.monotonic()) > 0:
+            for found in find():
+                for endpoint in found.endpoints:
+                    new = endpoint.startswith("tcp://") and endpoint not in knocked.tried
+                    if new and len(knocked.tried) < ADDRESSES_MAX:
+                        knocked.tried.append(endpoint)
+                        asked[transport.connect(endpoint, key, Role.CLIENT)] = found, endpoint
+            arrivals = transport.receive(min(LOOK_S, left_s))
+            for problem in arrivals.problems:
+                if problem.kind is not Trouble.NO_ROUTER and problem.text not in knocked.problems:
+                    knocked.problems.append(problem.text)
+            for peer in arrivals.connected[:1]:
+                knocked.found, knocked.endpoint = asked[peer]
+    finally:
+        transport.close(0.0)
+    return knocked

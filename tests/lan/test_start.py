@@ -1,0 +1,105 @@
+"""From nothing to a result, as people type it on two machines."""
+
+from __future__ import annotations
+
+import shlex
+import time
+
+import pytest
+
+from mesh.net.keys import new_key
+from tests.lan.hosts import COMMANDS, Host, Lan, Process
+
+pytestmark = pytest.mark.lan
+
+TASKS = """
+import platform
+from mesh import Mesh
+app = Mesh("tasks")
+
+@app.task
+def where(number):
+    return platform.node(), number * number
+"""
+
+SCRIPT = """
+from tasks import where
+print(where.delay(12).get(timeout=20))
+"""
+
+
+def give_tasks(host: Host) -> None:
+    (host.home / "tasks.py").write_text(TASKS)
+    (host.home / "script.py").write_text(SCRIPT)
+
+
+def up(host: Host, *more: str) -> tuple[Process, str]:
+    """Start a mesh, wait until it is up; its key."""
+    give_tasks(host)
+    process = host.start(["mesh", "up", "--lan", "-A", "tasks", "-c", "1", *more])
+    process.wait_said("is up")
+    return process, host.run(["mesh", "key", "show", "--secret"]).stdout.strip()
+
+
+def test_a_script_on_another_machine_that_has_joined_gets_a_result(lan: Lan) -> None:
+    a, b = lan.host("a"), lan.host("b")
+    process, key = up(a)
+    assert "mesh join KEY, with the key that `mesh key show --secret` prints" in process.text()
+    assert key not in process.text(), "a log holds the key"
+    give_tasks(b)
+    began = time.monotonic()
+    said = b.run(["mesh", "join", key]).stdout
+    joined = time.monotonic()
+    assert f"a router answers at tcp://{a.address}:6374 (announced on the LAN)" in said
+    assert b.run(["python", "script.py"]).stdout.strip() == "('a', 144)"
+    print(f"\njoined in {joined - began:.2f} s, first result {time.monotonic() - joined:.2f} s later, Python included")
+
+
+def test_a_terminal_is_told_the_whole_command_that_others_type(lan: Lan) -> None:
+    a = lan.host("a")
+    command = shlex.join([*COMMANDS["mesh"], "up", "--lan", "-c", "1"])
+    process = a.start(["script", "-qefc", command, "/dev/null"])
+    process.wait_said("is up")
+    key = a.run(["mesh", "key", "show", "--secret"]).stdout.strip()
+    assert f"mesh join {key}" in process.text()
+
+
+def test_a_worker_on_another_machine_that_has_joined_runs_tasks(lan: Lan) -> None:
+    a, b = lan.host("a"), lan.host("b")
+    give_tasks(a)
+    router = a.start(["mesh", "router", "--lan"])
+    router.wait_said("is up")
+    give_tasks(b)
+    b.run(["mesh", "join", a.run(["mesh", "key", "show", "--secret"]).stdout.strip()])
+    b.start(["mesh", "worker", "-A", "tasks", "-c", "1"])
+    assert a.run(["python", "script.py"]).stdout.strip() == "('b', 144)"
+
+
+def test_without_multicast_one_address_is_enough(lan: Lan) -> None:
+    a, b = lan.host("a"), lan.host("b")
+    lan.block_multicast()
+    _, key = up(a)
+    give_tasks(b)
+    began = time.monotonic()
+    said = b.run(["mesh", "join", key]).stdout
+    assert "no router answers yet" in said and "mDNS on eth0" in said and "kept all the same" in said
+    assert time.monotonic() - began < 6.0
+    b.ip("-6", "neigh", "flush", "dev", "eth0")
+    assert "a router answers" in b.run(["mesh", "join", key, "--router", f"{a.address}:6374"]).stdout
+    script = b.run(["python", "script.py"], environ={"MESH_ROUTERS": f"{a.address}:6374"})
+    assert script.stdout.strip() == "('a', 144)"
+
+
+def test_a_router_of_another_mesh_is_told_from_none(lan: Lan) -> None:
+    a, b = lan.host("a"), lan.host("b")
+    up(a)
+    said = b.run(["mesh", "join", new_key().text, "--router", f"{a.address}:6374"]).stdout
+    assert "another mesh key" in said and "no router answers yet" in said
+
+
+def test_a_machine_whose_router_listens_to_itself_alone_says_so(lan: Lan) -> None:
+    a = lan.host("a")
+    a.start(["mesh", "up", "-c", "1"]).wait_said("is up")
+    said = a.run(["mesh", "up", "--lan"], check=False)
+    assert said.returncode == 2
+    assert "listens to this machine only: stop it first" in said.stderr

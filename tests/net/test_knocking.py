@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from mesh.net.find import Found
+from mesh.net.keys import new_key
+from mesh.net.knocking import knock
+
+
+@pytest.fixture
+def serve(net):
+    """Has routers answer on a thread of their own until the test is over."""
+    over, threads = threading.Event(), []
+
+    def start(router):
+        def run():
+            while not over.is_set():
+                router.receive(0.02)
+
+        threads.append(threading.Thread(target=run))
+        threads[-1].start()
+        return router.endpoints[0]
+
+    yield start
+    over.set()
+    for thread in threads:
+        thread.join()
+
+
+def found(*endpoints, router_id="r1"):
+    return Found(endpoints, router_id, "here")
+
+
+def test_the_first_address_that_answers_with_the_key_wins(net, serve):
+    ours = serve(net.router(ipc=False))
+    right = found("ipc:///nowhere", "tcp://127.0.0.1:1", ours)
+    knocked = knock(lambda: [found("tcp://127.0.0.1:2", router_id="r2"), right], net.key, 5.0)
+    assert (knocked.found, knocked.endpoint) == (right, ours)
+
+
+def test_a_router_with_another_key_does_not_count_and_is_told_of(net, serve):
+    theirs = serve(net.router(ipc=False, key=new_key()))
+    knocked = knock(lambda: [found(theirs)], net.key, 0.5)
+    assert knocked.found is None
+    assert "another mesh key" in "".join(knocked.problems)
+
+
+def test_a_router_that_is_found_meanwhile_is_knocked_at(net, serve):
+    ours = serve(net.router(ipc=False))
+    looks = iter([[], []])
+    knocked = knock(lambda: next(looks, [found(ours)]), net.key, 5.0)
+    assert knocked.endpoint == ours
+
+
+def test_where_nothing_is_found_it_ends_in_time(net):
+    assert knock(list, net.key, 0.1).tried == []
