@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import blake2b
 from importlib.metadata import version
+from pathlib import Path
 from time import monotonic
 
 from msgspec.structs import replace
@@ -357,6 +358,16 @@ def _recovered(config: RouterConfig, store: Store) -> RouterMachine:
 
 
 def _router_id(store: Store) -> str:
-    """The same for each start on the same store, so that nodes find the socket of a restarted router where it was."""
+    """The same for each start on the same store, so that nodes find the socket of a restarted router where it was.
+
+    Of two machines that have one name, as many have that were set up from one image, each has its own.
+    """
     unique = secrets.token_hex(8) if store.level == "memory" else ""
-    return blake2b(f"{platform.node()}:{store.url}:{unique}".encode(), digest_size=6).hexdigest()
+    return blake2b(f"{_machine_id()}:{platform.node()}:{store.url}:{unique}".encode(), digest_size=6).hexdigest()
+
+
+def _machine_id() -> str:
+    try:
+        return Path("/etc/machine-id").read_text().strip()
+    except OSError:
+        return ""
