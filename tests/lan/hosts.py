@@ -30,6 +30,7 @@ import psutil
 
 PREFIX = "taskmesh-lan"
 NETWORK, NETWORK6 = "10.77.0", "fd77::"
+HERE = Path(__file__).resolve().parent
 REPOSITORY = Path(__file__).resolve().parents[2]
 COMMANDS = {"mesh": [str(Path(sys.executable).with_name("mesh"))], "python": [sys.executable]}
 STOP_S = 10.0
@@ -43,7 +44,7 @@ def why_not() -> str | None:
         return "hosts on a LAN are not made in CI"
     if os.geteuid() != 0:
         return "hosts on a LAN are network namespaces, which only root makes: type `sudo make lan`"
-    missing = [tool for tool in ("ip", "tc", "bridge", "unshare") if shutil.which(tool) is None]
+    missing = [tool for tool in ("ip", "bridge", "unshare") if shutil.which(tool) is None]
     if missing:
         return f"hosts on a LAN need {', '.join(missing)}: type `apt-get install iproute2 util-linux`"
     probe = f"{PREFIX}-{os.getpid()}-probe"
@@ -104,6 +105,7 @@ class Lan:
         _ip("-n", host.namespace, "link", "set", "lo", "up")
         self.switch("link", "add", host.port, "type", "veth", "peer", "name", "eth0", "netns", host.namespace)
         self.switch("link", "set", host.port, "master", "br0", "up")
+        _run(["ip", "netns", "exec", host.namespace, sys.executable, str(HERE / "offload.py"), "eth0"])
         host.ip("link", "set", "eth0", "up")
         host.ip("addr", "add", f"{host.address}/24", "dev", "eth0")
         if ipv6:
@@ -137,6 +139,8 @@ class Host:
         self.home = lan.place / name
         (self.home / "run").mkdir(parents=True, mode=0o700)
         self.processes: list[Process] = []
+        self._tap = f"t{number}"  # at the bridge, where the cable is bad
+        self._cable: Process | None = None
 
     def environ(self, **more: str) -> dict[str, str]:
         """Nothing of this user's own: no key, no settings, no runtime directory."""
@@ -190,12 +194,30 @@ class Host:
 
     def silence(self, silent: bool = True) -> None:
         """Lose all that it sends and is sent, with the link up: the host does not see it."""
-        self.netem("loss 100%" if silent else None)
-        _netem(self.lan.switch_namespace, self.port, "loss 100%" if silent else None)
+        self._at_bridge("state", "0" if silent else "3")
 
-    def netem(self, what: str | None) -> None:
-        """``delay 50ms``, ``loss 5%`` and the like for all this host sends; None for none."""
-        _netem(self.namespace, "eth0", what)
+    def worsen(self, *, delay_s: float = 0.0, jitter_s: float = 0.0, loss: float = 0.0) -> None:
+        """Delay each frame of this host in each direction, and lose this part of them (0.05: one in twenty)."""
+        self.mend()
+        command = [
+            sys.executable,
+            str(HERE / "bad_cable.py"),
+            self.port,
+            self._tap,
+            *map(str, (delay_s, jitter_s, loss)),
+        ]
+        inside = ["ip", "netns", "exec", self.lan.switch_namespace, *command]
+        self._cable = Process(f"{self.name}-cable", inside, self.lan.place, self.environ(), self.lan.place)
+        self._cable.wait_said("ready")
+        self.lan.switch("link", "set", self.port, "nomaster", "addrgenmode", "none")
+        self.lan.switch("link", "set", self._tap, "master", "br0", "up")
+
+    def mend(self) -> None:
+        """Have a good cable again."""
+        if self._cable is not None:
+            self._cable.kill()  # the tap goes with it
+            self._cable = None
+            self.lan.switch("link", "set", self.port, "master", "br0")
 
     def change_address(self, address: str) -> None:
         """Have another IPv4 address, as by a new lease of DHCP."""
@@ -211,15 +233,20 @@ class Host:
 
     def block_multicast(self, blocked: bool = True) -> None:
         """Have the switch pass no multicast to this host."""
-        self.lan.switch("link", "set", "dev", self.port, "mcast_flood", "off" if blocked else "on", tool="bridge")
+        self._at_bridge("mcast_flood", "off" if blocked else "on")
 
     def end(self) -> None:
         """End all that runs here, and the host."""
+        self.mend()
         for process in self.processes:
             process.terminate()
         for process in self.processes:
             process.end()
         _remove(self.namespace)
+
+    def _at_bridge(self, option: str, value: str) -> None:
+        end = self.port if self._cable is None else self._tap
+        self.lan.switch("link", "set", "dev", end, option, value, tool="bridge")
 
     def _command(self, command: Sequence[str]) -> list[str]:
         # Each of them is replaced by the next: the process that is started is the command.
@@ -306,11 +333,6 @@ def _remove(namespace: str) -> None:
 
 def _ip(*arguments: str) -> None:
     _run(["ip", *arguments])
-
-
-def _netem(namespace: str, interface: str, what: str | None) -> None:
-    change = ["del", "dev", interface, "root"] if what is None else ["replace", "dev", interface, "root", "netem"]
-    _run(["tc", "-n", namespace, "qdisc", *change, *(what or "").split()])
 
 
 def _run(command: Sequence[str]) -> Any:

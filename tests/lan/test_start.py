@@ -75,6 +75,16 @@ def test_a_worker_on_another_machine_that_has_joined_runs_tasks(lan: Lan) -> Non
     assert a.run(["python", "script.py"]).stdout.strip() == "('b', 144)"
 
 
+def test_a_bad_network_is_enough(lan: Lan) -> None:
+    a, b = lan.host("a"), lan.host("b")
+    a.worsen(delay_s=0.02, jitter_s=0.01, loss=0.1)
+    _, key = up(a)
+    give_tasks(b)
+    b.run(["mesh", "join", key, "--router", f"{a.address}:6374"])
+    script = b.run(["python", "script.py"], environ={"MESH_ROUTERS": f"{a.address}:6374"})
+    assert script.stdout.strip() == "('a', 144)"
+
+
 def test_without_multicast_one_address_is_enough(lan: Lan) -> None:
     a, b = lan.host("a"), lan.host("b")
     lan.block_multicast()
