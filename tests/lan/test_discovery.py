@@ -6,9 +6,11 @@ import json
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from mesh.net.keys import MeshKey, new_key
+from mesh.net.mdns import ROUTERS_MAX
 from tests.lan.hosts import Host, Lan, Process, wait_until
 
 pytestmark = pytest.mark.lan
@@ -30,6 +32,26 @@ while not pathlib.Path("killed").exists():
     time.sleep(0.01)
 knocked = knock(browser.found, key, 1.0)
 print(bool(browser.found()), knocked.found, knocked.tried)
+"""
+
+FLOOD = """
+import sys, time, zeroconf
+
+key_id, address = sys.argv[1:]
+service = "_mesh-task._tcp.local."
+speaker = zeroconf.Zeroconf(interfaces=[address])
+for number in range(1_000):
+    name = f"{number:08x}"
+    texts = {"v": "1", "kid": key_id, "id": f"{name}0000", "inc": "1"}
+    info = zeroconf.ServiceInfo(
+        service, f"{key_id}-{name}.{service}", 6374, properties=texts, server=f"{name}.local.",
+        parsed_addresses=[f"10.77.1.{number % 250 + 1}"],
+    )
+    speaker.send(speaker.generate_service_broadcast(info, 4_500))
+    if number % 20 == 0:
+        time.sleep(0.01)
+print("sent", flush=True)
+time.sleep(100)
 """
 
 
@@ -136,6 +158,20 @@ def test_the_address_of_a_container_bridge_is_told_to_nobody_unless_it_is_named(
     assert "172.17" not in a.run(["ss", "-ltn"], check=False).stdout
     start_router(a, key, "--advertise", "172.17.0.1")
     wait_until(lambda: ["tcp://172.17.0.1:6375"] in ear.endpoints(), HEARD_S)
+
+
+def test_who_announces_a_thousand_routers_fills_no_memory_and_drives_no_real_one_out(lan: Lan, key: MeshKey) -> None:
+    a, b, c = lan.host("a"), lan.host("b"), lan.host("c")
+    ear = Ear(b, key)
+    start_router(a, key)
+    ear.wait([both(a)], HEARD_S)
+    before = psutil.Process(ear.process.pid).memory_info().rss
+    flood = c.start(["python", "-c", FLOOD, key.key_id, c.address])
+    flood.wait_said("sent")
+    wait_until(lambda: len(ear.endpoints()) == ROUTERS_MAX, 5.0)
+    assert both(a) in ear.endpoints()
+    assert psutil.Process(ear.process.pid).memory_info().rss - before < 20 << 20
+    assert "Traceback" not in ear.process.text()
 
 
 def test_two_meshes_on_one_wire_do_not_hear_each_other(lan: Lan, key: MeshKey) -> None:
