@@ -94,7 +94,7 @@ def _check_app(verb: str, app: Mesh) -> None:
 
 
 class LocalTransport:
-    """A client's end of the connection to the router of a ``LocalMesh``."""
+    """A client's end of the connection to the router of a ``LocalMesh``, and its way there."""
 
     def __init__(self, mesh: LocalMesh, peer: Peer) -> None:
         self._mesh = mesh
@@ -102,9 +102,18 @@ class LocalTransport:
         self._inbox: queue.SimpleQueue[Frames | None] = queue.SimpleQueue()
         self._is_new = False
 
+    def find(self) -> Search:
+        return Search([Found((ENDPOINT,), "local", "inside this process")], "inside this process")
+
+    def rest(self) -> None:
+        """Nothing was begun."""
+
     def connect(self, endpoint: str) -> Peer:
         self._is_new = True
         return ROUTER
+
+    def remember(self, router_id: str, endpoints: Sequence[str]) -> None:
+        """It ends with this process."""
 
     def disconnect(self, peer: Peer) -> None:
         """There is one router, and it does not move."""
@@ -174,8 +183,7 @@ class LocalMesh:
         transport = LocalTransport(self, Peer(f"client-{self._app.new_id()}".encode()))
         self.tell(lambda: self._clients.__setitem__(transport._peer, transport))
         machine = self._app.new_machine()
-        search = Search([Found((ENDPOINT,), "local", "inside this process")], "inside this process")
-        connection = Connection(machine, self._app.settings, transport, transport.connect, lambda: search)
+        connection = Connection(machine, self._app.settings, transport, transport)
         self._connections.append(connection)
         return connection
 

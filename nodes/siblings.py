@@ -43,10 +43,8 @@ class Siblings:
         self._transport = DealerTransport(outbox_bytes_max=settings.outbox_bytes_max)
         name = f"router@{platform.node()}"
         self._machine = ClientMachine(f"{router_id}.{incarnation}", name, settings, role=Role.ROUTER)
-        dialer = Dialer(self._transport, settings.mesh, Role.ADMIN)
-        self._routers = Routers(
-            settings, self._transport, dialer.connect, dialer.find, myself=router_id, search_s=SEARCH_S
-        )
+        dialer = Dialer(self._transport, settings.mesh, Role.ADMIN, browse=True)
+        self._routers = Routers(settings, self._transport, dialer, myself=router_id, search_s=SEARCH_S)
         self._channels = RouterChannels(self._transport, lambda blob: None)
         self._from_routers = RouterEvents(self._routers, self._channels)
         self._told: tuple[int, list[str]] = (0, [])

@@ -108,7 +108,7 @@ class Agent:
         self._pool.depot_of = self._depot_of
         self._pool.offer = self._channels.offer
         dialer = Dialer(self._transport, settings.mesh, Role.WORKER, config.routers)
-        self._routers = Routers(settings, self._transport, dialer.connect, dialer.find)
+        self._routers = Routers(settings, self._transport, dialer)
         self._from_routers = RouterEvents(self._routers, self._channels)
         self._stopping = Stopping(self._transport.wake)
         self._stops_seen = 0

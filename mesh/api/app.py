@@ -407,7 +407,7 @@ class Mesh:
         settings = self.settings
         transport = DealerTransport(outbox_bytes_max=settings.outbox_bytes_max)
         dialer = Dialer(transport, settings.mesh, Role.CLIENT, self.routers)
-        return Connection(self.new_machine(), settings, transport, dialer.connect, dialer.find)
+        return Connection(self.new_machine(), settings, transport, dialer)
 
     def new_machine(self) -> ClientMachine:
         """The decisions of a client, for one connection."""

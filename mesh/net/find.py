@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,16 @@ from mesh.net.runtime_dir import RuntimeDir
 _TCP = re.compile(r"(?P<host>[^\s/:\[\]]+|\[[0-9A-Fa-f:.]+\]):(?P<port>[0-9]{1,5})")
 
 
+class Source(enum.Enum):
+    """Where an address is from, and so what it means that nobody of this mesh answers there."""
+
+    NAMED = "named"  # by whoever started this node: it should be right
+    HERE = "here"  # it runs on this host
+    ANNOUNCED = "announced"  # on the LAN, where anybody can announce anything
+    TOLD = "told"  # by a router of this mesh
+    MET = "met"  # some time ago; it may be somebody else's by now
+
+
 @dataclass(frozen=True, slots=True)
 class Found:
     """A router that may be there: its addresses, best first. ``how`` it was found is for people."""
@@ -21,6 +32,7 @@ class Found:
     endpoints: tuple[str, ...]
     router_id: str | None
     how: str
+    source: Source = Source.NAMED
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +69,7 @@ def find_routers(
         return named
     here = routers_here(mesh, environ)
     announced = [] if browser is None else browser.found()
-    met = [Found(router.endpoints, router.router_id, "met before") for router in recall(mesh, environ)]
+    met = [Found(router.endpoints, router.router_id, "met before", Source.MET) for router in recall(mesh, environ)]
     tried = [
         "no address was given, MESH_ROUTERS is not set",
         f"{RuntimeDir(environ).path} names {_names(here, 'no running router')}",
@@ -81,7 +93,7 @@ def routers_here(mesh: str, environ: Mapping[str, str]) -> list[Found]:
     found = []
     for record in RuntimeDir(environ).routers(mesh):
         endpoints = tuple(address for address in (record.ipc, record.tcp, *record.lan) if address is not None)
-        found.append(Found(endpoints, record.router_id, f"running here as process {record.pid}"))
+        found.append(Found(endpoints, record.router_id, f"running here as process {record.pid}", Source.HERE))
     return found
 
 
@@ -103,7 +115,7 @@ def _each_once(found: Sequence[Found]) -> list[Found]:
         first = by_id.setdefault(router.router_id, router)
         if first is not router:
             endpoints = tuple(dict.fromkeys(first.endpoints + router.endpoints))
-            by_id[router.router_id] = Found(endpoints, first.router_id, first.how)
+            by_id[router.router_id] = Found(endpoints, first.router_id, first.how, first.source)
     return list(by_id.values())
 
 

@@ -18,7 +18,7 @@ from importlib import import_module
 from queue import SimpleQueue
 
 from mesh.messages import PROTOCOL
-from mesh.net.find import Found
+from mesh.net.find import Found, Source
 from mesh.net.interfaces import LanAddress, is_for_others, tcp_endpoint
 
 SERVICE = "_mesh-task._tcp.local."
@@ -210,7 +210,7 @@ class Heard:
         addresses = sorted(dict.fromkeys(record.addresses), key=self._distance)
         endpoints = [tcp_endpoint(address, record.port) for address in addresses]
         endpoints = [endpoint for endpoint in endpoints if is_for_others(endpoint)][:ADDRESSES_MAX]
-        return Found(tuple(endpoints), router_id, "announced on the LAN") if endpoints else None
+        return Found(tuple(endpoints), router_id, "announced on the LAN", Source.ANNOUNCED) if endpoints else None
 
     def _distance(self, address: str) -> tuple[bool, bool]:
         """Those in a network that we are in come first, IPv4 before IPv6."""

@@ -44,9 +44,9 @@ from mesh.core.events import (
 )
 from mesh.errors import Overloaded, Refused, Unavailable, UnknownTask
 from mesh.messages import Submit
-from mesh.model import Blob, Buffer, FunctionCode, Peer, TaskOptions, TaskSpec, payload_size
-from mesh.net.find import Search
+from mesh.model import Blob, Buffer, FunctionCode, TaskOptions, TaskSpec, payload_size
 from mesh.runtime.channels import RouterChannels, Transport
+from mesh.runtime.dialing import Dialing
 from mesh.runtime.exiting import call_at_exit
 from mesh.runtime.flushing import Flush, Lost, rejection
 from mesh.runtime.promises import Promise, Promises
@@ -63,25 +63,21 @@ log = logging.getLogger("mesh.connection")
 
 
 class Connection:
-    """``find`` looks for routers; it is called on a thread of its own.
-
-    ``connect`` opens a connection to an endpoint of the transport; it is called on the connection's thread.
-    """
+    """A client's machine on a thread of its own. ``dialing``: how it gets to routers."""
 
     def __init__(
         self,
         machine: ClientMachine,
         settings: Settings,
         transport: Transport,
-        connect: Callable[[str], Peer],
-        find: Callable[[], Search],
+        dialing: Dialing,
         clock: Clock | None = None,
     ) -> None:
         self._machine = machine
         self._settings = settings
         self._transport = transport
         self._clock = clock or SystemClock()
-        self._routers = Routers(settings, transport, connect, find)
+        self._routers = Routers(settings, transport, dialing)
         self._promises = Promises()
         self._waiting_for = self._promises.by_id
         self.dropped = self._promises.dropped

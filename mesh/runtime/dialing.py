@@ -4,28 +4,90 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
+from typing import Protocol
 
+from mesh.errors import ConfigError, NoKey
 from mesh.model import Peer, Role
 from mesh.net.dealer_transport import DealerTransport
-from mesh.net.find import Search, find_routers
+from mesh.net.find import Search, find_routers, named_routers, routers_here
+from mesh.net.interfaces import is_for_others
 from mesh.net.keys import load
+from mesh.net.known import KnownRouter, remember
+from mesh.net.mdns import Browser
+
+
+class Dialing(Protocol):
+    """What a node does to get to routers. ``find`` and ``rest`` are called on one thread of their own."""
+
+    def find(self) -> Search:
+        """The routers that may be there, and what was tried. Raises ``MeshError``."""
+        ...
+
+    def rest(self) -> None:
+        """Enough was found for now."""
+        ...
+
+    def connect(self, endpoint: str) -> Peer:
+        """Begin to connect. Raises ``MeshError``."""
+        ...
+
+    def remember(self, router_id: str, endpoints: Sequence[str]) -> None:
+        """A router at one of these addresses has welcomed the node."""
+        ...
 
 
 class Dialer:
-    """Of one node. ``given``: addresses of routers, where they are not to be looked for."""
+    """Of one node. ``given``: addresses of routers, where they are not to be looked for.
 
-    def __init__(self, transport: DealerTransport, mesh: str, role: Role, given: Sequence[str] = ()) -> None:
+    The LAN is listened to while no router of this user runs on this host, or with ``browse`` always.
+    """
+
+    def __init__(
+        self,
+        transport: DealerTransport,
+        mesh: str,
+        role: Role,
+        given: Sequence[str] = (),
+        *,
+        browse: bool = False,
+    ) -> None:
         self._transport = transport
         self._mesh = mesh
         self._role = role
         self._given = given
+        self._browse = browse
+        self._browser: Browser | None = None
+        self._looks = 0  # since it rested
 
     def find(self) -> Search:
         """The routers that may be there. Raises ``ConfigError``."""
-        return find_routers(self._mesh, self._given, os.environ)
+        self._looks += 1
+        if self._browser is None and self._should_listen():
+            with suppress(NoKey, ConfigError):  # who connects says so; somebody may type `mesh join` while we wait
+                self._browser = Browser(load(self._mesh, os.environ).key_id)
+        return find_routers(self._mesh, self._given, os.environ, self._browser)
+
+    def _should_listen(self) -> bool:
+        """What is here, or was met before, mostly answers at once, and then nothing need be heard."""
+        if named_routers(self._given, os.environ) is not None:
+            return False
+        return self._browse or (self._looks > 1 and not routers_here(self._mesh, os.environ))
+
+    def rest(self) -> None:
+        """Listen no more until routers are looked for again."""
+        self._looks = 0
+        if self._browser is not None and not self._browse:
+            self._browser.close()
+            self._browser = None
 
     def connect(self, endpoint: str) -> Peer:
         """Connect to a router. Raises ``NoKey``, ``ConfigError``."""
         # Who may open a socket file of this user on this machine needs no key.
         key = None if endpoint.startswith("ipc://") else load(self._mesh, os.environ)
         return self._transport.connect(endpoint, key, self._role)
+
+    def remember(self, router_id: str, endpoints: Sequence[str]) -> None:
+        """Keep where a router was met, for the next start of any node of this user."""
+        if any(map(is_for_others, endpoints)):
+            remember(self._mesh, os.environ, [KnownRouter(router_id, tuple(endpoints))])

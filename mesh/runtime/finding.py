@@ -15,9 +15,9 @@ log = logging.getLogger("mesh.connection")
 
 
 class Finder:
-    """Calls ``find`` until told to stop, and ``report`` with each result.
+    """Calls ``find`` until told to stop, and ``report`` with each result; ``rest`` when it is enough for now.
 
-    ``find`` and ``report`` are called on the finder's thread. What stops
+    ``find``, ``report`` and ``rest`` are called on the finder's thread. What stops
     ``find`` is reported as what was tried; an error in it is logged once, too.
     """
 
@@ -26,10 +26,12 @@ class Finder:
         find: Callable[[], Search],
         report: Callable[[Search], None],
         pause_s: float = PAUSE_S,
+        rest: Callable[[], None] = lambda: None,
     ) -> None:
         self._find = find
         self._report = report
         self._pause_s = pause_s
+        self._rest = rest
         self._wanted = threading.Event()
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._run, name="mesh-finder", daemon=True)
@@ -54,6 +56,8 @@ class Finder:
 
     def _run(self) -> None:
         while True:
+            if not self._wanted.is_set():
+                self._rest()
             self._wanted.wait()
             if self._closed.is_set():
                 return

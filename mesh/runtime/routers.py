@@ -5,15 +5,16 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from math import inf
 
 from mesh.core.events import RouterForgotten
 from mesh.errors import MeshError, Refused, Unavailable
 from mesh.model import Peer
 from mesh.net.arrivals import Problem, Trouble
-from mesh.net.find import Found, Search
+from mesh.net.find import Found, Search, Source
 from mesh.runtime.channels import Transport
+from mesh.runtime.dialing import Dialing
 from mesh.runtime.finding import PAUSE_S, Finder
 from mesh.settings import Settings, command_of
 
@@ -28,11 +29,12 @@ log = logging.getLogger("mesh.connection")
 class Route:
     """A way to a router: one address and the connection to it. ``router``: who answered there, None: nobody yet."""
 
-    __slots__ = ("endpoint", "is_up", "misfits", "peer", "router", "since")
+    __slots__ = ("endpoint", "is_up", "misfits", "peer", "router", "since", "source")
 
-    def __init__(self, endpoint: str, peer: Peer, now: float) -> None:
+    def __init__(self, endpoint: str, peer: Peer, source: Source, now: float) -> None:
         self.endpoint = endpoint
         self.peer = peer
+        self.source = source
         self.router: Peer | None = None
         self.is_up = False
         self.since = now  # monotonic: it was opened, or went up or down
@@ -40,7 +42,7 @@ class Route:
 
 
 class Routers:
-    """``connect`` opens a connection to an endpoint; ``find`` looks for routers, on a thread of its own.
+    """``dialing``: how routers are looked for, on a thread of its own, and connected to.
 
     A router may have several addresses, and be found at others later. All are tried together; who is there says its
     id, and the first route to a router is the only one that is kept. Machines know a router by that id, so for them
@@ -52,8 +54,7 @@ class Routers:
         self,
         settings: Settings,
         transport: Transport,
-        connect: Callable[[str], Peer],
-        find: Callable[[], Search],
+        dialing: Dialing,
         *,
         myself: str | None = None,
         search_s: float | None = None,
@@ -61,13 +62,14 @@ class Routers:
         """``myself``: the id of a router that looks for others. ``search_s``: look on, so often, when one is found."""
         self._settings = settings
         self._transport = transport
-        self._connect = connect
+        self._dialing = dialing
         self._myself = Peer(myself.encode()) if myself is not None else None
         self._goes_on = search_s is not None
-        self._finder = Finder(find, self._on_found, search_s or PAUSE_S)
+        self._finder = Finder(dialing.find, self._on_found, search_s or PAUSE_S, dialing.rest)
         self._news: deque[tuple[Sequence[Found], bool]] = deque()  # what was found; whether it is all there is
         self._routes: dict[Peer, Route] = {}  # by connection
         self._by_endpoint: dict[str, Route] = {}
+        self._said: dict[str, Sequence[str]] = {}  # by router id: the addresses it was last found at
         self._met: dict[str, Peer] = {}  # who was last met at an address, the oldest first
         self._serving: dict[Peer, Route | None] = {}  # by router; None: it has none since another is at its address
         self._welcomed: set[Peer] = set()
@@ -169,7 +171,12 @@ class Routers:
         here = [endpoint for endpoint in found.endpoints if endpoint.startswith("ipc://")]
         for endpoint in here or found.endpoints:  # on this host no other way is as good
             if endpoint not in self._by_endpoint and not self._is_reached(found, endpoint):
-                self._open(endpoint)
+                self._open(endpoint, found)
+        if found.router_id is not None:
+            self._said.pop(found.router_id, None)
+            self._said[found.router_id] = found.endpoints
+            if len(self._said) > MET_MAX:
+                del self._said[next(iter(self._said))]
 
     def _is_reached(self, found: Found, endpoint: str) -> bool:
         """Whether there is a route to the router that is said to be there, or was there last."""
@@ -179,16 +186,16 @@ class Routers:
         route = self._serving.get(router) if router is not None else None
         return route is not None and route.is_up
 
-    def _open(self, endpoint: str) -> None:
+    def _open(self, endpoint: str, found: Found) -> None:
         if len(self._routes) >= ROUTES_MAX:
             self.note(f"{endpoint} is not tried: {ROUTES_MAX} addresses of routers are being tried already")
             return
         try:
-            peer = self._connect(endpoint)
+            peer = self._dialing.connect(endpoint)
         except MeshError as error:  # no key: somebody may type `mesh join` while we wait
             self.note(str(error))
         else:
-            self._routes[peer] = self._by_endpoint[endpoint] = Route(endpoint, peer, time.monotonic())
+            self._routes[peer] = self._by_endpoint[endpoint] = Route(endpoint, peer, found.source, time.monotonic())
             self._look_at = min(self._look_at, time.monotonic() + self._settings.router_ttl_s)
 
     def _close(self, route: Route) -> None:
@@ -203,6 +210,7 @@ class Routers:
     def _forget_all_but(self, found: Sequence[Found]) -> list[RouterForgotten]:
         """Routers come back at other addresses: do not knock at the old ones for ever."""
         forgotten: list[RouterForgotten] = []
+        found = [one for one in found if one.source is not Source.MET]  # that says nothing of today
         if not found:
             return forgotten
         endpoints = {endpoint for one in found for endpoint in one.endpoints}
@@ -306,13 +314,19 @@ class Routers:
         if route is None or problem.kind not in (Trouble.WRONG_KEY, Trouble.NO_COMMON_SECURITY):
             return
         route.misfits += 1
-        if not self._welcomed and all(one.misfits > 1 for one in self._routes.values()):
+        sure = [one for one in self._routes.values() if one.source in (Source.NAMED, Source.HERE)]
+        if not self._welcomed and sure and all(one.misfits > 1 for one in sure):
             self._refused = problem.text
 
     # sessions
 
     def welcome(self, router: Peer, others: Sequence[str]) -> None:
         """A router lets us in and names the addresses of others."""
+        route = self._serving.get(router)
+        if route is not None:
+            router_id = router.decode()
+            said = (route.endpoint, *self._said.get(router_id, ()))
+            self._dialing.remember(router_id, list(dict.fromkeys(said)))
         self._welcomed.add(router)
         self._away.pop(router, None)
         self._ever_welcomed = True
@@ -325,7 +339,9 @@ class Routers:
     def hear_of(self, endpoints: Sequence[str]) -> None:
         """A router names the addresses of others."""
         if endpoints:
-            self._news.append(([Found((endpoint,), None, "named by a router") for endpoint in endpoints], False))
+            self._news.append(
+                ([Found((endpoint,), None, "named by a router", Source.TOLD) for endpoint in endpoints], False)
+            )
 
     def refuse(self, reason: str) -> None:
         """A router would not have us, or something we asked for."""

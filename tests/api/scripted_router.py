@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import queue
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from mesh import Mesh
@@ -61,11 +61,17 @@ class ScriptedRouter:
         """Have ``app`` connect to this router; with ``found=False`` it looks in vain until ``is_found``."""
         self.is_found = found
 
-        def find() -> Search:
-            found = [Found((self.endpoint,), None, "the script")]
-            return Search(found, "the script") if self.is_found else Search([], "the script and nothing else")
+        app.connector = lambda: Connection(app.new_machine(), app.settings, self, self)
 
-        app.connector = lambda: Connection(app.new_machine(), app.settings, self, self.connect, find)
+    def find(self) -> Search:
+        found = [Found((self.endpoint,), None, "the script")]
+        return Search(found, "the script") if self.is_found else Search([], "the script and nothing else")
+
+    def rest(self) -> None:
+        pass
+
+    def remember(self, router_id: str, endpoints: Sequence[str]) -> None:
+        pass
 
     def lose(self) -> None:
         """Cut the connection."""

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from mesh.messages import PROTOCOL
-from mesh.net.find import Found
+from mesh.net.find import Found, Source
 from mesh.net.interfaces import LanAddress
 from mesh.net.mdns import ADDRESSES_MAX, ROUTERS_MAX, SERVICE, About, Announcement, Closing, Heard, Record
 
@@ -25,7 +25,7 @@ def record(about=OURS, port=6374, addresses=("10.0.0.1",), name=None, **texts):
 
 def test_a_router_of_our_mesh_is_found_until_it_says_goodbye(heard):
     heard.put(record())
-    assert heard.found() == [Found(("tcp://10.0.0.1:6374",), "0123456789ab", "announced on the LAN")]
+    assert heard.found() == [Found(("tcp://10.0.0.1:6374",), "0123456789ab", "announced on the LAN", Source.ANNOUNCED)]
     heard.remove(OURS.name)
     assert heard.found() == []
 

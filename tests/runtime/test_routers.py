@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from mesh.core.events import RouterForgotten
 from mesh.errors import NoKey, Refused
 from mesh.model import Peer
 from mesh.net.arrivals import Arrivals, Problem, Trouble
-from mesh.net.find import Found, Search
+from mesh.net.find import Found, Search, Source
 from mesh.runtime.routers import NOTES_MAX, ROUTES_MAX, Routers
 from mesh.settings import Settings
 from tests.api.waiting import wait_until
@@ -60,12 +61,29 @@ def said() -> Iterator[list[str]]:
     log.setLevel(level)
 
 
-def no_key(endpoint: str) -> Peer:
-    raise NoKey("no key of this mesh")
+class Nothing:
+    """Finds nothing; every address leads to one connection, or with ``error`` to none."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self._error = error
+
+    def find(self) -> Search:
+        return Search([], "nothing")
+
+    def rest(self) -> None:
+        pass
+
+    def connect(self, endpoint: str) -> Peer:
+        if self._error is not None:
+            raise self._error
+        return ROUTER
+
+    def remember(self, router_id: str, endpoints: Sequence[str]) -> None:
+        pass
 
 
-def routers(connect: Any = lambda endpoint: ROUTER) -> Routers:
-    return Routers(Settings(), NoTransport(), connect, lambda: Search([], "nothing"))
+def routers(error: Exception | None = None) -> Routers:
+    return Routers(Settings(), NoTransport(), Nothing(error))
 
 
 def look(*endpoints: str, router_id: str | None = None) -> Search:
@@ -88,7 +106,7 @@ def test_a_wrong_key_is_said_once_however_often_it_is_tried_and_looked_for(said:
 
 
 def test_a_missing_key_is_said_once(said: list[str]) -> None:
-    made = routers(no_key)
+    made = routers(NoKey("no key of this mesh"))
     for _ in range(20):
         made._on_found(look("tcp://r"))
         made.connect_to_found()
@@ -138,7 +156,8 @@ class Looking:
         self.looks = threading.Semaphore(0)
         self.transport = NoTransport()
         self.connected: list[str] = []
-        self.routers = Routers(Settings(router_ttl_s=ttl_s), self.transport, self.connect, self.find)
+        self.remembered: dict[str, list[str]] = {}
+        self.routers = Routers(Settings(router_ttl_s=ttl_s), self.transport, self)
 
     def connect(self, endpoint: str) -> Peer:
         self.connected.append(endpoint)
@@ -148,8 +167,17 @@ class Looking:
         self.looks.release()
         return self.finds
 
-    def hear(self, *endpoints: str, router_id: str | None = None) -> list[RouterForgotten]:
-        self.routers._on_found(look(*endpoints, router_id=router_id))
+    def rest(self) -> None:
+        pass
+
+    def remember(self, router_id: str, endpoints: Sequence[str]) -> None:
+        self.remembered[router_id] = list(endpoints)
+
+    def hear(
+        self, *endpoints: str, router_id: str | None = None, source: Source = Source.NAMED
+    ) -> list[RouterForgotten]:
+        search = look(*endpoints, router_id=router_id)
+        self.routers._on_found(Search([replace(found, source=source) for found in search.found], search.tried))
         return self.routers.connect_to_found()
 
     def meet(self, endpoint: str, router: Peer) -> bool:
@@ -186,6 +214,7 @@ def test_all_addresses_of_a_router_are_tried_and_the_first_that_answers_is_kept(
     assert not looking.meet("tcp://c:1", OLD), "one router is not greeted at two addresses"
     assert looking.closed == ["tcp://c:1"]
     looking.routers.welcome(OLD, ())
+    assert looking.remembered == {OLD.decode(): ["tcp://b:1"]}
     looking.hear("tcp://c:1")
     looking.hear("tcp://d:1", router_id=OLD.decode())
     assert looking.connected[3:] == [], "there is a way to it"
@@ -245,6 +274,24 @@ def test_a_wrong_key_at_one_of_several_addresses_is_no_end(said: list[str]) -> N
         looking.routers.complain(stranger._replace(peer=Peer(b"tcp://ours:1")))
     with pytest.raises(Refused):
         looking.routers.raise_if_hopeless()
+
+
+def test_a_wrong_key_where_anybody_may_be_is_no_refusal(said: list[str]) -> None:
+    for source in (Source.MET, Source.ANNOUNCED):
+        looking = Looking()
+        looking.hear("tcp://stranger:1", source=source)
+        for _ in range(3):
+            looking.routers.complain(Problem(Trouble.WRONG_KEY, "another mesh key", Peer(b"tcp://stranger:1")))
+        looking.routers.raise_if_hopeless()
+        assert "another mesh key" in looking.routers.situation()
+
+
+def test_having_been_met_once_does_not_keep_a_router_from_being_forgotten() -> None:
+    looking = old_is_away(AT_ONCE)
+    assert looking.hear("ipc://old", source=Source.MET) == [], "nobody else is found"
+    assert looking.hear("ipc://new") == [RouterForgotten(OLD, "ipc://old")]
+    looking.hear("ipc://old", source=Source.MET)
+    assert looking.connected[-1] == "ipc://old", "it may be back"
 
 
 # routers that do not come back
