@@ -27,7 +27,7 @@ from mesh.errors import ProtocolError, StoreDamaged, StoreError, StoreFull
 from mesh.messages import Function, Hello, Message, Refuse, Rejected
 from mesh.model import Blob, Buffer, Peer, Role
 from mesh.net.arrivals import Arrivals
-from mesh.net.keys import MeshKey, load_or_create
+from mesh.net.keys import AnyKey, load_or_create, whole_key
 from mesh.net.lan import LanOptions, LanPlaces
 from mesh.net.mdns import About, Announcement
 from mesh.net.router_transport import RouterTransport
@@ -113,7 +113,7 @@ class RouterNode:
         self._transport = RouterTransport(
             ipc=self._directory.ipc_endpoint(settings.mesh, self._machine.router_id),
             tcp=config.tcp,
-            key=key,
+            key=whole_key(key, "a router that listens over TCP") if config.tcp or config.lan else None,
             outbox_bytes_max=settings.outbox_bytes_max,
         )
         self._lan = self._listen_on_lan(config.lan)
@@ -141,7 +141,7 @@ class RouterNode:
             self._transport.close(0)
             raise
 
-    def _describe(self, config: RouterConfig, key: MeshKey) -> RouterRecord:
+    def _describe(self, config: RouterConfig, key: AnyKey) -> RouterRecord:
         ipc, *tcp = self._transport.endpoints
         return RouterRecord(
             mesh=self._settings.mesh,

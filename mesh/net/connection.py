@@ -7,11 +7,11 @@ from collections.abc import Sequence
 
 import zmq
 
-from mesh.model import Buffer, Peer, Role
+from mesh.model import Buffer, Peer
 from mesh.net import monitor
 from mesh.net.arrivals import Arrivals, Counters, Problem, Trouble
 from mesh.net.frames import BYTES_PER_WAKE_MAX, FRAMES_MAX, MESSAGES_PER_WAKE_MAX, read_frames, size_of, write_frames
-from mesh.net.keys import MeshKey
+from mesh.net.keys import Entry
 from mesh.net.monitor import Monitor
 from mesh.net.outbox import Outbox
 from mesh.net.sockets import NOBLOCK, POLLIN, POLLOUT, Socket, dealer_socket, events_of, set_family
@@ -22,7 +22,7 @@ _REOPEN_AFTER_S = 1.0
 
 
 class Connection:
-    """Named ``peer`` on this side; the router names it anew each time. ``key`` None: no encryption, for ipc."""
+    """Named ``peer`` on this side; the router names it anew each time. ``entry`` None: no encryption, for ipc."""
 
     def __init__(
         self,
@@ -30,8 +30,7 @@ class Connection:
         endpoint: str,
         *,
         peer: Peer,
-        key: MeshKey | None,
-        role: Role,
+        entry: Entry | None,
         outbox_bytes_max: int,
         counters: Counters,
     ) -> None:
@@ -41,8 +40,7 @@ class Connection:
         self.reopen_at: float | None = None
         self._outbox = Outbox(outbox_bytes_max)
         self._context = context
-        self._own = key.role(role) if key else None
-        self._server = key.role(Role.ROUTER).public if key else None
+        self._entry = entry
         self._counters = counters
         self._silent = False  # it was told that nobody listens there
         self._quiet = False  # it had nothing to receive when it was asked, and was not used since
@@ -51,7 +49,7 @@ class Connection:
     def open(self) -> None:
         """Begin to connect; libzmq goes on trying by itself while nobody listens."""
         self.up, self.reopen_at, self._quiet = False, None, False
-        self._socket = dealer_socket(self._context, self._own, self._server)
+        self._socket = dealer_socket(self._context, self._entry)
         self._monitor = Monitor(self._socket, _EVENTS)
         self.fd: int = self._socket.FD
         self.monitor_fd = self._monitor.fd

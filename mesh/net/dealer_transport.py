@@ -14,7 +14,7 @@ from mesh.model import Buffer, Peer, Role
 from mesh.net.arrivals import Arrivals, Counters, Problem
 from mesh.net.connection import Connection
 from mesh.net.frames import check_frames
-from mesh.net.keys import MeshKey
+from mesh.net.keys import AnyKey
 from mesh.net.poll import Poll
 from mesh.net.sockets import new_context
 
@@ -35,22 +35,23 @@ class DealerTransport:
         self.fd = self._poll.fd
         """Readable when ``receive`` has something, if the last ``receive`` had nothing and nothing was sent since."""
 
-    def connect(self, endpoint: str, key: MeshKey | None, role: Role) -> Peer:
-        """Begin to connect to ``endpoint`` as ``role``. Raises ``NoKey`` for tcp without a key.
+    def connect(self, endpoint: str, key: AnyKey | None, role: Role) -> Peer:
+        """Begin to connect to ``endpoint`` as ``role``. Raises ``NoKey`` for tcp without a key for that.
 
         The peer given back names this connection here; two addresses of one router are two connections.
         """
         self._poll.check_process()
-        secure = not endpoint.startswith("ipc://")
-        if secure and key is None:
-            raise NoKey(f"{endpoint} needs the mesh key: type `mesh join <key>`, or set MESH_KEY")
+        entry = None
+        if not endpoint.startswith("ipc://"):
+            if key is None:
+                raise NoKey(f"{endpoint} needs the mesh key: type `mesh join <key>`, or set MESH_KEY")
+            entry = key.entry(role)
         self._made += 1
         connection = Connection(
             self._context,
             endpoint,
             peer=Peer(f"{self._made}:{endpoint}".encode()),
-            key=key if secure else None,
-            role=role,
+            entry=entry,
             outbox_bytes_max=self._outbox_bytes_max,
             counters=self.counters,
         )

@@ -10,7 +10,7 @@ from mesh.model import Peer, Role
 from mesh.net.arrivals import Trouble
 from mesh.net.dealer_transport import DealerTransport
 from mesh.net.find import Found
-from mesh.net.keys import MeshKey
+from mesh.net.keys import AnyKey, MeshKey
 
 LOOK_S = 0.05
 ADDRESSES_MAX = 256  # knocked at in one go
@@ -26,9 +26,10 @@ class Knocked:
     tried: list[str] = field(default_factory=list)
 
 
-def knock(find: Callable[[], Sequence[Found]], key: MeshKey, within_s: float) -> Knocked:
+def knock(find: Callable[[], Sequence[Found]], key: AnyKey, within_s: float) -> Knocked:
     """Try all tcp addresses of all that ``find`` gives now and meanwhile, at once; the first that answers wins."""
     knocked = Knocked()
+    role = Role.CLIENT if isinstance(key, MeshKey) else key.role
     asked: dict[Peer, tuple[Found, str]] = {}
     transport = DealerTransport(outbox_bytes_max=1)
     deadline = time.monotonic() + within_s
@@ -39,7 +40,7 @@ def knock(find: Callable[[], Sequence[Found]], key: MeshKey, within_s: float) ->
                     new = endpoint.startswith("tcp://") and endpoint not in knocked.tried
                     if new and len(knocked.tried) < ADDRESSES_MAX:
                         knocked.tried.append(endpoint)
-                        asked[transport.connect(endpoint, key, Role.CLIENT)] = found, endpoint
+                        asked[transport.connect(endpoint, key, role)] = found, endpoint
             arrivals = transport.receive(min(LOOK_S, left_s))
             for problem in arrivals.problems:
                 if problem.kind is not Trouble.NO_ROUTER and problem.text not in knocked.problems:

@@ -13,7 +13,7 @@ import zmq.utils.garbage  # else at the first large frame, where perhaps no desc
 from zmq import SocketOption
 
 from mesh.errors import ConfigError
-from mesh.net.keys import CurvePair
+from mesh.net.keys import CurvePair, Entry
 
 Socket = zmq.Socket[bytes]
 
@@ -91,13 +91,13 @@ def router_socket(context: zmq.Context[Socket], curve: CurvePair | None) -> Sock
     return socket
 
 
-def dealer_socket(context: zmq.Context[Socket], own: CurvePair | None = None, server: bytes | None = None) -> Socket:
-    """A DEALER; with ``own`` it speaks only to the holder of the public key ``server``."""
+def dealer_socket(context: zmq.Context[Socket], entry: Entry | None = None) -> Socket:
+    """A DEALER; with ``entry`` it speaks only to the router named there."""
     socket = _socket(context, zmq.DEALER, _DEALER)
-    if own is not None and server is not None:
-        socket.set(zmq.CURVE_PUBLICKEY, own.public)
-        socket.set(zmq.CURVE_SECRETKEY, own.secret)
-        socket.set(zmq.CURVE_SERVERKEY, server)
+    if entry is not None:
+        socket.set(zmq.CURVE_PUBLICKEY, entry.own.public)
+        socket.set(zmq.CURVE_SECRETKEY, entry.own.secret)
+        socket.set(zmq.CURVE_SERVERKEY, entry.router)
     return socket
 
 

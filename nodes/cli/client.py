@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from mesh import Mesh
+from mesh.model import Role
 from mesh.net.find import find_routers
 from mesh.net.keys import load
 from nodes.cli.environment import check_environment
@@ -29,7 +30,7 @@ def client(invocation: Invocation, routers: Sequence[str]) -> Iterator[Any]:
     search = find_routers(app.settings.mesh, app.routers, os.environ)
     best = [found.endpoints[0] for found in search.found if found.endpoints]
     if best and not any(endpoint.startswith("ipc://") for endpoint in best):
-        load(app.settings.mesh, os.environ)
+        load(app.settings.mesh, os.environ).entry(Role.CLIENT)
     logging.getLogger("mesh").addHandler(logging.NullHandler())  # errors are raised, and told in one line
     try:
         yield app

@@ -10,7 +10,7 @@ import click
 
 from mesh.errors import ConfigError
 from mesh.net.find import Search, find_routers, named_routers
-from mesh.net.keys import MeshKey, key_path, parse_key, save
+from mesh.net.keys import AnyKey, MeshKey, key_path, parse_key, replace_key, save
 from mesh.net.knocking import Knocked, knock
 from mesh.net.known import KnownRouter, remember
 from mesh.net.lan import PORTS
@@ -27,26 +27,31 @@ LOOK_S = 3.0
 @shared_options
 @router_option
 @click.argument("key", required=False)
+@click.option("-f", "--force", is_flag=True, help="Replace the key that is there, as when the mesh has a new one.")
 @pass_invocation
-def join(invocation: Invocation, key: str | None, routers: tuple[str, ...]) -> None:
+def join(invocation: Invocation, key: str | None, routers: tuple[str, ...], force: bool) -> None:
     """Keep KEY, the key of a mesh that another machine or user runs, and look whether one of its routers answers.
 
-    `mesh key show --secret` prints it there. Without KEY it is asked for, or read from a pipe, so that no list of
-    processes shows it.
+    `mesh key show --secret` prints it there, and `mesh key export` one for clients or workers only. Without KEY it is
+    asked for, or read from a pipe, so that no list of processes shows it.
     """
     check_environment(invocation)
     named_routers(routers, os.environ)  # what is wrong with an address is said before anything is kept
     given = parse_key(key or _asked_for())
     mesh_name = invocation.settings().mesh
     path = key_path(mesh_name, os.environ)
-    kept = save(path, given)
+    kept = replace_key(path, given) if force else save(path, given)
     if kept != given:
-        raise ConfigError(f"{path} holds another key, {kept.key_id}: remove it, or choose another name with --mesh")
-    click.echo(f"key {kept.key_id} of mesh {mesh_name!r} is in {path}")
+        raise ConfigError(f"{path} holds another key, {kept.key_id}: --force replaces it; or use another --mesh name")
+    click.echo(f"{_named(kept)} of mesh {mesh_name!r} is in {path}")
     click.echo(_look(mesh_name, kept, routers))
 
 
-def _look(mesh_name: str, key: MeshKey, routers: Sequence[str]) -> str:
+def _named(key: AnyKey) -> str:
+    return f"key {key.key_id}" if isinstance(key, MeshKey) else f"a {key.role}'s key, of key {key.key_id},"
+
+
+def _look(mesh_name: str, key: AnyKey, routers: Sequence[str]) -> str:
     browser = None if named_routers(routers, os.environ) else Browser(key.key_id)
 
     def search() -> Search:

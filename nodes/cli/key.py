@@ -7,7 +7,8 @@ import os
 import click
 
 from mesh.errors import ConfigError
-from mesh.net.keys import key_path, load, new_key, save
+from mesh.model import Role
+from mesh.net.keys import MeshKey, key_path, load, new_key, save, whole_key
 from nodes.cli.invocation import Invocation, pass_invocation, shared_options
 
 
@@ -37,6 +38,21 @@ def _show(invocation: Invocation, secret: bool) -> None:
         return
     place = "MESH_KEY in the environment" if os.environ.get("MESH_KEY") else str(key_path(mesh_name, os.environ))
     click.echo(f"mesh    {mesh_name}\nkey id  {found.key_id}\nkept in {place}")
+    if not isinstance(found, MeshKey):
+        click.echo(f"for     {found.role}s only")
+
+
+@key.command()
+@shared_options
+@click.option("--role", type=click.Choice(["client", "worker"]), required=True, help="What its holders may be.")
+@pass_invocation
+def export(invocation: Invocation, role: str) -> None:
+    """Print a key, for `mesh join` or MESH_KEY, whose holders can be clients only, or workers only.
+
+    They cannot pass for a router, nor for nodes of the other role, and cannot purge queues.
+    """
+    found = whole_key(load(invocation.settings().mesh, os.environ), "to export a role's key")
+    click.echo(found.export(Role(role)).text)
 
 
 @key.command()

@@ -1,18 +1,36 @@
 from __future__ import annotations
 
+import base64
+import os
 import stat
 import subprocess
 import sys
 
 import pytest
+from zmq.utils import z85
 
 from mesh.errors import ConfigError, NoKey
 from mesh.model import Role
-from mesh.net.keys import MeshKey, key_path, load, load_or_create, new_key, parse_key, save
+from mesh.net.keys import (
+    MeshKey,
+    key_path,
+    load,
+    load_or_create,
+    new_key,
+    new_role_key,
+    parse_key,
+    parse_router_key,
+    save,
+    whole_key,
+)
 
 ROOT = bytes(range(32))
 GOLDEN_TEXT = "mesh1:aaaqeayeaudaocajbifqydiob4ibceqtcqkrmfyydenbwha5dypq:cr6kpvqq"
 GOLDEN_ID = "05471573"
+GOLDEN_CLIENT = (
+    "mesh1-client:avdrk47e6mimfdhq5qu6z4mec2n6nbt4wqt3suw7con26vipqe6tokxabxsttccugky66hpe7cvfn"
+    "paobee3haib24lafhhrur3btgmwla7ni:l6pgdasr"
+)
 GOLDEN_ROUTER = b"<NS@1Jpuf.)d2-AO92DMV)SyZ?XhG.rs:Tzh.9.{"
 
 
@@ -30,7 +48,50 @@ def test_nothing_derived_from_a_key_ever_changes():
     key = MeshKey(ROOT)
     assert key.text == GOLDEN_TEXT
     assert key.key_id == GOLDEN_ID
+    assert key.export(Role.CLIENT).text == GOLDEN_CLIENT
     assert key.role(Role.ROUTER).public == GOLDEN_ROUTER
+
+
+@pytest.mark.parametrize("role", [Role.CLIENT, Role.WORKER])
+def test_what_is_exported_for_a_role_reads_back_and_holds_no_other_secret(role):
+    key = MeshKey(ROOT)
+    exported = key.export(role)
+    assert parse_key(f" {exported.text}\n") == exported
+    assert exported.text.startswith(f"mesh1-{role}:")
+    assert exported.key_id == key.key_id
+    assert exported.entry(role).own == key.role(role)
+    assert exported.entry(role).router == key.role(Role.ROUTER).public
+    held = base64.b32decode(exported.text.split(":")[1].upper() + "===")
+    assert key.root not in held
+    for other in set(Role) - {role}:
+        assert z85.decode(key.role(other).secret) not in held
+        with pytest.raises(NoKey, match=f"makes no {other}"):
+            exported.entry(other)
+    with pytest.raises(NoKey, match="takes the whole key"):
+        whole_key(exported, "to listen")
+
+
+def test_the_whole_key_makes_every_role_and_a_client_that_may_do_all():
+    key = new_key()
+    assert key.entry(Role.WORKER).own == key.role(Role.WORKER)
+    assert key.entry(Role.CLIENT).own == key.role(Role.ADMIN)
+
+
+def test_the_public_key_of_routers_reads_back_and_is_no_key_to_join_with():
+    router = MeshKey(ROOT).router
+    assert parse_router_key(router.text) == router
+    with pytest.raises(ConfigError, match="not a mesh key"):
+        parse_key(router.text)
+    with pytest.raises(ConfigError, match="no router's public key"):
+        parse_router_key(MeshKey(ROOT).text)
+
+
+def test_a_key_that_a_node_makes_for_itself_is_its_own():
+    router = MeshKey(ROOT).router
+    one, two = new_role_key(Role.WORKER, router), new_role_key(Role.WORKER, router)
+    assert one.own != two.own and one.key_id == GOLDEN_ID
+    assert parse_key(one.text) == one
+    assert one.own.secret.decode() not in repr(one)
 
 
 def test_each_role_has_a_pair_of_its_own():
@@ -45,13 +106,19 @@ def test_a_key_does_not_show_itself():
 
 
 @pytest.mark.parametrize(
-    "spoil", [lambda t: t[:-1], lambda t: t[1:], lambda t: t.replace("aq", "qa", 1), lambda t: "", lambda t: t + "0"]
+    "spoil",
+    [lambda t: t[:-1], lambda t: t[1:], lambda t: t[:30] + "a" + t[29] + t[31:], lambda t: "", lambda t: t + "0"],
 )
 def test_a_damaged_text_is_refused_and_not_repeated(spoil):
-    text = spoil(MeshKey(ROOT).text)
-    with pytest.raises(ConfigError) as caught:
-        parse_key(text)
-    assert "audaocaj" not in str(caught.value)
+    for key in (MeshKey(ROOT), MeshKey(ROOT).export(Role.CLIENT)):
+        with pytest.raises(ConfigError) as caught:
+            parse_key(spoil(key.text))
+        assert "audaocaj" not in str(caught.value) and key.text[20:40] not in str(caught.value)
+
+
+def test_a_key_of_one_role_cannot_be_written_as_another():
+    with pytest.raises(ConfigError, match="wrong letter"):
+        parse_key(MeshKey(ROOT).export(Role.CLIENT).text.replace("client", "worker"))
 
 
 def test_without_a_key_load_says_how_to_get_one(environ):
@@ -88,6 +155,19 @@ def test_a_key_others_can_read_is_refused_with_the_command_that_helps(environ, m
     path = key_path("lab", environ)
     path.chmod(mode)
     with pytest.raises(ConfigError, match=f"chmod 600 {path}"):
+        load("lab", environ)
+
+
+def test_a_file_that_is_too_large_or_none_is_no_key(environ):
+    path = key_path("lab", environ)
+    path.parent.mkdir()
+    path.touch(mode=0o600)
+    path.write_text("x" * 2_000)
+    with pytest.raises(ConfigError, match="more than"):
+        load("lab", environ)
+    path.unlink()
+    os.mkfifo(path, 0o600)
+    with pytest.raises(ConfigError, match="is no file"):
         load("lab", environ)
 
 

@@ -10,7 +10,7 @@ import zmq
 from mesh.model import Role
 from mesh.net import sockets
 from mesh.net.arrivals import Trouble
-from mesh.net.keys import new_key
+from mesh.net.keys import Entry, new_key
 
 TCP = 1
 
@@ -26,7 +26,7 @@ def strangers():
 def _speaks(strangers, endpoint, own=None, server=None):
     """A stranger queues messages for the endpoint at once."""
     context, made = strangers
-    socket = sockets.dealer_socket(context, own, server)
+    socket = sockets.dealer_socket(context, own and Entry(own, server))
     made.append(socket)  # one that nobody holds is closed
     socket.set(zmq.IMMEDIATE, 0)
     socket.connect(endpoint)

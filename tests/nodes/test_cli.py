@@ -15,6 +15,7 @@ from urllib.parse import quote
 import pytest
 
 from mesh.errors import ConfigError, Overloaded, Refused, StoreLocked, TaskFailed, TimeoutError, UnknownTask
+from mesh.model import Role
 from mesh.net.keys import new_key
 from mesh.settings import VARIABLES
 from nodes.cli.hostnames import file_name, node_name
@@ -305,6 +306,41 @@ def test_a_key_of_another_machine_is_kept_and_never_replaces_one(run: Run, monke
     assert (code, err.count("\n")) == (2, 1)
     assert other.text not in err
     assert run("join", key.text[:-3])[0] == 2
+
+
+def test_joining_by_force_replaces_a_key(run: Run) -> None:
+    key, other = new_key(), new_key()
+    run("join", key.text)
+    assert run("join", other.text)[0] == 2
+    assert run("join", "--force", other.text)[0] == 0
+    assert run("key", "show", "--secret")[1].strip() == other.text
+
+
+@pytest.mark.parametrize("role", ["client", "worker"])
+def test_a_role_key_is_exported_joined_and_never_shown_unasked(run: Run, role: str, tmp_path: Path) -> None:
+    run("key", "new")
+    code, exported, err = run("key", "export", "--role", role)
+    assert (code, err) == (0, "") and exported.startswith(f"mesh1-{role}:")
+    (tmp_path / "config" / "taskmesh" / "t.key").unlink()
+    code, out, err = run("join", exported)
+    assert (code, err) == (0, "") and f"a {role}'s key" in out
+    code, shown, err = run("key")
+    assert f"for     {role}s only" in shown
+    assert exported.split(":")[1] not in out + shown + err
+    assert run("key", "show", "--secret")[1] == exported
+    for arguments in (["key", "export", "--role", role], ["router"]):
+        code, out, err = run(*arguments)
+        assert (code, out, err.count("\n")) == (2, "", 1)
+        assert "takes the whole key of the mesh" in err and exported.split(":")[1] not in err
+
+
+def test_a_role_key_of_the_environment_counts_and_makes_no_other_role(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MESH_KEY", new_key().export(Role.WORKER).text)
+    assert "for     workers only" in run("key")[1]
+    code, _, err = run("status", "--router", "127.0.0.1:1")
+    assert code == 2 and "has a worker's key, which makes no client" in err and "mesh key export --role client" in err
 
 
 @pytest.mark.parametrize("closed", [False, True])
