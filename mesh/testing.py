@@ -245,7 +245,7 @@ class LocalMesh:
         incoming = decode_from_node(frames)
         for blob, parts in incoming.blobs:
             self.store.put_blob(blob, [bytes(part) for part in parts])
-        taken = self._links.take(peer, incoming.session, incoming.number, incoming.message, incoming.raw, Role.CLIENT)
+        taken = self._links.take(peer, incoming.session, incoming.number, incoming.message, incoming.raw, None)
         if isinstance(taken, Message):
             self._clients[peer].put(encode(taken, incoming.session, OUTSIDE))
         elif taken is not None:

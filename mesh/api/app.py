@@ -45,7 +45,7 @@ from mesh.api.result import AsyncResult as Result  # ``Mesh.AsyncResult`` is a m
 from mesh.api.shipping import Shipped, function_name
 from mesh.api.task import Task
 from mesh.core.client import ClientMachine
-from mesh.errors import ConfigError
+from mesh.errors import ConfigError, Refused
 from mesh.model import Buffer, FunctionCode, Role, TaskExtra, TaskOptions, TaskSpec
 from mesh.net.dealer_transport import DealerTransport
 from mesh.runtime.connection import Connection
@@ -383,9 +383,14 @@ class Mesh:
         return found
 
     def purge(self, *queues: str, timeout: float | None = None) -> int:
-        """Cancel all tasks that wait in these queues (default: in all); how many they were. Raises ``Unavailable``."""
+        """Cancel all tasks that wait in these queues (default: in all); how many they were.
+
+        Raises ``Unavailable``, and ``Refused`` where our key does not allow it.
+        """
         checked_timeout(timeout)
         answer = json.loads(self.connection.query("purge", [checked_queue(q) for q in queues], timeout=timeout))
+        if "error" in answer:
+            raise Refused(answer["error"])
         return int(answer["purged"])
 
     # the connection

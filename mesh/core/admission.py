@@ -13,7 +13,7 @@ from mesh.core.packing import outcome_bytes, pack, text_bytes
 from mesh.core.peers import Session
 from mesh.core.tasks import TaskTable
 from mesh.messages import Outcomes, Rejected, Submit, Unknown, Unwatch, Watch
-from mesh.model import Peer, Role
+from mesh.model import Peer
 from mesh.settings import Settings
 
 
@@ -33,9 +33,6 @@ class Admission:
     def on_submit(self, session: Session, submit: Submit, raw: bytes | None, now: Now) -> None:
         """Take in a batch, refuse it, or look up first which of its tasks are finished already."""
         peer = session.peer
-        if session.role is Role.WORKER:
-            self._members.refuse(peer, "role", "a worker may not submit")
-            return
         tasks = self._table.tasks
         fresh = [spec.id for spec in submit.tasks if spec.id not in tasks] if submit.repeated else None
         refusal = self._refusal(submit, len(submit.tasks) if fresh is None else len(fresh))

@@ -13,6 +13,7 @@ from mesh.core.events import MessageReceived, OthersFound, SettledElsewhere, Unk
 from mesh.core.ledger import Ledger
 from mesh.core.packing import attempt_bytes, pack
 from mesh.core.peers import Session, Worker
+from mesh.core.permits import may_be
 from mesh.core.record import TaskRecord
 from mesh.core.states import READY, SUCCEEDED
 from mesh.core.tasks import TaskTable
@@ -137,7 +138,7 @@ class Membership:
             self.refuse(peer, "protocol", reason)
         elif role is None or (role is Role.WORKER) != (hello.worker is not None):
             self.refuse(peer, "invalid", f"a HELLO of role {hello.role!r} is not understood")
-        elif event.role is not None and event.role is not role and event.role is not Role.ADMIN:
+        elif not may_be(event.role, role):
             self.refuse(peer, "role", f"a {event.role} key does not make a {role}")
         else:
             self._ledger.send(peer, self._welcome)

@@ -32,6 +32,7 @@ from mesh.core.ledger import Ledger
 from mesh.core.membership import Membership
 from mesh.core.packing import pack, text_bytes
 from mesh.core.peers import Session, Worker
+from mesh.core.permits import CLIENT_VERBS, WORKER_VERBS, may_ask
 from mesh.core.purging import Purges
 from mesh.core.queues import Lane
 from mesh.core.settling import Settling
@@ -60,9 +61,6 @@ from mesh.messages import (
 )
 from mesh.model import NodeInfo, Peer, Role, TaskMark
 from mesh.settings import Settings
-
-CLIENT_VERBS = frozenset({Submit, Watch, Unwatch, Cancel, Query, PutFunction})
-WORKER_VERBS = frozenset({Credit, Settled, Released, GetFunction})
 
 
 class RouterMachine:
@@ -228,10 +226,12 @@ class RouterMachine:
             self._say_hello(peer, verb)
             return
         session.heard = now.mono
-        if verb is Submit:
-            self._admission.on_submit(session, message, event.raw, now)  # type: ignore[arg-type]
-        elif verb in CLIENT_VERBS and session.role is Role.WORKER:
+        if verb in CLIENT_VERBS and session.role is Role.WORKER:
             members.refuse(peer, "role", f"a worker may not send {verb.__name__}")
+        elif verb is Submit:
+            self._admission.on_submit(session, message, event.raw, now)  # type: ignore[arg-type]
+        elif verb is Query and not may_ask(event.role, message.what):  # type: ignore[attr-defined]
+            self._refuse_query(session, event.role, message)  # type: ignore[arg-type]
         else:
             self._verbs[verb](session, message, now)
 
@@ -241,6 +241,12 @@ class RouterMachine:
         else:
             self._ledger.send(peer, SayHello())
             self._ledger.add(DropPeer(peer))
+
+    def _refuse_query(self, session: Session, key: Role | None, query: Query) -> None:
+        """In its REPLY: who asked waits for that, and goes on with what is allowed."""
+        self.counters["refused"] += 1
+        answer = {"error": f"a {key} key may not {query.what}: that takes the whole key of the mesh"}
+        self._ledger.send(session.peer, Reply(query.request, msgspec.json.encode(answer)))
 
     def _on_bye(self, session: Session, message: Bye, now: Now) -> None:
         self._members.dismiss(session.peer, f"it left ({message.reason})" if message.reason else "it left", now)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import msgspec
 import pytest
 
@@ -30,6 +32,7 @@ from mesh.core.events import (
     StoreFreed,
     UnknownElsewhere,
 )
+from mesh.core.permits import ANY_VERBS, CLIENT_VERBS, WORKER_VERBS
 from mesh.core.settling import ACK_PAUSE_S
 from mesh.messages import (
     Accepted,
@@ -38,10 +41,13 @@ from mesh.messages import (
     Credit,
     Deliver,
     Drop,
+    FromNode,
     Function,
     GetFunction,
     Heartbeat,
     Hello,
+    Identify,
+    Message,
     Outcomes,
     PutFunction,
     Query,
@@ -805,19 +811,57 @@ def test_a_node_without_a_session_is_asked_for_hello() -> None:
     assert mesh.hear(C2, submit("a")) == [Send(C2, SayHello()), DropPeer(C2)]
 
 
-@pytest.mark.parametrize(
-    ("peer", "message", "reason"),
-    [
-        (W1, submit("a"), "a worker may not submit"),
-        (W1, Watch(["a"]), "a worker may not send Watch"),
-        (C1, Credit(5), "a client may not send Credit"),
-        (C1, Settled(1, [settlement("a")]), "a client may not send Settled"),
-    ],
-)
-def test_a_verb_of_another_role_is_refused(peer: Peer, message: Submit, reason: str) -> None:
+VERBS: list[Message] = [
+    submit("a"),
+    Watch(["a"]),
+    Unwatch(["a"]),
+    Cancel(["a"]),
+    Query(1, "status"),
+    PutFunction(FunctionCode("digest", "3.11", b"code")),
+    Credit(5),
+    Settled(1, [settlement("a")]),
+    Released([]),
+    GetFunction("digest"),
+]
+
+
+def test_every_verb_of_a_node_belongs_to_a_role_or_to_all() -> None:
+    assert set(FromNode.__args__) - {Identify} == ANY_VERBS | CLIENT_VERBS | WORKER_VERBS  # that one needs no session
+    assert {type(verb) for verb in VERBS} == CLIENT_VERBS | WORKER_VERBS
+    assert not CLIENT_VERBS & WORKER_VERBS
+
+
+@pytest.mark.parametrize("key", [Role.WORKER, Role.CLIENT, Role.ADMIN, None])
+@pytest.mark.parametrize("verb", VERBS, ids=lambda verb: type(verb).__name__)
+@pytest.mark.parametrize(("peer", "role"), [(W1, Role.WORKER), (C1, Role.CLIENT)])
+def test_a_verb_of_another_role_is_refused_whatever_the_key(
+    peer: Peer, role: Role, verb: Message, key: Role | None
+) -> None:
     mesh = router(window=1)
-    assert mesh.hear(peer, message) == [Send(peer, Refuse("role", reason))]
+    commands = mesh.do(got(peer, verb, key))
+    others = CLIENT_VERBS if role is Role.WORKER else WORKER_VERBS
+    if type(verb) in others:
+        assert commands == [Send(peer, Refuse("role", f"a {role} may not send {type(verb).__name__}"))]
+    assert mesh.machine.counters["refused"] == int(type(verb) in others)
+
+
+@pytest.mark.parametrize("key", [Role.WORKER, Role.CLIENT])
+def test_only_a_key_for_all_purges(key: Role) -> None:
+    mesh = router()
+    mesh.hear(C1, submit("a"))
+    [reply] = sent(mesh.do(got(C1, Query(7, "purge"), key)))
+    assert isinstance(reply, Reply) and reply.request == 7
+    assert json.loads(reply.body) == {"error": f"a {key} key may not purge: that takes the whole key of the mesh"}
     assert mesh.machine.counters["refused"] == 1
+    assert "a" in mesh.machine.table.tasks
+
+
+@pytest.mark.parametrize("key", [Role.ADMIN, None])
+def test_a_key_for_all_and_the_users_own_socket_purge(key: Role | None) -> None:
+    mesh = router()
+    mesh.hear(C1, submit("a"))
+    assert Reply(7, b'{"purged":1}') in sent(mesh.do(got(C1, Query(7, "purge"), key)))
+    assert "a" not in mesh.machine.table.tasks
 
 
 def test_a_hello_of_another_protocol_is_refused_with_both_numbers() -> None:
@@ -844,11 +888,18 @@ def test_a_hello_that_makes_no_sense_is_refused(hello: Hello) -> None:
     assert commands[-1] == DropPeer(C1)
 
 
-def test_a_client_key_makes_no_worker_and_an_admin_key_makes_anything() -> None:
+@pytest.mark.parametrize("key", [Role.WORKER, Role.CLIENT, Role.ADMIN, None])
+@pytest.mark.parametrize("role", [Role.WORKER, Role.CLIENT, Role.ADMIN])
+def test_a_key_opens_sessions_of_its_role_only_and_an_admin_key_any(key: Role | None, role: Role) -> None:
     mesh = Driven(quiet())
-    [refusal] = sent(mesh.do(got(W1, hello_worker(), Role.CLIENT)))
-    assert refusal == Refuse("role", "a client key does not make a worker")
-    assert sent(mesh.do(got(W1, hello_worker(), Role.ADMIN))) == [WELCOME]
+    hello = hello_worker() if role is Role.WORKER else msgspec.structs.replace(hello_client(), role=role)
+    commands = mesh.do(got(W1, hello, key))
+    if key in (None, Role.ADMIN, role):
+        assert sent(commands) == [WELCOME]
+    else:
+        assert commands == [Send(W1, Refuse("role", f"a {key} key does not make a {role}")), DropPeer(W1)]
+        assert mesh.machine.counters["refused"] == 1
+        assert not mesh.machine.workers and not mesh.machine.clients
 
 
 # functions
