@@ -23,10 +23,11 @@ from mesh.clock import SystemClock
 from mesh.core.events import Event, PeerLost
 from mesh.core.links import OUTSIDE, RouterLinks, Stamp
 from mesh.core.router import RouterMachine
-from mesh.errors import ProtocolError, StoreDamaged, StoreError, StoreFull
+from mesh.errors import ConfigError, ProtocolError, StoreDamaged, StoreError, StoreFull
 from mesh.messages import Function, Hello, Message, Refuse, Rejected
 from mesh.model import Blob, Buffer, Peer, Role
 from mesh.net.arrivals import Arrivals
+from mesh.net.enrolment import EnrolmentFile, enrolment_path
 from mesh.net.keys import AnyKey, load_or_create, whole_key
 from mesh.net.lan import LanOptions, LanPlaces
 from mesh.net.mdns import About, Announcement
@@ -108,6 +109,7 @@ class RouterNode:
         self._clock = SystemClock()
         self._directory = RuntimeDir(os.environ)
         key = load_or_create(settings.mesh, os.environ)
+        self._enrolment = EnrolmentFile(enrolment_path(settings.mesh, os.environ))
         self._machine = _recovered(config, store)
         self._links = RouterLinks(self._machine.router_id)
         self._transport = RouterTransport(
@@ -115,6 +117,7 @@ class RouterNode:
             tcp=config.tcp,
             key=whole_key(key, "a router that listens over TCP") if config.tcp or config.lan else None,
             outbox_bytes_max=settings.outbox_bytes_max,
+            nodes=self._enrolment.nodes,
         )
         self._lan = self._listen_on_lan(config.lan)
         self._step = RouterStep(
@@ -200,6 +203,8 @@ class RouterNode:
             self._next_chores = now.mono + CHORES_S
             self._complaints.due(now.mono)
             self._look_at_lan()
+            self._look_at_enrolment()
+            self._machine.transport = self._transport.facts()
             events += self._look_at_room()
             if self._prune(now.wall) == PRUNE_AT_ONCE:
                 self._next_chores = now.mono
@@ -219,6 +224,17 @@ class RouterNode:
         before, self._publication = self._publication, self._directory.publish(self._record)
         before.withdraw()
         log.info("now listens on the LAN at: %s", ", ".join(self._lan.endpoints) or "no address, for there is none")
+
+    def _look_at_enrolment(self) -> None:
+        try:
+            if not self._enrolment.changed():
+                return
+        except ConfigError as error:
+            log.error("the list of nodes is not read, the one from before counts: %s", error)
+            return
+        cut = self._transport.admit(self._enrolment.nodes)
+        enrolled = count_of(len(self._enrolment.nodes), "node")
+        log.info("%s enrolled by %s; connections cut: %d", enrolled, self._enrolment.path, cut)
 
     def _look_at_room(self) -> list[Event]:
         free_bytes = self._store.usage().free_bytes

@@ -46,6 +46,7 @@ def snapshot(router: RouterMachine, now: Now) -> dict[str, Any]:
             "finished": {str(state): count for state, count in table.finished.items()},
             "counters": router.counters,
             "clients": len(router.clients),
+            "transport": router.transport,
         },
         "workers": workers,
         "queues": queues,

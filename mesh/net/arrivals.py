@@ -56,7 +56,8 @@ class Counters:
     delayed: int = 0  # messages that had to wait in an outbox
     cut: int = 0  # peers whose outbox was full
     lost: int = 0  # peers reported as lost
-    dropped: int = 0  # messages with too many frames, or of a peer in conflict
+    dropped: int = 0  # messages with too many frames, of a peer in conflict, or of one that was cut off
+    revoked: int = 0  # connections cut because their node is enrolled no more
     probes_sent: int = 0
     probes_received: int = 0
     greetings_failed: int = 0

@@ -48,7 +48,7 @@ class Connection:
 
     def open(self) -> None:
         """Begin to connect; libzmq goes on trying by itself while nobody listens."""
-        self.up, self.reopen_at, self._quiet = False, None, False
+        self.up, self.reopen_at, self._quiet, self._cut = False, None, False, False
         self._socket = dealer_socket(self._context, self._entry)
         self._monitor = Monitor(self._socket, _EVENTS)
         self.fd: int = self._socket.FD
@@ -130,9 +130,12 @@ class Connection:
                 self.up, self._silent, self.reopen_at = True, False, None
                 arrivals.connected.append(self.peer)
             elif kind == monitor.LOST:
+                self._cut = True
                 self.lose(arrivals)
             elif kind == monitor.RETRIED:
-                if not self._silent:
+                if self._cut:  # the first try is still to come
+                    self._cut = False
+                elif not self._silent:
                     self._silent = True
                     text = f"no router listens at {self.endpoint} yet; trying on"
                     arrivals.problems.append(Problem(Trouble.NO_ROUTER, text, self.peer))
@@ -162,7 +165,8 @@ class Connection:
     def _refused(self, kind: int, value: int) -> Problem:
         where = f"the router at {self.endpoint}"
         if kind == monitor.DENIED:
-            return Problem(Trouble.WRONG_KEY, f"{where} does not accept our mesh key ({value})", self.peer)
+            text = f"{where} does not accept our key: it was revoked, or never allowed there"
+            return Problem(Trouble.WRONG_KEY, text, self.peer)
         if kind == monitor.GREETING_BROKEN:
             text = f"{where} has another mesh key (or went away during the greeting): compare `mesh key` on both sides"
             return Problem(Trouble.WRONG_KEY, text, self.peer)

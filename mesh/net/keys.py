@@ -29,7 +29,7 @@ _KEY_ID_BYTES = 4
 _CHECK_BYTES = 5
 _FILE_BYTES_MAX = 1_000
 _ROLES = {f"{_PREFIX}-{role}": role for role in (Role.CLIENT, Role.WORKER)}
-_INCOMPLETE = "the mesh key is incomplete or has a wrong letter; copy it again, from {prefix}: to its end"
+_INCOMPLETE = "the key is incomplete or has a wrong letter; copy it again, from {prefix}: to its end"
 _MESH_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
@@ -168,6 +168,19 @@ def parse_router_key(text: str) -> RouterKey:
     if len(parts) != 3 or parts[0] != f"{_PREFIX}-router":
         raise ConfigError("this is no router's public key: it should look like mesh1-router:<58 letters>:<8 letters>")
     return _router_key(_open(parts, _KEY_ID_BYTES + _CURVE_BYTES))
+
+
+def node_key_text(public: bytes) -> str:
+    """The form in which a node's public key is copied: a shell has nothing to say about it."""
+    return _seal("node", z85.decode(public))
+
+
+def parse_node_key(text: str) -> bytes:
+    """Read what ``node_key_text`` gave. Raises ``ConfigError``."""
+    parts = text.strip().split(":")
+    if len(parts) != 3 or parts[0] != f"{_PREFIX}-node":
+        raise ConfigError("this is no node's public key: it should look like mesh1-node:<52 letters>:<8 letters>")
+    return z85.encode(_open(parts, _CURVE_BYTES))
 
 
 def whole_key(key: AnyKey, what: str) -> MeshKey:

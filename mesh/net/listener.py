@@ -9,7 +9,9 @@ calls the property deprecated: it only says whom to ask. A peer is gone when sen
 from __future__ import annotations
 
 import errno
+import socket as system_socket
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import zmq
@@ -20,11 +22,11 @@ from mesh.net.arrivals import Arrivals, Counters, Problem, Trouble
 from mesh.net.frames import BYTES_PER_WAKE_MAX, FRAMES_MAX, MESSAGES_PER_WAKE_MAX, read_frames, size_of, write_frames
 from mesh.net.keys import MeshKey
 from mesh.net.monitor import Monitor
+from mesh.net.roster import Roster, domain_of
 from mesh.net.sockets import MORE, NOBLOCK, POLLIN, Socket, bind, events_of, router_socket
 
 _EVENTS = monitor.LOST | monitor.GREETING_FAILED
 _UNKNOWN_FD = -1
-_ROLES: dict[str | int, Role] = {role.value: role for role in Role}
 
 
 class PeerGone(Exception):
@@ -33,29 +35,34 @@ class PeerGone(Exception):
 
 @dataclass(slots=True, frozen=True, eq=False)
 class Caller:
-    """A connection that has spoken. ``role`` is what its key allows, None where it needed none."""
+    """A connection that has spoken. ``role`` is what the key of ``user`` allows; None where no key was needed."""
 
     peer: Peer
     listener: Listener
     routing_id: bytes
     fd: int
+    user: str | None
     role: Role | None
 
 
 class Listener:
     """A ROUTER; with ``key`` it is a CURVE server, else open to whoever can reach the path it is bound to.
 
-    ``welcome(caller)`` is told of each connection when it speaks first.
+    ``roster`` says who may speak. ``welcome(caller)`` is told of each connection when it speaks first.
     """
 
     def __init__(
         self,
         context: zmq.Context[Socket],
         key: MeshKey | None,
+        roster: Roster,
         welcome: Callable[[Caller], None],
         counters: Counters,
     ) -> None:
-        self._socket = router_socket(context, key.role(Role.ROUTER) if key else None)
+        if key is None:
+            self._socket = router_socket(context, None)
+        else:
+            self._socket = router_socket(context, key.role(Role.ROUTER), domain_of(key))
         self._monitor = Monitor(self._socket, _EVENTS)
         self.endpoints: list[str] = []
         self.fd: int = self._socket.FD
@@ -64,6 +71,7 @@ class Listener:
         self.used = True  # since it was last asked whether there is something: the wait needs to know anew
         self._kind = "tcp" if key else "ipc"
         self._secure = key is not None
+        self._roster = roster
         self._welcome = welcome
         self._counters = counters
         self._met = 0
@@ -106,8 +114,8 @@ class Listener:
             if caller is None:
                 continue
             # Asked of every message, for 0.3 µs: a routing id can be claimed anew, the connection's key cannot.
-            if self._secure and _ROLES[first.get("User-Id")] is not caller.role:
-                self._refuse(caller, Trouble.PEER_CONFLICT, "a message with the key of another role", arrivals)
+            if self._secure and first.get("User-Id") != caller.user:
+                self._refuse(caller, Trouble.PEER_CONFLICT, "a message with another key", arrivals)
             elif frames is None:
                 self._refuse(caller, Trouble.TOO_MANY_FRAMES, f"a message of more than {FRAMES_MAX} frames", arrivals)
             elif len(frames) == 1 and not frames[0]:
@@ -162,18 +170,30 @@ class Listener:
         if caller.fd != _UNKNOWN_FD and caller.routing_id in self._callers:
             self._by_fd.setdefault(caller.fd, caller)
 
+    def sever(self, caller: Caller) -> None:
+        """End a connection as its other end would; libzmq, which has no way to do so, sees that its stream is over.
+
+        Where the descriptor belongs to another connection by now, that one comes back by itself.
+        """
+        if self._by_fd.get(caller.fd) is caller:
+            _shut_down(caller.fd)
+
     def close(self, linger_ms: int) -> None:
         self._monitor.close()
         self._socket.close(linger_ms)
 
     def _meet(self, routing_id: bytes, first: zmq.Frame, suspects: set[Caller]) -> Caller | None:
-        """A connection speaks for the first time; None for one that was reported as lost."""
-        if routing_id in self._gone:
+        """A connection speaks for the first time; None for one that was reported as lost, or that was cut off."""
+        user = str(first.get("User-Id")) if self._secure else None
+        role = self._roster.role(user)
+        fd = _fd_of(first)
+        if self._secure and role is None and fd not in self._by_fd:  # it was let in a moment before
+            _shut_down(fd)
+        if routing_id in self._gone or (self._secure and role is None):
             self._counters.dropped += 1
             return None
         self._met += 1
-        role = _ROLES[first.get("User-Id")] if self._secure else None
-        caller = Caller(Peer(f"{self._kind}-{self._met}".encode()), self, routing_id, _fd_of(first), role)
+        caller = Caller(Peer(f"{self._kind}-{self._met}".encode()), self, routing_id, fd, user, role)
         if caller.fd != _UNKNOWN_FD:
             earlier = self._by_fd.get(caller.fd)
             if earlier is not None:  # its descriptor is in use again, so its own connection has ended
@@ -186,6 +206,18 @@ class Listener:
     def _refuse(self, caller: Caller, kind: Trouble, what: str, arrivals: Arrivals) -> None:
         self._counters.dropped += 1
         arrivals.problems.append(Problem(kind, f"dropped {what} from peer {caller.peer.decode()}", caller.peer))
+
+
+def _shut_down(fd: int) -> None:
+    if fd == _UNKNOWN_FD:
+        return
+    with suppress(OSError):
+        connection = system_socket.socket(system_socket.AF_INET, system_socket.SOCK_STREAM, fileno=fd)
+        try:
+            connection.getpeername()  # fails for a socket that listens
+            connection.shutdown(system_socket.SHUT_RDWR)
+        finally:
+            connection.detach()
 
 
 def _fd_of(frame: zmq.Frame) -> int:

@@ -8,17 +8,22 @@ from __future__ import annotations
 
 import functools
 import time
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from mesh.errors import ConfigError, NoKey
 from mesh.model import Buffer, Peer
 from mesh.net.arrivals import Arrivals, Counters, Problem, Trouble
+from mesh.net.enrolment import EnrolledNode
 from mesh.net.frames import PROBE, check_frames
 from mesh.net.keys import MeshKey
 from mesh.net.listener import Caller, Listener, PeerGone
 from mesh.net.outbox import Outbox
 from mesh.net.poll import Poll
+from mesh.net.roster import Roster
 from mesh.net.sockets import new_context, raise_fd_limit
 from mesh.net.zap import Zap
 
@@ -29,11 +34,24 @@ _DRAIN_FIRST_S = 0.030
 # A full peer that has room again wakes us, unless the news came between two looks: then this does.
 _FLUSH_RETRY_S = 0.050
 
+USERS_SHOWN_MAX = 100  # those with the most connections
+
 
 class RouterTransport:
-    """Receives from and sends to any number of peers. ``ipc`` and ``tcp`` are addresses to bind, or None."""
+    """Receives from and sends to any number of peers. ``ipc`` and ``tcp`` are addresses to bind, or None.
 
-    def __init__(self, *, ipc: str | None, tcp: str | None, key: MeshKey | None, outbox_bytes_max: int) -> None:
+    ``nodes`` may come in besides those that hold a part of ``key``.
+    """
+
+    def __init__(
+        self,
+        *,
+        ipc: str | None,
+        tcp: str | None,
+        key: MeshKey | None,
+        outbox_bytes_max: int,
+        nodes: Sequence[EnrolledNode] = (),
+    ) -> None:
         self.counters = Counters()
         self._outbox_bytes_max = outbox_bytes_max
         self._callers: dict[Peer, Caller] = {}
@@ -45,6 +63,8 @@ class RouterTransport:
         self._drained_by = 0.0
         self._poll = Poll()
         self._context = new_context()
+        self._roster = Roster()
+        self._roster.set_nodes(nodes)
         self._zap: Zap | None = None
         self._listeners: list[Listener] = []
         self._key = key
@@ -54,7 +74,7 @@ class RouterTransport:
             raise ConfigError("a router needs an ipc or a tcp address to listen at")
         try:
             if ipc is not None:
-                self._add(Listener(self._context, None, self._welcome, self.counters)).listen(ipc)
+                self._add(Listener(self._context, None, self._roster, self._welcome, self.counters)).listen(ipc)
             if tcp is not None:
                 self.listen(tcp)
         except BaseException:
@@ -72,9 +92,10 @@ class RouterTransport:
             if self._key is None:
                 raise NoKey(f"listening at {tcp} needs a mesh key: type `mesh key`, or set MESH_KEY")
             # Before the socket it guards: libzmq looks for the handler when somebody connects.
-            self._zap = Zap(self._context, self._key, self.counters)
+            self._roster.set_keys([self._key])
+            self._zap = Zap(self._context, self._roster, self.counters)
             self._poll.add(self._zap.fd)
-            self._secure = self._add(Listener(self._context, self._key, self._welcome, self.counters))
+            self._secure = self._add(Listener(self._context, self._key, self._roster, self._welcome, self.counters))
         return self._secure.listen(tcp)
 
     def unlisten(self, bound: str) -> None:
@@ -132,6 +153,24 @@ class RouterTransport:
         """Whether the peer is connected as far as ZeroMQ knows; the peer does not notice. A loss is reported."""
         caller = self._callers.get(peer)
         return caller is not None and self._probe(caller)
+
+    def admit(self, nodes: Sequence[EnrolledNode]) -> int:
+        """These nodes may come in, and no others of their kind; how many connections were cut for it.
+
+        Each is in ``lost`` of the next ``receive``, and nothing of it is taken any more.
+        """
+        self._roster.set_nodes(nodes)
+        revoked = [c for c in self._callers.values() if c.user is not None and self._roster.role(c.user) is None]
+        for caller in revoked:
+            caller.listener.sever(caller)
+            self._lose(caller, gone=False)
+        self.counters.revoked += len(revoked)
+        return len(revoked)
+
+    def facts(self) -> dict[str, Any]:
+        """Its counters, and how many connections there are by whom; for people, without keys."""
+        users = Counter("" if c.user is None else " ".join(c.user.split()[:2]) for c in self._callers.values())
+        return {"counters": asdict(self.counters), "users": dict(users.most_common(USERS_SHOWN_MAX))}
 
     def watch_fd(self, fd: int, write: bool = False) -> None:
         """Report ``fd`` in ``readable``, and with ``write`` in ``writable``, as long as it is."""

@@ -25,7 +25,6 @@ class AddressTaken(ConfigError):
 FRAME_BYTES_MAX = 2 << 20
 """A larger frame ends the connection, before it is read. Payload parts are at most half of it."""
 
-ZAP_DOMAIN = b"mesh"
 ZAP_ENDPOINT = "inproc://zeromq.zap.01"  # the address libzmq asks
 IPC_PATH_BYTES_MAX = 107  # sockaddr_un
 
@@ -79,13 +78,13 @@ def new_context() -> zmq.Context[Socket]:
     return zmq.Context()
 
 
-def router_socket(context: zmq.Context[Socket], curve: CurvePair | None) -> Socket:
-    """A ROUTER; with ``curve`` it admits only keys the ZAP handler of the same context accepts."""
+def router_socket(context: zmq.Context[Socket], curve: CurvePair | None, domain: bytes = b"mesh") -> Socket:
+    """A ROUTER; with ``curve`` it admits only keys the ZAP handler of the same context accepts for ``domain``."""
     socket = _socket(context, zmq.ROUTER, _ROUTER)
     if curve is not None:
         socket.set(zmq.CURVE_SERVER, 1)
         socket.set(zmq.CURVE_SECRETKEY, curve.secret)
-        socket.set(zmq.ZAP_DOMAIN, ZAP_DOMAIN)
+        socket.set(zmq.ZAP_DOMAIN, domain)
         # Without it libzmq lets everybody in when no handler answers.
         socket.set(zmq.ZAP_ENFORCE_DOMAIN, 1)
     return socket

@@ -6,21 +6,17 @@ There is no thread that could die and leave the door open; while nobody answers,
 from __future__ import annotations
 
 import zmq
-from zmq.utils import z85
 
-from mesh.model import Role
 from mesh.net.arrivals import Counters
-from mesh.net.keys import MeshKey
-from mesh.net.sockets import ZAP_DOMAIN, Socket, zap_socket
-
-_ADMITTED = (Role.WORKER, Role.CLIENT, Role.ADMIN)
+from mesh.net.roster import Roster
+from mesh.net.sockets import Socket, zap_socket
 
 
 class Zap:
-    """Admits the roles of one mesh key. The role's name becomes the ``User-Id`` of each message of the connection."""
+    """Admits who is on the roster. The user becomes the ``User-Id`` of each message of the connection."""
 
-    def __init__(self, context: zmq.Context[Socket], key: MeshKey, counters: Counters) -> None:
-        self._roles = {z85.decode(key.role(role).public): role for role in _ADMITTED}
+    def __init__(self, context: zmq.Context[Socket], roster: Roster, counters: Counters) -> None:
+        self._roster = roster
         self._counters = counters
         self._socket = zap_socket(context)
         self.fd: int = self._socket.FD
@@ -40,11 +36,11 @@ class Zap:
     def _answer(self, request: list[bytes]) -> list[bytes]:
         version, number, domain = request[:3]
         mechanism, credentials = request[5], request[6:]
-        role = None
-        if domain == ZAP_DOMAIN and mechanism == b"CURVE" and len(credentials) == 1:
-            role = self._roles.get(credentials[0])
-        if role is None:
+        user = None
+        if mechanism == b"CURVE" and len(credentials) == 1:
+            user = self._roster.user(domain, credentials[0])
+        if user is None:
             self._counters.keys_denied += 1
-            return [version, number, b"400", b"this key is not of this mesh", b"", b""]
+            return [version, number, b"400", b"no key of this mesh", b"", b""]
         self._counters.keys_accepted += 1
-        return [version, number, b"200", b"OK", role.value.encode(), b""]
+        return [version, number, b"200", b"OK", user.encode(), b""]

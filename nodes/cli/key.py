@@ -57,6 +57,15 @@ def export(invocation: Invocation, role: str) -> None:
 
 @key.command()
 @shared_options
+@pass_invocation
+def public(invocation: Invocation) -> None:
+    """Print the public key of the mesh's routers, which `mesh node enroll` takes. It is no secret."""
+    found = load(invocation.settings().mesh, os.environ)
+    click.echo(found.router.text)
+
+
+@key.command()
+@shared_options
 @click.option("-f", "--force", is_flag=True, help="Replace a key that is there; its mesh must then be started anew.")
 @pass_invocation
 def new(invocation: Invocation, force: bool) -> None:

@@ -29,6 +29,7 @@ VERBS = {
     "worker": LazyCommand("nodes.cli.worker:worker", "Run only a worker: it runs tasks in processes of its own."),
     "key": LazyCommand("nodes.cli.key:key", "Show or make the key of the mesh, which other users need to join it."),
     "join": LazyCommand("nodes.cli.join:join", "Keep the key of a mesh that another user runs."),
+    "node": LazyCommand("nodes.cli.node:node", "Give nodes keys of their own, and take them back."),
     "demo": LazyCommand("nodes.cli.demo:demo", "See a mesh at work in half a minute, killed workers included."),
     "bench": LazyCommand("bench.cli:bench", "Measure what this machine can do."),
     "version": LazyCommand("nodes.cli.version:version", "Show the version."),

@@ -21,7 +21,7 @@ def rates(before: Status, after: Status) -> dict[str, float]:
 
 
 def headline(mesh: str, status: Status, per_s: dict[str, float]) -> str:
-    """The router, in two lines."""
+    """The router, in two lines, and in a third what it has turned away."""
     router = status["router"]
     finished = router["finished"]
     failed = sum(count for state, count in finished.items() if state != "succeeded")
@@ -36,7 +36,21 @@ def headline(mesh: str, status: Status, per_s: dict[str, float]) -> str:
         f"{number(failed)} ended otherwise; now {rate(per_s['accepted_per_s'])} in, "
         f"{rate(per_s['finished_per_s'])} done"
     )
-    return f"{first}\n{second}"
+    third = _turned_away(router)
+    return "\n".join([first, second, third] if third else [first, second])
+
+
+def _turned_away(router: Status) -> str:
+    """What was kept out since the router's start; empty where nothing was."""
+    sockets = router.get("transport", {}).get("counters", {})
+    messages = router.get("counters", {})
+    kinds = {
+        "failed greeting": sockets.get("greetings_failed", 0),  # for the key, mostly
+        "revoked connection": sockets.get("revoked", 0),
+        "forbidden message": sum(messages.get(why, 0) for why in ("refused", "garbage")),
+    }
+    found = [count_of(count, kind) for kind, count in kinds.items() if count]
+    return f"turned away since its start: {', '.join(found)}" if found else ""
 
 
 def workers_table(status: Status) -> Table:

@@ -5,7 +5,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -13,6 +13,7 @@ import pytest
 
 from mesh.net.arrivals import Arrivals
 from mesh.net.dealer_transport import DealerTransport
+from mesh.net.enrolment import EnrolledNode
 from mesh.net.keys import MeshKey, new_key
 from mesh.net.router_transport import RouterTransport
 
@@ -39,9 +40,10 @@ class Net:
         tcp: str | None = "tcp://127.0.0.1:*",
         key: MeshKey | None = None,
         outbox_bytes_max: int = 1 << 20,
+        nodes: Sequence[EnrolledNode] = (),
     ) -> RouterTransport:
         transport = RouterTransport(
-            ipc=self.ipc if ipc else None, tcp=tcp, key=key or self.key, outbox_bytes_max=outbox_bytes_max
+            ipc=self.ipc if ipc else None, tcp=tcp, key=key or self.key, outbox_bytes_max=outbox_bytes_max, nodes=nodes
         )
         return self.keep(transport)
 

@@ -343,6 +343,43 @@ def test_a_role_key_of_the_environment_counts_and_makes_no_other_role(
     assert code == 2 and "has a worker's key, which makes no client" in err and "mesh key export --role client" in err
 
 
+def test_a_node_is_enrolled_allowed_listed_and_revoked(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    run("key", "new")
+    assert "--force" in run("node", "enroll", "w1")[2], "the whole key is not replaced unasked"
+    router = run("key", "public")[1].strip()
+    home = os.environ["XDG_CONFIG_HOME"]
+    monkeypatch.setenv("XDG_CONFIG_HOME", home + "-of-the-node")
+    assert "mesh key public" in run("node", "enroll", "w1")[2]
+    code, line, _ = run("node", "enroll", "w1", router)
+    secret = run("key", "show", "--secret")[1].split(":")[1]
+    assert code == 0 and secret not in line
+    assert "for     workers only" in run("key")[1]
+    code, other, _ = run("node", "enroll", "w1", "--force", "--role", "client")
+    assert code == 0 and other.split()[-1] != line.split()[-1]
+    assert run("key", "public")[1].strip() == router
+
+    monkeypatch.setenv("XDG_CONFIG_HOME", home)
+    assert run(*line.split()[1:])[0] == 0
+    assert "--force" in run(*other.split()[1:])[2]
+    assert run(*other.split()[1:], "--force")[0] == 0
+    assert [(row["name"], row["role"]) for row in json.loads(run("node", "list", "--json")[1])] == [("w1", "client")]
+    assert other.split()[-1] in run("node", "list")[1]
+    assert run("node", "revoke", "w1")[0] == 0
+    assert run("node", "revoke", "w1")[0] == 2
+    assert json.loads(run("node", "list", "--json")[1]) == []
+
+
+def test_what_is_turned_away_is_told_once_there_is_something() -> None:
+    none = {"accepted_per_s": 0.0, "finished_per_s": 0.0}
+    assert "turned away" not in headline("default", STATUS, none)
+    router = STATUS["router"] | {
+        "counters": {"refused": 2, "garbage": 1},
+        "transport": {"counters": {"keys_denied": 1, "greetings_failed": 1, "revoked": 2}},
+    }
+    text = headline("default", STATUS | {"router": router}, none)
+    assert text.endswith("turned away since its start: 1 failed greeting, 2 revoked connections, 3 forbidden messages")
+
+
 @pytest.mark.parametrize("closed", [False, True])
 def test_a_key_that_is_not_typed_is_read_from_a_pipe(run: Run, tmp_path: Path, closed: bool) -> None:
     key = new_key()
