@@ -28,9 +28,10 @@ from mesh.messages import Function, Hello, Message, Refuse, Rejected
 from mesh.model import Blob, Buffer, Peer, Role
 from mesh.net.arrivals import Arrivals
 from mesh.net.enrolment import EnrolmentFile, enrolment_path
-from mesh.net.keys import AnyKey, load_or_create, whole_key
-from mesh.net.lan import LanOptions, LanPlaces
+from mesh.net.keys import AnyKey, MeshKey, load_or_create, whole_key
+from mesh.net.lan import LanOptions
 from mesh.net.mdns import About, Announcement
+from mesh.net.rotation import live_keys
 from mesh.net.router_transport import RouterTransport
 from mesh.net.runtime_dir import Publication, RouterRecord, RuntimeDir
 from mesh.runtime.depot import hide_depot, show_depot
@@ -45,6 +46,7 @@ from mesh.wire.frames import read_header
 from mesh.wire.payloads import with_payloads, without_payloads
 from nodes.complaints import Complaints
 from nodes.counts import count_of
+from nodes.doors import Doors
 from nodes.logs import configure_logs
 from nodes.stopping import Stopping
 
@@ -108,18 +110,19 @@ class RouterNode:
         self._store = store
         self._clock = SystemClock()
         self._directory = RuntimeDir(os.environ)
-        key = load_or_create(settings.mesh, os.environ)
+        load_or_create(settings.mesh, os.environ)
+        keys = live_keys(settings.mesh, os.environ)
         self._enrolment = EnrolmentFile(enrolment_path(settings.mesh, os.environ))
         self._machine = _recovered(config, store)
         self._links = RouterLinks(self._machine.router_id)
         self._transport = RouterTransport(
             ipc=self._directory.ipc_endpoint(settings.mesh, self._machine.router_id),
-            tcp=config.tcp,
-            key=whole_key(key, "a router that listens over TCP") if config.tcp or config.lan else None,
+            tcp=None,
+            key=None,
             outbox_bytes_max=settings.outbox_bytes_max,
             nodes=self._enrolment.nodes,
         )
-        self._lan = self._listen_on_lan(config.lan)
+        self._doors = self._open_doors(config, keys)
         self._step = RouterStep(
             self._machine,
             store,
@@ -133,28 +136,36 @@ class RouterNode:
         self._complaints = Complaints(log)
         self._next_chores = 0.0
         self._stopping = Stopping(self._transport.wake)
-        self._announcement = Announcement(About(key.key_id, self._machine.router_id, self._machine.boot))
-        self._record = self._describe(config, key)
+        self._record = self._describe(keys[0].key_id)
         self._publication = self._publish()
 
-    def _listen_on_lan(self, options: LanOptions | None) -> LanPlaces | None:
+    def _open_doors(self, config: RouterConfig, keys: Sequence[AnyKey]) -> Doors | None:
+        if config.tcp is None and config.lan is None:
+            return None
         try:
-            return None if options is None else LanPlaces(self._transport, options)
+            whole = _whole_keys(keys)
+            return Doors(
+                self._transport,
+                config.tcp,
+                config.lan,
+                whole,
+                lambda: _whole_keys(live_keys(config.settings.mesh, os.environ)),
+                lambda key_id: Announcement(About(key_id, self._machine.router_id, self._machine.boot)),
+            )
         except BaseException:
             self._transport.close(0)
             raise
 
-    def _describe(self, config: RouterConfig, key: AnyKey) -> RouterRecord:
-        ipc, *tcp = self._transport.endpoints
+    def _describe(self, key_id: str) -> RouterRecord:
         return RouterRecord(
             mesh=self._settings.mesh,
             router_id=self._machine.router_id,
             pid=os.getpid(),
-            ipc=ipc,
-            tcp=tcp[0] if config.tcp is not None else None,
-            key_id=key.key_id,
+            ipc=self._transport.endpoints[0],
+            tcp=self._doors.tcp if self._doors else None,
+            key_id=key_id,
             started_at=self._clock.now().wall,
-            lan=self._lan.endpoints if self._lan else (),
+            lan=self._doors.lan if self._doors else (),
         )
 
     def _publish(self) -> Publication:
@@ -163,7 +174,8 @@ class RouterNode:
         assert record.ipc is not None
         show_depot(record.ipc, store.depot)
         publication = self._directory.publish(record)
-        self._announce()
+        if self._doors is not None:
+            self._doors.announce()
         log.info(
             "router %s of mesh %r is up: %s; store %s (%s), %s, start %d",
             machine.router_id,
@@ -187,11 +199,13 @@ class RouterNode:
             log.info("router stops; left in the journal: %s", count_of(len(self._machine.table.tasks), "task"))
             return 0
         finally:
-            self._announcement.end()  # while the rest ends
+            if self._doors is not None:
+                self._doors.fall_silent()  # while the rest ends
             self._publication.withdraw()
             hide_depot(self._transport.endpoints[0])
             self._transport.close()
-            self._announcement.close()
+            if self._doors is not None:
+                self._doors.close()
 
     def _turn(self) -> None:
         deadline = self._step.next_deadline()
@@ -202,7 +216,7 @@ class RouterNode:
         if now.mono >= self._next_chores:
             self._next_chores = now.mono + CHORES_S
             self._complaints.due(now.mono)
-            self._look_at_lan()
+            self._look_at_doors()
             self._look_at_enrolment()
             self._machine.transport = self._transport.facts()
             events += self._look_at_room()
@@ -211,19 +225,15 @@ class RouterNode:
         new_blobs, self._intake.new = self._intake.new, []
         self._step.step(events, now, new_blobs)
 
-    def _announce(self) -> None:
-        """Let other hosts find it, where it listens to them."""
-        if self._lan is not None and self._lan.port is not None:
-            self._announcement.show(self._lan.port, self._lan.told, through=self._lan.addresses)
-
-    def _look_at_lan(self) -> None:
-        if self._lan is None or not self._lan.look():
+    def _look_at_doors(self) -> None:
+        if self._doors is None or not self._doors.look():
             return
-        self._announce()
-        self._record = dataclasses.replace(self._record, lan=self._lan.endpoints)
+        self._doors.announce()
+        key_id = self._doors.keys[0].key_id
+        self._record = dataclasses.replace(self._record, key_id=key_id, tcp=self._doors.tcp, lan=self._doors.lan)
         before, self._publication = self._publication, self._directory.publish(self._record)
         before.withdraw()
-        log.info("now listens on the LAN at: %s", ", ".join(self._lan.endpoints) or "no address, for there is none")
+        log.info("now listens at: %s", ", ".join(self._transport.endpoints))
 
     def _look_at_enrolment(self) -> None:
         try:
@@ -371,6 +381,10 @@ def _recovered(config: RouterConfig, store: Store) -> RouterMachine:
     batches = [(batch.seq, batch.accepted_at, decode_body(batch.raw), batch.settled) for batch in found.batches]
     machine.restore(batches, found.marks, found.nodes, found.functions)
     return machine
+
+
+def _whole_keys(keys: Sequence[AnyKey]) -> list[MeshKey]:
+    return [whole_key(key, "a router that listens over TCP") for key in keys]
 
 
 def _router_id(store: Store) -> str:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 import zmq
 
+from mesh.errors import ConfigError
 from mesh.model import Buffer, Peer
 from mesh.net import monitor
 from mesh.net.arrivals import Arrivals, Counters, Problem, Trouble
@@ -22,7 +24,7 @@ _REOPEN_AFTER_S = 1.0
 
 
 class Connection:
-    """Named ``peer`` on this side; the router names it anew each time. ``entry`` None: no encryption, for ipc."""
+    """Named ``peer`` on this side; the router names it anew each time. ``read_entry`` None: no encryption, for ipc."""
 
     def __init__(
         self,
@@ -30,7 +32,7 @@ class Connection:
         endpoint: str,
         *,
         peer: Peer,
-        entry: Entry | None,
+        read_entry: Callable[[], Entry] | None,
         outbox_bytes_max: int,
         counters: Counters,
     ) -> None:
@@ -40,11 +42,18 @@ class Connection:
         self.reopen_at: float | None = None
         self._outbox = Outbox(outbox_bytes_max)
         self._context = context
-        self._entry = entry
+        self._read_entry = read_entry
+        self._entry = read_entry() if read_entry else None
         self._counters = counters
         self._silent = False  # it was told that nobody listens there
         self._quiet = False  # it had nothing to receive when it was asked, and was not used since
         self.open()
+
+    def renew(self) -> None:
+        """Come in with the key that is there now: the mesh may have a new one."""
+        if self._read_entry is not None:
+            with suppress(ConfigError):  # it was removed, or is of another role: the one from before may still do
+                self._entry = self._read_entry()
 
     def open(self) -> None:
         """Begin to connect; libzmq goes on trying by itself while nobody listens."""
@@ -142,7 +151,8 @@ class Connection:
             else:
                 self._counters.greetings_failed += 1
                 arrivals.problems.append(self._refused(kind, value))
-                self.reopen_at = time.monotonic() + _REOPEN_AFTER_S
+                if self.reopen_at is None:  # libzmq may try on by itself, and that is not to put it off
+                    self.reopen_at = time.monotonic() + _REOPEN_AFTER_S
 
     def lose(self, arrivals: Arrivals) -> None:
         """The connection is gone with all that was not sent."""

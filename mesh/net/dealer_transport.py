@@ -6,15 +6,16 @@ comes back by itself for as long as it is not disconnected, and is then reported
 
 from __future__ import annotations
 
+import functools
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from mesh.errors import NoKey
 from mesh.model import Buffer, Peer, Role
 from mesh.net.arrivals import Arrivals, Counters, Problem
 from mesh.net.connection import Connection
 from mesh.net.frames import check_frames
-from mesh.net.keys import AnyKey
+from mesh.net.keys import AnyKey, Entry
 from mesh.net.poll import Poll
 from mesh.net.sockets import new_context
 
@@ -35,23 +36,24 @@ class DealerTransport:
         self.fd = self._poll.fd
         """Readable when ``receive`` has something, if the last ``receive`` had nothing and nothing was sent since."""
 
-    def connect(self, endpoint: str, key: AnyKey | None, role: Role) -> Peer:
+    def connect(self, endpoint: str, key: AnyKey | Callable[[], AnyKey] | None, role: Role) -> Peer:
         """Begin to connect to ``endpoint`` as ``role``. Raises ``NoKey`` for tcp without a key for that.
 
-        The peer given back names this connection here; two addresses of one router are two connections.
+        ``key`` may be what reads it: then it is read anew before each further try. The peer given back names this
+        connection here; two addresses of one router are two connections.
         """
         self._poll.check_process()
-        entry = None
+        read_entry = None
         if not endpoint.startswith("ipc://"):
             if key is None:
                 raise NoKey(f"{endpoint} needs the mesh key: type `mesh join <key>`, or set MESH_KEY")
-            entry = key.entry(role)
+            read_entry = functools.partial(_entry, key, role)
         self._made += 1
         connection = Connection(
             self._context,
             endpoint,
             peer=Peer(f"{self._made}:{endpoint}".encode()),
-            entry=entry,
+            read_entry=read_entry,
             outbox_bytes_max=self._outbox_bytes_max,
             counters=self.counters,
         )
@@ -152,6 +154,7 @@ class DealerTransport:
             if pause <= 0.0:
                 self._detach(connection)
                 connection.close()
+                connection.renew()
                 connection.open()
                 self._attach(connection)
             elif timeout_s is None or pause < timeout_s:
@@ -165,3 +168,7 @@ class DealerTransport:
     def _detach(self, connection: Connection) -> None:
         self._poll.remove(connection.fd)
         self._poll.remove(connection.monitor_fd)
+
+
+def _entry(key: AnyKey | Callable[[], AnyKey], role: Role) -> Entry:
+    return (key() if callable(key) else key).entry(role)

@@ -69,7 +69,7 @@ class Listener:
         self.monitor_fd = self._monitor.fd
         self.drained = True  # all that had come was taken
         self.used = True  # since it was last asked whether there is something: the wait needs to know anew
-        self._kind = "tcp" if key else "ipc"
+        self._kind = f"tcp-{key.key_id}" if key else "ipc"  # no other listener of the transport names peers so
         self._secure = key is not None
         self._roster = roster
         self._welcome = welcome

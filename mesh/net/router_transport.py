@@ -68,7 +68,7 @@ class RouterTransport:
         self._zap: Zap | None = None
         self._listeners: list[Listener] = []
         self._key = key
-        self._secure: Listener | None = None
+        self._secure: dict[MeshKey, Listener] = {}  # the newest key last
         raise_fd_limit()
         if ipc is None and tcp is None:
             raise ConfigError("a router needs an ipc or a tcp address to listen at")
@@ -86,22 +86,43 @@ class RouterTransport:
         """Where it listens."""
         return [endpoint for listener in self._listeners for endpoint in listener.endpoints]
 
-    def listen(self, tcp: str) -> str:
-        """Listen at a tcp address, too; give it back as bound. Raises ``NoKey``, ``AddressTaken``, ``ConfigError``."""
-        if self._secure is None:
-            if self._key is None:
-                raise NoKey(f"listening at {tcp} needs a mesh key: type `mesh key`, or set MESH_KEY")
+    def listen(self, tcp: str, key: MeshKey | None = None) -> str:
+        """Listen at a tcp address, too, with ``key`` or the one given first; give the address back as bound.
+
+        Raises ``NoKey``, ``AddressTaken``, ``ConfigError``.
+        """
+        key = key or self._key
+        if key is None:
+            raise NoKey(f"listening at {tcp} needs a mesh key: type `mesh key`, or set MESH_KEY")
+        if self._zap is None:
             # Before the socket it guards: libzmq looks for the handler when somebody connects.
-            self._roster.set_keys([self._key])
             self._zap = Zap(self._context, self._roster, self.counters)
             self._poll.add(self._zap.fd)
-            self._secure = self._add(Listener(self._context, self._key, self._roster, self._welcome, self.counters))
-        return self._secure.listen(tcp)
+        if key not in self._secure:
+            self._secure[key] = self._add(Listener(self._context, key, self._roster, self._welcome, self.counters))
+            self._roster.set_keys(self._secure)
+        return self._secure[key].listen(tcp)
 
     def unlisten(self, bound: str) -> None:
         """Listen at a tcp address no more; connections that came that way are cut."""
-        if self._secure is not None:
-            self._secure.unlisten(bound)
+        for listener in self._secure.values():
+            if bound in listener.endpoints:
+                listener.unlisten(bound)
+
+    def forget_key(self, key: MeshKey) -> int:
+        """Let nobody in with this key any more, and listen with it nowhere; how many connections were cut for it."""
+        listener = self._secure.pop(key, None)
+        if listener is None:
+            return 0
+        self._roster.set_keys(self._secure)
+        cut = [caller for caller in self._callers.values() if caller.listener is listener]
+        for caller in cut:
+            self._lose(caller, gone=True)
+        self._listeners.remove(listener)
+        self._poll.remove(listener.fd)
+        self._poll.remove(listener.monitor_fd)
+        listener.close(0)
+        return len(cut)
 
     def receive(self, timeout_s: float | None) -> Arrivals:
         """Wait at most ``timeout_s`` (None: for ever) and take all there is. Returns early, and empty, on ``wake``."""
@@ -168,9 +189,11 @@ class RouterTransport:
         return len(revoked)
 
     def facts(self) -> dict[str, Any]:
-        """Its counters, and how many connections there are by whom; for people, without keys."""
+        """Its counters, and how many connections there are by user and by mesh key, the newest first; for people."""
         users = Counter("" if c.user is None else " ".join(c.user.split()[:2]) for c in self._callers.values())
-        return {"counters": asdict(self.counters), "users": dict(users.most_common(USERS_SHOWN_MAX))}
+        listeners = Counter(id(caller.listener) for caller in self._callers.values())
+        keys = {key.key_id: listeners[id(listener)] for key, listener in reversed(self._secure.items())}
+        return {"counters": asdict(self.counters), "users": dict(users.most_common(USERS_SHOWN_MAX)), "keys": keys}
 
     def watch_fd(self, fd: int, write: bool = False) -> None:
         """Report ``fd`` in ``readable``, and with ``write`` in ``writable``, as long as it is."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Protocol
 
 from mesh.errors import ConfigError, NoKey
@@ -84,7 +85,7 @@ class Dialer:
     def connect(self, endpoint: str) -> Peer:
         """Connect to a router. Raises ``NoKey``, ``ConfigError``."""
         # Who may open a socket file of this user on this machine needs no key.
-        key = None if endpoint.startswith("ipc://") else load(self._mesh, os.environ)
+        key = None if endpoint.startswith("ipc://") else partial(load, self._mesh, os.environ)
         return self._transport.connect(endpoint, key, self._role)
 
     def remember(self, router_id: str, endpoints: Sequence[str]) -> None:

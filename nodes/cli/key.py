@@ -8,7 +8,9 @@ import click
 
 from mesh.errors import ConfigError
 from mesh.model import Role
+from mesh.net import rotation
 from mesh.net.keys import MeshKey, key_path, load, new_key, save, whole_key
+from mesh.settings import command_of
 from nodes.cli.invocation import Invocation, pass_invocation, shared_options
 
 
@@ -88,3 +90,27 @@ def new(invocation: Invocation, force: bool) -> None:
 def path(invocation: Invocation) -> None:
     """Print the path of the key's file, whether it is there or not."""
     click.echo(key_path(invocation.settings().mesh, os.environ))
+
+
+@key.command()
+@shared_options
+@click.option("--finish", is_flag=True, help="Forget the old key: whoever has no other is out.")
+@pass_invocation
+def rotate(invocation: Invocation, finish: bool) -> None:
+    """Make a new key while the mesh runs. The old one counts beside it, until --finish.
+
+    Routers of this user on this machine let nodes in with either, from a second later on. Give the new key to all nodes
+    (`mesh join --force KEY`), and finish when `mesh status` says that nobody comes in with the old one.
+    """
+    if os.environ.get("MESH_KEY"):
+        raise ConfigError("MESH_KEY is set, and goes before any file: unset it first")
+    mesh_name = invocation.settings().mesh
+    path = key_path(mesh_name, os.environ)
+    if finish:
+        old, new = rotation.finish(path)
+        click.echo(f"key {old.key_id} of mesh {mesh_name!r} counts no more; key {new.key_id} does")
+        return
+    old, new = rotation.rotate(path)
+    named = command_of(mesh_name)
+    click.echo(f"key {new.key_id} of mesh {mesh_name!r} is in {path}; key {old.key_id} counts beside it")
+    click.echo(f"next: `{named} join --force KEY` on other machines, then `{named} key rotate --finish` here")

@@ -21,7 +21,7 @@ def rates(before: Status, after: Status) -> dict[str, float]:
 
 
 def headline(mesh: str, status: Status, per_s: dict[str, float]) -> str:
-    """The router, in two lines, and in a third what it has turned away."""
+    """The router, in two lines; then, where there is something to tell, its keys and what it has turned away."""
     router = status["router"]
     finished = router["finished"]
     failed = sum(count for state, count in finished.items() if state != "succeeded")
@@ -36,8 +36,17 @@ def headline(mesh: str, status: Status, per_s: dict[str, float]) -> str:
         f"{number(failed)} ended otherwise; now {rate(per_s['accepted_per_s'])} in, "
         f"{rate(per_s['finished_per_s'])} done"
     )
-    third = _turned_away(router)
-    return "\n".join([first, second, third] if third else [first, second])
+    return "\n".join(line for line in (first, second, _mesh_keys(router), _turned_away(router)) if line)
+
+
+def _mesh_keys(router: Status) -> str:
+    """While two count: how many connections there are with each."""
+    keys = router.get("transport", {}).get("keys", {})
+    if len(keys) < 2:
+        return ""
+    return "mesh keys, the newest first: " + ", ".join(
+        f"{key} with {count_of(n, 'connection')}" for key, n in keys.items()
+    )
 
 
 def _turned_away(router: Status) -> str:
