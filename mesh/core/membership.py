@@ -134,8 +134,8 @@ class Membership:
         peer = event.peer
         role = _known_role(hello.role)
         if hello.protocol != PROTOCOL:
-            reason = f"protocol {hello.protocol} there, {PROTOCOL} here: install the same version of taskmesh on both"
-            self.refuse(peer, "protocol", reason)
+            numbers = f"protocol {hello.protocol} here, {PROTOCOL} at the router"
+            self.refuse(peer, "protocol", f"{numbers}: install the same version of taskmesh on both")
         elif role is None or (role is Role.WORKER) != (hello.worker is not None):
             self.refuse(peer, "invalid", f"a HELLO of role {hello.role!r} is not understood")
         elif not may_be(event.role, role):

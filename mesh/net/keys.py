@@ -224,8 +224,8 @@ def load(mesh: str, environ: Mapping[str, str]) -> AnyKey:
     if key is None:
         named = command_of(mesh)
         raise NoKey(
-            f"no key of mesh {mesh!r}: neither MESH_KEY nor {path}. Who runs the mesh types `{named} key show "
-            f"--secret`, which prints it, then you `{named} join KEY`"
+            f"no key of mesh {mesh!r} on this machine: neither MESH_KEY nor {path}. Who runs the mesh types "
+            f"`{named} key show --secret`, which prints it, then you `{named} join KEY`"
         )
     return key
 

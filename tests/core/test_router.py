@@ -869,7 +869,7 @@ def test_a_hello_of_another_protocol_is_refused_with_both_numbers() -> None:
     [refusal] = sent(mesh.hear(C2, msgspec.structs.replace(hello_client("c2"), protocol=7)))
     assert isinstance(refusal, Refuse)
     assert refusal.code == "protocol"
-    assert "7 there, 1 here" in refusal.reason
+    assert "7 here, 1 at the router" in refusal.reason
 
 
 @pytest.mark.parametrize(
