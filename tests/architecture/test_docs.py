@@ -7,6 +7,7 @@ import os
 import re
 from dataclasses import fields
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
@@ -14,8 +15,12 @@ import mesh.settings
 from mesh.api.conf import Conf
 from mesh.api.result import CELERY_STATES
 from mesh.api.task import CALL_OPTIONS, TASK_OPTIONS
+from mesh.core.permits import may_be
 from mesh.core.states import diagram
+from mesh.messages import FromNode, Hello, Identify, Message, Query, SayHello, WorkerInfo
+from mesh.model import FunctionCode, Role
 from mesh.settings import Settings
+from tests.core.make import C1, Driven, got, sent
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*(ROOT / "docs").glob("*.md"), *ROOT.glob("*.md")])
@@ -37,6 +42,46 @@ def settings_table() -> str:
     return "\n".join(lines)
 
 
+def verbs_table() -> str:
+    """What a router lets each key do, asked of a router."""
+    lines = ["| verb | a client's key | a worker's key | the whole key, own socket |", "|---|---|---|---|"]
+    for verb in get_args(FromNode):
+        if verb is Identify:  # is answered without a session, so to whoever came in
+            continue
+        for said in ("", "purge") if verb is Query else ("",):
+            cells = [_allowed(verb, said, key) for key in (Role.CLIENT, Role.WORKER, Role.ADMIN)]
+            assert cells[2] == _allowed(verb, said, None), "the user's own socket allows what the whole key does"
+            lines.append(f"| `{verb.__struct_config__.tag}`{f' {said}' if said else ''} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _allowed(verb: type[Message], said: str, key: Role | None) -> str:
+    """In sessions of which roles, of those that this key opens, the verb is taken."""
+    opened = [role for role in (Role.CLIENT, Role.WORKER) if may_be(key, role)]
+    taken = [str(role) for role in opened if _is_taken(verb, said, key, role)]
+    return f"as a {' or a '.join(taken)}" if taken else "no"
+
+
+def _is_taken(verb: type[Message], said: str, key: Role | None, role: Role) -> bool:
+    mesh = Driven()
+    worker = WorkerInfo(["default"], [], 1, 1) if role is Role.WORKER else None
+    hello = Hello(role, "node", "node", "3.11", "0", worker)
+    before = 0 if verb is Hello else len(mesh.do(got(C1, hello, key)))
+    message = hello if verb is Hello else _example(verb, said)
+    answers = sent(mesh.do(got(C1, message, key)), C1)
+    assert before or verb is Hello
+    return not mesh.machine.counters["refused"] and not any(isinstance(answer, SayHello) for answer in answers)
+
+
+def _example(verb: type[Message], said: str) -> Message:
+    """A message of this verb, as empty as it may be."""
+    fields = {"batch": 1, "options": [], "tasks": [], "ids": [], "request": 1, "what": said or "status"}
+    fields |= {"code": FunctionCode("digest", "3.11", b""), "window": 1, "settlements": [], "attempts": []}
+    fields |= {"digest": "digest"}
+    names = verb.__struct_fields__[: len(verb.__struct_fields__) - len(verb.__struct_defaults__)]
+    return verb(**{name: fields[name] for name in names})
+
+
 def readable(default: str) -> str:
     """``64 << 20`` as ``64 MiB``."""
     number, shifted, bits = default.strip('"').partition(" << ")
@@ -52,6 +97,7 @@ def made(text: str, begin: str, end: str, new: str) -> str:
     ("name", "begin", "end", "make"),
     [
         ("ARCHITECTURE.md", "```mermaid", "```", diagram),
+        ("SECURITY.md", "<!-- verbs -->", "<!-- end of verbs -->", verbs_table),
         ("OPERATING.md", "<!-- settings -->", "<!-- end of settings -->", settings_table),
     ],
 )
