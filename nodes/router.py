@@ -229,11 +229,13 @@ class RouterNode:
         if self._doors is None or not self._doors.look():
             return
         self._doors.announce()
+        lan = self._record.lan
         key_id = self._doors.keys[0].key_id
         self._record = dataclasses.replace(self._record, key_id=key_id, tcp=self._doors.tcp, lan=self._doors.lan)
         before, self._publication = self._publication, self._directory.publish(self._record)
         before.withdraw()
-        log.info("now listens at: %s", ", ".join(self._transport.endpoints))
+        if lan != self._record.lan:
+            log.info("now listens on the LAN at: %s", ", ".join(self._record.lan) or "no address, for there is none")
 
     def _look_at_enrolment(self) -> None:
         try:

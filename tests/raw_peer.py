@@ -37,11 +37,15 @@ class RawPeer:
         self._send(Hello(role, self._node_id, "raw", "3.11", "0", worker), 0)
         return self.hear()
 
-    def say(self, message: Message) -> Message | None:
-        """Send ``message``; the next answer."""
+    def say(self, message: Message, *, answered: bool = True) -> Message | None:
+        """Send ``message``; the next answer, where there is to be one."""
         self._number += 1
         self._send(message, self._number)
-        return self.hear()
+        return self.hear() if answered else None
+
+    def send_raw(self, frames: list[bytes]) -> None:
+        """Send frames that may mean nothing."""
+        self._socket.send_multipart(frames)
 
     def hear(self, within_ms: int = ANSWER_MS) -> Message | None:
         """The next message that is no heartbeat or probe; None where none comes."""

@@ -60,6 +60,7 @@ class Counters:
     revoked: int = 0  # connections cut because their node is enrolled no more
     probes_sent: int = 0
     probes_received: int = 0
-    greetings_failed: int = 0
+    greetings_failed: int = 0  # those of which libzmq tells; it says nothing of a frame that is too large, say
+    mute: int = 0  # connections that ended before their first message, for whatever reason
     keys_accepted: int = 0
     keys_denied: int = 0

@@ -133,7 +133,9 @@ class Listener:
                 caller = self._by_fd.pop(value, None)
                 if caller is not None:
                     suspects.add(caller)
-                elif len(self._by_fd) < len(self._callers):
+                    continue
+                self._counters.mute += 1
+                if len(self._by_fd) < len(self._callers):
                     suspects.update(c for c in self._callers.values() if self._by_fd.get(c.fd) is not c)
             else:
                 self._counters.greetings_failed += 1

@@ -54,7 +54,7 @@ def _turned_away(router: Status) -> str:
     sockets = router.get("transport", {}).get("counters", {})
     messages = router.get("counters", {})
     kinds = {
-        "failed greeting": sockets.get("greetings_failed", 0),  # for the key, mostly
+        "mute connection": sockets.get("mute", 0),  # its key was wrong, mostly
         "revoked connection": sockets.get("revoked", 0),
         "forbidden message": sum(messages.get(why, 0) for why in ("refused", "garbage")),
     }

@@ -374,10 +374,10 @@ def test_what_is_turned_away_is_told_once_there_is_something() -> None:
     assert "turned away" not in headline("default", STATUS, none)
     router = STATUS["router"] | {
         "counters": {"refused": 2, "garbage": 1},
-        "transport": {"counters": {"keys_denied": 1, "greetings_failed": 1, "revoked": 2}},
+        "transport": {"counters": {"keys_denied": 1, "mute": 1, "revoked": 2}},
     }
     text = headline("default", STATUS | {"router": router}, none)
-    assert text.endswith("turned away since its start: 1 failed greeting, 2 revoked connections, 3 forbidden messages")
+    assert text.endswith("turned away since its start: 1 mute connection, 2 revoked connections, 3 forbidden messages")
 
 
 @pytest.mark.parametrize("closed", [False, True])
