@@ -58,6 +58,7 @@ class Doors:
         self._read_keys = read_keys
         self._new_announcement = new_announcement
         self._announcements: dict[MeshKey, Announcement] = {}
+        self._shown: dict[MeshKey, tuple[int, tuple[str, ...], tuple[str, ...]]] = {}
         self._complained = ""
         self.keys = list(keys)
         self._bound: dict[tuple[MeshKey, bool], str] = {}
@@ -82,6 +83,10 @@ class Doors:
             places = next((p for p in found if p is not None and p.port is not None), None)
             if places is None or places.port is None:
                 continue
+            shown = (places.port, places.told, places.addresses)
+            if self._shown.get(key) == shown:
+                continue  # to say it anew would begin with a goodbye
+            self._shown[key] = shown
             if key not in self._announcements:
                 self._announcements[key] = self._new_announcement(key.key_id)
             self._announcements[key].show(places.port, places.told, through=places.addresses)

@@ -68,7 +68,8 @@ def _announce(about: About, shown: Shown) -> zeroconf.Zeroconf:
         about.name,
         port=shown.port,
         properties=dict(about.texts),
-        server=f"{about.router_id}.local.",
+        # Of its own for each key: the goodbye of one would take the addresses of the other along.
+        server=f"{about.key_id}-{about.router_id}.local.",
         parsed_addresses=list(shown.addresses),
     )
     try:
