@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import logging
 import platform
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from math import inf
+
+from msgspec.structs import replace
 
 from mesh.clock import Now
 from mesh.core.client import ClientMachine
@@ -34,22 +37,21 @@ SEARCH_S = 2.0  # between two looks for routers that nobody has named
 
 
 class Siblings:
-    """Of the router ``router_id``, which listens at ``own``. ``new_blobs``: payloads that came with outcomes."""
+    """Of one router: ``node_id`` is its id, a dot, and what is new in each of its lives; ``own``: where it listens."""
 
-    def __init__(self, settings: Settings, router_id: str, incarnation: str, own: Sequence[str], store: Store) -> None:
-        self._router_id = router_id
-        self._own = list(own)
+    def __init__(self, settings: Settings, node_id: str, own: Callable[[], Sequence[str]], store: Store) -> None:
+        self._own = own
         self._store = store
         self._transport = DealerTransport(outbox_bytes_max=settings.outbox_bytes_max)
         name = f"router@{platform.node()}"
-        self._machine = ClientMachine(f"{router_id}.{incarnation}", name, settings, role=Role.ROUTER)
+        self._machine = ClientMachine(node_id, name, settings, role=Role.ROUTER)
         dialer = Dialer(self._transport, settings.mesh, Role.ADMIN, browse=True)
-        self._routers = Routers(settings, self._transport, dialer, myself=router_id, search_s=SEARCH_S)
+        self._routers = Routers(settings, self._transport, dialer, myself=_router_of(node_id), search_s=SEARCH_S)
         self._channels = RouterChannels(self._transport, lambda blob: None)
         self._from_routers = RouterEvents(self._routers, self._channels)
         self._told: tuple[int, list[str]] = (0, [])
         self._heard: dict[str, list[str]] = {}  # by router: where it listens, as it said in its HELLO
-        self.new_blobs: list[Blob] = []
+        self._new_blobs: list[Blob] = []
         self.fd = self._transport.fd
         self._restless = True  # the transport was used since it was looked at
         self._questions: list[Event] = []
@@ -69,17 +71,23 @@ class Siblings:
 
     def meet(self, hello: Hello) -> None:
         """Another router has said HELLO to this one, and where it listens."""
-        router_id = hello.node_id.partition(".")[0]
+        router_id = _router_of(hello.node_id)
         self._heard[router_id] = hello.addresses[:ADDRESSES_MAX]
         if len(self._heard) > HEARD_MAX:
             del self._heard[next(iter(self._heard))]
         self._routers.hear_of(hello.addresses[:ADDRESSES_MAX])
 
-    def next_deadline(self) -> float | None:
+    def next_deadline(self) -> float:
         """The monotonic second at which ``take`` must be called even if nothing happens."""
         if self._restless or self._questions or self._routers.has_news:
             return 0.0
-        return self._machine.next_deadline()
+        deadline = self._machine.next_deadline()
+        return inf if deadline is None else deadline
+
+    def take_new_blobs(self) -> list[Blob]:
+        """Large payloads that came with outcomes and were put into the store, since this was asked last."""
+        new, self._new_blobs = self._new_blobs, []
+        return new
 
     def take(self, now: Now) -> list[Event]:
         """What is new, for the router's machine."""
@@ -97,9 +105,7 @@ class Siblings:
         if isinstance(command, Send):
             message = command.message
             if isinstance(message, Hello):
-                message = Hello(
-                    message.role, message.node_id, message.name, message.python, message.version, addresses=self._own
-                )
+                message = replace(message, addresses=list(self._own()))
             self._restless = True
             self._channels.send(command.peer, message)
         elif isinstance(command, PublishOutcomes):
@@ -129,7 +135,7 @@ class Siblings:
             raise found
         parts = found.read() if isinstance(found, PayloadFile) else found
         if self._store.put_blob(payload, list(map(bytes, parts))):
-            self.new_blobs.append(payload)
+            self._new_blobs.append(payload)
 
     def _news(self) -> list[Event]:
         """How many routers there are, and where, if that has changed."""
@@ -145,3 +151,7 @@ class Siblings:
             return []
         self._told = told
         return [OthersFound(*told)]
+
+
+def _router_of(node_id: str) -> str:
+    return node_id.partition(".")[0]
