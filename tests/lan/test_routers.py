@@ -1,0 +1,124 @@
+"""Several routers on several hosts: what one had accepted is not lost with it, and new work goes on."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+import pytest
+
+from tests.lan.hosts import Host, Lan, Process, wait_until
+
+pytestmark = pytest.mark.lan
+
+TASKS = """
+import os, time
+from mesh import Mesh
+app = Mesh("tasks")
+
+@app.task
+def note(text, seconds=0.0):
+    time.sleep(seconds)
+    with open(os.path.expanduser("~/ran"), "a") as log:
+        log.write(text + "\\n")
+    return text
+"""
+
+
+class Mesh:
+    """Hosts of one mesh, with what each has run."""
+
+    def __init__(self, lan: Lan, *names: str) -> None:
+        self.hosts = {name: lan.host(name) for name in names}
+        for host in self.hosts.values():
+            (host.home / "tasks.py").write_text(TASKS)
+
+    def __getitem__(self, name: str) -> Host:
+        return self.hosts[name]
+
+    def router(self, name: str) -> Process:
+        """A router on this host; the first gives the key to all others."""
+        host = self[name]
+        process = host.start(["mesh", "router", "--lan"])
+        process.wait_said("is up")
+        key = host.run(["mesh", "key", "show", "--secret"]).stdout.strip()
+        for other in self.hosts.values():
+            if other is not host and not (other.home / ".config/taskmesh/default.key").exists():
+                other.run(["mesh", "join", key])
+        return process
+
+    def worker(self, name: str) -> Process:
+        process = self[name].start(["mesh", "worker", "-A", "tasks", "-c", "2", "-l", "info"])
+        process.wait_said("welcomed by")
+        return process
+
+    def ran(self) -> list[str]:
+        """All that was run, on all hosts, as often as it was."""
+        logs = [host.home / "ran" for host in self.hosts.values()]
+        return sorted(line for log in logs if log.exists() for line in log.read_text().splitlines())
+
+    def status(self, name: str, router: str) -> dict[str, Any]:
+        done = self[name].run(["mesh", "status", "--json", "--router", f"{self[router].address}:6374"])
+        found: dict[str, Any] = json.loads(done.stdout)
+        return found
+
+
+def test_a_worker_that_knows_one_router_serves_all(lan: Lan) -> None:
+    mesh = Mesh(lan, "a", "b", "c")
+    lan.block_multicast()
+    mesh.router("a")
+    b = mesh["b"].start(["mesh", "router", "--lan"], MESH_ROUTERS=f"{mesh['a'].address}:6374")
+    b.wait_said("is up")
+    worker = mesh["c"].start(
+        ["mesh", "worker", "-A", "tasks", "-c", "1", "-l", "info"], MESH_ROUTERS=f"{mesh['a'].address}:6374"
+    )
+    wait_until(lambda: worker.text().count("welcomed by") == 2, 20.0, "welcomed by both")
+    script = "from tasks import note; print(note.delay('at b').get(timeout=20))"
+    there = mesh["b"].run(["python", "-c", script]).stdout
+    assert there.strip() == "at b"
+    assert mesh.ran() == ["at b"]
+
+
+CLIENT = """
+import sys, time
+from tasks import app, note
+results = {}
+for number in range(400):
+    results[number] = note.delay(f"t{number}", 0.005)
+    time.sleep(0.01)
+    if number == 100:
+        print("under way", flush=True)
+lost = []
+for number, result in results.items():
+    try:
+        assert result.get(timeout=60) == f"t{number}"
+    except Exception as error:
+        lost.append((number, repr(error)))
+print("lost", lost, flush=True)
+"""
+
+
+def test_when_the_only_router_of_a_host_is_killed_work_goes_on_at_another(lan: Lan) -> None:
+    mesh = Mesh(lan, "a", "b", "c", "d")
+    first = mesh.router("a")
+    mesh.router("b")
+    mesh.worker("c")
+    (mesh["d"].home / "client.py").write_text(CLIENT)
+    client = mesh["d"].start(["python", "client.py"])
+    client.wait_said("under way", 30.0)
+    first.kill()
+    began = time.monotonic()
+    before = len(mesh.ran())
+    wait_until(lambda: len(mesh.ran()) > before + 5, 10.0, "new work is taken again")
+    print(f"\nnew work ran {time.monotonic() - began:.2f} s after the router was killed")
+    time.sleep(3.0)
+    again = mesh["a"].start(["mesh", "router", "--lan"])
+    again.wait_said("is up")
+    client.wait(90.0)
+    assert "lost []" in client.text(), client.text()
+    ran = mesh.ran()
+    assert set(ran) >= {f"t{number}" for number in range(400)}
+    doubled = len(ran) - len(set(ran))
+    print(f"ran twice: {doubled} of {len(set(ran))}")
+    assert doubled <= 40, "more than was out when the router was killed"
