@@ -7,7 +7,6 @@ import os
 import sys
 import time
 from collections.abc import Sequence
-from importlib import import_module
 from typing import Any
 
 import mesh
@@ -15,6 +14,7 @@ from mesh.errors import MeshError
 from mesh.net.find import find_routers
 from mesh.net.keys import load
 from mesh.settings import DEFAULT_MESH, Settings, command_of
+from mesh.store.place import default_url
 from nodes.counts import count_of
 
 PATIENCE_S = 60.0  # a worker whose app takes longer to import is up when it is up
@@ -97,5 +97,4 @@ def _wait_for_worker(app: Any, worker: str) -> tuple[dict[str, Any], dict[str, A
 def _store_path(settings: Settings, store: str | None) -> str:
     if store is not None and not store.startswith("sqlite://?"):
         return store
-    # sqlite takes 0.15 s to import: not before the nodes are started
-    return str(import_module("mesh.store.open").default_url(settings.mesh, os.environ))
+    return default_url(settings.mesh, os.environ)

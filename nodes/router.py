@@ -40,7 +40,8 @@ from mesh.runtime.router_step import RouterStep
 from mesh.settings import Settings
 from mesh.store.base import Store
 from mesh.store.blob_file import file_name
-from mesh.store.open import default_url, open_store
+from mesh.store.open import open_store
+from mesh.store.place import default_url
 from mesh.wire.codec import Incoming, blobs_of, decode_body, decode_from_node, encode, encode_body
 from mesh.wire.frames import read_header
 from mesh.wire.payloads import with_payloads, without_payloads

@@ -27,6 +27,13 @@ class ChildExited:
 
 
 @dataclass(frozen=True, slots=True)
+class ChildWanted:
+    """A child that was held in reserve is needed."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
 class StopAsked:
     """Somebody wants the end; a second time: at once."""
 
@@ -65,11 +72,12 @@ class Exit:
     code: int
 
 
-Event = ChildExited | StopAsked | Tick
+Event = ChildExited | ChildWanted | StopAsked | Tick
 Command = Start | Terminate | Kill | ReportDeath | Exit
 
 
 class _State(enum.Enum):
+    RESERVE = "reserve"  # not to be started until it is wanted
     WAITING = "waiting"  # to be started at ``due``
     UP = "up"
     ENDING = "ending"  # killed at ``due``
@@ -86,10 +94,15 @@ class _Child:
 
 
 class SupervisionMachine:
-    """``names``: the children in the order to start them. ``stop_s``: how long one may take to end by itself."""
+    """``names``: the children in the order to start them; those in ``reserve`` when they are wanted.
 
-    def __init__(self, names: Sequence[str], *, stop_s: float, now: float) -> None:
+    ``stop_s``: how long one may take to end by itself.
+    """
+
+    def __init__(self, names: Sequence[str], *, stop_s: float, now: float, reserve: Sequence[str] = ()) -> None:
         self._children = {name: _Child(name, _State.WAITING, due=now) for name in names}
+        for name in reserve:
+            self._children[name].state = _State.RESERVE
         self._stop_s = stop_s
         self._stops = 0
         self._code: int | None = None  # to exit with, once the end is near
@@ -100,6 +113,8 @@ class SupervisionMachine:
         for event in events:
             if isinstance(event, ChildExited):
                 self._on_child_exited(event, now, commands)
+            elif isinstance(event, ChildWanted):
+                self._on_child_wanted(event, now)
             elif isinstance(event, StopAsked):
                 self._on_stop_asked(now, commands)
         self._do_what_is_due(now, commands)
@@ -128,6 +143,11 @@ class SupervisionMachine:
         else:
             self._start_later(child, event.code, now, commands)
 
+    def _on_child_wanted(self, event: ChildWanted, now: float) -> None:
+        child = self._children[event.name]
+        if child.state is _State.RESERVE and self._code is None:
+            child.state, child.due = _State.WAITING, now
+
     def _start_later(self, child: _Child, code: int, now: float, commands: list[Command]) -> None:
         if now - child.started_at >= PROVEN_S:
             child.deaths = 0
@@ -148,7 +168,7 @@ class SupervisionMachine:
     def _end(self, code: int, now: float, commands: list[Command]) -> None:
         self._code = code
         for child in self._children.values():
-            if child.state is _State.WAITING:
+            if child.state in (_State.WAITING, _State.RESERVE):
                 child.state = _State.ENDED
         self._end_next(now, commands)
 

@@ -12,12 +12,14 @@ import signal
 import subprocess
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 from nodes.supervision import (
     ChildExited,
+    ChildWanted,
     Command,
     Event,
     Exit,
@@ -39,21 +41,30 @@ def node_command(arguments: Sequence[str]) -> list[str]:
 
 
 class Supervisor:
-    """``commands``: the command line of each child by name, in the order to start them."""
+    """``commands``: the command line of each child by name, in the order to start them; of ``reserve`` when wanted."""
 
-    def __init__(self, commands: Mapping[str, Sequence[str]], *, stop_s: float, report: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        commands: Mapping[str, Sequence[str]],
+        *,
+        stop_s: float,
+        report: Callable[[str], None],
+        reserve: Sequence[str] = (),
+    ) -> None:
         self._commands = commands
         self._report = report
-        self._machine = SupervisionMachine([*commands], stop_s=stop_s, now=time.monotonic())
+        self._machine = SupervisionMachine([*commands], stop_s=stop_s, now=time.monotonic(), reserve=reserve)
         self._running: dict[str, subprocess.Popen[bytes]] = {}
         self._stops = 0
+        self._wanted: deque[str] = deque()
+        self._wakeup = -1
         self._stopping = False
         self._not_started: list[Event] = []
         self._exit: int | None = None
 
     def run(self) -> int:
         """Start the children and keep them running until told to stop; the exit code."""
-        with self._signals() as wakeups:
+        with self._signals() as (wakeups, self._wakeup):
             try:
                 events: list[Event] = [Tick()]
                 while self._exit is None:
@@ -64,6 +75,13 @@ class Supervisor:
                 for child in self._running.values():
                     child.kill()
         return self._exit
+
+    def want(self, name: str) -> None:
+        """Start a child that is held in reserve; from any thread, and once ``run`` was called or before."""
+        self._wanted.append(name)
+        if self._wakeup >= 0:
+            with suppress(OSError):  # it ends just now
+                os.write(self._wakeup, b"!")
 
     def pid(self, name: str) -> int | None:
         """The process id of a child; None while it is down."""
@@ -83,6 +101,8 @@ class Supervisor:
             self._stopping = True
             self._report("stopping: what runs may finish; Ctrl-C or SIGTERM again ends it at once")
         events: list[Event] = [StopAsked() for _ in range(stops)]
+        while self._wanted:
+            events.append(ChildWanted(self._wanted.popleft()))
         for name, child in [*self._running.items()]:
             code = child.poll()
             if code is not None:
@@ -113,16 +133,17 @@ class Supervisor:
             self._not_started.append(ChildExited(name, 1))
 
     @contextmanager
-    def _signals(self) -> Iterator[int]:
-        """A pipe that becomes readable with each signal, also with that of a child's end."""
+    def _signals(self) -> Iterator[tuple[int, int]]:
+        """A pipe, its reader and its writer, that becomes readable with each signal, also that of a child's end."""
         reader, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         # nohup has SIGHUP ignored, and means it
         numbers = [n for n in (*STOP_SIGNALS, signal.SIGCHLD) if signal.getsignal(n) is not signal.SIG_IGN]
         before = [signal.signal(number, self._on_signal) for number in numbers]
         wakeup = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
         try:
-            yield reader
+            yield reader, writer
         finally:
+            self._wakeup = -1
             signal.set_wakeup_fd(wakeup)
             for number, handler in zip(numbers, before):
                 signal.signal(number, handler)

@@ -3,29 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from pathlib import Path
-from urllib.parse import parse_qsl, quote, unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from mesh.errors import ConfigError
 from mesh.settings import Settings
 from mesh.store.base import Store
 from mesh.store.memory import MemoryStore
+from mesh.store.place import default_path
 from mesh.store.sqlite import SqliteStore
 
 LEVELS = ("disk", "process")
 KNOWN = "sqlite:///absolute/path.db, sqlite:// (a file in the state directory), both with ?level=process, memory://"
-
-
-def default_url(mesh: str, environ: Mapping[str, str]) -> str:
-    """``MESH_STORE``, or a file named after the mesh in the user's state directory."""
-    return environ.get("MESH_STORE") or f"sqlite://{quote(str(default_path(mesh, environ)))}"
-
-
-def default_path(mesh: str, environ: Mapping[str, str]) -> Path:
-    """The file of ``sqlite://``."""
-    state = environ.get("XDG_STATE_HOME") or f"{environ.get('HOME') or Path.home()}/.local/state"
-    return Path(state).absolute() / "taskmesh" / f"{mesh}.db"
 
 
 def open_store(url: str, *, settings: Settings, salvage: bool = False) -> Store:

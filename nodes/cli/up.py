@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
+import secrets
 import threading
 from collections.abc import Sequence
 
 import click
 
-from mesh.errors import ConfigError
+from mesh.errors import ConfigError, NoKey
 from mesh.net.find import named_routers, routers_here
 from mesh.net.interfaces import is_for_others
+from mesh.net.keys import load
 from mesh.net.lan import LanOptions
 from mesh.settings import Settings
+from mesh.store.place import default_path
 from nodes.announce import announce
 from nodes.cli.environment import check_environment
 from nodes.cli.hostnames import file_name, node_name
@@ -27,8 +30,13 @@ from nodes.cli.node_options import (
     supervised_option,
     work_options,
 )
+from nodes.cli.numbers import Count
+from nodes.replenishing import Replenishing
+from nodes.router_watch import RouterWatch
 from nodes.supervisor import Supervisor, node_command
 
+ROUTERS_MOST = 16  # that one mesh may want
+LOOK_S = 1.5  # for routers, before one is started here
 STOP_MARGIN_S = 5.0  # beyond what a worker may take to drain, before it is killed
 
 
@@ -46,6 +54,13 @@ def _no_salvage(ctx: click.Context, parameter: click.Parameter, wanted: bool) ->
 @work_options
 @store_options
 @lan_options
+@click.option(
+    "--routers",
+    "wanted",
+    type=Count(1, ROUTERS_MOST),
+    metavar="N",
+    help="With --lan: start a router here too when the mesh has fewer than N for some seconds.  [default: 1]",
+)
 @router_option
 @log_options("warning")
 @click.option("--salvage", is_flag=True, hidden=True, expose_value=False, callback=_no_salvage)
@@ -64,6 +79,7 @@ def up(
     port: int | None,
     interfaces: tuple[str, ...],
     advertise: tuple[str, ...],
+    wanted: int | None,
     routers: tuple[str, ...],
     loglevel: str,
     logfile: str | None,
@@ -76,8 +92,9 @@ def up(
     The router keeps tasks and hands them out, the worker runs them: without -A, only functions that come with their
     code (app.submit, app.map). A worker does not see later changes of your code: stop it and start it again.
 
-    Where a router of this mesh runs here already, or --router names one, only the worker is started. Stopping lets
-    running tasks finish; a second signal does not.
+    Where a router of this mesh runs here already, or --router names one, only the worker is started; with --lan also
+    where one answers on the LAN and none ran here before, and then a router is started as soon as the mesh has too
+    few. Stopping lets running tasks finish; a second signal does not.
     """
     check_environment(invocation)
     settings = invocation.settings()
@@ -86,8 +103,15 @@ def up(
     supervised = ["--supervised-by", str(os.getpid())]
     url = store_url(store, level, os.environ)
     on_lan = lan_choice(lan, port, interfaces, advertise)
+    if wanted is not None and not lan:
+        raise ConfigError("--routers is about the LAN: add --lan")
+    needed = _needs_router(settings, routers, invocation, url, lan=lan)
+    watch = None
+    if lan and not (needed and _must_be_here(settings, url)):
+        watch = RouterWatch(settings, routers, Replenishing(wanted or 1, secrets.token_hex(8)))
+        needed = needed and watch.count_within(LOOK_S, wanted or 1) < (wanted or 1)
     commands = {}
-    if _needs_router(settings, routers, invocation, url, lan=lan):
+    if needed or watch is not None:
         commands["router"] = node_command(
             ["router", *shared, *supervised, *_arguments({"--store": url}), *_lan_arguments(on_lan)]
         )
@@ -112,11 +136,30 @@ def up(
             commands,
             stop_s=settings.drain_s + STOP_MARGIN_S,
             report=lambda text: click.echo(f"mesh: {text}", err=True),
+            reserve=[] if needed else ["router"] if watch is not None else [],
         )
+        if watch is not None and not needed:
+            watch.run_in_background(lambda: _start_router(supervisor))
         if not invocation.quiet:
-            told = url if "router" in commands else "with the router"
+            told = url if needed else "with the router"
             threading.Thread(target=announce, args=(settings, routers, name, told, lan), daemon=True).start()
         return supervisor.run()
+
+
+def _must_be_here(settings: Settings, url: str | None) -> bool:
+    """Whether to start a router whatever others there are: a store may hold tasks, and a new key has no other mesh."""
+    if url is not None or os.environ.get("MESH_STORE") or default_path(settings.mesh, os.environ).exists():
+        return True
+    try:
+        load(settings.mesh, os.environ)
+    except NoKey:
+        return True
+    return False
+
+
+def _start_router(supervisor: Supervisor) -> None:
+    click.echo("mesh: the mesh has too few routers: starting one here", err=True)
+    supervisor.want("router")
 
 
 def _needs_router(

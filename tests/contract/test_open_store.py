@@ -6,7 +6,8 @@ import pytest
 
 from mesh.errors import ConfigError, StoreError
 from mesh.settings import Settings
-from mesh.store.open import default_url, open_store
+from mesh.store.open import open_store
+from mesh.store.place import default_url
 
 
 def test_an_sqlite_address_opens_the_file_at_level_disk(tmp_path):

@@ -122,3 +122,45 @@ def test_when_the_only_router_of_a_host_is_killed_work_goes_on_at_another(lan: L
     doubled = len(ran) - len(set(ran))
     print(f"ran twice: {doubled} of {len(set(ran))}")
     assert doubled <= 40, "more than was out when the router was killed"
+
+
+def test_another_machine_takes_over_when_the_only_router_is_gone_with_its_host(lan: Lan) -> None:
+    mesh = Mesh(lan, "a", "b", "c", "d")
+    up = ["mesh", "up", "--lan", "-A", "tasks", "-c", "1"]
+    first = mesh["a"].start(up)
+    first.wait_said("is up")
+    key = mesh["a"].run(["mesh", "key", "show", "--secret"]).stdout.strip()
+    for name in ("b", "c", "d"):
+        mesh[name].run(["mesh", "join", key])
+    others = [mesh[name].start(up) for name in ("b", "c")]
+    for other in others:
+        other.wait_said("is up")
+    assert not [other for other in others if "starting one here" in other.text()], "the mesh has a router"
+    (mesh["d"].home / "client.py").write_text(SUBMITTER)
+    client = mesh["d"].start(["python", "client.py"])
+    client.wait_said("submitted", 30.0)
+    cut_at = time.time()
+    mesh["a"].link(up=False)
+
+    def first_new() -> float | None:
+        words = [line.split() for line in client.text().splitlines() if line.startswith("submitted")]
+        return next((float(done) for _, at, _, done in words if float(at) > cut_at), None)
+
+    done_at = wait_until(first_new, 30.0, "a task that was submitted after it is run")
+    print(f"\nnew work was done {done_at - cut_at:.2f} s after the host of the only router was gone")
+    assert len([other for other in others if "starting one here" in other.text()]) >= 1
+    assert done_at - cut_at < 15.0, "promised are 10 s, on a machine that is not shared"
+
+
+SUBMITTER = """
+import time
+from tasks import note
+waiting = []
+while True:
+    waiting.append((time.time(), note.delay("x")))
+    for at, result in list(waiting):
+        if result.ready():
+            waiting.remove((at, result))
+            print("submitted", at, "done", time.time(), flush=True)
+    time.sleep(0.1)
+"""

@@ -10,6 +10,7 @@ from nodes.supervision import (
     PAUSE_MAX_S,
     PROVEN_S,
     ChildExited,
+    ChildWanted,
     Command,
     Exit,
     Kill,
@@ -34,6 +35,24 @@ def test_all_children_are_started_at_once_in_their_order() -> None:
     machine = started()
     assert machine.next_deadline() is None
     machine.check()
+
+
+def test_a_child_in_reserve_is_started_when_it_is_wanted_and_then_like_the_others() -> None:
+    machine = SupervisionMachine(["router", "worker"], stop_s=STOP_S, now=0.0, reserve=["router"])
+    assert machine.handle([Tick()], 0.0) == [Start("worker")]
+    assert machine.next_deadline() is None
+    assert machine.handle([ChildWanted("router"), ChildWanted("router")], 5.0) == [Start("router")]
+    assert machine.handle([ChildWanted("router")], 6.0) == []
+    assert machine.handle([ChildExited("router", 1)], 7.0) == [ReportDeath("router", 1, FIRST_PAUSE_S)]
+    assert machine.handle([StopAsked()], 7.1) == [Terminate("worker")]
+    assert machine.handle([ChildExited("worker", 0)], 8.0) == [Exit(0)]
+
+
+def test_a_child_in_reserve_is_not_started_by_the_end() -> None:
+    machine = SupervisionMachine(["router", "worker"], stop_s=STOP_S, now=0.0, reserve=["router"])
+    machine.handle([Tick()], 0.0)
+    assert machine.handle([StopAsked(), ChildWanted("router")], 1.0) == [Terminate("worker")]
+    assert machine.handle([ChildExited("worker", 0)], 2.0) == [Exit(0)]
 
 
 def test_a_child_that_died_is_started_again_after_a_pause() -> None:

@@ -1,0 +1,88 @@
+"""Sees how many routers of the mesh answer: connects to all that are found, and asks each who it is, again and again.
+
+It greets none, so routers do not count it among their nodes. A host that is gone ends no connection, so a router that
+has not answered for a while counts as gone. Runs on a thread of its own.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from time import monotonic
+
+from mesh.model import Peer, Role
+from mesh.net.arrivals import Arrivals
+from mesh.net.dealer_transport import DealerTransport
+from mesh.runtime.channels import RouterChannels
+from mesh.runtime.dialing import Dialer
+from mesh.runtime.routers import Routers
+from mesh.settings import Settings
+from nodes.replenishing import Replenishing
+
+ASK_S = 0.5  # between two questions to the same router
+SILENT_S = 3.0  # a router that does not answer for so long is gone
+SEARCH_S = 1.0  # between two searches
+
+
+class RouterWatch:
+    """Of one machine; ``given``: addresses of routers, where they are not to be looked for."""
+
+    def __init__(self, settings: Settings, given: Sequence[str], replenishing: Replenishing) -> None:
+        self._transport = DealerTransport(outbox_bytes_max=settings.outbox_bytes_max)
+        dialer = Dialer(self._transport, settings.mesh, Role.ADMIN, given, browse=True)
+        self._routers = Routers(settings, self._transport, dialer, search_s=SEARCH_S)
+        self._channels = RouterChannels(self._transport, lambda blob: None)
+        self._replenishing = replenishing
+        self._heard: dict[Peer, float] = {}  # when each connection that is up was made, or answered last
+        self._ask_at = 0.0
+
+    def count_within(self, within_s: float, enough: int) -> int:
+        """How many routers answer, as soon as they are ``enough``, else after ``within_s`` seconds."""
+        self._routers.start()
+        deadline = monotonic() + within_s
+        while self._routers.reached < enough and (left_s := deadline - monotonic()) > 0:
+            self._turn(min(left_s, ASK_S))
+        return self._routers.reached
+
+    def run_in_background(self, start: Callable[[], None]) -> None:
+        """Watch until this machine is to start a router, and ``start`` it, on the thread that watches."""
+        self._routers.start()
+        threading.Thread(target=self._run, args=(start,), name="mesh-router-watch", daemon=True).start()
+
+    def _run(self, start: Callable[[], None]) -> None:
+        try:
+            while True:
+                now = monotonic()
+                if self._replenishing.see(self._routers.reached, now):
+                    start()
+                    return
+                self._turn(min(ASK_S, max(0.0, self._replenishing.next_deadline() - now)))
+        finally:
+            self._routers.close()
+            self._transport.close(0.0)
+
+    def _turn(self, pause_s: float) -> None:
+        self._take(self._transport.receive(pause_s))
+        now = monotonic()
+        if now < self._ask_at:
+            return
+        self._ask_at = now + ASK_S
+        for connection, heard in self._heard.items():
+            if now - heard >= SILENT_S:
+                self._routers.go_down(connection)
+            self._channels.ask_identity(connection)
+
+    def _take(self, arrivals: Arrivals) -> None:
+        for connection, frames, _role in arrivals.messages:
+            self._heard[connection] = monotonic()
+            router_id = self._channels.receive_identity(frames)
+            if router_id is not None:
+                self._routers.identify(connection, router_id)
+        for connection in arrivals.lost:
+            self._heard.pop(connection, None)
+            self._routers.go_down(connection)
+        for connection in arrivals.connected:
+            self._heard[connection] = monotonic()
+            self._routers.go_up(connection)
+            self._channels.ask_identity(connection)
+        self._routers.connect_to_found()
