@@ -149,18 +149,21 @@ class Routers:
         while self._news:
             found, complete = self._news.popleft()
             if complete:
-                self._end_look()
+                self._looking = False
                 forgotten += self._forget_all_but(found)
             for one in found:
                 self._open_all(one)
+            if complete:
+                self._end_look()
         if not self._looking and time.monotonic() >= self._look_at:
             self._looking = True
             self._finder.start()
         return forgotten
 
     def _end_look(self) -> None:
-        self._looking = False
-        self._look_at = time.monotonic() + self._settings.router_ttl_s if self._away else inf
+        """What is away, and what nobody has answered at, is looked for again: it may be to be forgotten then."""
+        in_doubt = self._away or any(not route.is_up for route in self._routes.values())
+        self._look_at = time.monotonic() + self._settings.router_ttl_s if in_doubt else inf
         self._pause_finder()
 
     def _pause_finder(self) -> None:

@@ -315,6 +315,21 @@ def test_an_address_where_nobody_ever_answers_is_given_up_too() -> None:
     assert looking.closed == ["tcp://nobody:1"]
 
 
+def test_an_address_where_nobody_answers_is_given_up_also_while_another_router_serves() -> None:
+    looking = Looking(0.05)
+    looking.hear("tcp://here:1", "tcp://nobody:1")
+    assert looking.meet("tcp://here:1", NEW)
+    looking.routers.welcome(NEW, ())
+    looking.finds = look("tcp://here:1")
+
+    def given_up() -> bool:
+        looking.routers.connect_to_found()
+        return looking.closed == ["tcp://nobody:1"]
+
+    wait_until(given_up)
+    looking.routers.close()
+
+
 def test_a_router_that_comes_back_in_time_is_the_same() -> None:
     looking = old_is_away(600.0)
     assert looking.hear("ipc://new") == []
