@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -315,16 +316,18 @@ def test_an_address_where_nobody_ever_answers_is_given_up_too() -> None:
     assert looking.closed == ["tcp://nobody:1"]
 
 
-def test_an_address_where_nobody_answers_is_given_up_also_while_another_router_serves() -> None:
-    looking = Looking(0.05)
+def test_addresses_where_nobody_answers_are_given_up_also_while_another_router_serves() -> None:
+    looking = Looking(0.2)
     looking.hear("tcp://here:1", "tcp://nobody:1")
     assert looking.meet("tcp://here:1", NEW)
-    looking.routers.welcome(NEW, ())
     looking.finds = look("tcp://here:1")
+    later = time.monotonic() + 0.1
+    wait_until(lambda: time.monotonic() > later)
+    looking.routers.welcome(NEW, ["tcp://nobody:2"])  # not yet in doubt when the first of them is
 
     def given_up() -> bool:
         looking.routers.connect_to_found()
-        return looking.closed == ["tcp://nobody:1"]
+        return looking.closed == ["tcp://nobody:1", "tcp://nobody:2"]
 
     wait_until(given_up)
     looking.routers.close()
