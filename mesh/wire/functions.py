@@ -41,7 +41,7 @@ def pack_function(fn: Callable[..., Any], *, size_max: int = FUNCTION_BYTES_MAX)
     """Pickle ``fn``; always inline. Raises ``Unpicklable``, or ``PayloadTooLarge`` over ``size_max`` bytes."""
     name = getattr(fn, "__qualname__", type(fn).__qualname__)
     with _by_value(_own_module(fn)):
-        data, _ = pickled.pack(fn, f"the function {name}", outside_min=size_max)
+        data, _ = pickled.pack(fn, f"the function {name}", outside_min=None)
     if len(data) > size_max:
         raise PayloadTooLarge(
             f"the function {name} has {len(data)} bytes with all it refers to, the limit is {size_max}: "

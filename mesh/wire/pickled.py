@@ -39,8 +39,10 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
     dispatch_table: ClassVar = ChainMap({**_OWN, CodeType: _code_with_its_file}, *_OTHERS)  # no deeper: it costs time
 
 
-def pack(value: Any, what: str, outside_min: int = OUTSIDE_BYTES_MIN) -> tuple[bytes, list[memoryview]]:
+def pack(value: Any, what: str, outside_min: int | None = OUTSIDE_BYTES_MIN) -> tuple[bytes, list[memoryview]]:
     """The pickle with its format byte, and the buffers outside of it: views of the objects' own memory.
+
+    Those are of more than ``outside_min`` bytes; None: there are none outside.
 
     Raises ``Unpicklable``, saying ``what`` could not be pickled and why.
     """
@@ -51,7 +53,7 @@ def pack(value: Any, what: str, outside_min: int = OUTSIDE_BYTES_MIN) -> tuple[b
             view = buffer.raw()
         except BufferError:  # not contiguous
             return True
-        if view.nbytes <= outside_min or len(outside) >= OUTSIDE_MAX:
+        if outside_min is None or view.nbytes <= outside_min or len(outside) >= OUTSIDE_MAX:
             return True
         outside.append(view)
         return False

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import math
+import pickle
 import subprocess
 import sys
 import threading
@@ -116,6 +117,26 @@ def test_a_function_for_another_python_is_refused():
 def test_a_function_that_drags_much_data_along_is_refused():
     with pytest.raises(PayloadTooLarge, match="pass large data as an argument"):
         pack_function(functools.partial(len, b"x" * 2000), size_max=1000)
+
+
+class Table:
+    """Offers its bytes to pickle out of band, as a NumPy array does."""
+
+    def __init__(self, content: bytes) -> None:
+        self.content = bytearray(content)
+
+    def __reduce_ex__(self, protocol):
+        return Table, (pickle.PickleBuffer(self.content),)
+
+
+def test_what_a_function_drags_along_goes_with_it_or_is_refused_and_is_never_left_behind():
+    def first(table: Table) -> int:
+        return table.content[0]
+
+    small = pack_function(functools.partial(first, Table(b"a" * 100)), size_max=10_000)
+    assert unpack_function(small)() == ord("a")
+    with pytest.raises(PayloadTooLarge, match="pass large data as an argument"):
+        pack_function(functools.partial(first, Table(b"a" * 20_000)), size_max=10_000)
 
 
 def test_a_function_that_cannot_be_pickled_is_named():
