@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import quote
 
 import psutil
 
@@ -166,7 +167,7 @@ def mesh_environment(directory: Path, level: str) -> dict[str, str]:
     runtime = directory / "run"
     runtime.mkdir(mode=0o700, parents=True, exist_ok=True)
     environ = {name: value for name, value in os.environ.items() if name not in OVERRIDDEN}
-    store = "memory://" if level == "memory" else f"sqlite://{directory.absolute()}/mesh.db?level={level}"
+    store = "memory://" if level == "memory" else f"sqlite://{quote(str(directory.absolute()))}/mesh.db?level={level}"
     return environ | {
         "MESH_NAME": f"bench-{secrets.token_hex(4)}",
         "MESH_RUNTIME_DIR": str(runtime.absolute()),

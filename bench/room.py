@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
-from pathlib import Path
 
 from mesh.errors import StoreFull
 from mesh.settings import Settings
+from mesh.store.place import path_of
 
-SQLITE = "sqlite://"
 MIB = 1 << 20
 INSTEAD = "Make room there, or name a directory on another disk in TMPDIR"
 
 
 def check_room(environ: Mapping[str, str]) -> None:
     """Raise ``StoreFull`` where the router with this environment has too little disk to accept anything."""
-    store = environ.get("MESH_STORE", "")
-    if not store.startswith(SQLITE):
+    path = path_of(environ.get("MESH_STORE", ""))
+    if path is None:
         return
-    directory = Path(store.removeprefix(SQLITE).partition("?")[0]).parent
+    directory = path.parent
     free, least = shutil.disk_usage(directory).free, Settings.from_environment(environ).free_bytes_min
     if free < least:
         raise StoreFull(

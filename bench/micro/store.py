@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from tempfile import TemporaryDirectory
+from urllib.parse import quote
 
 from bench.micro.inputs import WALL, outcome, submits
 from bench.micro.stopwatch import Stopwatch
@@ -16,7 +16,7 @@ from mesh.wire.codec import encode_body
 def run_store(tasks: int, watch: Stopwatch, level: str) -> None:
     """Each commit accepts one batch of a thousand and settles the one before."""
     with TemporaryDirectory(prefix="taskmesh-bench-") as directory:
-        url = "memory://" if level == "memory" else f"sqlite://{Path(directory)}/bench.db?level={level}"
+        url = "memory://" if level == "memory" else f"sqlite://{quote(directory)}/bench.db?level={level}"
         store = open_store(url, settings=Settings())
         try:
             store.recover()

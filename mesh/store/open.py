@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from mesh.errors import ConfigError
 from mesh.settings import Settings
@@ -29,7 +29,7 @@ def open_store(url: str, *, settings: Settings, salvage: bool = False) -> Store:
 
 def _open_sqlite(url: str, settings: Settings, salvage: bool) -> SqliteStore:
     parts = urlsplit(url)
-    path = Path(unquote(parts.path)) if parts.path else default_path(settings.mesh, os.environ)
+    path = path_of(url) or default_path(settings.mesh, os.environ)
     options = dict(parse_qsl(parts.query))
     level = options.pop("level", "disk")
     if parts.netloc or path == Path("/"):

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import errno
+import re
+import tempfile
 
 import psutil
 import pytest
 
 from bench.joined import Running
 from bench.meshes import mesh_environment, running_mesh
+from bench.micro.stopwatch import Stopwatch
+from bench.micro.store import run_store
 from bench.peers.measured import measure
 from bench.processes import last_words, start, talking
 from bench.room import check_room
 from bench.scenarios.directory import scratch_directory
 from mesh.errors import MeshError, Overloaded, StoreFull
+from mesh.settings import Settings
+from mesh.store.open import open_store
 
 FULL = {"MESH_FREE_BYTES_MIN": str(1 << 60)}
 """No disk has so much room, so all are full."""
@@ -34,6 +40,24 @@ def test_the_mesh_under_test_is_not_the_users(monkeypatch, tmp_path):
     assert environ["MESH_NAME"] != "production"
     assert environ["MESH_STORE"] == f"sqlite://{tmp_path}/mesh.db?level=process"
     assert environ["MESH_CHUNK_S"] == "0.004", "settings can be tried out"
+
+
+def test_a_directory_of_any_name_has_the_store_in_it(tmp_path):
+    directory = tmp_path / "100%25 #1?"
+    directory.mkdir()
+    environ = mesh_environment(directory, "process")
+    open_store(environ["MESH_STORE"], settings=Settings()).close()
+    assert (directory / "mesh.db").exists()
+    with pytest.raises(StoreFull, match=re.escape(f"free in {directory},")):
+        check_room(environ | FULL)
+
+
+def test_the_store_alone_is_measured_in_a_directory_of_any_name(tmp_path, monkeypatch):
+    place = tmp_path / "100%25 #1?"
+    place.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(place))
+    run_store(1_000, Stopwatch(), "process")
+    assert [*tmp_path.iterdir()] == [place]
 
 
 def test_a_measurement_that_fails_says_why():

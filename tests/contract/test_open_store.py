@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from mesh.errors import ConfigError, StoreError
 from mesh.settings import Settings
 from mesh.store.open import open_store
-from mesh.store.place import default_url
+from mesh.store.place import default_url, path_of
 
 
 def test_an_sqlite_address_opens_the_file_at_level_disk(tmp_path):
@@ -26,6 +28,20 @@ def test_the_level_can_be_chosen_in_the_address(tmp_path):
 
     assert (store.level, store.url) == ("process", url)
     store.close()
+
+
+@pytest.mark.parametrize(
+    ("url", "path"),
+    [
+        ("sqlite:///a/b.db?level=process", "/a/b.db"),
+        ("sqlite:///100%25/%231%3F/b.db", "/100%/#1?/b.db"),
+        ("sqlite://", None),
+        ("memory://", None),
+        ("", None),
+    ],
+)
+def test_the_file_of_an_address_is_told_without_opening_it(url, path):
+    assert path_of(url) == (path and Path(path))
 
 
 def test_memory_is_chosen_by_name():
