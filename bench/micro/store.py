@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from tempfile import TemporaryDirectory
 from urllib.parse import quote
 
 from bench.micro.inputs import WALL, outcome, submits
 from bench.micro.stopwatch import Stopwatch
+from bench.scenarios.directory import scratch_directory
 from mesh.core.commands import AppendBatch, DropBatches, Record, RecordOutcomes
 from mesh.settings import Settings
 from mesh.store.open import open_store
@@ -15,8 +15,8 @@ from mesh.wire.codec import encode_body
 
 def run_store(tasks: int, watch: Stopwatch, level: str) -> None:
     """Each commit accepts one batch of a thousand and settles the one before."""
-    with TemporaryDirectory(prefix="taskmesh-bench-") as directory:
-        url = "memory://" if level == "memory" else f"sqlite://{quote(directory)}/bench.db?level={level}"
+    with scratch_directory() as directory:
+        url = "memory://" if level == "memory" else f"sqlite://{quote(str(directory))}/bench.db?level={level}"
         store = open_store(url, settings=Settings())
         try:
             store.recover()

@@ -23,6 +23,17 @@ with scratch_directory() as directory:
     sys.stdin.read()
 """
 
+MICRO = """
+import sys
+from bench.micro.stopwatch import Stopwatch
+from bench.micro.store import run_store
+class Waiting(Stopwatch):
+    def call(self, *anything, **more):
+        print("ready", flush=True)
+        sys.stdin.read()
+run_store(1_000, Waiting(), "process")
+"""
+
 MESH = """
 import sys
 from pathlib import Path
@@ -73,6 +84,15 @@ def test_the_directory_of_a_bench_that_was_killed_is_removed_by_the_next_and_no_
         assert Path(kept).is_dir() and ours.is_dir() and users.is_dir()
     alive.communicate()
     assert [*place.iterdir()] == [users]
+
+
+@pytest.mark.chaos
+def test_the_directory_of_a_measurement_of_the_store_alone_that_was_killed_is_removed_too(place: Path):
+    process, said = started(MICRO, place)
+    assert said == "ready" and [*place.iterdir()]
+    killed(process)
+    with scratch_directory() as ours:
+        assert [*place.iterdir()] == [ours.parent]
 
 
 @pytest.mark.chaos
