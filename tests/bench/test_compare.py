@@ -196,6 +196,35 @@ def test_the_redis_server_is_our_own_and_is_ended(tmp_path, level):
     assert not psutil.pid_exists(server.pid)
 
 
+@pytest.mark.processes
+def test_a_worker_that_ends_is_noticed_and_no_process_that_was_to_end_before(tmp_path):
+    (tmp_path / "some.py").write_text(SOME)
+    command = [sys.executable, "some.py", "serve", "1"]
+    streams = {"stdin": subprocess.PIPE, "stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, cwd=tmp_path, text=True, **streams) as keeper:
+        assert keeper.stderr.read().strip() == "a worker ended with 4"
+
+
+SOME = """
+from contextlib import contextmanager
+from bench.peers.compared.adapter import Peer, Workers
+from bench.peers.compared.command import run, running
+
+class Some(Peer):
+    @contextmanager
+    def workers(self, count):
+        with running(["python", "-c", "exit(3)"]) as prepared:
+            prepared[0].wait()
+        with running(["python", "-c", "exit(4)"]) as processes:
+            yield Workers({}, processes)
+
+    def client(self):
+        raise NotImplementedError
+
+run(Some())
+"""
+
+
 @pytest.fixture
 def leaver(tmp_path, monkeypatch):
     monkeypatch.setattr(running, "ROOT", tmp_path)

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import os
+import subprocess
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 PATIENCE_S = 120
 AT_ONCE = 50
@@ -97,6 +98,13 @@ class AsyncClient(Client):
         self.run(all_of_them())
 
 
+class Workers(NamedTuple):
+    """``environ`` is added to that of clients; once one of ``processes`` has ended, there is nothing to measure."""
+
+    environ: dict[str, str]
+    processes: list[subprocess.Popen[bytes]]
+
+
 class Peer(ABC):
     """``packages``: whose versions are stated; ``settings``: what was chosen, and what it is for, as it is stated."""
 
@@ -104,9 +112,9 @@ class Peer(ABC):
     settings: ClassVar[dict[str, object]] = {}
 
     @contextmanager
-    def workers(self, count: int) -> Iterator[dict[str, str]]:
-        """Have workers running; what is yielded is added to the environment of clients. None, if clients start them."""
-        yield {}
+    def workers(self, count: int) -> Iterator[Workers]:
+        """Have workers running, ready or about to be. None, if clients start them."""
+        yield Workers({}, [])
 
     @abstractmethod
     def client(self) -> AbstractContextManager[Client]:

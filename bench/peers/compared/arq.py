@@ -11,7 +11,7 @@ from arq import create_pool
 from arq.connections import RedisSettings
 
 from bench.peers.compared import work
-from bench.peers.compared.adapter import AT_ONCE, PATIENCE_S, AsyncClient, Client, Peer, redis_url
+from bench.peers.compared.adapter import AT_ONCE, PATIENCE_S, AsyncClient, Client, Peer, Workers, redis_url
 from bench.peers.compared.command import run, running
 
 HERE = "bench.peers.compared.arq"
@@ -64,9 +64,9 @@ class TheArq(Peer):
     }
 
     @contextmanager
-    def workers(self, count: int) -> Iterator[dict[str, str]]:
-        with running(*[["arq", f"{HERE}.WorkerSettings", "--custom-log-dict", f"{HERE}.LOGGING"]] * count):
-            yield {}
+    def workers(self, count: int) -> Iterator[Workers]:
+        with running(*[["arq", f"{HERE}.WorkerSettings", "--custom-log-dict", f"{HERE}.LOGGING"]] * count) as processes:
+            yield Workers({}, processes)
 
     @contextmanager
     def client(self) -> Iterator[Client]:

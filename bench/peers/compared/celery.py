@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from celery import Celery, group
 
 from bench.peers.compared import work
-from bench.peers.compared.adapter import PATIENCE_S, Client, Peer, redis_url
+from bench.peers.compared.adapter import PATIENCE_S, Client, Peer, Workers, redis_url
 from bench.peers.compared.command import run, running
 
 PREFETCH = 64
@@ -53,12 +53,12 @@ class TheCelery(Peer):
     }
 
     @contextmanager
-    def workers(self, count: int) -> Iterator[dict[str, str]]:
+    def workers(self, count: int) -> Iterator[Workers]:
         quiet = ["--without-gossip", "--without-mingle", "--without-heartbeat", "-l", "WARNING"]
         with running(
             ["celery", "-A", "bench.peers.compared.celery", "worker", "-c", str(count), *quiet], environ=AS_ROOT
-        ):
-            yield {}
+        ) as processes:
+            yield Workers({}, processes)
 
     @contextmanager
     def client(self) -> Iterator[Client]:

@@ -113,23 +113,20 @@ def _own_output() -> Callable[[Mapping[str, Any]], None]:
 
 
 def _serve(peer: Peer, count: int, say: Callable[[Mapping[str, Any]], None]) -> None:
-    with peer.workers(count) as environ:
+    with peer.workers(count) as workers:
         versions = {name: _version(name) for name in peer.packages}
-        say({"environ": environ, "settings": peer.settings, "versions": versions})
+        say({"environ": workers.environ, "settings": peer.settings, "versions": versions})
         while not select.select([sys.stdin], [], [], 0.1)[0]:
-            for worker in _started:
+            for worker in workers.processes:
                 if worker.poll() is not None:
                     sys.exit(f"a worker ended with {worker.returncode}")
 
 
-_started: list[subprocess.Popen[bytes]] = []
-
-
 @contextmanager
-def running(*commands: Sequence[str], environ: dict[str, str] | None = None) -> Iterator[None]:
+def running(*commands: Sequence[str], environ: dict[str, str] | None = None) -> Iterator[list[subprocess.Popen[bytes]]]:
     """Processes of the peer's own commands, such as ``celery worker``; terminated, and after a while killed, by pid."""
     log = Path(os.environ.get("BENCH_DIRECTORY", ".")) / "workers.log"
-    started = []
+    started: list[subprocess.Popen[bytes]] = []
     try:
         with log.open("ab") as out:
             for command in commands:
@@ -142,8 +139,7 @@ def running(*commands: Sequence[str], environ: dict[str, str] | None = None) -> 
                         stderr=out,
                     )
                 )
-        _started.extend(started)
-        yield
+        yield started
     finally:
         for worker in started:
             worker.terminate()

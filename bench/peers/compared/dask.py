@@ -11,7 +11,7 @@ from distributed import Client as DaskClient
 from distributed import LocalCluster
 
 from bench.peers.compared import work
-from bench.peers.compared.adapter import PATIENCE_S, Client, Peer
+from bench.peers.compared.adapter import PATIENCE_S, Client, Peer, Workers
 from bench.peers.compared.command import run
 
 
@@ -42,11 +42,11 @@ class TheDask(Peer):
     }
 
     @contextmanager
-    def workers(self, count: int) -> Iterator[dict[str, str]]:
+    def workers(self, count: int) -> Iterator[Workers]:
         with LocalCluster(
             n_workers=count, threads_per_worker=1, processes=True, dashboard_address=None, host="127.0.0.1"
         ) as cluster:
-            yield {"BENCH_ADDRESS": cluster.scheduler_address}
+            yield Workers({"BENCH_ADDRESS": cluster.scheduler_address}, [])
 
     @contextmanager
     def client(self) -> Iterator[Client]:

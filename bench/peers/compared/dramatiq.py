@@ -14,7 +14,7 @@ from dramatiq.results import Results
 from dramatiq.results.backends import RedisBackend
 
 from bench.peers.compared import work
-from bench.peers.compared.adapter import PATIENCE_S, Client, Peer, redis_url
+from bench.peers.compared.adapter import PATIENCE_S, Client, Peer, Workers, redis_url
 from bench.peers.compared.command import run, running
 
 THREADS = 1 if os.environ.get("BENCH_VARIANT") == "single" else 8
@@ -48,10 +48,10 @@ class TheDramatiq(Peer):
     }
 
     @contextmanager
-    def workers(self, count: int) -> Iterator[dict[str, str]]:
-        shape = ["--processes", str(count), "--threads", str(THREADS)]
-        with running(["dramatiq", "bench.peers.compared.dramatiq", *shape, "--worker-shutdown-timeout", "5000"]):
-            yield {}
+    def workers(self, count: int) -> Iterator[Workers]:
+        options = ["--processes", str(count), "--threads", str(THREADS), "--worker-shutdown-timeout", "5000"]
+        with running(["dramatiq", "bench.peers.compared.dramatiq", *options]) as processes:
+            yield Workers({}, processes)
 
     @contextmanager
     def client(self) -> Iterator[Client]:

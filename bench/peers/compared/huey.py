@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from huey import RedisHuey
 
 from bench.peers.compared import work
-from bench.peers.compared.adapter import PATIENCE_S, Client, Peer, redis_url
+from bench.peers.compared.adapter import PATIENCE_S, Client, Peer, Workers, redis_url
 from bench.peers.compared.command import run, running
 
 huey = RedisHuey("compared", url=redis_url(), notify_result=True, store_none=True)
@@ -37,9 +37,10 @@ class TheHuey(Peer):
     }
 
     @contextmanager
-    def workers(self, count: int) -> Iterator[dict[str, str]]:
-        with running(["huey_consumer", "bench.peers.compared.huey.huey", "-k", "process", "-w", str(count), "-q"]):
-            yield {}
+    def workers(self, count: int) -> Iterator[Workers]:
+        options = ["-k", "process", "-w", str(count), "-q"]
+        with running(["huey_consumer", "bench.peers.compared.huey.huey", *options]) as processes:
+            yield Workers({}, processes)
 
     @contextmanager
     def client(self) -> Iterator[Client]:

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import ipyparallel
 
 from bench.peers.compared import work
-from bench.peers.compared.adapter import PATIENCE_S, Client, Peer
+from bench.peers.compared.adapter import PATIENCE_S, Client, Peer, Workers
 from bench.peers.compared.command import run
 
 CHUNKSIZE = 64
@@ -42,13 +42,13 @@ class TheIpyparallel(Peer):
     }
 
     @contextmanager
-    def workers(self, count: int) -> Iterator[dict[str, str]]:
+    def workers(self, count: int) -> Iterator[Workers]:
         place = Path(os.environ.get("BENCH_DIRECTORY", ".")) / "ipython"
         os.environ["IPYTHONDIR"] = str(place)
         cluster = ipyparallel.Cluster(n=count, controller_ip="127.0.0.1", log_level=40)
         with cluster as client:
             client.wait_for_engines(count, timeout=PATIENCE_S)
-            yield {"BENCH_CLUSTER": str(cluster.cluster_file), "IPYTHONDIR": str(place)}
+            yield Workers({"BENCH_CLUSTER": str(cluster.cluster_file), "IPYTHONDIR": str(place)}, [])
 
     @contextmanager
     def client(self) -> Iterator[Client]:

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 from bench.meshes import running_mesh
 from bench.peers.compared import work
-from bench.peers.compared.adapter import PATIENCE_S, Client, Peer
+from bench.peers.compared.adapter import PATIENCE_S, Client, Peer, Workers
 from bench.peers.compared.command import run
 from bench.tasks import app
 
@@ -40,9 +40,10 @@ class TheMesh(Peer):
     }
 
     @contextmanager
-    def workers(self, count: int) -> Iterator[dict[str, str]]:
+    def workers(self, count: int) -> Iterator[Workers]:
         with running_mesh(Path(os.environ["BENCH_DIRECTORY"]), level=LEVEL, concurrency=count, app=APP) as mesh:
-            yield {name: value for name, value in mesh.environ.items() if name.startswith("MESH_")}
+            ours = {name: value for name, value in mesh.environ.items() if name.startswith("MESH_")}
+            yield Workers(ours, list(mesh.nodes.values()))
 
     @contextmanager
     def client(self) -> Iterator[Client]:

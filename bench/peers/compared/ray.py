@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import ray
 
 from bench.peers.compared import work
-from bench.peers.compared.adapter import PATIENCE_S, Client, Peer
+from bench.peers.compared.adapter import PATIENCE_S, Client, Peer, Workers
 from bench.peers.compared.apart import join_network, leave_network
 from bench.peers.compared.command import run, running
 
@@ -60,16 +60,17 @@ class TheRay(Peer):
     }
 
     @contextmanager
-    def workers(self, count: int) -> Iterator[dict[str, str]]:
+    def workers(self, count: int) -> Iterator[Workers]:
         leave_network()
         # Short: it holds sockets, and their paths may have 107 bytes.
         place = tempfile.mkdtemp(prefix="ray-", dir="/tmp")
         where = ["--node-ip-address", HERE, "--port", str(PORT), "--temp-dir", place]
         size = ["--num-cpus", str(count), "--object-store-memory", str(OBJECT_STORE)]
         try:
-            with running(["ray", "start", "--head", "--block", "--include-dashboard", "false", *where, *size]):
+            command = ["ray", "start", "--head", "--block", "--include-dashboard", "false", *where, *size]
+            with running(command) as processes:
                 wait_until_open()
-                yield {"BENCH_NETWORK": str(os.getpid())}
+                yield Workers({"BENCH_NETWORK": str(os.getpid())}, processes)
         finally:
             shutil.rmtree(place, ignore_errors=True)
 

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from redis import Redis
 from rq import Queue
 
-from bench.peers.compared.adapter import PATIENCE_S, Client, Peer, redis_url
+from bench.peers.compared.adapter import PATIENCE_S, Client, Peer, Workers, redis_url
 from bench.peers.compared.command import run, running
 
 FORK = os.environ.get("BENCH_VARIANT") == "fork"
@@ -48,11 +48,11 @@ class TheRQ(Peer):
     }
 
     @contextmanager
-    def workers(self, count: int) -> Iterator[dict[str, str]]:
+    def workers(self, count: int) -> Iterator[Workers]:
         kind = "rq.worker.Worker" if FORK else "rq.worker.SimpleWorker"
         command = ["rq", "worker-pool", "-n", str(count), "-w", kind, "-u", redis_url(), "-l", "WARNING", "default"]
-        with running(command):
-            yield {}
+        with running(command) as processes:
+            yield Workers({}, processes)
 
     @contextmanager
     def client(self) -> Iterator[Client]:

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from taskiq_redis import RedisAsyncResultBackend, RedisStreamBroker
 
 from bench.peers.compared import work
-from bench.peers.compared.adapter import AT_ONCE, PATIENCE_S, AsyncClient, Client, Peer, redis_url
+from bench.peers.compared.adapter import AT_ONCE, PATIENCE_S, AsyncClient, Client, Peer, Workers, redis_url
 from bench.peers.compared.command import run, running
 
 POLL_S = 0.001
@@ -59,10 +59,10 @@ class TheTaskiq(Peer):
     }
 
     @contextmanager
-    def workers(self, count: int) -> Iterator[dict[str, str]]:
+    def workers(self, count: int) -> Iterator[Workers]:
         options = ["--workers", str(count), "--log-level", "WARNING"]
-        with running(["taskiq", "worker", "bench.peers.compared.taskiq:broker", *options]):
-            yield {}
+        with running(["taskiq", "worker", "bench.peers.compared.taskiq:broker", *options]) as processes:
+            yield Workers({}, processes)
 
     @contextmanager
     def client(self) -> Iterator[Client]:
