@@ -23,6 +23,7 @@ class Runs:
         self._values: defaultdict[str, list[float]] = defaultdict(list)
         self._units: dict[str, str] = {}
         self._distributions: dict[str, Distribution] = {}
+        self.notes: list[str] = []
         # Drawn when there is news and not by the clock: what is measured shares the machine with it.
         self._live = Live(console=console, auto_refresh=False, transient=True) if console.is_terminal else None
         columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
@@ -62,7 +63,12 @@ class Runs:
         self._distributions[name] = Distribution(unit, merged(before, counts))
 
     def note(self, text: str) -> None:
-        """Something to know besides the figures."""
+        """Something to know besides the figures, for the report too."""
+        self.notes.append(text)
+        self.tell(text)
+
+    def tell(self, text: str) -> None:
+        """Something that the report says in a place of its own."""
         self._console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def _draw(self) -> None:

@@ -72,7 +72,7 @@ def run_compare(plan: Comparison, runs: Runs) -> Report:
     """Entrants take turns; only one of them has processes at a time. Who is not installed, or fails, is named."""
     entrants, not_installed = _who(plan.names)
     for name, how in not_installed.items():
-        runs.note(f"{name}: {how}")
+        runs.tell(f"{name}: {how}")
     if not entrants:
         raise ConfigError("nobody to compare is installed: `make bench-peers`")
     state = State()
@@ -90,7 +90,7 @@ def run_compare(plan: Comparison, runs: Runs) -> Report:
                         _take_turn(running, plan, state, runs)
                 except (MeshError, OSError) as error:
                     state.failed[entrant.name] = " ".join(str(error).split())
-                    runs.note(f"{entrant.name}: failed: {state.failed[entrant.name]}")
+                    runs.tell(f"{entrant.name}: failed: {state.failed[entrant.name]}")
     settings = {
         "workers": plan.workers,
         "runs": plan.runs,

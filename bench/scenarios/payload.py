@@ -48,7 +48,7 @@ def run_payload(plan: Plan, runs: Runs) -> Report:
         runs.expect(len(entrants) * plan.runs)
         add_shares(mesh, runs, lambda: _take_turns(entrants, plan.runs, runs))
     settings = plan.settings(sizes=sizes, kinds=kinds, bulk_bytes=plan.tasks)
-    return Report("payload", settings, machine, runs.figures, runs.ratios(_pairs(kinds, sizes)))
+    return Report("payload", settings, machine, runs.figures, runs.ratios(_pairs(kinds, sizes)), notes=runs.notes)
 
 
 def _pairs(kinds: Sequence[str], sizes: Sequence[str]) -> dict[str, tuple[str, str]]:

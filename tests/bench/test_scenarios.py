@@ -19,7 +19,7 @@ from bench.machine import describe
 from bench.meshes import RunningMesh, mesh_environment
 from bench.progress import Runs
 from bench.report import Report
-from bench.scenarios import everything
+from bench.scenarios import everything, payload
 from bench.scenarios.catalog import CATALOG, Scenario
 from bench.scenarios.plan import Plan
 from mesh.errors import StoreFull, Unavailable
@@ -179,6 +179,15 @@ def test_the_load_of_a_scenario_among_all_is_not_what_the_one_before_it_left(mon
     monkeypatch.setattr(everything, "CATALOG", (Scenario("a", "", measured), Scenario("b", "", measured)))
     found = json.loads(everything.run_all(True, Console(file=StringIO())).to_json())
     assert [one["machine"]["load_before"] for one in (found, *found["reports"])] == [0.1, 0.1, 0.1]
+
+
+@pytest.mark.processes
+def test_a_report_without_numpy_says_so(place: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(payload, "find_spec", lambda name: None)
+    report = run("payload", "--quick", "--runs", "1", "-c", "1", "--level", "memory", *TINY["payload"])
+    (note,) = report["notes"]  # type: ignore[misc]
+    assert "numpy is not installed" in note
+    assert report["settings"]["kinds"] == ["bytes"]  # type: ignore[index]
 
 
 @pytest.mark.processes
