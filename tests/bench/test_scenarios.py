@@ -73,6 +73,14 @@ def test_every_scenario_is_in_the_docs_and_here():
         assert f"mesh bench {name} " in PAGE
 
 
+@pytest.mark.parametrize("name", ["throughput", "micro"])
+def test_the_docs_say_how_many_runs_there_are_where_none_are_asked_for(name: str):
+    (told,) = re.findall(r"`--runs N` \| measured runs .*?\((\d+); (\d+) of `micro`\)", PAGE)
+    shown = CliRunner().invoke(bench, [name, "--help"]).output
+    (default,) = re.findall(r"Measured runs of each.*?\[default:\s+(\d+)", shown, re.DOTALL)
+    assert default == dict(zip(("throughput", "micro"), told))[name]
+
+
 @pytest.mark.processes
 @pytest.mark.parametrize("name", TINY)
 def test_a_scenario_prints_one_object_and_leaves_nothing_behind(name: str, place: Path):
