@@ -54,9 +54,9 @@ class Row:
         return [line for line in (", ".join(what), *settings, *ran) if line]
 
 
-def prefix_of(name: str) -> str:
-    """How the figures of an entrant begin."""
-    return name.replace("-", "_") + "_"
+def key_of(name: str) -> str:
+    """The name of an entrant, as it stands in those of its figures, ratios and distributions."""
+    return name.replace("-", "_")
 
 
 def rows(figures: Mapping[str, Figure], settings: Mapping[str, Any]) -> list[Row]:
@@ -64,7 +64,8 @@ def rows(figures: Mapping[str, Figure], settings: Mapping[str, Any]) -> list[Row
     entrants, failed = settings.get("entrants", {}), settings.get("failed", {})
     found = []
     for name in dict.fromkeys((*entrants, *failed)):
-        cells = tuple(None if name in failed else figures.get(prefix_of(name) + measure.suffix) for measure in MEASURES)
+        values = (figures.get(f"{key_of(name)}_{measure.suffix}") for measure in MEASURES)
+        cells = tuple(None if name in failed else value for value in values)
         if any(cells) or name in failed:
             found.append(Row(name, cells, entrants.get(name, {})))
     return found

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from rich.console import Console
 from rich.table import Table
 
-from bench.comparison import MEASURES, absent, is_comparison, prefix_of
+from bench.comparison import MEASURES, absent, is_comparison, key_of
 from bench.comparison import rows as comparison_rows
 from bench.distribution import PER_DECADE, Counts
 from bench.figures import Figure
@@ -91,7 +91,7 @@ def show_comparison(
     compared = [MEASURES[index] for index in measured if MEASURES[index].ratio]
     against = _side_by_side("ours to", [(one.heading, "more" if one.more_is_better else "less") for one in compared])
     for row in found:
-        name = prefix_of(row.name).removesuffix("_")
+        name = key_of(row.name)
         values = [ratios.get(f"{measure.ratio}_{name}") for measure in compared]
         if any(value is not None for value in values):
             against.add_row(row.name, *("-" if value is None else f"{number(value)} x" for value in values))

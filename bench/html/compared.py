@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bench.comparison import MEASURES, Measure, Row, absent, prefix_of, rows
+from bench.comparison import MEASURES, Measure, Row, absent, key_of, rows
 from bench.html.bars import Bar, bar_chart
 from bench.html.markup import tag, text
 from bench.html.quantities import digits
@@ -61,7 +61,7 @@ def _ratios(report: Report, found: list[Row]) -> str:
     measures = [measure for measure in MEASURES if measure.ratio]
     written = []
     for row in found:
-        name = prefix_of(row.name).removesuffix("_")
+        name = key_of(row.name)
         values = [report.ratios.get(f"{measure.ratio}_{name}") for measure in measures]
         if any(value is not None for value in values):
             cells = [tag("td", text("-" if value is None else f"{digits(value)} x")) for value in values]

@@ -23,11 +23,6 @@ class Entrant:
     """Whether it runs in the environment of the bench."""
 
     @property
-    def prefix(self) -> str:
-        """How its figures begin."""
-        return self.name.replace("-", "_") + "_"
-
-    @property
     def python(self) -> Path:
         return Path(sys.executable) if self.ours else ENVIRONMENTS / self.peer / "bin" / "python"
 

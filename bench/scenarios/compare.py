@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from bench.comparison import MEASURES
+from bench.comparison import MEASURES, key_of
 from bench.figures import left_out, paired_ratio
 from bench.machine import describe
 from bench.peers.catalog import ENTRANTS, Entrant
@@ -128,7 +128,7 @@ def _take_turn(running: RunningEntrant, plan: Comparison, state: State, runs: Ru
         if name not in counts:
             counts[name] = how_many(part, plan.seconds, running.measure)
         if counts[name]:
-            KEEP[name](entrant.prefix, running.measure(name, counts[name]), runs)
+            KEEP[name](key_of(entrant.name), running.measure(name, counts[name]), runs)
 
 
 def how_many(part: Part, seconds: float, measure: Callable[[str, int], Mapping[str, Any]]) -> int:
@@ -142,28 +142,28 @@ def how_many(part: Part, seconds: float, measure: Callable[[str, int], Mapping[s
     return 0
 
 
-def _keep_tasks(prefix: str, found: dict[str, Any], runs: Runs) -> None:
-    runs.add(f"{prefix}tasks_per_s", found["per_s"], "tasks/s")
-    runs.add(f"{prefix}cpu_us", found["cpu_us"], "us/task")
+def _keep_tasks(key: str, found: dict[str, Any], runs: Runs) -> None:
+    runs.add(f"{key}_tasks_per_s", found["per_s"], "tasks/s")
+    runs.add(f"{key}_cpu_us", found["cpu_us"], "us/task")
 
 
-def _keep_bulk(prefix: str, found: dict[str, Any], runs: Runs) -> None:
-    runs.add(f"{prefix}bulk_tasks_per_s", found["per_s"], "tasks/s")
+def _keep_bulk(key: str, found: dict[str, Any], runs: Runs) -> None:
+    runs.add(f"{key}_bulk_tasks_per_s", found["per_s"], "tasks/s")
 
 
-def _keep_latency(prefix: str, found: dict[str, Any], runs: Runs) -> None:
+def _keep_latency(key: str, found: dict[str, Any], runs: Runs) -> None:
     for name in PERCENTILES:
         if name in found:
-            runs.add(prefix + name, found[name], "us")
-    runs.add_distribution(prefix.removesuffix("_"), found["histogram"], "us")
+            runs.add(f"{key}_{name}", found[name], "us")
+    runs.add_distribution(key, found["histogram"], "us")
 
 
-def _keep_echo(prefix: str, found: dict[str, Any], runs: Runs) -> None:
-    runs.add(f"{prefix}echo_mib_per_s", found["per_s"], "MiB/s")
+def _keep_echo(key: str, found: dict[str, Any], runs: Runs) -> None:
+    runs.add(f"{key}_echo_mib_per_s", found["per_s"], "MiB/s")
 
 
-def _keep_mixed(prefix: str, found: dict[str, Any], runs: Runs) -> None:
-    runs.add(f"{prefix}mixed_to_ideal", found["to_ideal"], "x ideal")
+def _keep_mixed(key: str, found: dict[str, Any], runs: Runs) -> None:
+    runs.add(f"{key}_mixed_to_ideal", found["to_ideal"], "x ideal")
 
 
 KEEP: dict[str, Callable[[str, dict[str, Any], Runs], None]] = {
@@ -181,7 +181,8 @@ def _ratios(runs: Runs, entrants: Iterable[Entrant]) -> dict[str, float]:
     for measure in MEASURES:
         ours = runs.values(f"mesh_{measure.suffix}")
         for entrant in entrants:
-            theirs = runs.values(entrant.prefix + measure.suffix)
+            key = key_of(entrant.name)
+            theirs = runs.values(f"{key}_{measure.suffix}")
             if measure.ratio and ours and theirs and entrant.name != "mesh" and len(ours) == len(theirs):
-                found[f"{measure.ratio}_{entrant.prefix.removesuffix('_')}"] = paired_ratio(ours, theirs)
+                found[f"{measure.ratio}_{key}"] = paired_ratio(ours, theirs)
     return found

@@ -16,7 +16,7 @@ from rich.console import Console
 
 import bench.peers.compared
 from bench.cli import bench as command
-from bench.comparison import MEASURES, absent, prefix_of, rows
+from bench.comparison import MEASURES, absent, key_of, rows
 from bench.figures import figure
 from bench.peers import catalog, running
 from bench.peers.catalog import ENTRANTS, PEERS, REQUIREMENTS, Entrant
@@ -77,9 +77,9 @@ def test_a_comparison_fits_into_a_hundred_columns():
     for name in ENTRANTS:
         entrants[name] = {"settings": {"workers": "as many as there are " * 9}, "versions": {"it": "1.0"}, "tasks": {}}
         for measure in MEASURES:
-            report.figures[prefix_of(name) + measure.suffix] = figure([123_456.0], measure.unit)
+            report.figures[f"{key_of(name)}_{measure.suffix}"] = figure([123_456.0], measure.unit)
             if measure.ratio:
-                report.ratios[f"{measure.ratio}_{prefix_of(name).removesuffix('_')}"] = 0.00123
+                report.ratios[f"{measure.ratio}_{key_of(name)}"] = 0.00123
     out = StringIO()
     report.show(Console(file=out, width=100))
     table, against = out.getvalue().split("\n\n")[:2]
