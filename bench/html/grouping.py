@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from math import log
 
@@ -46,9 +46,9 @@ class Point:
 
 def groups(figures: Mapping[str, Figure]) -> list[Group]:
     """All figures, each in one chart."""
-    counted = _lines(figures, counted_point, "over", even=False)
+    counted = _lines(figures, counted_point, even=False)
     left = {name: figure for name, figure in figures.items() if name not in counted[1]}
-    percentiles = _lines(left, percentile_point, "percentiles", even=True)
+    percentiles = _lines(left, percentile_point, even=True)
     left = {name: figure for name, figure in left.items() if name not in percentiles[1]}
     return [*counted[0], *percentiles[0], *_by_unit(left)]
 
@@ -78,9 +78,10 @@ def _unit_written(unit: str | None) -> str:
     )
 
 
-def _lines(figures: Mapping[str, Figure], point_of: object, kind: str, *, even: bool) -> tuple[list[Group], set[str]]:
+def _lines(
+    figures: Mapping[str, Figure], point_of: Callable[[str], Point | None], *, even: bool
+) -> tuple[list[Group], set[str]]:
     """Charts of the figures that ``point_of`` finds a place for, and the names of those."""
-    assert callable(point_of)
     families: defaultdict[tuple[str, str], list[tuple[Point, Figure, str]]] = defaultdict(list)
     for name, figure in figures.items():
         if (point := point_of(name)) is not None:
