@@ -33,7 +33,7 @@ class Everything:
             "scenario": "all",
             "settings": {"quick": self.quick, "seconds": self.seconds},
             "machine": self.machine,
-            "reports": [json.loads(report.to_json()) for report in self.reports],
+            "reports": [report.to_dict() for report in self.reports],
             "failed": self.failed,
         }
         return json.dumps(content, indent=2)
