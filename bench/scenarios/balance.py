@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 
 from bench.joined import add_shares
 from bench.machine import describe
-from bench.meshes import RunningMesh, running_mesh
+from bench.meshes import RunningMesh
 from bench.peers.measured import measure
 from bench.progress import Runs
 from bench.report import Report
 from bench.scenarios.directory import scratch_directory
-from bench.scenarios.plan import Plan
+from bench.scenarios.plan import Plan, Turn, take_turns
 from bench.workloads import LONG_S, LONG_SHARE, SHORT_S, ideal_makespan, mixed
 
 SLOWNESS = 4.0  # of one of two worker nodes
@@ -25,36 +26,32 @@ def run_balance(plan: Plan, runs: Runs) -> Report:
         mesh = meshes.enter_context(plan.mesh(directory))
         plan = plan.beside(mesh)
         even = [1.0] * plan.concurrency
-        entrants: dict[str, tuple[list[float], Callable[[], dict[str, float]]]] = {
+        entrants = {
             "": (even, lambda: _of_mesh(plan, mesh)),
-            "executor_": ([1.0] * plan.concurrency, lambda: _of_executor(plan)),
+            "executor_": (even, lambda: measure("bench.peers.executor", "mixed", plan.tasks, plan.concurrency)),
         }
         if mesh.is_ours:
-            (directory / "slow").mkdir()
-            each = max(1, plan.concurrency // 2)
-            slow = meshes.enter_context(
-                running_mesh(directory / "slow", level=plan.level, concurrency=each, slowness=(1.0, SLOWNESS))
-            )
-            entrants["slow_node_"] = ([1.0] * each + [1 / SLOWNESS] * each, lambda: _of_mesh(plan, slow))
-        runs.expect(len(entrants) * plan.runs)
-
-        def measured() -> None:
-            for _ in range(plan.runs):
-                for prefix, (speeds, measure_one) in entrants.items():
-                    runs.step(f"{prefix or 'even_'}makespan_s")
-                    runs.add(f"{prefix}makespan_s", measure_one()["makespan_s"], "s")
-                    runs.add(f"{prefix}ideal_s", ideal_makespan(mixed(plan.tasks), speeds), "s")
-
-        add_shares(mesh, runs, measured)
+            half = replace(plan, concurrency=max(1, plan.concurrency // 2))
+            slow = meshes.enter_context(half.one_more(directory / "slow", slowness=(1.0, SLOWNESS)))
+            speeds = [1.0] * half.concurrency + [1 / SLOWNESS] * half.concurrency
+            entrants["slow_node_"] = (speeds, lambda: _of_mesh(plan, slow))
+        turns = [_turn(prefix, *entrant, plan, runs) for prefix, entrant in entrants.items()]
+        add_shares(mesh, runs, lambda: take_turns(turns, plan.runs, runs))
     pairs = {f"{prefix}to_ideal": (f"{prefix}makespan_s", f"{prefix}ideal_s") for prefix in entrants}
     pairs["to_executor"] = ("makespan_s", "executor_makespan_s")
     settings = plan.settings(tasks=plan.tasks, short_s=SHORT_S, long_s=LONG_S, long_share=LONG_SHARE, slowness=SLOWNESS)
     return Report("balance", settings, machine, runs.figures, runs.ratios(pairs))
 
 
+def _turn(
+    prefix: str, speeds: Sequence[float], measured: Callable[[], dict[str, float]], plan: Plan, runs: Runs
+) -> Turn:
+    def take() -> None:
+        runs.add(f"{prefix}makespan_s", measured()["makespan_s"], "s")
+        runs.add(f"{prefix}ideal_s", ideal_makespan(mixed(plan.tasks), speeds), "s")
+
+    return Turn(f"{prefix or 'even_'}makespan_s", take)
+
+
 def _of_mesh(plan: Plan, mesh: RunningMesh) -> dict[str, float]:
     return measure("bench.peers.mesh", "mixed", plan.tasks, environ=mesh.environ)
-
-
-def _of_executor(plan: Plan) -> dict[str, float]:
-    return measure("bench.peers.executor", "mixed", plan.tasks, plan.concurrency)

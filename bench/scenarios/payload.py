@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from importlib.util import find_spec
 
 from bench.joined import add_shares
@@ -15,7 +14,7 @@ from bench.peers.measured import measure
 from bench.progress import Runs
 from bench.report import Report
 from bench.scenarios.directory import scratch_directory
-from bench.scenarios.plan import Plan
+from bench.scenarios.plan import Plan, Turn, take_turns
 from bench.workloads import PAYLOADS
 from mesh.errors import MeshError
 
@@ -39,14 +38,15 @@ def run_payload(plan: Plan, runs: Runs) -> Report:
         plan = plan.beside(mesh)
         if not mesh.is_ours and len(kinds) == len(KINDS) and not _has_numpy(mesh, runs):
             kinds.remove("numpy")
-        entrants = [entrant for kind in kinds for entrant in _entrants(plan, mesh, kind, sizes)]
+        turns = []
+        for kind in kinds:
+            turns += [_of_mesh(plan, mesh, kind, sizes, runs), _of_executor(plan, kind, sizes, runs)]
         if mesh.is_ours:
             streaming = meshes.enter_context(plan.one_more(directory / "streaming", tcp=True))
             streamed = [size for size in sizes if size in STREAMED_SIZES]
-            entrants += [_mesh(plan, streaming, kind, streamed, streams=True) for kind in kinds]
-            entrants.append(_floor(plan, streamed))
-        runs.expect(len(entrants) * plan.runs)
-        add_shares(mesh, runs, lambda: _take_turns(entrants, plan.runs, runs))
+            turns += [_of_mesh(plan, streaming, kind, streamed, runs, streams=True) for kind in kinds]
+            turns.append(_of_floor(plan, streamed, runs))
+        add_shares(mesh, runs, lambda: take_turns(turns, plan.runs, runs))
     settings = plan.settings(sizes=sizes, kinds=kinds, bulk_bytes=plan.tasks)
     return Report("payload", settings, machine, runs.figures, runs.ratios(_pairs(kinds, sizes)), notes=runs.notes)
 
@@ -58,48 +58,38 @@ def _pairs(kinds: Sequence[str], sizes: Sequence[str]) -> dict[str, tuple[str, s
     }
 
 
-@dataclass(frozen=True)
-class Entrant:
-    """What is told of it, how its figures are called by a size and the rest of a name, and how to measure them."""
+def _turn(
+    text: str, figure: str, runs: Runs, module: str, *what: object, environ: dict[str, str] | None = None
+) -> Turn:
+    """``figure``: how figures are called by a size and the rest of their names."""
 
-    text: str
-    figure: str
-    measure: Callable[[], dict[str, float]]
+    def measured() -> None:
+        for name, value in measure(module, *what, environ=environ).items():
+            size, _, rest = name.partition("_")
+            unit = next(unit for ending, unit in UNITS.items() if name.endswith("_" + ending))
+            runs.add(figure.format(size=size, rest=rest), value, unit)
 
-
-def _take_turns(entrants: Sequence[Entrant], times: int, runs: Runs) -> None:
-    for _ in range(times):
-        for entrant in entrants:
-            runs.step(entrant.text)
-            for name, value in entrant.measure().items():
-                size, _, rest = name.partition("_")
-                unit = next(unit for ending, unit in UNITS.items() if name.endswith("_" + ending))
-                runs.add(entrant.figure.format(size=size, rest=rest), value, unit)
+    return Turn(text, measured)
 
 
-def _entrants(plan: Plan, mesh: RunningMesh, kind: str, sizes: Sequence[str]) -> list[Entrant]:
-    executor = ("bench.peers.executor", "echo", plan.tasks, plan.concurrency, kind, ",".join(sizes))
-    return [
-        _mesh(plan, mesh, kind, sizes),
-        Entrant(f"{kind} through the executor", f"executor_{kind}_{{size}}_{{rest}}", lambda: measure(*executor)),
-    ]
+def _of_mesh(
+    plan: Plan, mesh: RunningMesh, kind: str, sizes: Sequence[str], runs: Runs, *, streams: bool = False
+) -> Turn:
+    text = f"{kind} through the mesh" + " over tcp" * streams
+    figure = f"{kind}_{{size}}_" + "streamed_" * streams + "{rest}"
+    what = ("echo", plan.tasks, kind, ",".join(sizes), mesh.pids.get("router", [0])[0])
+    return _turn(text, figure, runs, "bench.peers.mesh", *what, environ=mesh.environ)
 
 
-def _mesh(plan: Plan, mesh: RunningMesh, kind: str, sizes: Sequence[str], *, streams: bool = False) -> Entrant:
-    router = mesh.pids.get("router", [0])[0]
-    what = ("echo", plan.tasks, kind, ",".join(sizes), router)
-    return Entrant(
-        f"{kind} through the mesh" + " over tcp" * streams,
-        f"{kind}_{{size}}_" + "streamed_" * streams + "{rest}",
-        lambda: measure("bench.peers.mesh", *what, environ=mesh.environ),
-    )
+def _of_executor(plan: Plan, kind: str, sizes: Sequence[str], runs: Runs) -> Turn:
+    what = ("echo", plan.tasks, plan.concurrency, kind, ",".join(sizes))
+    figure = f"executor_{kind}_{{size}}_{{rest}}"
+    return _turn(f"{kind} through the executor", figure, runs, "bench.peers.executor", *what)
 
 
-def _floor(plan: Plan, sizes: Sequence[str]) -> Entrant:
+def _of_floor(plan: Plan, sizes: Sequence[str], runs: Runs) -> Turn:
     what = (plan.tasks, ",".join(sizes))
-    return Entrant(
-        "frames through bare ZeroMQ over tcp", "floor_{size}_{rest}", lambda: measure("bench.peers.floor_stream", *what)
-    )
+    return _turn("frames through bare ZeroMQ over tcp", "floor_{size}_{rest}", runs, "bench.peers.floor_stream", *what)
 
 
 def _has_numpy(mesh: RunningMesh, runs: Runs) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Any
 from bench.joined import Running, slots
 from bench.meshes import RunningMesh, running_mesh
 from bench.peers import floor, floor_nodes
+from bench.progress import Runs
 from mesh.settings import Settings
 
 MATTERING = (
@@ -70,6 +71,28 @@ class Plan:
         directory.mkdir()
         with running_mesh(directory, level=self.level, concurrency=self.concurrency, **different) as mesh:
             yield mesh
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What an entrant does when it is its turn, and before the first turn of all; ``text`` tells of it."""
+
+    text: str
+    measure: Callable[[], object]
+    warm_up: Callable[[], object] | None = None
+
+
+def take_turns(turns: Sequence[Turn], times: int, runs: Runs) -> None:
+    """One after the other (A B C A B C ...), so that a slow minute hits all of them."""
+    warm_ups = [(turn.text, turn.warm_up) for turn in turns if turn.warm_up is not None]
+    runs.expect(len(warm_ups) + len(turns) * times)
+    for text, warm_up in warm_ups:
+        runs.step(f"warming up {text}")
+        warm_up()
+    for _ in range(times):
+        for turn in turns:
+            runs.step(turn.text)
+            turn.measure()
 
 
 def floor_settings() -> Mapping[str, int]:

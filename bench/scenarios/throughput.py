@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,7 @@ from bench.profiling.split import look, split, told
 from bench.progress import Runs
 from bench.report import Report
 from bench.scenarios.directory import scratch_directory
-from bench.scenarios.plan import Plan, floor_settings
+from bench.scenarios.plan import Plan, Turn, floor_settings, take_turns
 from mesh.errors import ConfigError
 
 EXECUTOR_SHARE = 10  # the executor is given this part of the tasks: it takes ten times as long for each
@@ -33,7 +33,7 @@ RATIOS = {
 
 
 @dataclass(frozen=True)
-class Entrant:
+class Measurement:
     """One figure, and how to measure it with a number of tasks: tasks per second, and processor time by role."""
 
     figure: str
@@ -49,59 +49,58 @@ def run_throughput(plan: Plan, runs: Runs) -> Report:
         machine = describe(directory)
         mesh = meshes.enter_context(plan.mesh(directory))
         plan = plan.beside(mesh)
-        entrants = _entrants(plan, mesh)
+        measurements = _measurements(plan, mesh)
         if mesh.is_ours:
             curve = meshes.enter_context(plan.one_more(directory / "curve", tcp=True))
-            entrants.append(Entrant("curve_tasks_per_s", plan.tasks, lambda count: _of_mesh(curve, "tasks", count)))
+            measurements.append(
+                Measurement("curve_tasks_per_s", plan.tasks, lambda count: _of_mesh(curve, "tasks", count))
+            )
         if plan.profile:
-            entrants.append(meshes.enter_context(_profiled(plan, directory / "profiled")))
-        add_shares(mesh, runs, lambda: _take_turns(entrants, plan.runs, runs))
-    settings = plan.settings(tasks={e.figure: e.tasks for e in entrants}, floor=floor_settings())
+            measurements.append(meshes.enter_context(_profiled(plan, directory / "profiled")))
+        turns = [_turn(measured, runs) for measured in measurements]
+        add_shares(mesh, runs, lambda: take_turns(turns, plan.runs, runs))
+    settings = plan.settings(
+        tasks={measured.figure: measured.tasks for measured in measurements}, floor=floor_settings()
+    )
     return Report("throughput", settings, machine, runs.figures, runs.ratios(RATIOS))
 
 
-def _take_turns(entrants: Sequence[Entrant], times: int, runs: Runs) -> None:
-    runs.expect(len(entrants) * (1 + times))
-    for entrant in entrants:
-        runs.step(f"warming up {entrant.figure}")
-        entrant.measure(max(1, entrant.tasks // 10))
-    for _ in range(times):
-        for entrant in entrants:
-            runs.step(entrant.figure)
-            _run(entrant, runs)
+def _turn(measured: Measurement, runs: Runs) -> Turn:
+    few = max(1, measured.tasks // 10)
+    return Turn(measured.figure, lambda: _run(measured, runs), warm_up=lambda: measured.measure(few))
 
 
-def _run(entrant: Entrant, runs: Runs) -> None:
-    found = entrant.measure(entrant.tasks)
-    runs.add(entrant.figure, found.pop("per_s"), "tasks/s")
-    prefix = entrant.figure.removesuffix("tasks_per_s")
+def _run(measured: Measurement, runs: Runs) -> None:
+    found = measured.measure(measured.tasks)
+    runs.add(measured.figure, found.pop("per_s"), "tasks/s")
+    prefix = measured.figure.removesuffix("tasks_per_s")
     for name, value in found.items():
         unit = "%" if name.endswith("_percent") else "us/task"
         runs.add(name if name.startswith("profile_") else prefix + name, value, unit)
 
 
-def _entrants(plan: Plan, mesh: RunningMesh) -> list[Entrant]:
+def _measurements(plan: Plan, mesh: RunningMesh) -> list[Measurement]:
     processes = plan.concurrency
     few = max(1, plan.tasks // EXECUTOR_SHARE)
 
-    def of(peer: str, what: str) -> Callable[[int], dict[str, float]]:
-        return lambda count: measure(f"bench.peers.{peer}", what, count, processes)
+    def of(entrant: str, what: str) -> Callable[[int], dict[str, float]]:
+        return lambda count: measure(f"bench.peers.{entrant}", what, count, processes)
 
     return [
-        Entrant("tasks_per_s", plan.tasks, lambda count: _of_mesh(mesh, "tasks", count)),
-        Entrant("executor_tasks_per_s", few, of("executor", "tasks")),
-        Entrant("floor_tasks_per_s", plan.tasks, of("floor", "tasks")),
-        Entrant("map_tasks_per_s", plan.tasks, lambda count: _of_mesh(mesh, "mapped", count)),
-        Entrant("executor_map_tasks_per_s", plan.tasks, of("executor", "mapped")),
+        Measurement("tasks_per_s", plan.tasks, lambda count: _of_mesh(mesh, "tasks", count)),
+        Measurement("executor_tasks_per_s", few, of("executor", "tasks")),
+        Measurement("floor_tasks_per_s", plan.tasks, of("floor", "tasks")),
+        Measurement("map_tasks_per_s", plan.tasks, lambda count: _of_mesh(mesh, "mapped", count)),
+        Measurement("executor_map_tasks_per_s", plan.tasks, of("executor", "mapped")),
     ]
 
 
 @contextmanager
-def _profiled(plan: Plan, directory: Path) -> Iterator[Entrant]:
+def _profiled(plan: Plan, directory: Path) -> Iterator[Measurement]:
     """A mesh whose processes count: it is measured beside the one that does not, so that the price shows."""
     counting = {COUNTERS: str(directory)}
     with plan.one_more(directory, module="bench.profiling.node", environ=counting) as mesh:
-        yield Entrant("profiled_tasks_per_s", plan.tasks, lambda count: _split(mesh, count))
+        yield Measurement("profiled_tasks_per_s", plan.tasks, lambda count: _split(mesh, count))
 
 
 def _of_mesh(mesh: RunningMesh, what: str, count: int) -> dict[str, float]:

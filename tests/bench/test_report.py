@@ -15,6 +15,7 @@ from bench.output import output_options
 from bench.progress import Runs
 from bench.report import Report
 from bench.saved import parse
+from bench.scenarios.plan import Turn, take_turns
 from mesh.errors import ConfigError
 
 REPORT = Report(
@@ -77,6 +78,23 @@ def test_steps_are_counted_against_what_is_expected():
         runs.step("warming up")
         runs.step("measuring")
     assert out.getvalue().splitlines() == ["[1/2] warming up", "[2/2] measuring"]
+
+
+def test_entrants_take_turns_after_all_of_them_have_warmed_up():
+    out = StringIO()
+    done: list[str] = []
+    turns = [
+        Turn("a", lambda: done.append("A"), warm_up=lambda: done.append("a")),
+        Turn("b", lambda: done.append("B"), warm_up=lambda: done.append("b")),
+        Turn("c", lambda: done.append("C")),
+    ]
+    with Runs(Console(file=out, force_terminal=False)) as runs:
+        take_turns(turns, 2, runs)
+    assert "".join(done) == "abABCABC"
+    assert [line.partition("/")[2] for line in out.getvalue().splitlines()] == [
+        *("8] warming up a", "8] warming up b"),
+        *("8] a", "8] b", "8] c") * 2,
+    ]
 
 
 def test_a_terminal_has_a_bar():
