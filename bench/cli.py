@@ -82,10 +82,11 @@ def _options(scenario: Scenario) -> Callable[[F], F]:
     return add
 
 
-def _measure(scenario: Callable[[Runs], Report], as_json: bool) -> None:
+def _measure(scenario: Callable[[Runs], Report], as_json: bool) -> Report:
     with _ending_on_sigterm(), Runs(Console(stderr=as_json)) as runs:
         report = scenario(runs)
     deliver(report, as_json)
+    return report
 
 
 @contextmanager
@@ -200,13 +201,17 @@ def micro(as_json: bool, quick: bool, runs: int, tasks: int | None, profiled: bo
     "--redis-level", type=click.Choice(LEVELS), default="memory", show_default=True, help="What those in Redis survive."
 )
 @output_options
+@click.pass_context
 def compare(
-    peers: tuple[str, ...], as_json: bool, quick: bool, runs: int | None, seconds: float | None, concurrency: int,
-    only: tuple[str, ...], level: str, redis_level: str,
+    ctx: click.Context, peers: tuple[str, ...], as_json: bool, quick: bool, runs: int | None, seconds: float | None,
+    concurrency: int, only: tuple[str, ...], level: str, redis_level: str,
 ) -> None:  # fmt: skip
     """The mesh beside its PEERS, each in its own environment: all of them, if none are named."""
     plan = Comparison(
         peers or tuple(ENTRANTS), runs or (QUICK_RUNS if quick else RUNS), seconds or (1.0 if quick else 3.0),
         concurrency, level, redis_level, only or tuple(PARTS),
     )  # fmt: skip
-    _measure(lambda found: run_compare(plan, found), as_json)
+    settings = _measure(lambda found: run_compare(plan, found), as_json).settings
+    entrants, failed = settings["entrants"].keys(), settings["failed"].keys()
+    if failed & set(peers) or entrants <= failed:
+        ctx.exit(1)

@@ -15,6 +15,7 @@ from click.testing import CliRunner
 from rich.console import Console
 
 import bench.peers.compared
+from bench import cli
 from bench.cli import bench as command
 from bench.comparison import MEASURES, absent, key_of, rows
 from bench.figures import figure
@@ -114,6 +115,22 @@ def test_who_is_not_asked_for_by_name_is_named_too_and_who_cannot_be_started_fai
     assert set(settings["entrants"]) == {"mesh", "executor"}
     assert set(settings["not_installed"]) == {*ENTRANTS} - {"mesh", "executor", "parsl"}
     assert "No such file" in settings["failed"]["parsl"]
+    assert done.exit_code == 0, "nobody has asked for this one"
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize("named", [["parsl", "executor"], []])
+def test_a_comparison_without_one_that_was_asked_for_or_without_any_has_failed(named, monkeypatch, tmp_path):
+    monkeypatch.setattr(catalog, "ENVIRONMENTS", tmp_path)
+    monkeypatch.setattr(cli, "ENTRANTS", {"parsl": ENTRANTS["parsl"]})  # who takes part if nobody is named
+    broken = tmp_path / "parsl" / ".installed"  # without a python
+    broken.parent.mkdir()
+    broken.touch()
+    options = ["--only", "tasks", "--json", "--runs", "1", "--seconds", "0.1", "--report", str(tmp_path)]
+    done = CliRunner().invoke(command, ["compare", *named, *options], catch_exceptions=False)
+    assert done.exit_code == 1
+    assert set(json.loads(done.stdout)["settings"]["failed"]) == {"parsl"}
+    assert (tmp_path / "compare.json").exists(), "what was found is kept"
 
 
 def test_the_mixed_load_is_the_same_each_time():
