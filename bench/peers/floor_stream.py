@@ -29,7 +29,7 @@ from mesh.net.frames import read_frames, write_frames
 from mesh.wire.parts import cut
 
 PATIENCE_S = 120.0
-START_S = 20.0
+FLOOR_START_S = 20.0  # forks of this process that import nothing more: later, one of them has died
 
 Keys = tuple[bytes, bytes]
 """Public and secret."""
@@ -41,7 +41,7 @@ class StreamClient:
     def __init__(self, address: str, server: bytes) -> None:
         self._dealer = _dealer(address, server, CLIENT)
         self._dealer.send_multipart([READY])
-        self._receive(START_S)
+        self._receive(FLOOR_START_S)
 
     def submit(self, payload: bytes) -> Callable[[], bytes]:
         """Send a payload; what is given back waits for the next one to come back."""
@@ -108,8 +108,8 @@ def _next(connection: zmq.Socket[bytes]) -> Sequence[Buffer]:
 
 
 def _told(starter: Connection) -> Any:
-    if not starter.poll(START_S):
-        raise Unavailable(f"the floor was not ready in {START_S:g} s")
+    if not starter.poll(FLOOR_START_S):
+        raise Unavailable(f"the floor was not ready in {FLOOR_START_S:g} s")
     return starter.recv()
 
 

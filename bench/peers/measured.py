@@ -14,7 +14,7 @@ from bench.processes import LOOK_S, last_words
 from bench.room import check_room
 from mesh.errors import MeshError, Unavailable
 
-MEASUREMENT_S = 600.0
+SCENARIO_MEASUREMENT_S = 600.0  # it has as many tasks as were asked for, however slow the machine is
 
 
 def measure(module: str, *arguments: object, environ: Mapping[str, str] | None = None) -> dict[str, Any]:
@@ -41,11 +41,11 @@ def measure(module: str, *arguments: object, environ: Mapping[str, str] | None =
 
 
 def _wait(client: subprocess.Popen[bytes], what: str, environ: Mapping[str, str]) -> tuple[bytes, bytes]:
-    deadline = time.monotonic() + MEASUREMENT_S
+    deadline = time.monotonic() + SCENARIO_MEASUREMENT_S
     while True:
         try:
             return client.communicate(timeout=LOOK_S)
         except subprocess.TimeoutExpired:
             check_room(environ)
             if time.monotonic() > deadline:
-                raise Unavailable(f"{what} did not end in {MEASUREMENT_S:g} s") from None
+                raise Unavailable(f"{what} did not end in {SCENARIO_MEASUREMENT_S:g} s") from None

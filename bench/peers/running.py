@@ -18,9 +18,9 @@ from bench.processes import Talk, descendants, kill_all, last_words
 from bench.redis_server import running_redis
 from mesh.errors import MeshError, StoreFull, Unavailable
 
-START_S = 60.0
+ENTRANT_START_S = 60.0  # some import large packages and start servers of their own, one after the other
 STOP_S = 30.0
-MEASUREMENT_S = 180.0
+COMPARED_MEASUREMENT_S = 180.0  # it has as many tasks as last `--seconds`: then an entrant hangs, and others wait
 TICK_S = 0.2
 
 MARK = "BENCH_FAMILY"
@@ -47,7 +47,7 @@ class RunningEntrant:
         Raises ``Unavailable`` when it does not end in time, ``StoreFull`` when its router has no room, ``MeshError``
         when it fails.
         """
-        found = self._run(["measure", what, str(count)], MEASUREMENT_S)
+        found = self._run(["measure", what, str(count)], COMPARED_MEASUREMENT_S)
         if found:
             found["cpu_us"] = found.pop("cpu_s") / count * 1e6
         return found
@@ -135,13 +135,13 @@ def _running(
         _process(entrant, ["serve", str(workers)], environ, directory, errors) as keeper,
     ):
         try:
-            said = Talk(keeper, errors, "serve", {}).answer(START_S)
+            said = Talk(keeper, errors, "serve", {}).answer(ENTRANT_START_S)
         except MeshError:
             end_tree(keeper)
             raise MeshError(f"the workers of {entrant.name} did not start: {_words(directory)}") from None
         environ |= said.pop("environ")
         found = RunningEntrant(entrant, directory, environ, keeper, redis_pid, said)
-        found._run(["measure", "probe", "1"], START_S)
+        found._run(["measure", "probe", "1"], ENTRANT_START_S)
         yield found
 
 
