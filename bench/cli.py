@@ -52,7 +52,7 @@ def _options(scenario: Scenario) -> Callable[[F], F]:
         click.option("--runs", type=Count(1), metavar="N", help=f"Measured runs of each.  [default: {RUNS}]"),
         click.option(
             "-c", "--concurrency", type=Count(1), metavar="N", default=scenario.executors,
-            show_default=True, help="Executor processes, of every competitor.",
+            show_default=True, help="Executor processes, of every entrant.",
         ),
     ]  # fmt: skip
     if scenario.size is not None:
@@ -185,7 +185,7 @@ def micro(as_json: bool, quick: bool, runs: int, tasks: int | None, profiled: bo
 
 
 @bench.command()
-@click.argument("peers", nargs=-1, type=click.Choice(list(ENTRANTS)))
+@click.argument("entrants", nargs=-1, type=click.Choice(list(ENTRANTS)))
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object; progress goes to standard error.")
 @click.option("--quick", is_flag=True, help="Fewer and shorter runs: a hint, not a measurement.")
 @click.option("--runs", type=Count(1), metavar="N", help=f"Turns of each.  [default: {RUNS}]")
@@ -203,15 +203,15 @@ def micro(as_json: bool, quick: bool, runs: int, tasks: int | None, profiled: bo
 @output_options
 @click.pass_context
 def compare(
-    ctx: click.Context, peers: tuple[str, ...], as_json: bool, quick: bool, runs: int | None, seconds: float | None,
+    ctx: click.Context, entrants: tuple[str, ...], as_json: bool, quick: bool, runs: int | None, seconds: float | None,
     concurrency: int, only: tuple[str, ...], level: str, redis_level: str,
 ) -> None:  # fmt: skip
-    """The mesh beside its PEERS, each in its own environment: all of them, if none are named."""
+    """Entrants beside each other, peers each in its own environment: all of them, if none are named."""
     plan = Comparison(
-        peers or tuple(ENTRANTS), runs or (QUICK_RUNS if quick else RUNS), seconds or (1.0 if quick else 3.0),
+        entrants or tuple(ENTRANTS), runs or (QUICK_RUNS if quick else RUNS), seconds or (1.0 if quick else 3.0),
         concurrency, level, redis_level, only or tuple(PARTS),
     )  # fmt: skip
     settings = _measure(lambda found: run_compare(plan, found), as_json).settings
-    entrants, failed = settings["entrants"].keys(), settings["failed"].keys()
-    if failed & set(peers) or entrants <= failed:
+    failed = settings["failed"].keys()
+    if failed & set(entrants) or settings["entrants"].keys() <= failed:
         ctx.exit(1)

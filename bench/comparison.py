@@ -27,7 +27,7 @@ class Measure:
 
 MEASURES = (
     Measure("tasks_per_s", "one by one", "tasks/s", "No-op tasks submitted one by one, until the last result", "to"),
-    Measure("bulk_tasks_per_s", "in bulk", "tasks/s", "No-op tasks, the peer's own way for many", "bulk_to"),
+    Measure("bulk_tasks_per_s", "in bulk", "tasks/s", "No-op tasks, the entrant's own way for many", "bulk_to"),
     Measure("cpu_us", "cpu", "us/task", "Processor time per task of all processes, one by one", "cpu_to"),
     Measure("p50_us", "p50", "us", "One task there and back, median", "p50_to"),
     Measure("p99_us", "p99", "us", "One task there and back, 99th percentile", "p99_to"),

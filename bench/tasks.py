@@ -1,4 +1,4 @@
-"""The task functions that the meshes under test run, and their competitors too."""
+"""The task functions that all entrants of scenarios run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is given to a mesh and to its competitors alike, and the least time it can take. Pure."""
+"""What is given to all entrants alike, and the least time it can take. Pure."""
 
 from __future__ import annotations
 

@@ -13,10 +13,13 @@ REQUIREMENTS = Path(__file__).parent / "requirements"
 
 @dataclass(frozen=True)
 class Entrant:
-    """``peer``: its module in ``bench/peers/compared``, and its environment; ``variant``: another way to run it."""
+    """What is measured: this mesh, or what it is compared with. ``variant``: another way to run it.
+
+    ``module`` is that of its adapter in ``bench/peers/compared``, and the name of its environment.
+    """
 
     name: str
-    peer: str
+    module: str
     redis: bool = False
     variant: str = ""
     ours: bool = False
@@ -24,11 +27,11 @@ class Entrant:
 
     @property
     def python(self) -> Path:
-        return Path(sys.executable) if self.ours else ENVIRONMENTS / self.peer / "bin" / "python"
+        return Path(sys.executable) if self.ours else ENVIRONMENTS / self.module / "bin" / "python"
 
     @property
     def installed(self) -> bool:
-        return self.ours or (ENVIRONMENTS / self.peer / ".installed").exists()
+        return self.ours or (ENVIRONMENTS / self.module / ".installed").exists()
 
 
 ENTRANTS = {
@@ -51,5 +54,5 @@ ENTRANTS = {
     )
 }
 
-PEERS = tuple(dict.fromkeys(entrant.peer for entrant in ENTRANTS.values() if not entrant.ours))
-"""What has an environment of its own."""
+PEERS = tuple(dict.fromkeys(entrant.module for entrant in ENTRANTS.values() if not entrant.ours))
+"""Other task queues: each has an environment of its own."""

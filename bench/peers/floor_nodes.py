@@ -57,13 +57,13 @@ def run_router(address: str) -> None:
     while True:
         router.poll()
         taken, done = 0, []
-        for peer, verb, body in received(router):
+        for sender, verb, body in received(router):
             if verb == BATCH:
                 waiting.extend(decode(body))
                 taken += 1
             elif verb == DONE:
                 done += decode(body)
-            elif peer == WORKER:
+            elif sender == WORKER:
                 room = WINDOW
         room += len(done)
         while waiting and room:

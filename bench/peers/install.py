@@ -25,7 +25,7 @@ def main(names: list[str]) -> int:
         return 2
     wanted = names or list(BY_DEFAULT)
     fine = [install_peer(name) for name in wanted]
-    if any(entrant.redis for entrant in ENTRANTS.values() if entrant.peer in wanted):
+    if any(entrant.redis for entrant in ENTRANTS.values() if entrant.module in wanted):
         fine.append(install_redis())
     return 0 if all(fine) else 1
 

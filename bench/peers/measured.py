@@ -1,4 +1,4 @@
-"""Runs one measurement of a peer in a fresh process, so that nobody inherits another's heap, threads or sockets."""
+"""Runs one measurement of an entrant in a fresh process, so that nobody inherits another's heap, threads or sockets."""
 
 from __future__ import annotations
 

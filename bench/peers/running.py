@@ -150,7 +150,7 @@ def _process(
     entrant: Entrant, arguments: list[str], environ: dict[str, str], directory: Path, errors: IO[bytes]
 ) -> Iterator[subprocess.Popen[bytes]]:
     """A process of ``command.py``, which ends when nobody talks to it any more; with what it has left behind."""
-    command = [str(entrant.python), "-m", f"bench.peers.compared.{entrant.peer}", *arguments]
+    command = [str(entrant.python), "-m", f"bench.peers.compared.{entrant.module}", *arguments]
     mark = {MARK: f"{directory}/{arguments[0]}"}
     with subprocess.Popen(
         command, env=environ | mark, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, cwd=directory

@@ -69,7 +69,7 @@ class Scenario:
 
     @property
     def executors(self) -> int:
-        """Executor processes, of every competitor."""
+        """Executor processes, of every entrant."""
         return self.concurrency or os.cpu_count() or 1
 
 

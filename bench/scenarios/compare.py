@@ -1,4 +1,4 @@
-"""The mesh and its peers, with the same work, on this machine, in turns."""
+"""The mesh and other entrants, with the same work, on this machine, in turns."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def _who(names: Iterable[str]) -> tuple[list[Entrant], dict[str, str]]:
     missing = {}
     for entrant in chosen:
         if not entrant.installed:
-            missing[entrant.name] = f"not installed: `make bench-peers PEERS={entrant.peer}`"
+            missing[entrant.name] = f"not installed: `make bench-peers PEERS={entrant.module}`"
         elif entrant.redis and not redis:
             missing[entrant.name] = "no Redis server is installed: `make bench-peers` says how"
     return [entrant for entrant in chosen if entrant.name not in missing], missing
@@ -176,7 +176,7 @@ KEEP: dict[str, Callable[[str, dict[str, Any], Runs], None]] = {
 
 
 def _ratios(runs: Runs, entrants: Iterable[Entrant]) -> dict[str, float]:
-    """Ours to each peer's, turn by turn."""
+    """Ours to each other entrant's, turn by turn."""
     found = {}
     for measure in MEASURES:
         ours = runs.values(f"mesh_{measure.suffix}")

@@ -1,4 +1,4 @@
-"""The comparison with peers: who takes part, what is stated, and nothing is left behind."""
+"""The comparison of entrants: who takes part, what is stated, and nothing is left behind."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ def test_each_peer_has_an_adapter_and_requirements_with_a_cap():
 
 def test_an_adapter_needs_nothing_of_ours_that_its_environment_has_not():
     pure = {"bench.distribution", "bench.figures"}
-    for peer in (*PEERS, "adapter", "command", "work"):
-        tree = ast.parse((ADAPTERS / f"{peer}.py").read_text())
+    for module in (*PEERS, "adapter", "command", "work"):
+        tree = ast.parse((ADAPTERS / f"{module}.py").read_text())
         named = {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
         ours = {name for name in named if name.split(".")[0] in OURS}
-        assert all(name in pure or name.startswith("bench.peers.compared") for name in ours), (peer, ours)
+        assert all(name in pure or name.startswith("bench.peers.compared") for name in ours), (module, ours)
 
 
 def test_a_table_has_a_row_for_each_with_its_settings_and_says_who_is_missing():
@@ -224,10 +224,10 @@ def test_a_worker_that_ends_is_noticed_and_no_process_that_was_to_end_before(tmp
 
 SOME = """
 from contextlib import contextmanager
-from bench.peers.compared.adapter import Peer, Workers
+from bench.peers.compared.adapter import Adapter, Workers
 from bench.peers.compared.command import run, running
 
-class Some(Peer):
+class Some(Adapter):
     @contextmanager
     def workers(self, count):
         with running(["python", "-c", "exit(3)"]) as prepared:

@@ -1,6 +1,6 @@
-"""What a peer must say of itself to be compared. Standard library only, as everything that peers' own pythons run.
+"""What an entrant must say of itself to be compared. Standard library only, as all that peers' own pythons run.
 
-A peer's module in this package defines a ``Peer`` and a ``Client``, and ends with ``run(...)`` of ``command.py``.
+Its module in this package defines an ``Adapter`` and a ``Client``, and ends with ``run(...)`` of ``command.py``.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ AT_ONCE = 50
 
 
 class Client(ABC):
-    """Submits tasks and takes results. ``bulk`` is there where the peer has a way of its own for many."""
+    """Submits tasks and takes results. ``bulk`` is there where the entrant has a way of its own for many."""
 
     bulk: Callable[[int], None] | None = None
 
@@ -105,7 +105,7 @@ class Workers(NamedTuple):
     processes: list[subprocess.Popen[bytes]]
 
 
-class Peer(ABC):
+class Adapter(ABC):
     """``packages``: whose versions are stated; ``settings``: what was chosen, and what it is for, as it is stated."""
 
     packages: tuple[str, ...] = ()

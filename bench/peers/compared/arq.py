@@ -11,7 +11,7 @@ from arq import create_pool
 from arq.connections import RedisSettings
 
 from bench.peers.compared import work
-from bench.peers.compared.adapter import AT_ONCE, PATIENCE_S, AsyncClient, Client, Peer, Workers, redis_url
+from bench.peers.compared.adapter import AT_ONCE, PATIENCE_S, Adapter, AsyncClient, Client, Workers, redis_url
 from bench.peers.compared.command import run, running
 
 HERE = "bench.peers.compared.arq"
@@ -54,7 +54,7 @@ class Arqs(AsyncClient):
         return await handle.result(timeout=PATIENCE_S, poll_delay=POLL_S)
 
 
-class TheArq(Peer):
+class TheArq(Adapter):
     packages = ("arq", "redis", "hiredis")
     settings: ClassVar = {
         "workers": "one process each, max_jobs=10 (its default)",

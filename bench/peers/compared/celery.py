@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from celery import Celery, group
 
 from bench.peers.compared import work
-from bench.peers.compared.adapter import PATIENCE_S, Client, Peer, Workers, redis_url
+from bench.peers.compared.adapter import PATIENCE_S, Adapter, Client, Workers, redis_url
 from bench.peers.compared.command import run, running
 
 PREFETCH = 64
@@ -40,7 +40,7 @@ class Celerys(Client):
         group(nothing.s() for _ in range(count)).apply_async().get(timeout=PATIENCE_S)
 
 
-class TheCelery(Peer):
+class TheCelery(Adapter):
     packages = ("celery", "kombu", "redis")
     settings: ClassVar = {
         "pool": "prefork, one node, -c as many as there are workers",

@@ -1,4 +1,4 @@
-"""How the bench and a peer's process speak: ``python -m MODULE serve N`` or ``measure WHAT COUNT``, JSON on stdout.
+"""How the bench and an entrant's process speak: ``python -m MODULE serve N`` or ``measure WHAT COUNT``, JSON on stdout.
 
 ``serve`` starts the workers, prints one line, keeps them until its standard input is closed, and stops them.
 ``measure`` is one client: it warms up, prints a line, waits for one, measures one thing, prints it, and lives until its
@@ -22,7 +22,7 @@ from typing import Any
 
 from bench.distribution import histogram
 from bench.figures import percentiles_us
-from bench.peers.compared.adapter import Client, Peer, worker_count
+from bench.peers.compared.adapter import Adapter, Client, worker_count
 from bench.peers.compared.work import mixed_load
 
 WARM_UP = 20
@@ -44,7 +44,7 @@ def tasks(client: Client, count: int) -> dict[str, Any]:
 
 
 def bulk(client: Client, count: int) -> dict[str, Any]:
-    """The peer's own way for many; nothing where it has none."""
+    """The entrant's own way for many; nothing where it has none."""
     return _rate(client.bulk, count) if client.bulk is not None else {}
 
 
@@ -85,15 +85,15 @@ def _rate(run: Callable[[int], None], count: int) -> dict[str, Any]:
 MEASUREMENTS = {measurement.__name__: measurement for measurement in (probe, tasks, bulk, latency, echo, mixed)}
 
 
-def run(peer: Peer) -> None:
+def run(adapter: Adapter) -> None:
     """Do what the command line says."""
     _, verb, *arguments = sys.argv
     say = _own_output()
     if verb == "serve":
-        _serve(peer, int(arguments[0]), say)
+        _serve(adapter, int(arguments[0]), say)
         return
     what, count = arguments
-    with peer.client() as client:
+    with adapter.client() as client:
         probe(client, WARM_UP if what != "probe" else 0)
         say({})
         if sys.stdin.readline():
@@ -112,10 +112,10 @@ def _own_output() -> Callable[[Mapping[str, Any]], None]:
     return say
 
 
-def _serve(peer: Peer, count: int, say: Callable[[Mapping[str, Any]], None]) -> None:
-    with peer.workers(count) as workers:
-        versions = {name: _version(name) for name in peer.packages}
-        say({"environ": workers.environ, "settings": peer.settings, "versions": versions})
+def _serve(adapter: Adapter, count: int, say: Callable[[Mapping[str, Any]], None]) -> None:
+    with adapter.workers(count) as workers:
+        versions = {name: _version(name) for name in adapter.packages}
+        say({"environ": workers.environ, "settings": adapter.settings, "versions": versions})
         while not select.select([sys.stdin], [], [], 0.1)[0]:
             for worker in workers.processes:
                 if worker.poll() is not None:
@@ -124,7 +124,7 @@ def _serve(peer: Peer, count: int, say: Callable[[Mapping[str, Any]], None]) -> 
 
 @contextmanager
 def running(*commands: Sequence[str], environ: dict[str, str] | None = None) -> Iterator[list[subprocess.Popen[bytes]]]:
-    """Processes of the peer's own commands, such as ``celery worker``; terminated, and after a while killed, by pid."""
+    """Processes of an entrant's commands, such as ``celery worker``; terminated, and after a while killed, by pid."""
     log = Path(os.environ.get("BENCH_DIRECTORY", ".")) / "workers.log"
     started: list[subprocess.Popen[bytes]] = []
     try:

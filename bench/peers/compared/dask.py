@@ -11,7 +11,7 @@ from distributed import Client as DaskClient
 from distributed import LocalCluster
 
 from bench.peers.compared import work
-from bench.peers.compared.adapter import PATIENCE_S, Client, Peer, Workers
+from bench.peers.compared.adapter import PATIENCE_S, Adapter, Client, Workers
 from bench.peers.compared.command import run
 
 
@@ -32,7 +32,7 @@ class Dasks(Client):
         self._client.gather(self._client.map(work.nothing, range(count), pure=False))
 
 
-class TheDask(Peer):
+class TheDask(Adapter):
     packages = ("distributed", "dask")
     settings: ClassVar = {
         "workers": "LocalCluster(processes=True, threads_per_worker=1), no dashboard",

@@ -14,7 +14,7 @@ from dramatiq.results import Results
 from dramatiq.results.backends import RedisBackend
 
 from bench.peers.compared import work
-from bench.peers.compared.adapter import PATIENCE_S, Client, Peer, Workers, redis_url
+from bench.peers.compared.adapter import PATIENCE_S, Adapter, Client, Workers, redis_url
 from bench.peers.compared.command import run, running
 
 THREADS = 1 if os.environ.get("BENCH_VARIANT") == "single" else 8
@@ -38,7 +38,7 @@ class Dramatiqs(Client):
         assert sum(1 for _ in many.get_results(block=True, timeout=PATIENCE_S * 1000)) == count
 
 
-class TheDramatiq(Peer):
+class TheDramatiq(Adapter):
     packages = ("dramatiq", "redis")
     settings: ClassVar = {
         "workers": f"one process each, {THREADS} {'thread' if THREADS == 1 else 'threads (its default)'} in each",

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any, ClassVar
 
 from bench.peers.compared import work
-from bench.peers.compared.adapter import PATIENCE_S, Client, Peer, worker_count
+from bench.peers.compared.adapter import PATIENCE_S, Adapter, Client, worker_count
 from bench.peers.compared.command import run
 
 CHUNKSIZE = 64
@@ -28,7 +28,7 @@ class Executors(Client):
         assert sum(1 for _ in self._pool.map(work.nothing, range(count), chunksize=CHUNKSIZE)) == count
 
 
-class TheExecutor(Peer):
+class TheExecutor(Adapter):
     settings: ClassVar = {
         "workers": "processes of the client, over pipes: no network, no other machine",
         "in bulk": f"map(chunksize={CHUNKSIZE})",

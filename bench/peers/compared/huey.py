@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from huey import RedisHuey
 
 from bench.peers.compared import work
-from bench.peers.compared.adapter import PATIENCE_S, Client, Peer, Workers, redis_url
+from bench.peers.compared.adapter import PATIENCE_S, Adapter, Client, Workers, redis_url
 from bench.peers.compared.command import run, running
 
 huey = RedisHuey("compared", url=redis_url(), notify_result=True, store_none=True)
@@ -27,7 +27,7 @@ class Hueys(Client):
         functions["nothing"].map(range(count)).get(blocking=True, timeout=PATIENCE_S)
 
 
-class TheHuey(Peer):
+class TheHuey(Adapter):
     packages = ("huey", "redis")
     settings: ClassVar = {
         "workers": "huey_consumer -k process, logging warnings only",

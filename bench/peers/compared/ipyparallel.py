@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import ipyparallel
 
 from bench.peers.compared import work
-from bench.peers.compared.adapter import PATIENCE_S, Client, Peer, Workers
+from bench.peers.compared.adapter import PATIENCE_S, Adapter, Client, Workers
 from bench.peers.compared.command import run
 
 CHUNKSIZE = 64
@@ -32,7 +32,7 @@ class Views(Client):
         assert len(many.get(timeout=PATIENCE_S)) == count
 
 
-class TheIpyparallel(Peer):
+class TheIpyparallel(Adapter):
     packages = ("ipyparallel", "pyzmq")
     settings: ClassVar = {
         "workers": "Cluster(n=workers), one engine each, controller on 127.0.0.1",

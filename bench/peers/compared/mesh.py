@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 from bench.meshes import running_mesh
 from bench.peers.compared import work
-from bench.peers.compared.adapter import PATIENCE_S, Client, Peer, Workers
+from bench.peers.compared.adapter import PATIENCE_S, Adapter, Client, Workers
 from bench.peers.compared.command import run
 from bench.tasks import app
 
@@ -31,7 +31,7 @@ class Meshes(Client):
         assert sum(1 for _ in app.map(functions["nothing"], range(count), timeout=PATIENCE_S)) == count
 
 
-class TheMesh(Peer):
+class TheMesh(Adapter):
     packages = ("taskmesh", "pyzmq")
     settings: ClassVar = {
         "workers": "one worker node with as many executors as there are workers; all settings are the defaults",

@@ -14,7 +14,7 @@ from parsl.executors import HighThroughputExecutor
 from parsl.providers import LocalProvider
 
 from bench.peers.compared import work
-from bench.peers.compared.adapter import PATIENCE_S, Client, Peer, worker_count
+from bench.peers.compared.adapter import PATIENCE_S, Adapter, Client, worker_count
 from bench.peers.compared.command import run
 
 functions = {f.__name__: python_app(f) for f in (work.nothing, work.echo, work.hold)}
@@ -28,7 +28,7 @@ class Parsls(Client):
         return handle.result(PATIENCE_S)
 
 
-class TheParsl(Peer):
+class TheParsl(Adapter):
     packages = ("parsl", "pyzmq")
     settings: ClassVar = {
         "workers": "HighThroughputExecutor(max_workers_per_node=workers), one block, LocalProvider",

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import ray
 
 from bench.peers.compared import work
-from bench.peers.compared.adapter import PATIENCE_S, Client, Peer, Workers
+from bench.peers.compared.adapter import PATIENCE_S, Adapter, Client, Workers
 from bench.peers.compared.apart import join_network, leave_network
 from bench.peers.compared.command import run, running
 
@@ -47,7 +47,7 @@ def wait_until_open() -> None:
         time.sleep(0.05)
 
 
-class TheRay(Peer):
+class TheRay(Adapter):
     packages = ("ray",)
     settings: ClassVar = {
         "workers": "ray start --head --num-cpus=workers on 127.0.0.1, so that as many tasks run at once",

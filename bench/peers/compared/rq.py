@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from redis import Redis
 from rq import Queue
 
-from bench.peers.compared.adapter import PATIENCE_S, Client, Peer, Workers, redis_url
+from bench.peers.compared.adapter import PATIENCE_S, Adapter, Client, Workers, redis_url
 from bench.peers.compared.command import run, running
 
 FORK = os.environ.get("BENCH_VARIANT") == "fork"
@@ -35,7 +35,7 @@ class RQs(Client):
             self.result(job)
 
 
-class TheRQ(Peer):
+class TheRQ(Adapter):
     packages = ("rq", "redis")
     settings: ClassVar = {
         "workers": "Worker, its default, which forks for each job"

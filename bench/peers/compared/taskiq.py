@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from taskiq_redis import RedisAsyncResultBackend, RedisStreamBroker
 
 from bench.peers.compared import work
-from bench.peers.compared.adapter import AT_ONCE, PATIENCE_S, AsyncClient, Client, Peer, Workers, redis_url
+from bench.peers.compared.adapter import AT_ONCE, PATIENCE_S, Adapter, AsyncClient, Client, Workers, redis_url
 from bench.peers.compared.command import run, running
 
 POLL_S = 0.001
@@ -47,7 +47,7 @@ class Taskiqs(AsyncClient):
         return b64decode(self.result(self.submit("echo", b64encode(data).decode())))
 
 
-class TheTaskiq(Peer):
+class TheTaskiq(Adapter):
     packages = ("taskiq", "taskiq-redis", "redis")
     settings: ClassVar = {
         "broker": "RedisStreamBroker, as its readme shows; tasks are acknowledged when their results are saved",

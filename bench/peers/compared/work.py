@@ -1,4 +1,4 @@
-"""The functions that every peer runs. Standard library only: they run in the peers' own environments."""
+"""The functions that every entrant runs. Standard library only: they run in the peers' own environments."""
 
 from __future__ import annotations
 
