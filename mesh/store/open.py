@@ -10,7 +10,7 @@ from mesh.errors import ConfigError
 from mesh.settings import Settings
 from mesh.store.base import Store
 from mesh.store.memory import MemoryStore
-from mesh.store.place import default_path
+from mesh.store.place import default_path, path_of
 from mesh.store.sqlite import SqliteStore
 
 LEVELS = ("disk", "process")

@@ -117,6 +117,19 @@ class Lan:
         for host in self.hosts.values():
             host.block_multicast(blocked)
 
+    def divide(self, *hosts: Host) -> None:
+        """Move these hosts to a switch of their own: nobody is told, and no link goes down."""
+        self.switch("link", "add", "br1", "type", "bridge", "mcast_snooping", "0")
+        self.switch("link", "set", "br1", "up")
+        for host in hosts:
+            self.switch("link", "set", host.port, "master", "br1")
+
+    def unite(self) -> None:
+        """Have one switch again."""
+        for host in self.hosts.values():
+            self.switch("link", "set", host.port, "master", "br0")
+        self.switch("link", "del", "br1")
+
     def switch(self, *arguments: str, tool: str = "ip") -> None:
         """``ip ARGUMENTS``, or another tool, where the bridge is."""
         _run(["ip", "netns", "exec", self.switch_namespace, tool, *arguments])
