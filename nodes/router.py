@@ -49,6 +49,7 @@ from nodes.complaints import Complaints
 from nodes.counts import count_of
 from nodes.doors import Doors
 from nodes.logs import configure_logs
+from nodes.memory import give_back
 from nodes.siblings import Siblings
 from nodes.stopping import Stopping
 
@@ -139,6 +140,7 @@ class RouterNode:
             node_id = f"{self._machine.router_id}.{secrets.token_hex(4)}"
             self._siblings = Siblings(settings, node_id, lambda: self._doors.lan if self._doors else (), store)
         self._intake = PayloadIntake(store)
+        self._streamed = False  # large payloads came in frames since memory was given back
         self._mapping: set[Peer] = set()  # those that read large payloads from the store's depot
         self._complaints = Complaints(log)
         self._next_chores = 0.0
@@ -235,6 +237,9 @@ class RouterNode:
             self._look_at_doors()
             self._look_at_enrolment()
             self._machine.transport = self._transport.facts()
+            if self._streamed:
+                self._streamed = False
+                give_back()
             events += self._look_at_room()
             if self._prune(now.wall) == PRUNE_AT_ONCE:
                 self._next_chores = now.mono
@@ -335,6 +340,7 @@ class RouterNode:
 
     def _keep(self, peer: Peer, message: Message, blobs: Sequence[tuple[Blob, Sequence[Buffer]]]) -> bool:
         """Write large payloads; whether the machine is to hear of the message."""
+        self._streamed = True
         not_taken = self._intake.take(peer, message, blobs, maps=peer in self._mapping)
         if not_taken is None:
             return True

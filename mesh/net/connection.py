@@ -177,6 +177,8 @@ class Connection:
         if kind == monitor.DENIED:
             text = f"{where} does not accept our key: it was revoked, or never allowed there"
             return Problem(Trouble.WRONG_KEY, text, self.peer)
+        if kind == monitor.GREETING_BROKEN and self.endpoint.startswith("ipc://"):  # no key is asked for there
+            return Problem(Trouble.GREETING, f"{where} went away during the greeting, or hangs", self.peer)
         if kind == monitor.GREETING_BROKEN:
             text = f"{where} has another mesh key (or went away during the greeting): compare `mesh key` on both sides"
             return Problem(Trouble.WRONG_KEY, text, self.peer)
