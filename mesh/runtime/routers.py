@@ -29,7 +29,7 @@ log = logging.getLogger("mesh.connection")
 class Route:
     """A way to a router: one address and the connection to it. ``router``: who answered there, None: nobody yet."""
 
-    __slots__ = ("endpoint", "is_up", "misfits", "peer", "router", "since", "source")
+    __slots__ = ("endpoint", "is_shut", "is_up", "misfits", "peer", "router", "since", "source")
 
     def __init__(self, endpoint: str, peer: Peer, source: Source, now: float) -> None:
         self.endpoint = endpoint
@@ -37,6 +37,7 @@ class Route:
         self.source = source
         self.router: Peer | None = None
         self.is_up = False
+        self.is_shut = False  # nobody listens there, or nobody who lets us in
         self.since = now  # monotonic: it was opened, or went up or down
         self.misfits = 0  # greetings in a row that failed for the key
 
@@ -106,12 +107,18 @@ class Routers:
         return POLL_S if remaining < 0 else min(POLL_S, remaining)
 
     def raise_if_hopeless(self) -> None:
-        """Raise ``Refused`` when a router did, ``Unavailable`` when none was ever found in ``connect_timeout_s``."""
+        """Raise ``Refused`` when a router did, ``Unavailable`` when none was ever found in ``connect_timeout_s``.
+
+        In half of that where there is no address left that may still answer.
+        """
         if self._welcomed:
             return
         if self._refused is not None:
             raise Refused(self._refused)
-        if not self._ever_welcomed and time.monotonic() - self._started >= self._settings.connect_timeout_s:
+        if self._ever_welcomed:
+            return
+        is_shut = all(route.is_shut for route in list(self._routes.values()))
+        if time.monotonic() - self._started >= self._settings.connect_timeout_s / (2 if is_shut else 1):
             raise Unavailable(self.situation())
 
     def situation(self) -> str:
@@ -254,6 +261,7 @@ class Routers:
         route = self._routes.get(peer)
         if route is not None:
             route.is_up, route.since, route.misfits, route.router = True, time.monotonic(), 0, None
+            route.is_shut = False
 
     def go_down(self, peer: Peer) -> Peer | None:
         """A connection is lost; the router that is lost with it."""
@@ -319,7 +327,10 @@ class Routers:
         """Note what a transport says; keys that do not fit twice in a row are no accident of a router's restart."""
         self.note(problem.text)
         route = self._routes.get(problem.peer) if problem.peer is not None else None
-        if route is None or problem.kind not in (Trouble.WRONG_KEY, Trouble.NO_COMMON_SECURITY):
+        if route is None:
+            return
+        route.is_shut = True
+        if problem.kind not in (Trouble.WRONG_KEY, Trouble.NO_COMMON_SECURITY):
             return
         route.misfits += 1
         sure = [one for one in self._routes.values() if one.source in (Source.NAMED, Source.HERE)]

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from mesh.core.events import RouterForgotten
-from mesh.errors import NoKey, Refused
+from mesh.errors import NoKey, Refused, Unavailable
 from mesh.model import Peer
 from mesh.net.arrivals import Arrivals, Problem, Trouble
 from mesh.net.find import Found, Search, Source
@@ -158,7 +158,7 @@ class Looking:
         self.transport = NoTransport()
         self.connected: list[str] = []
         self.remembered: dict[str, list[str]] = {}
-        self.routers = Routers(Settings(router_ttl_s=ttl_s), self.transport, self)
+        self.routers = Routers(Settings(router_ttl_s=ttl_s, connect_timeout_s=0.2), self.transport, self)
 
     def connect(self, endpoint: str) -> Peer:
         self.connected.append(endpoint)
@@ -293,6 +293,22 @@ def test_having_been_met_once_does_not_keep_a_router_from_being_forgotten() -> N
     assert looking.hear("ipc://new") == [RouterForgotten(OLD, "ipc://old")]
     looking.hear("ipc://old", source=Source.MET)
     assert looking.connected[-1] == "ipc://old", "it may be back"
+
+
+def test_where_nobody_is_left_who_may_answer_it_is_said_in_half_the_time() -> None:
+    def waits_s(*shut: str) -> float:
+        looking = Looking()
+        looking.hear("tcp://a:1", "tcp://b:1")
+        for endpoint in shut:
+            looking.routers.complain(Problem(Trouble.NO_ROUTER, f"nobody at {endpoint}", Peer(endpoint.encode())))
+        began = time.monotonic()
+        with pytest.raises(Unavailable, match="Is `mesh up` running"):
+            while True:
+                looking.routers.raise_if_hopeless()
+        return time.monotonic() - began
+
+    one, both = waits_s("tcp://a:1"), waits_s("tcp://a:1", "tcp://b:1")
+    assert both < one, f"{both} s where nobody is left, {one} s where somebody may answer"
 
 
 # routers that do not come back
