@@ -194,7 +194,7 @@ class ClientMachine:
     def _do_what_is_due(self, now: Now) -> None:
         for peer, session in self.routers.items():
             if (why := session.silence(now.mono)) is not None:
-                self._out.append(SessionEnded(peer, why))
+                self._out.append(SessionEnded(peer, why, silent=True))
             due = session.due(now.mono)
             if self.home == peer and not session.open:
                 self._lose(session, session.deadline())

@@ -235,6 +235,7 @@ class SessionEnded(Struct, frozen=True, gc=False):
 
     peer: Peer
     reason: str
+    silent: bool = False  # nothing was heard in it: whether the router hangs or is elsewhere is not known
 
 
 class PublishDropped(Struct, frozen=True, gc=False):

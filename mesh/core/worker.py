@@ -205,7 +205,7 @@ class WorkerMachine:
         self._sessions_at = inf
         for peer, side in self.routers.items():
             if (why := side.session.silence(now.mono)) is not None:
-                self._out.append(SessionEnded(peer, why))
+                self._out.append(SessionEnded(peer, why, silent=True))
             due = side.session.due(now.mono)
             if due is Due.HELLO:
                 self._send(peer, self._hello(side))

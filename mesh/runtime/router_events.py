@@ -74,6 +74,10 @@ class RouterEvents:
     def end_session(self, command: SessionEnded) -> None:
         """The machine has given up a session whose connection lives."""
         self._routers.lose(command.peer, f"{command.reason}; looking for another, too")
+        connection = self._routers.doubt(command.peer) if command.silent else None
+        if connection is not None:
+            self._channels.close(command.peer)
+            self._channels.ask_identity(connection)
 
     def leave(self, router: Peer) -> None:
         """The machine wants nothing of a router any more."""

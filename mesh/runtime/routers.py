@@ -194,7 +194,7 @@ class Routers:
         if router is not None and router == self._myself:
             return True
         route = self._serving.get(router) if router is not None else None
-        return route is not None and route.is_up
+        return route is not None and route.router == router
 
     def _open(self, endpoint: str, found: Found) -> None:
         if len(self._routes) >= ROUTES_MAX:
@@ -275,6 +275,17 @@ class Routers:
         elif not self._welcomed:
             self._finder.start()
         return router
+
+    def doubt(self, router: Peer) -> Peer | None:
+        """A router is silent, and its connection is not lost: it may hang, or be at another address by now.
+
+        The connection on which to ask who is there, before it counts as a way to the router again.
+        """
+        route = self._serving.get(router)
+        if route is None or route.router != router:
+            return None
+        route.router = None
+        return route.peer
 
     def identify(self, peer: Peer, router_id: str) -> Peer | None:
         """Who is at the other end of a connection has said so; None where there is another route to that router."""

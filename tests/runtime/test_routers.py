@@ -237,6 +237,19 @@ def test_a_router_that_moved_is_the_same_at_its_new_address() -> None:
     assert looking.connected == ["ipc://old", "tcp://new:1", "ipc://old"], "while it is away, all its addresses count"
 
 
+def test_a_silent_router_is_looked_for_elsewhere_although_its_connection_is_not_lost() -> None:
+    looking = Looking()
+    looking.hear("tcp://old:1")
+    assert looking.meet("tcp://old:1", OLD)
+    looking.routers.welcome(OLD, ())
+    looking.routers.lose(OLD, "it was silent")
+    assert looking.routers.doubt(OLD) == Peer(b"tcp://old:1"), "to be asked whether it hangs only"
+    looking.hear("tcp://new:1", router_id=OLD.decode())
+    assert looking.connected == ["tcp://old:1", "tcp://new:1"]
+    assert looking.meet("tcp://new:1", OLD)
+    assert looking.closed == ["tcp://old:1"]
+
+
 def test_another_router_at_an_address_is_another() -> None:
     looking = old_is_away(AT_ONCE)
     assert looking.meet("ipc://old", NEW)
