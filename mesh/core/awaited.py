@@ -21,6 +21,13 @@ class Awaited:
         self.places: dict[str, Place] = {}
         self._denied: dict[str, set[Peer]] = {}  # routers that know nothing of an id
 
+    def submit(self, ids: Iterable[str]) -> None:
+        """These are submitted here: whoever knew nothing of them was asked too early."""
+        places = dict.fromkeys(ids, AT_HOME)
+        self.places.update(places)
+        if self._denied:
+            self._denied = {task_id: routers for task_id, routers in self._denied.items() if task_id not in places}
+
     def take(self, task_id: str) -> bool:
         """The outcome is here; whether somebody waited for it."""
         if self._denied:
@@ -68,12 +75,15 @@ class Awaited:
         for routers in self._denied.values():
             routers.discard(router)
 
-    def deny(self, ids: Iterable[str], router: Peer, asked: Collection[Peer]) -> list[str]:
-        """``router`` knows nothing of these; those of them that no router knows of those that are ``asked``."""
+    def deny(self, ids: Iterable[str], router: Peer, asked: Collection[Peer], *, home: bool) -> list[str]:
+        """``router`` knows nothing of these; those of them that no router knows of those that are ``asked``.
+
+        Only the ``home`` can deny what is owed there: others may have been asked before it was submitted.
+        """
         unknown: list[str] = []
         for task_id in ids:
             place = self.places.get(task_id)
-            if place is None or (place is not ANYWHERE and place is not AT_HOME and place != router):
+            if place is None or (not home if place is AT_HOME else place not in (ANYWHERE, router)):
                 continue
             if place is ANYWHERE:
                 denied = self._denied.setdefault(task_id, set())

@@ -18,7 +18,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from mesh.clock import Now
-from mesh.core.awaited import ANYWHERE, AT_HOME, Awaited, Place
+from mesh.core.awaited import ANYWHERE, Awaited, Place
 from mesh.core.commands import (
     Command,
     PublishDropped,
@@ -426,7 +426,7 @@ class ClientMachine:
         tasks, options = event.tasks, event.options
         if any(one.ignore_result for one in options):
             tasks = [spec for spec in tasks if not options[spec.option].ignore_result]
-        self.waiting.update(dict.fromkeys(map(_id, tasks), AT_HOME))
+        self._awaited.submit(map(_id, tasks))
         give_up_at = now.mono + self.settings.submit_timeout_s
         most = self.settings.batch_tasks_max
         long_options = has_long_options(options)
@@ -543,7 +543,8 @@ class ClientMachine:
     def _on_unknown(self, session: RouterSession, message: Unknown, now: Now) -> None:
         unaccepted = self._unaccepted_ids()
         denied = [task_id for task_id in message.ids if task_id not in unaccepted]
-        self._publish_unknown(self._awaited.deny(denied, session.peer, self._may_know()))
+        home = session.peer == self._owner
+        self._publish_unknown(self._awaited.deny(denied, session.peer, self._may_know(), home=home))
 
     def _may_know(self) -> set[Peer]:
         """The routers that may know of a task which others do not know."""
@@ -556,8 +557,9 @@ class ClientMachine:
     def _on_results_watched(self, event: ResultsWatched, now: Now) -> None:
         for task_id in event.ids:
             self.waiting.setdefault(task_id, ANYWHERE)
+        ids = [task_id for task_id in event.ids if self.waiting[task_id] is ANYWHERE]
         for peer in self._open():
-            self._watch(peer, event.ids)
+            self._watch(peer, ids)
 
     def _on_results_forgotten(self, event: ResultsForgotten, now: Now) -> None:
         told = [task_id for task_id in event.ids if self._awaited.give_up(task_id) is ANYWHERE or event.drop]

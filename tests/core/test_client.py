@@ -291,6 +291,18 @@ def test_a_task_is_unknown_when_no_router_knows_it() -> None:
     assert mesh.do(RouterForgotten(R1)) == [PublishUnknown(["b"])]
 
 
+def test_what_home_has_accepted_is_not_unknown_because_another_router_says_so() -> None:
+    mesh = client(R1, R2)
+    mesh.do(ResultsWatched(["a"]))
+    mesh.hear(Unknown(["a"]))
+    mesh.do(submitted("a"))
+    mesh.hear(Accepted([1]))
+    assert mesh.hear(Unknown(["a"]), peer=R2) == []
+    assert mesh.do(ResultsWatched(["a"])) == [], "home tells of it anyway"
+    assert mesh.do(RouterForgotten(R2)) == []
+    assert mesh.hear(Outcomes([outcome("a")])) == [PublishOutcomes([outcome("a")])]
+
+
 def test_what_a_lost_router_kept_in_memory_only_is_asked_of_the_others() -> None:
     mesh = Driven()
     mesh.do(RouterFound(R1), RouterFound(R2))
