@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from mesh.core.executors import Held
 from mesh.core.holding import Holding
 from mesh.core.owed import RouterSide
-from mesh.model import Delivery, Ending, Peer, Settlement, TaskOptions
+from mesh.model import Blob, Delivery, Ending, Peer, Settlement, TaskOptions
 from mesh.settings import Settings
 
 FINAL = (Ending.SUCCEEDED, Ending.FAILED)
@@ -76,6 +76,11 @@ class Twins:
     def of(self, router: Peer) -> list[Held]:
         """The twins that this router delivered."""
         return [twin for twins in self._twins.values() for twin in twins if twin.router == router]
+
+    def blobs(self) -> set[str]:
+        """Keys of the large payloads of twins: they may have to be run."""
+        payloads = [twin.delivery.payload for twins in self._twins.values() for twin in twins]
+        return {payload.key for payload in payloads if isinstance(payload, Blob)}
 
     def drop(self, router: Peer, ids: Iterable[str]) -> None:
         """This router does not want these from us any more."""

@@ -193,7 +193,7 @@ class WorkerMachine:
 
     def blobs_held(self) -> set[str]:
         """Keys of the large payloads that this node may still hand to an executor."""
-        return self._crew.blobs()
+        return self._crew.blobs() | self._twins.blobs()
 
     def blobs_owed(self) -> set[str]:
         """Keys of the large payloads in settlements that no router has acknowledged."""

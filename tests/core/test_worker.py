@@ -810,6 +810,13 @@ def test_a_hello_claims_what_waits_for_another_routers_delivery() -> None:
     assert again.worker is not None and again.worker.held == [("a", 3)]
 
 
+def test_the_large_payload_of_what_waits_for_another_routers_delivery_is_kept() -> None:
+    mesh = with_other()
+    mesh.hear(deliver("a"))
+    mesh.do(got(OTHER, deliver(msgspec.structs.replace(delivery("a", attempt=3), payload=Blob("key", [4])))))
+    assert mesh.machine.blobs_held() == {"key"}, "it may be run yet"
+
+
 def test_a_router_that_is_forgotten_takes_along_what_it_delivered_only() -> None:
     mesh = with_other()
     mesh.hear(deliver("first", "a"))
