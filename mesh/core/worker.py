@@ -215,6 +215,7 @@ class WorkerMachine:
             self._sessions_at = min(self._sessions_at, side.session.deadline())
 
     def _hello(self, side: RouterSide) -> Hello:
+        self._settle_twins()
         self._owed.report(side)  # what was settled in this wake-up is claimed with what is not acknowledged
         held = self._owed.claims(side, self._crew.running_ids(), self._twins.of(side.peer))
         side.window = self._window(side)
@@ -350,8 +351,7 @@ class WorkerMachine:
 
     def _report(self) -> None:
         """Send what was settled in this wake-up, and a new credit where it has changed much."""
-        if len(self.routers) > 1:
-            self._twins.settle(self.routers)
+        self._settle_twins()
         for side in self.routers.values():
             if side.fresh:
                 self._owed.report(side)
@@ -360,6 +360,10 @@ class WorkerMachine:
                 if window != side.window and not 0.8 * side.window < window < 1.25 * side.window:
                     side.window = window
                     self._send(side.peer, Credit(window))
+
+    def _settle_twins(self) -> None:
+        if len(self.routers) > 1:
+            self._twins.settle(self.routers)
 
     # leaving
 

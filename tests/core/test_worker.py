@@ -817,6 +817,15 @@ def test_the_large_payload_of_what_waits_for_another_routers_delivery_is_kept() 
     assert mesh.machine.blobs_held() == {"key"}, "it may be run yet"
 
 
+def test_what_ends_as_a_router_is_greeted_is_told_to_the_other_too() -> None:
+    mesh = with_other()
+    mesh.hear(deliver("a"))
+    mesh.do(got(OTHER, deliver(delivery("a", attempt=4))))
+    commands = mesh.do(ExecutorSettled(1, [settlement("a")]), got(R, SayHello()))
+    assert [type(message) for message in sent(commands, R)] == [Hello]
+    assert told(commands, OTHER) == [("a", 4, Ending.SUCCEEDED)]
+
+
 def test_a_router_that_is_forgotten_takes_along_what_it_delivered_only() -> None:
     mesh = with_other()
     mesh.hear(deliver("first", "a"))
