@@ -100,7 +100,7 @@ class Admission:
         absent = [task_id for task_id in message.ids if task_id not in tasks]
         if absent:
             self._ledger.add(LookUpOutcomes(session.peer, absent))
-        here = [task_id for task_id in message.ids if task_id in tasks]
+        here = self._members.yield_to(session, [task_id for task_id in message.ids if task_id in tasks])
         if message.own:
             self._own(session.peer, here)
         self._watch(session.peer, here)

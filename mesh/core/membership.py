@@ -11,13 +11,13 @@ from mesh.clock import Now
 from mesh.core.commands import AskOthers, DropPeer
 from mesh.core.events import MessageReceived, OthersFound, SettledElsewhere, UnknownElsewhere
 from mesh.core.ledger import Ledger
-from mesh.core.packing import attempt_bytes, pack
+from mesh.core.packing import attempt_bytes, pack, text_bytes
 from mesh.core.peers import Session, Worker
 from mesh.core.permits import may_be
 from mesh.core.record import TaskRecord
 from mesh.core.states import READY, SUCCEEDED
 from mesh.core.tasks import TaskTable
-from mesh.messages import PROTOCOL, Cancel, Drop, Heartbeat, Hello, Refuse, Welcome
+from mesh.messages import PROTOCOL, Cancel, Drop, Heartbeat, Hello, Refuse, Unknown, Welcome
 from mesh.model import Ending, NodeInfo, Outcome, Peer, Role, Settlement
 from mesh.settings import Settings
 
@@ -42,7 +42,7 @@ class Membership:
         self.changed = True
         self._nodes: dict[str, NodeInfo] = {}  # workers as the store has them
         self._expected: set[str] = set()  # those of them that may hold what is in limbo
-        self._asked: set[str] = set()  # tasks in limbo that other routers may have finished
+        self._asked: dict[str, None] = {}  # tasks in limbo that other routers may have finished
         self._others = 0  # routers that are connected
         self._addresses: list[str] = []  # theirs
         self._limbo_until: float | None = None
@@ -51,7 +51,7 @@ class Membership:
     def restore(self, nodes: Sequence[NodeInfo], *, others: bool) -> None:
         """These workers may still hold tasks of the journal: wait for what they say, and ``others``, other routers."""
         if others and self._table.limbo:
-            self._asked = set(self._table.limbo)
+            self._asked = dict.fromkeys(self._table.limbo)
             self._ledger.add(AskOthers(list(self._asked)))
         self._nodes = {node.node_id: node for node in nodes}
         self._expected = set(self._nodes)
@@ -69,6 +69,9 @@ class Membership:
             if not self._others:
                 self._asked.clear()
             self._table.leave_limbo([task_id for task_id in self._table.limbo if task_id not in self._asked], now)
+            for session in self.clients.values():
+                watched = self._table.watching.of(session.peer) if session.role is Role.ROUTER else []
+                self.yield_to(session, watched)
         if now.mono >= self._next_round:
             self._next_round = now.mono + self._settings.heartbeat_s / 2
             self._make_round(now)
@@ -89,14 +92,31 @@ class Membership:
         self._run_here(event.ids, now)
 
     def _run_here(self, ids: Sequence[str], now: Now) -> None:
-        self._asked.difference_update(ids)
+        for task_id in ids:
+            self._asked.pop(task_id, None)
         if self._limbo_until is None:  # else a worker may still hold them
             self._table.leave_limbo(ids, now)
+
+    def yield_to(self, session: Session, ids: Sequence[str]) -> list[str]:
+        """Of what a router asks about, tell it to run what it and we wait for each other's word on; the rest.
+
+        The one with the lesser id runs it, and the other waits for how that ends.
+        """
+        greater = self._welcome.router_id > session.node_id.partition(".")[0]
+        if session.role is not Role.ROUTER or not greater or self._limbo_until is not None:
+            return list(ids)
+        limbo, asked = self._table.limbo, self._asked
+        yielded = [task_id for task_id in ids if task_id in asked and task_id in limbo]
+        for task_id in yielded:
+            self._table.watching.remove(session.peer, task_id)
+        for part in pack(yielded, text_bytes):
+            self._ledger.send(session.peer, Unknown(list(part)))
+        return [task_id for task_id in ids if not (task_id in asked and task_id in limbo)]
 
     def on_settled_elsewhere(self, event: SettledElsewhere, now: Now) -> None:
         """Other routers had these too, and they ended there: the end is the same here."""
         for outcome in event.outcomes:
-            self._asked.discard(outcome.id)
+            self._asked.pop(outcome.id, None)
             task = self._table.tasks.get(outcome.id)
             if task is None:
                 continue

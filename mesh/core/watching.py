@@ -16,6 +16,10 @@ class Watching:
         """How many tasks ``peer`` waits for."""
         return len(self._tasks.get(peer, ()))
 
+    def of(self, peer: Peer) -> list[str]:
+        """The tasks ``peer`` waits for."""
+        return sorted(self._tasks.get(peer, ()))
+
     def add(self, peer: Peer, task_id: str) -> None:
         tasks = self._tasks.setdefault(peer, set())
         if task_id not in tasks:

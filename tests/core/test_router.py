@@ -974,6 +974,24 @@ def test_after_a_restart_other_routers_are_asked_before_anything_is_run_again() 
     assert delivered(mesh.do(OthersFound(0))) == ["theirs"]
 
 
+@pytest.mark.parametrize("early", [True, False])
+def test_of_two_routers_that_wait_for_each_others_word_one_runs_the_task(early: bool) -> None:
+    lesser, greater = "q.1", "s.1"  # than this one's id
+    mesh, _ = restarted_among_others("a")
+    mesh.do(OthersFound(2), wait=0.0 if early else 6.0)
+    mesh.hear(C1, Hello(Role.ROUTER, lesser, "router", "", "0"))
+    mesh.hear(C2, Hello(Role.ROUTER, greater, "router", "", "0"))
+    answers = mesh.hear(C1, Watch(["a"])) + mesh.hear(C2, Watch(["a"]))
+    assert bool(sent(answers)) is not early, "a worker may still hold it"
+    answers += mesh.do(wait=6.0)
+    assert sent(answers, C1) == [Unknown(["a"])]
+    assert sent(answers, C2) == [], "it will say that it does not know"
+    commands = mesh.do(UnknownElsewhere(["a"]))
+    assert delivered(commands) == ["a"]
+    commands = mesh.hear(W1, Settled(1, [settlement("a")]))
+    assert [type(message) for message in sent(commands, C2)] == [Outcomes]
+
+
 def test_without_other_routers_all_is_run_when_the_workers_have_spoken() -> None:
     mesh, _ = restarted_among_others("a")
     assert delivered(mesh.do(wait=5.1)) == ["a"]
