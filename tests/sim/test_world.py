@@ -19,9 +19,9 @@ KINDS = ["work", "work", "work", "work", "fails", "retries", "kills", "slow"]
 class Story:
     """What happens to one world: clients submit and cancel, nodes crash and return."""
 
-    def __init__(self, seed: int, faults: Faults) -> None:
+    def __init__(self, seed: int, faults: Faults, *, routers: int = 1) -> None:
         self.rng = rng = random.Random(seed * 7919 + 1)
-        self.world = World(seed, faults)
+        self.world = World(seed, faults, routers=routers)
         self.clients = [self.world.add_client() for _ in range(rng.randint(1, 3))]
         for _ in range(rng.randint(1, 3)):
             self.add_worker()
@@ -47,7 +47,7 @@ class Story:
     def trouble(self) -> None:
         rng, world = self.rng, self.world
         what = rng.random()
-        workers = list(world.workers.values())
+        workers = list(world.workers)
         if what < 0.3 and world.router is not None:
             world.crash_router()
             world.after(rng.uniform(0.01, 2.0), world.start_router)
@@ -58,7 +58,7 @@ class Story:
             world.crash_worker(rng.choice(workers))
             world.after(rng.uniform(0, 1), self.add_worker)
         elif what < 0.8:
-            world.cut_connection(rng.choice([*workers, *world.clients.values()]))
+            world.cut_connection(rng.choice([*workers, *world.clients]))
         elif what < 0.87 and workers:
             rng.choice(workers).stop()
             self.add_worker()
@@ -80,7 +80,7 @@ def play(seed: int, faults: Faults, *, crashes: bool) -> World:
     if not world.workers:
         world.add_worker()
     world.run(400.0, stop=world.drained)
-    assert world.drained(), "did not drain: " + ", ".join(t.story() for t in world.router.machine.table.tasks.values())
+    assert world.drained(), "did not drain: " + world.situation()
     world.check()
     return world
 

@@ -1,6 +1,7 @@
 """A mesh in one thread: real role machines, real links and the memory store on a simulated clock and a bad network.
 
-Everything comes from one seed, so the same seed gives the same history. ``World.log`` is that history.
+It has one router, or several, each with a store of its own: then each is a client of the others, too. Everything
+comes from one seed, so the same seed gives the same history. ``World.log`` is that history.
 """
 
 from __future__ import annotations
@@ -8,8 +9,9 @@ from __future__ import annotations
 import heapq
 import random
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import msgspec
@@ -26,8 +28,10 @@ from mesh.core.commands import (
     PublishUnknown,
     ReclaimChunk,
     ReportEnded,
+    ReportForgotten,
     RunChunk,
     Send,
+    SessionEnded,
     StartExecutor,
     StopExecutor,
 )
@@ -37,16 +41,21 @@ from mesh.core.events import (
     ExecutorReclaimed,
     ExecutorSettled,
     ExecutorStarted,
+    OthersFound,
     PeerLost,
+    ResultsWatched,
+    RouterForgotten,
     RouterFound,
+    SettledElsewhere,
     StopRequested,
     TasksCancelled,
     TasksSubmitted,
+    UnknownElsewhere,
 )
 from mesh.core.links import NodeLinks, RouterLinks
 from mesh.core.router import RouterMachine
 from mesh.core.worker import WorkerMachine
-from mesh.messages import Message, Submit
+from mesh.messages import Deliver, Message, Submit
 from mesh.model import (
     Blob,
     Delivery,
@@ -57,6 +66,7 @@ from mesh.model import (
     Payload,
     Peer,
     Retrying,
+    Role,
     Settlement,
     TaskOptions,
     TaskSpec,
@@ -69,6 +79,8 @@ from mesh.wire.codec import blobs_of
 
 WALL = 1_800_000_000.0  # an arbitrary date
 ROUTER = Peer(b"router")
+SEVERAL = Settings(hello_retry_s=0.5, grace_s=2.5, function_ttl_s=1.5, heartbeat_s=1.0, router_ttl_s=30.0)
+NEAR_S = 8.0  # a task may run again for what happened since its last run, or so many seconds before that
 encode = msgspec.msgpack.Encoder().encode
 decode_submit = msgspec.msgpack.Decoder(Submit).decode
 
@@ -83,30 +95,80 @@ class Faults:
     reorder: bool = False  # without it each way between two nodes keeps its order, as a connection does
 
 
+class Site:
+    """Where a router lives: its store stays when it crashes."""
+
+    def __init__(self, peer: Peer) -> None:
+        self.peer = peer
+        self.store = MemoryStore()
+        self.router: RouterNode | None = None
+        self.siblings: SiblingsNode | None = None
+        self.gone = False  # it never returns
+        self.lives = 0
+
+    def journal(self) -> set[str]:
+        """What is in the journal; the router must not be running."""
+        found = self.store.recover()
+        return {spec.id for b in found.batches for spec in decode_submit(b.raw).tasks if spec.id not in b.settled}
+
+    def has(self, task_id: str) -> bool:
+        """Whether the router has this task, finished or not, or will have it when it returns."""
+        if self.router is not None:
+            return task_id in self.router.machine.table.tasks or bool(self.store.outcomes([task_id]))
+        return not self.gone and (task_id in self.journal() or bool(self.store.outcomes([task_id])))
+
+
 class World:
     """Nodes by address, one clock, one network."""
 
-    def __init__(self, seed: int, faults: Faults, settings: Settings | None = None, **router: Any) -> None:
+    def __init__(self, seed: int, faults: Faults, settings: Settings | None = None, *, routers: int = 1) -> None:
         self.seed = seed
         self.random = random.Random(seed)
         self.faults = faults
-        self.settings = settings or Settings(hello_retry_s=0.5, grace_s=3.0, function_ttl_s=1.5)
+        self.was_bad = faults.drop > 0 or faults.reorder  # messages were lost
+        one = Settings(hello_retry_s=0.5, grace_s=3.0, function_ttl_s=1.5)
+        self.settings = settings or (one if routers == 1 else SEVERAL)
         self.now_s = 0.0
         self.log: list[str] = []
         self._due: list[tuple[float, int, Callable[[], None]]] = []
         self._order = 0
         self._arrival: dict[tuple[Peer, Peer], float] = {}
-        self.store = MemoryStore()
-        self.router: RouterNode | None = None
-        self.workers: dict[Peer, WorkerNode] = {}
-        self.clients: dict[Peer, ClientNode] = {}
+        self.sites = {peer: Site(peer) for peer in [ROUTER, *(Peer(b"router%d" % n) for n in range(2, routers + 1))]}
+        self.workers: list[WorkerNode] = []
+        self.clients: list[ClientNode] = []
+        self._nodes: dict[tuple[Peer, Peer], Node] = {}  # by router and the address it knows them by
         self._names = 0
-        self.accepted: set[str] = set()
+        self.accepted: dict[str, set[Peer]] = {}  # by task: the routers that said so
         self.outcomes: dict[str, list[Outcome]] = {}
         self.runs: dict[str, int] = {}
+        self.starts: dict[tuple[str, int, int], list[float]] = {}  # by task, retries and deaths
+        self.once: set[str] = set()  # tasks that are delivered at most once
         self.blobs: dict[str, Blob] = {}  # all large payloads that ever reached a router
-        self.disturbances = 0
-        self.start_router()
+        self.cuts: list[set[tuple[Node | Peer, Node | Peer]]] = []  # from each first to its second nothing gets through
+        self.faults_at: list[float] = []
+        for peer in self.sites:
+            self.start_router(peer)
+
+    @property
+    def several(self) -> bool:
+        """Whether there are several routers."""
+        return len(self.sites) > 1
+
+    @property
+    def store(self) -> MemoryStore:
+        """The store of the first router."""
+        return self.sites[ROUTER].store
+
+    @property
+    def router(self) -> RouterNode | None:
+        """The first router, while it lives."""
+        return self.sites[ROUTER].router
+
+    @property
+    def nodes(self) -> list[Node]:
+        """All that have sessions with routers."""
+        siblings = [site.siblings for site in self.sites.values() if site.siblings is not None]
+        return [*self.workers, *self.clients, *siblings]
 
     # time
 
@@ -130,25 +192,42 @@ class World:
     def note(self, text: str) -> None:
         self.log.append(f"{self.now_s:10.4f} {text}")
 
+    def disturb(self) -> None:
+        """Something is wrong from now on, or was until now."""
+        self.faults_at.append(self.now_s)
+
     def is_large(self, task_id: str) -> bool:
         """Whether the payloads of a task are large: of each third one."""
         return zlib.crc32(task_id.encode()) % 3 == 0
 
     # the network
 
-    def transmit(self, source: Peer, target: Peer, session: int, number: int, message: Message) -> None:
+    def to_router(self, node: Node, router: Peer, session: int, number: int, message: Message) -> None:
+        address = node.addresses[router]
+
+        def arrive() -> None:
+            found = self.sites[router].router
+            if found is not None and self.reaches(node, router):
+                found.receive(address, session, number, message)
+
+        self._transmit(address, router, arrive)
+
+    def to_node(self, router: Peer, address: Peer, session: int, number: int, message: Message) -> None:
+        def arrive() -> None:
+            node = self._nodes.get((router, address))
+            if node is not None and self.reaches(router, node):
+                node.receive(router, session, number, message)
+
+        self._transmit(router, address, arrive)
+
+    def _transmit(self, source: Peer, target: Peer, arrive: Callable[[], None]) -> None:
         faults, rng = self.faults, self.random
         copies = int(rng.random() >= faults.drop) + int(rng.random() < faults.double)
         for _ in range(copies):
             due = self.now_s + 0.0001 + rng.uniform(0, faults.delay_s)
             if not faults.reorder:
                 due = self._arrival[source, target] = max(due, self._arrival.get((source, target), 0.0) + 1e-9)
-            self.at(due, lambda: self._arrive(source, target, session, number, message))
-
-    def _arrive(self, source: Peer, target: Peer, session: int, number: int, message: Message) -> None:
-        node = self.router if target == ROUTER else self.workers.get(target) or self.clients.get(target)
-        if node is not None:
-            node.receive(source, session, number, message)
+            self.at(due, arrive)
 
     # nodes
 
@@ -156,101 +235,227 @@ class World:
         self._names += 1
         return f"{kind}{self._names}"
 
-    def start_router(self) -> None:
-        self.note("router starts")
-        self.router = RouterNode(self)
-        self.router.wake([])
+    def start_router(self, peer: Peer = ROUTER) -> None:
+        site = self.sites[peer]
+        self.note(f"{peer.decode()} starts")
+        site.lives += 1
+        if site.lives > 1:
+            self.disturb()
+        site.router = RouterNode(self, site)
+        site.router.wake([])
+        if not self.several:
+            return
+        site.siblings = siblings = SiblingsNode(self, site)
+        for other in self.sites.values():
+            if other is not site and other.router is not None:
+                self.meet(siblings, other.peer, 0.0 if site.lives == 1 else 0.5)
+        for node in self.nodes:
+            if node is not siblings:
+                self.meet(node, peer, 0.0 if site.lives == 1 else 0.5)
 
-    def cut_connection(self, node: Node) -> None:
-        """A connection breaks and is made anew: the node has another address, and either end may notice first."""
-        self.note(f"{node.machine.name} loses its connection")
-        self.disturbances += 1
-        old = node.peer
-        node.lost_router()
-        self.after(self.random.uniform(0, 0.5), lambda: self.tell_router(PeerLost(old)))
+    def meet(self, node: Node, router: Peer, within_s: float) -> None:
+        """The node finds the router, unless that is gone again by then."""
+        life = self.sites[router].lives
 
-    def readdress(self, node: Node) -> None:
+        def found() -> None:
+            site = self.sites[router]
+            if site.router is not None and site.lives == life and not node.crashed:
+                self.connect(node, router)
+                node.wake([RouterFound(router)])
+
+        if within_s:
+            self.after(self.random.uniform(0, within_s), found)
+        else:
+            found()
+
+    def connect(self, node: Node, router: Peer) -> None:
         """A new connection is a new address; what is under way to the old one is lost."""
-        nodes: dict[Peer, Any] = self.workers if node.peer in self.workers else self.clients
-        del nodes[node.peer]
-        node.peer = Peer(f"{node.machine.name}.{self.name('c')}".encode())
-        nodes[node.peer] = node
+        old = node.addresses.get(router)
+        if old is not None:
+            del self._nodes[router, old]
+        name = node.name.encode()
+        node.addresses[router] = address = name if old is None else Peer(f"{node.name}.{self.name('c')}".encode())
+        self._nodes[router, address] = node
 
-    def crash_router(self) -> None:
+    def disconnect(self, node: Node) -> None:
+        """The node is gone."""
+        node.crashed = True
+        for router, address in node.addresses.items():
+            del self._nodes[router, address]
+
+    def cut_connection(self, node: Node, router: Peer = ROUTER) -> None:
+        """A connection breaks and is made anew: the node has another address, and either end may notice first."""
+        if router not in node.addresses:
+            return
+        self.note(f"{node.name} loses its connection to {router.decode()}")
+        self.disturb()
+        old = node.addresses[router]
+        node.lost_router(router)
+        self.after(self.random.uniform(0, 0.5), lambda: self.tell_router(router, PeerLost(old)))
+
+    def reaches(self, source: Node | Peer, target: Node | Peer) -> bool:
+        """Whether messages get through."""
+        return not any((source, target) in cut for cut in self.cuts)
+
+    def part(self, nodes: Sequence[Node], routers: Sequence[Peer], until_s: float, *, deaf: bool = False) -> None:
+        """Until then nothing gets through between these, and nobody is told; ``deaf``: nodes are only heard."""
+        cut: set[tuple[Node | Peer, Node | Peer]] = {(router, node) for node in nodes for router in routers}
+        if not deaf:
+            cut |= {(node, router) for node in nodes for router in routers}
+        names = [node.name for node in nodes], [router.decode() for router in routers]
+        self.note(f"parted {'one way' * deaf}: {names}")
+        self.disturb()
+        self.cuts.append(cut)
+
+        def heal() -> None:
+            self.note(f"parted no more: {names}")
+            self.disturb()
+            self.cuts.remove(cut)
+
+        self.at(until_s, heal)
+
+    def crash_router(self, peer: Peer = ROUTER, *, for_good: bool = False) -> None:
         """The process is gone, with everything it had not committed; the others see the connection break."""
-        self.note("router crashes")
-        self.disturbances += 1
-        self.router = None
-        for node in [*self.workers.values(), *self.clients.values()]:
-            node.lost_router()
+        site = self.sites[peer]
+        self.note(f"{peer.decode()} crashes{' for good' * for_good}")
+        self.disturb()
+        site.router, site.gone = None, for_good
+        if site.siblings is not None:
+            self.forget_address(site.siblings)
+            site.siblings = None
+        for node in self.nodes:
+            if peer in node.addresses:
+                node.lost_router(peer)
+        if self.several:
+            self.after(self.settings.router_ttl_s, lambda life=site.lives: self._forget_router(site, life))
+
+    def forget_address(self, node: Node) -> None:
+        """The node is gone, and the routers notice."""
+        self.disconnect(node)
+        for router, address in node.addresses.items():
+            self.after(0.001, lambda router=router, address=address: self.tell_router(router, PeerLost(address)))
+
+    def _forget_router(self, site: Site, life: int) -> None:
+        if site.router is not None or site.lives != life:
+            return
+        self.note(f"{site.peer.decode()} is forgotten")
+        for node in self.nodes:
+            if site.peer in node.addresses:
+                node.forget_router(site.peer)
 
     def add_worker(self, slots: int = 2, **options: Any) -> WorkerNode:
         node = WorkerNode(self, self.name("worker"), slots, **options)
-        self.workers[node.peer] = node
-        node.begin()
+        self.workers.append(node)
+        node.obey(node.machine.start())
+        self._introduce(node)
         return node
 
     def crash_worker(self, node: WorkerNode) -> None:
-        self.note(f"{node.machine.name} crashes")
-        self.disturbances += 1
-        node.crashed = True
-        del self.workers[node.peer]
-        self.after(0.001, lambda: self.tell_router(PeerLost(node.peer)))
+        self.note(f"{node.name} crashes")
+        self.disturb()
+        self.workers.remove(node)
+        self.forget_address(node)
 
     def add_client(self) -> ClientNode:
         node = ClientNode(self, self.name("client"))
-        self.clients[node.peer] = node
-        node.wake([RouterFound(ROUTER)])
+        self.clients.append(node)
+        self._introduce(node)
         return node
 
-    def tell_router(self, event: Event) -> None:
-        if self.router is not None:
-            self.router.wake([event])
+    def _introduce(self, node: Node) -> None:
+        for site in self.sites.values():
+            if site.router is not None or not self.several:
+                self.connect(node, site.peer)
+                node.wake([RouterFound(site.peer)])
+
+    def tell_router(self, router: Peer, event: Event) -> None:
+        found = self.sites[router].router
+        if found is not None:
+            found.wake([event])
 
     # what must hold
 
     def drained(self) -> bool:
         """Nothing is left to do anywhere."""
-        return (
-            self.router is not None
-            and not self.router.machine.table.tasks
-            and all(not c.inbox and not c.machine.batches and not c.machine.waiting for c in self.clients.values())
+        sites = [site for site in self.sites.values() if not site.gone]
+        return all(site.router is not None and not site.router.machine.table.tasks for site in sites) and all(
+            not c.inbox and not c.machine.batches and not c.machine.waiting for c in self.clients
         )
+
+    def situation(self) -> str:
+        """What is left to do; for people."""
+        left: list[str] = []
+        for site in self.sites.values():
+            tasks = site.router.machine.table.tasks.values() if site.router is not None else ()
+            left += [f"{site.peer.decode()}: {task.story()}" for task in tasks]
+        for client in self.clients:
+            machine = client.machine
+            waiting = [f"{task_id} from {place!r}" for task_id, place in machine.waiting.items()]
+            left += [f"{client.name}: unaccepted {sorted(machine.batches)}, waiting {waiting}"]
+        return "; ".join(left)
 
     def check(self) -> None:
         """Every acknowledged task has one outcome, and nobody heard of one that was never submitted."""
-        submitted = {task_id for client in self.clients.values() for task_id in client.submitted}
+        submitted = {task_id for client in self.clients for task_id in client.submitted}
+        stored = {peer: {o.id: o for o in site.store.outcomes(sorted(submitted))} for peer, site in self.sites.items()}
+        journals = {peer: site.journal() if site.gone else set() for peer, site in self.sites.items()}
+        lost = sorted(
+            (task_id, router.decode())
+            for task_id, routers in self.accepted.items()
+            for router in routers
+            if task_id not in stored[router] and task_id not in journals[router]
+        )
+        assert not lost, f"accepted and lost: {lost}"
         for task_id, told in self.outcomes.items():
             assert task_id in submitted, f"an outcome for {task_id}, which nobody submitted"
-            assert all((o.state, o.payload) == (told[0].state, told[0].payload) for o in told), (
-                f"{task_id} ended in more than one way: {told}"
-            )
-        stored = {o.id: o for o in self.store.outcomes(sorted(submitted))}
-        lost = sorted(self.accepted - set(stored))
-        assert not lost, f"accepted and lost: {lost}"
-        for outcome in stored.values():
+            ends = [(o.state, o.payload) for found in stored.values() if (o := found.get(task_id)) is not None]
+            assert ends, f"{task_id}: told {told[0].state}, and no router has stored it"
+            assert all((o.state, o.payload) in ends for o in told), f"{task_id}: told {told}, stored {ends}"
+            assert self.several or all((o.state, o.payload) == ends[0] for o in told), f"{task_id}: told {told}"
+        for outcome in (outcome for found in stored.values() for outcome in found.values()):
             assert outcome.error is None or outcome.error.type != "mesh.errors.NotRegistered", (
                 f"a function went: {outcome}"
             )
-        for task_id, told in self.outcomes.items():
-            assert stored[task_id].state == told[0].state, f"{task_id}: told {told[0].state}, stored {stored[task_id]}"
         if self.drained():
-            needed = {outcome.payload.key for outcome in stored.values() if isinstance(outcome.payload, Blob)}
-            kept = {blob.key for blob in self.blobs.values() if self.store.read_blob(blob) is not None}
-            assert kept == needed, "large payloads are lost, or stay for nobody"
-        for client in self.clients.values():
-            silent = client.submitted - set(self.outcomes) - client.rejected
-            assert not silent, f"{client.machine.name} was never told of {sorted(silent)}"
+            self._check_blobs(stored)
+        for client in self.clients:
+            silent = client.submitted - set(self.outcomes) - client.rejected - client.unknown
+            assert not silent, f"{client.name} was never told of {sorted(silent)}"
+        self._check_runs(stored)
+
+    def _check_blobs(self, stored: dict[Peer, dict[str, Outcome]]) -> None:
+        for peer, site in self.sites.items():
+            if site.gone:
+                continue
+            needed = {o.payload.key for o in stored[peer].values() if isinstance(o.payload, Blob)}
+            kept = {blob.key for blob in self.blobs.values() if site.store.read_blob(blob) is not None}
+            assert kept == needed, f"large payloads are lost, or stay for nobody, at {peer.decode()}"
+
+    def _check_runs(self, stored: dict[Peer, dict[str, Outcome]]) -> None:
+        for (task_id, retries, deaths), starts in self.starts.items():
+            assert len(starts) == 1 or task_id not in self.once, f"{task_id} runs at most once, and ran at {starts}"
+            # Two routers have it: a client had to give one of them up. When each gets to run it says nothing then.
+            has = sum(task_id in found for found in stored.values()) + sum(site.gone for site in self.sites.values())
+            for before, start in pairwise(starts):
+                near = self.was_bad or any(
+                    fault <= start and (has > 1 or fault > before - NEAR_S) for fault in self.faults_at
+                )
+                assert near, f"{task_id} (retry {retries}, {deaths} deaths) ran again for no fault, at {starts}"
+
+    def again(self) -> Iterator[str]:
+        """The tasks that ran more than once without having asked for it or killed anybody."""
+        return (task_id for (task_id, _, _), starts in self.starts.items() if len(starts) > 1)
 
 
-@dataclass
+@dataclass(eq=False)
 class Node:
-    """What workers and clients share: a machine behind links, woken by messages and by its own deadline."""
+    """What has sessions with routers: a machine behind links, woken by messages and by its own deadline."""
 
     world: World
-    peer: Peer
+    name: str
     machine: Any
     links: NodeLinks = field(default_factory=NodeLinks)
+    addresses: dict[Peer, Peer] = field(default_factory=dict)  # by router
     crashed: bool = False
     inbox: list[Event] = field(default_factory=list)
     _turning: bool = False
@@ -261,10 +466,14 @@ class Node:
         if event is not None:
             self.wake([event])
 
-    def lost_router(self) -> None:
-        self.links.close(ROUTER)
-        self.world.readdress(self)
-        self.wake([PeerLost(ROUTER)])
+    def lost_router(self, router: Peer) -> None:
+        self.links.close(router)
+        self.world.connect(self, router)
+        self.wake([PeerLost(router)])
+
+    def forget_router(self, router: Peer) -> None:
+        self.links.close(router)
+        self.wake([RouterForgotten(router)])
 
     def wake(self, events: list[Event]) -> None:
         """Have the machine told of this, at once or with what comes in the next moment, as a busy process does."""
@@ -302,7 +511,7 @@ class Node:
             if isinstance(command, Send):
                 stamp = self.links.stamp(command.peer, command.message)
                 if stamp is not None:
-                    self.world.transmit(self.peer, command.peer, *stamp, command.message)
+                    self.world.to_router(self, command.peer, *stamp, command.message)
             else:
                 self.effect(command)
 
@@ -314,17 +523,20 @@ class ClientNode(Node):
     """A client that remembers what it submitted and what it was told."""
 
     def __init__(self, world: World, name: str) -> None:
-        super().__init__(world, Peer(name.encode()), ClientMachine(name, name, world.settings))
+        super().__init__(world, name, ClientMachine(name, name, world.settings))
         self.submitted: set[str] = set()
         self.rejected: set[str] = set()
-        self.unknown: list[str] = []
+        self.unknown: set[str] = set()
+        self.forgotten: set[Peer] = set()
 
     def submit(self, count: int, options: TaskOptions | None = None, **fields: Any) -> list[str]:
         world = self.world
         ids = [world.name("t") for _ in range(count)]
         specs = [TaskSpec(i, 0, Blob(f"{i} arguments", [4]) if world.is_large(i) else b"", **fields) for i in ids]
-        self.submitted |= {spec.id for spec in specs}
-        world.note(f"{self.machine.name} submits {[spec.id for spec in specs]}")
+        self.submitted |= set(ids)
+        if options is not None and options.at_most_once:
+            world.once |= set(ids)
+        world.note(f"{self.name} submits {[spec.id for spec in specs]}")
         digest = options.function if options is not None else None
         functions = () if digest is None else (FunctionCode(digest, "", b"code"),)
         self.wake([TasksSubmitted([options or TaskOptions("work")], specs, functions)])
@@ -333,24 +545,79 @@ class ClientNode(Node):
     def cancel(self, ids: list[str], terminate: bool = False) -> None:
         self.wake([TasksCancelled(ids, terminate)])
 
+    def watch(self, ids: list[str]) -> None:
+        """Wait for what another submitted."""
+        self.wake([ResultsWatched(ids)])
+
+    def forget_router(self, router: Peer) -> None:
+        self.forgotten.add(router)
+        super().forget_router(router)
+
     def _turn(self) -> None:
         before = dict(self.machine.batches)
         super()._turn()
         for number, batch in before.items():
             if number not in self.machine.batches:
-                self.world.accepted |= {task.id for task in batch.tasks} - self.rejected
+                for task_id in {task.id for task in batch.tasks} - self.rejected:
+                    self.world.accepted.setdefault(task_id, set()).add(batch.router)
 
     def effect(self, command: Any) -> None:
         world = self.world
         if isinstance(command, PublishOutcomes):
             for outcome in command.outcomes:
-                world.note(f"{self.machine.name} is told {outcome.id} {outcome.state} attempt {outcome.attempts}")
+                world.note(f"{self.name} is told {outcome.id} {outcome.state} attempt {outcome.attempts}")
                 world.outcomes.setdefault(outcome.id, []).append(outcome)
         elif isinstance(command, PublishRejected):
             assert command.code != "function", f"tasks were given up for a function: {command.reason}"
             self.rejected |= set(command.ids)
         elif isinstance(command, PublishUnknown):
-            self.unknown += command.ids
+            for task_id in command.ids:
+                if task_id in self.submitted:
+                    self.unknown.add(task_id)
+                    knows = [s.peer for s in world.sites.values() if s.peer not in self.forgotten and s.has(task_id)]
+                    assert not knows, f"{self.name} gives up {task_id}, which {knows} has"
+
+
+class SiblingsNode(Node):
+    """The other routers as one router sees them, as in ``nodes.siblings``."""
+
+    def __init__(self, world: World, site: Site) -> None:
+        name = f"{site.peer.decode()}.{site.lives}"
+        super().__init__(world, name, ClientMachine(name, name, world.settings, role=Role.ROUTER))
+        assert site.router is not None
+        self.site = site
+        self.router = site.router
+        self.told = 0
+        self.new_blobs: list[Blob] = []
+        self.events: list[Event] = []
+        site.router.ask_others = lambda ids: self.wake([ResultsWatched(ids)])
+        for ids in site.router.asked:
+            self.wake([ResultsWatched(ids)])
+
+    def _turn(self) -> None:
+        super()._turn()
+        if self.crashed:
+            return
+        there = sum(session.open for session in self.machine.routers.values())
+        if there != self.told:
+            self.told = there
+            self.events.append(OthersFound(there))
+        if self.events:
+            events, self.events = self.events, []
+            new_blobs, self.new_blobs = self.new_blobs, []
+            self.router.wake(events, new_blobs)
+
+    def effect(self, command: Any) -> None:
+        if isinstance(command, PublishOutcomes):
+            for outcome in command.outcomes:
+                blob = outcome.payload
+                if isinstance(blob, Blob) and self.site.store.put_blob(blob, [b"data"]):
+                    self.new_blobs.append(blob)
+            self.events.append(SettledElsewhere(command.outcomes))
+        elif isinstance(command, PublishUnknown):
+            self.events.append(UnknownElsewhere(command.ids))
+        elif not isinstance(command, SessionEnded):
+            raise AssertionError(command)
 
 
 class WorkerNode(Node):
@@ -359,14 +626,21 @@ class WorkerNode(Node):
     def __init__(self, world: World, name: str, slots: int, **options: Any) -> None:
         options = {"queues": ["default"], **options}
         machine = WorkerMachine(name, name, world.settings, slots=slots, **options)
-        super().__init__(world, Peer(name.encode()), machine)
+        super().__init__(world, name, machine)
         self.names = ("work", "fails", "retries", "kills", "slow", "limited")
         self.inside: dict[int, list[tuple[Delivery, TaskOptions]]] = {}
         self.given: set[tuple[int, str]] = set()  # functions, by executor
+        self.blobs: set[str] = set()  # large payloads that were delivered and are kept
 
-    def begin(self) -> None:
-        self.obey(self.machine.start())
-        self.wake([RouterFound(ROUTER)])
+    def receive(self, source: Peer, session: int, number: int, message: Message) -> None:
+        if isinstance(message, Deliver):
+            self.blobs |= {blob.key for blob in blobs_of(message)}
+        super().receive(source, session, number, message)
+
+    def _turn(self) -> None:
+        super()._turn()
+        if not self.inbox:  # else they came with what is not looked at yet
+            self.blobs &= self.machine.blobs_held()
 
     def effect(self, command: Any) -> None:
         world = self.world
@@ -380,6 +654,8 @@ class WorkerNode(Node):
             tasks += [(delivery, command.options[delivery.option]) for delivery in command.tasks]
             needed = {options.function for options in command.options.values()} - {None}
             assert {(command.executor, digest) for digest in needed} <= self.given, "run without its function"
+            large = {delivery.payload.key for delivery in command.tasks if isinstance(delivery.payload, Blob)}
+            assert large <= self.blobs, f"run without its payload: {large - self.blobs}"
             if idle:
                 self._next(command.executor)
         elif isinstance(command, ReclaimChunk):
@@ -391,12 +667,13 @@ class WorkerNode(Node):
         elif isinstance(command, (KillExecutor, StopExecutor)):
             self._end(command.executor, getattr(command, "signal", "exit code 0"))
         elif isinstance(command, Exit):
-            world.note(f"{self.machine.name} leaves: {command.reason}")
-            self.crashed = True
-            world.workers.pop(self.peer, None)
+            world.note(f"{self.name} leaves: {command.reason}")
+            if not self.crashed:
+                world.workers.remove(self)
+                world.disconnect(self)
         elif isinstance(command, GiveFunction):
             self.given.add((command.executor, command.code.digest))
-        elif not isinstance(command, (DropPeer, ReportEnded)):
+        elif not isinstance(command, (DropPeer, ReportEnded, ReportForgotten, SessionEnded)):
             raise AssertionError(command)
 
     def _end(self, executor: int, cause: str) -> None:
@@ -412,7 +689,9 @@ class WorkerNode(Node):
         kind = options.name
         long = 3.0 if kind == "slow" else 60.0 if kind == "limited" else rng.choice([0.00001, 0.002, 0.05])
         self.world.runs[delivery.id] = self.world.runs.get(delivery.id, 0) + 1
-        self.world.note(f"{self.machine.name} runs {delivery.id} attempt {delivery.attempt}")
+        started = (delivery.id, delivery.retries, delivery.deaths)
+        self.world.starts.setdefault(started, []).append(self.world.now_s)
+        self.world.note(f"{self.name} runs {delivery.id} attempt {delivery.attempt}")
         self.world.after(long, lambda: self._finish(executor, delivery, options, long))
 
     def _finish(self, executor: int, delivery: Delivery, options: TaskOptions, long: float) -> None:
@@ -444,46 +723,53 @@ class WorkerNode(Node):
     def crash_executor(self) -> None:
         busy = [number for number, tasks in self.inside.items() if tasks]
         if busy:
-            self.world.disturbances += 1
+            self.world.disturb()
             self._end(self.world.random.choice(busy), "SIGSEGV")
 
     def stop(self) -> None:
-        self.world.note(f"{self.machine.name} is asked to stop")
+        self.world.note(f"{self.name} is asked to stop")
         self.wake([StopRequested()])
 
 
 class RouterNode:
-    """A router on the world's store."""
+    """A router on the store of its site."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, site: Site) -> None:
         self.world = world
-        self.links = RouterLinks("router")
-        found = world.store.recover()
+        self.site = site
+        self.peer = site.peer
+        self.asked: list[list[str]] = []  # before there was anybody to ask others
+        self.ask_others: Callable[[list[str]], None] = self.asked.append
+        name = site.peer.decode()
+        self.links = RouterLinks(name)
+        found = site.store.recover()
         self.machine = RouterMachine(
-            f"r{found.boot}", "router", world.settings, boot=found.boot, next_seq=found.next_seq
+            name, name, world.settings, boot=found.boot, next_seq=found.next_seq, durability="process"
         )
         self.machine.restore(
             [(b.seq, b.accepted_at, decode_submit(b.raw), b.settled) for b in found.batches],
             found.marks,
             found.nodes,
             found.functions,
+            others=world.several,
         )
         self.step = RouterStep(
             self.machine,
-            world.store,
+            site.store,
             encode_submit=encode,
             send=self._send,
             drop=self.links.close,
             session=self.links.session,
+            ask_others=lambda ids: self.ask_others(ids),
         )
-        self.intake = PayloadIntake(world.store)
+        self.intake = PayloadIntake(site.store)
         self._armed = -1.0
 
     def receive(self, source: Peer, session: int, number: int, message: Message) -> None:
         raw = encode(message) if isinstance(message, Submit) else None
         taken = self.links.take(source, session, number, message, raw, None)
         if isinstance(taken, Message):
-            self.world.transmit(ROUTER, source, session, 0, taken)
+            self.world.to_node(self.peer, source, session, 0, taken)
         elif taken is not None:
             blobs = blobs_of(message)
             self.world.blobs.update((blob.key, blob) for blob in blobs)
@@ -494,10 +780,10 @@ class RouterNode:
     def _send(self, peer: Peer, message: Message) -> None:
         stamp = self.links.stamp(peer)
         if stamp is not None:
-            self.world.transmit(ROUTER, peer, *stamp, message)
+            self.world.to_node(self.peer, peer, *stamp, message)
 
     def wake(self, events: list[Event], new_blobs: Sequence[Blob] = ()) -> None:
-        if self.world.router is not self and self.world.router is not None:
+        if self.site.router is not self and self.site.router is not None:
             return
         self.step.step(events, self.world.now(), new_blobs)
         self.machine.check()
@@ -509,6 +795,6 @@ class RouterNode:
                 self.world.at(due, lambda: self._alarm(due))
 
     def _alarm(self, due: float) -> None:
-        if self._armed == due and self.world.router is self:
+        if self._armed == due and self.site.router is self:
             self._armed = -1.0
             self.wake([])
