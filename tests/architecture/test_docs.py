@@ -57,7 +57,7 @@ def verbs_table() -> str:
 
 def _allowed(verb: type[Message], said: str, key: Role | None) -> str:
     """In sessions of which roles, of those that this key opens, the verb is taken."""
-    opened = [role for role in (Role.CLIENT, Role.WORKER) if may_be(key, role)]
+    opened = [role for role in (Role.CLIENT, Role.WORKER, Role.ROUTER) if may_be(key, role)]
     taken = [str(role) for role in opened if _is_taken(verb, said, key, role)]
     return f"as a {' or a '.join(taken)}" if taken else "no"
 
