@@ -77,7 +77,12 @@ class Heartbeat(Message, frozen=True, array_like=True, gc=False, tag="HEARTBEAT"
 
 
 class Identify(Message, frozen=True, array_like=True, gc=False, tag="IDENTIFY"):
-    """Which router is this? Asked before HELLO, for a router that has two addresses must not be greeted at both."""
+    """Which router is this? Asked before HELLO, for a router that has two addresses must not be greeted at both.
+
+    ``padding`` says nothing: who measures the way to a router fills it.
+    """
+
+    padding: bytes = b""
 
 
 # client → router

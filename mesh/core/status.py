@@ -47,6 +47,7 @@ def snapshot(router: RouterMachine, now: Now) -> dict[str, Any]:
             "counters": router.counters,
             "clients": len(router.clients),
             "transport": router.transport,
+            "store": router.store,
         },
         "workers": workers,
         "queues": queues,

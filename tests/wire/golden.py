@@ -27,7 +27,7 @@ _code = model.FunctionCode("d1", "3.11", b"\x03f")
 LEFT = model.Blob("blob-1", [2, 3], f"{'0f' * 20}.{'a1' * 8}")
 
 OLDER = {"HELLO", "HELLO at most once", "SUBMIT", "DELIVER", "SETTLED", "OUTCOMES", "WATCH", "REFUSE", "HEARTBEAT"}
-OLDER |= {"HELLO that maps"}
+OLDER |= {"HELLO that maps", "IDENTIFY"}
 """Examples from before a field was added at the end: they are read for ever, and written no more."""
 
 EXAMPLES: dict[str, m.Message] = {
@@ -89,6 +89,7 @@ EXAMPLES: dict[str, m.Message] = {
     "QUERY": m.Query(1, "states", ["a"]),
     "PUT_FUNCTION": m.PutFunction(_code),
     "IDENTIFY": m.Identify(),
+    "IDENTIFY padded": m.Identify(b"\0" * 4),
     "IDENTITY": m.Identity("r1"),
     "WELCOME": m.Welcome("r1", "host/2", "0.1.0", "disk", ["tcp://10.0.0.1:5000"]),
     "REFUSE": m.Refuse("version", "another protocol"),
