@@ -30,6 +30,7 @@ VERBS = {
     "key": LazyCommand("nodes.cli.key:key", "Show or make the key of the mesh, which other users need to join it."),
     "join": LazyCommand("nodes.cli.join:join", "Keep the key of a mesh that another user runs."),
     "node": LazyCommand("nodes.cli.node:node", "Give nodes keys of their own, and take them back."),
+    "doctor": LazyCommand("nodes.cli.doctor:doctor", "Look what keeps this machine and the routers apart."),
     "demo": LazyCommand("nodes.cli.demo:demo", "See a mesh at work in half a minute, killed workers included."),
     "bench": LazyCommand("bench.cli:bench", "Measure what this machine can do."),
     "version": LazyCommand("nodes.cli.version:version", "Show the version."),
@@ -47,7 +48,6 @@ INSTEAD = {
     "flower": "type `mesh status --watch`",
     "shell": "start python, and import your app",
     "report": "type `mesh version --json` and `mesh status --json`",
-    "doctor": "type `mesh status` and `mesh key`",
 }
 
 

@@ -1,0 +1,72 @@
+"""Does multicast leave this host and come in, and who is heard? Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from mesh.net.find import Source
+from mesh.net.interfaces import is_for_others
+from nodes.doctor import firewalls
+from nodes.doctor.facts import FirewallFacts, Greeting, MulticastFacts, RouterFacts
+from nodes.doctor.findings import Finding, failure, ok, warning
+
+BY_ADDRESS = "give nodes an address, `--router HOST:6374` or MESH_ROUTERS: all but being found by itself works"
+
+
+def judge(
+    probes: Sequence[MulticastFacts],
+    own_addresses: Collection[str],
+    key_id: str,
+    routers: Sequence[RouterFacts],
+    firewall: FirewallFacts,
+) -> list[Finding]:
+    """``key_id`` is empty where there is no key."""
+    if not probes:
+        return []
+    findings = [_of_probe(probe, firewall) for probe in probes]
+    announced = {one for probe in probes for one in probe.announced}
+    others = {one for one in announced if one.source not in own_addresses}
+    ours = sorted({one.source for one in others if one.key_id == key_id})
+    foreign = sorted({one.key_id for one in announced if one.key_id != key_id})
+    if ours:
+        findings.append(ok("multicast", f"routers of this mesh are heard from {', '.join(ours)}"))
+    if any(one.key_id == key_id and one.source in own_addresses for one in announced):
+        findings.append(ok("multicast", "a router on this machine is announced"))
+    if foreign:
+        findings.append(ok("multicast", f"other meshes are here, too: key {', '.join(foreign)}"))
+    silent = [router for router in routers if _answers_unheard(router, own_addresses)]
+    if silent and not ours:
+        findings.append(
+            warning(
+                "multicast",
+                f"{', '.join(router.named for router in silent)} answers over TCP and is not heard by multicast: it "
+                "does not pass between the two machines, or that router listens without --lan",
+                f"{BY_ADDRESS}. If a firewall is in the way, on both machines, {firewalls.advice(firewall)}",
+            )
+        )
+    elif not others:
+        findings.append(ok("multicast", "no other machine announces a router: whether multicast passes is not known"))
+    return findings
+
+
+def _of_probe(probe: MulticastFacts, firewall: FirewallFacts) -> Finding:
+    where = f"{probe.interface} ({probe.address})"
+    if probe.problem:
+        return failure("multicast", f"{where}: {probe.problem}", BY_ADDRESS)
+    if not probe.own_heard:
+        return failure(
+            "multicast",
+            f"{where}: what is sent by multicast does not even come back on this machine",
+            f"{firewalls.advice(firewall)}. Else {BY_ADDRESS}",
+        )
+    return ok("multicast", f"{where}: goes out and comes in")
+
+
+def _answers_unheard(router: RouterFacts, own_addresses: Collection[str]) -> bool:
+    """Whether it is on another host and has let us in, and is not known by what it announces."""
+    return router.source not in (Source.HERE, Source.ANNOUNCED) and any(
+        address.greeting is Greeting.WELCOME
+        and is_for_others(address.endpoint)
+        and address.endpoint.removeprefix("tcp://").rpartition(":")[0].strip("[]") not in own_addresses
+        for address in router.addresses
+    )
