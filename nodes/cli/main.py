@@ -31,6 +31,7 @@ VERBS = {
     "join": LazyCommand("nodes.cli.join:join", "Keep the key of a mesh that another user runs."),
     "node": LazyCommand("nodes.cli.node:node", "Give nodes keys of their own, and take them back."),
     "doctor": LazyCommand("nodes.cli.doctor:doctor", "Look what keeps this machine and the routers apart."),
+    "service": LazyCommand("nodes.cli.service:service", "Have systemd keep nodes running on this machine."),
     "demo": LazyCommand("nodes.cli.demo:demo", "See a mesh at work in half a minute, killed workers included."),
     "bench": LazyCommand("bench.cli:bench", "Measure what this machine can do."),
     "version": LazyCommand("nodes.cli.version:version", "Show the version."),

@@ -1,0 +1,1 @@
+from tests.cluster import cluster as cluster
