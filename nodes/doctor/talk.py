@@ -31,12 +31,13 @@ from nodes.doctor.facts import (
     StoreFacts,
     WorkerFacts,
 )
-from nodes.doctor.reach import reach
+from nodes.doctor.reach import reach, resolve
 
-REACH_S = 2.0
+RESOLVE_S = 1.0
+REACH_S = 1.5
 GREET_S = 2.0
 ANSWER_S = 1.0  # for what is small
-FILL_S = 1.5  # for all that is large
+FILL_S = 1.0  # for all that is large
 ADDRESSES_MAX = 8  # of one router
 ROUND_TRIPS = 21
 PADDING_BYTES, PADDINGS = 256 << 10, 16  # 4 MiB
@@ -54,7 +55,8 @@ def talk(found: Found, key: AnyKey | None, host: HostFacts) -> RouterFacts:
     """All that is to be known of one router."""
     talker = _Talker(key, host)
     try:
-        addresses = talker.greet([AddressFacts(endpoint) for endpoint in found.endpoints[:ADDRESSES_MAX]])
+        addresses = resolve([AddressFacts(endpoint) for endpoint in found.endpoints[:ADDRESSES_MAX]], RESOLVE_S)
+        addresses = talker.greet(addresses)
         # Who connects and says nothing is a stranger to a router: only where it is not known otherwise.
         addresses = reach(addresses, REACH_S)
         facts = RouterFacts(found.how, found.source, tuple(addresses), found.router_id)
@@ -77,7 +79,7 @@ class _Talker:
         self._broken = ""  # what cannot be read
 
     def greet(self, addresses: Sequence[AddressFacts]) -> list[AddressFacts]:
-        """Be let in at each address."""
+        """Be let in at each address that is one."""
         greeted = [self._begin(address) for address in addresses]
         deadline = time.monotonic() + GREET_S
         while not all(self._is_decided(address) for address in greeted) and (left := deadline - time.monotonic()) > 0:
@@ -99,6 +101,8 @@ class _Talker:
         self._transport.close(0.1)
 
     def _begin(self, address: AddressFacts) -> AddressFacts:
+        if address.reach is not None:
+            return address
         try:
             self._peers[address.endpoint] = self._transport.connect(address.endpoint, self._key, self._role)
         except MeshError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from typing import Any
 
@@ -14,6 +15,27 @@ from tests.lan.hosts import Host, Lan, wait_until
 pytestmark = pytest.mark.lan
 
 ALL_S_MAX = 10.0
+
+SHUT = {
+    "nft": [
+        ["nft", "add table inet filter"],
+        ["nft", "add chain inet filter input { type filter hook input priority 0; policy drop; }"],
+        ["nft", "add rule inet filter input ct state established,related accept"],
+        ["nft", "add rule inet filter input iif lo accept"],
+        ["nft", "add rule inet filter input icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept"],
+    ],
+    "iptables": [
+        rule
+        for command in ("iptables", "ip6tables")
+        for rule in (
+            [command, "-A", "INPUT", "-m", "conntrack", "--ctstate", "ESTABLISHED,RELATED", "-j", "ACCEPT"],
+            [command, "-A", "INPUT", "-i", "lo", "-j", "ACCEPT"],
+            [command, "-A", "INPUT", "-p", "icmpv6" if command == "ip6tables" else "icmp", "-j", "ACCEPT"],
+            [command, "-P", "INPUT", "DROP"],
+        )
+    ],
+}
+"""As firewalls that let in answers only."""
 
 
 def router(host: Host, key: MeshKey) -> None:
@@ -100,6 +122,25 @@ def test_a_port_behind_a_firewall_is_told_with_the_command(lan: Lan) -> None:
     assert code == 1
     silent = [fault for fault in faults(found) if "nothing comes back" in fault[1]]
     assert silent and all("6374:6378" in advice or "6374-6378" in advice for _, _, advice in silent)
+
+
+@pytest.mark.parametrize("tool", ["nft", "iptables"])
+def test_the_command_that_is_told_opens_the_firewall(lan: Lan, tool: str) -> None:
+    if shutil.which(tool) is None:
+        pytest.skip(f"no {tool} here: apt-get install {'nftables' if tool == 'nft' else tool}")
+    a, b, key = lan.host("a"), lan.host("b"), new_key()
+    for rule in SHUT[tool]:
+        a.run(rule)
+    router(a, key)
+    address = f"{a.address}:6374"
+    assert "nothing comes back" in texts(doctor(b, key, "--router", address)[1], "router")
+    (said,) = [f["text"] for f in doctor(a, key)[1] if f["check"] == "firewall"]
+    kind, _, command = said.partition(" is active. To let nodes in to a router here: ")
+    assert kind == {"nft": "nftables"}.get(tool, tool)
+    a.run(["sh", "-c", command.replace("sudo ", "")])
+    code, found = doctor(b, key)
+    assert code == 0, found
+    assert f"routers of this mesh are heard from {a.address}" in texts(found, "multicast")
 
 
 def test_a_host_without_a_router_is_told_from_one_that_is_off(lan: Lan) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,9 @@ from mesh.net.keys import load, new_key, whole_key
 from mesh.net.multicast import ask
 from nodes.cli.main import main
 from nodes.doctor import examine
-from nodes.doctor.facts import AddressFacts, Reach
-from nodes.doctor.reach import reach
+from nodes.doctor.facts import AddressFacts, FirewallKind, Reach
+from nodes.doctor.look import look_at_firewall
+from nodes.doctor.reach import reach, resolve
 from tests.cluster import Cluster
 
 Doctor = Callable[..., tuple[int, dict[str, Any]]]
@@ -148,9 +150,38 @@ def test_ports_are_open_or_closed_and_names_are_names(listening: str, tmp_path: 
     with socket.create_server(("127.0.0.1", 0)) as server:
         closed = f"tcp://127.0.0.1:{server.getsockname()[1]}"
     endpoints = [listening, closed, "tcp://no.such.host.invalid:6374", f"ipc://{tmp_path}/x"]
-    found = reach([AddressFacts(endpoint) for endpoint in endpoints], 2.0)
+    found = reach(resolve([AddressFacts(endpoint) for endpoint in endpoints], 20.0), 2.0)
     assert [address.reach for address in found] == [Reach.OPEN, Reach.CLOSED, Reach.UNNAMED, None]
 
 
 def test_nothing_is_asked_where_there_is_no_address() -> None:
     assert ask([], 10.0) == []
+
+
+def test_a_name_service_that_does_not_answer_holds_nothing_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = threading.Event()
+    monkeypatch.setattr("socket.getaddrinfo", lambda *arguments, **options: asked.wait(60.0))
+    (found,) = resolve([AddressFacts("tcp://some.host:6374")], 0.0)
+    asked.set()
+    assert (found.reach, found.problem) == (Reach.UNNAMED, "the name service does not answer")
+
+
+FIREWALLS = [
+    (FirewallKind.FIREWALLD, "firewall-cmd", "echo running", True),
+    (FirewallKind.FIREWALLD, "firewall-cmd", "echo not running >&2; exit 252", False),
+    (FirewallKind.NFTABLES, "nft", "echo 'type filter hook input priority filter; policy drop;'", True),
+    (FirewallKind.NFTABLES, "nft", "echo 'table ip nat {}'", False),
+    (FirewallKind.NFTABLES, "nft", "echo 'Operation not permitted' >&2; exit 1", None),
+    (FirewallKind.IPTABLES, "iptables", "echo '-P INPUT ACCEPT'", False),
+    (FirewallKind.IPTABLES, "iptables", "echo '-P INPUT DROP'", True),
+    (FirewallKind.IPTABLES, "iptables", "exit 4", None),
+]
+
+
+@pytest.mark.parametrize(("kind", "tool", "does", "active"), FIREWALLS)
+def test_a_firewall_is_asked_whether_it_is_active(
+    tmp_path: Path, kind: FirewallKind, tool: str, does: str, active: bool | None
+) -> None:
+    (tmp_path / tool).write_text(f"#!/bin/sh\n{does}\n")
+    (tmp_path / tool).chmod(0o755)
+    assert look_at_firewall({"PATH": str(tmp_path)}).active[kind] is active
