@@ -278,7 +278,8 @@ class RouterNode:
     def _look_at_room(self) -> list[Event]:
         free_bytes = self._store.usage().free_bytes
         given_up = len(getattr(self._store, "salvaged", ()))
-        self._machine.store = {"free_bytes": free_bytes, "given_up": given_up}
+        free_bytes_min = self._settings.free_bytes_min
+        self._machine.store = {"free_bytes": free_bytes, "free_bytes_min": free_bytes_min, "given_up": given_up}
         for peer in self._intake.fitting(free_bytes):
             self._links.close(peer)  # it notices at its next message, and says again what was not taken
         return self._step.look_at_room(free_bytes, self._settings.free_bytes_min)

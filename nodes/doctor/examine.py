@@ -64,7 +64,7 @@ def examine(settings: Settings, wanted: Wanted) -> list[Finding]:
         *firewalls.judge(firewall),
         *multicast.judge(probes, own, key_facts.key_id, met, firewall),
         *routers.judge_search(met, search.tried),
-        *(finding for one in met for finding in routers.judge(one, host, key_facts, settings, firewall)),
+        *(finding for one in met for finding in routers.judge(one, host, key_facts, firewall)),
     ]
 
 

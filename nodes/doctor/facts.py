@@ -68,11 +68,12 @@ class WorkerFacts:
 
 @dataclass(frozen=True, slots=True)
 class StoreFacts:
-    """``free_bytes`` None: there is no disk, or the router does not say. ``given_up``: what its start salvaged not."""
+    """``free_bytes`` None: no disk, or the router does not say. ``given_up``: things its start did not save."""
 
     level: str
     full: bool
     free_bytes: int | None = None
+    free_bytes_min: int = 0  # with less it accepts nothing
     given_up: int = 0
 
 

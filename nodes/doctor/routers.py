@@ -8,7 +8,6 @@ from statistics import median
 
 from mesh.net.find import Source
 from mesh.net.lan import PORTS
-from mesh.settings import Settings
 from nodes.counts import count_of
 from nodes.doctor import firewalls
 from nodes.doctor.facts import (
@@ -45,9 +44,7 @@ def judge_search(routers: Sequence[RouterFacts], tried: str) -> list[Finding]:
     ]
 
 
-def judge(
-    router: RouterFacts, host: HostFacts, key: KeyFacts, settings: Settings, firewall: FirewallFacts
-) -> list[Finding]:
+def judge(router: RouterFacts, host: HostFacts, key: KeyFacts, firewall: FirewallFacts) -> list[Finding]:
     """All that is to be said of one router."""
     findings = _addresses(router, firewall)
     if not router.used:
@@ -59,7 +56,7 @@ def judge(
     findings += _speed(router)
     if router.status is not None:
         status = router.status
-        findings += [_clock(router, status), *_store(router, status, settings), *_versions(router, status, host)]
+        findings += [_clock(router, status), *_store(router, status), *_versions(router, status, host)]
     elif key.role == "worker":
         findings.append(ok("store", f"{router.named}: a worker's key does not ask for its clock, store and versions"))
     else:
@@ -155,7 +152,7 @@ def _clock(router: RouterFacts, status: StatusFacts) -> Finding:
     return warning("clock", text, advice) if sure_s > AHEAD_S_WARN else ok("clock", text)
 
 
-def _store(router: RouterFacts, status: StatusFacts, settings: Settings) -> list[Finding]:
+def _store(router: RouterFacts, status: StatusFacts) -> list[Finding]:
     store = status.store
     findings = []
     if store.full:
@@ -173,12 +170,12 @@ def _store(router: RouterFacts, status: StatusFacts, settings: Settings) -> list
         )
     free = store.free_bytes
     room = "" if free is None else f", {free / (1 << 30):,.1f} GiB free"
-    if not store.full and free is not None and free < max(FREE_BYTES_WARN, settings.free_bytes_min):
+    if not store.full and free is not None and free < max(FREE_BYTES_WARN, store.free_bytes_min):
         findings.append(
             warning(
                 "store",
                 f"{router.named}: its disk has {free / (1 << 20):,.0f} MiB left",
-                f"make room there: below {settings.free_bytes_min >> 20} MiB it accepts nothing",
+                f"make room there: below {store.free_bytes_min >> 20} MiB it accepts nothing",
             )
         )
     if not findings:

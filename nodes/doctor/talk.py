@@ -217,7 +217,11 @@ def _status(body: bytes, at: float, error_s: float) -> StatusFacts | None:
             name=router["name"],
             version=router["version"],
             store=StoreFacts(
-                router["durability"], router["store_full"], store.get("free_bytes"), store.get("given_up", 0)
+                router["durability"],
+                router["store_full"],
+                store.get("free_bytes"),
+                store.get("free_bytes_min", 0),
+                store.get("given_up", 0),
             ),
             ahead_s=router["at"] - at,
             ahead_error_s=error_s,

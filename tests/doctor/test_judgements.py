@@ -10,7 +10,6 @@ import pytest
 from mesh.errors import ConfigError
 from mesh.net.find import Source
 from mesh.net.interfaces import Adapter
-from mesh.settings import Settings
 from nodes.doctor import firewalls, interfaces, keys, multicast, routers
 from nodes.doctor.facts import (
     AddressFacts,
@@ -57,7 +56,7 @@ HEARS = MulticastFacts("eth0", "10.77.0.2", own_heard=True)
 
 
 def of_router(router: RouterFacts, firewall: FirewallFacts = NO_FIREWALL, key: KeyFacts = KEY) -> list[Finding]:
-    return routers.judge(router, HOST, key, Settings(), firewall)
+    return routers.judge(router, HOST, key, firewall)
 
 
 def bad(findings: list[Finding]) -> list[Finding]:
@@ -289,6 +288,11 @@ def test_a_mesh_without_workers_is_warned_of() -> None:
 def test_a_store_says_how_it_is(store: StoreFacts, grade: Grade) -> None:
     (found,) = [f for f in of_router(told(ROUTER, store=store)) if f.check == "store"]
     assert found.grade is grade
+
+
+def test_the_limit_of_free_disk_is_the_routers_own() -> None:
+    store = StoreFacts("disk", full=False, free_bytes=3 << 30, free_bytes_min=4 << 30)
+    assert "below 4096 MiB it accepts nothing" in only(of_router(told(ROUTER, store=store)), "store").advice
 
 
 def test_a_slow_way_is_a_warning_and_silence_behind_an_open_door_a_failure() -> None:
