@@ -18,7 +18,7 @@ from bench.report import Report
 from mesh.errors import ConfigError
 
 DIRECTORY = Path(__file__).parent / "history"
-MACHINE = ("cpu", "cpus", "memory_gib", "kernel", "python", "load_before", "fdatasync_us")
+MACHINE = ("cpu", "cpus", "memory_gib", "kernel", "python", "load_before", "file_system", "fdatasync_us")
 OF_THE_COMMIT = ("mesh", "floor")  # defaults that a commit may change: what that does is to be seen
 UNKNOWN = "unknown"
 BUT_HISTORY = ("--", ":(top)", ":(top,exclude)bench/history")

@@ -13,6 +13,8 @@ from typing import Any
 import psutil
 import zmq
 
+from bench.disk import file_system, place
+
 PACKAGES = ("taskmesh", "pyzmq", "msgspec", "sqlite-utils", "cloudpickle")
 SYNCS = 40
 
@@ -26,6 +28,8 @@ def describe(directory: Path) -> dict[str, Any]:
         "kernel": platform.release(),
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in PACKAGES} | {"libzmq": zmq.zmq_version()},
+        "directory": str(place()),
+        "file_system": file_system(directory),
         "fdatasync_us": round(sorted(fdatasync_us(directory))[SYNCS // 2], 1),
         "load_before": round(os.getloadavg()[0], 2),
     }

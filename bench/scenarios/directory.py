@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
+from bench.disk import place
 from bench.room import INSTEAD
 from mesh.errors import StoreFull
 
@@ -23,23 +24,24 @@ when that process is gone."""
 
 @contextmanager
 def scratch_directory() -> Iterator[Path]:
-    """A directory of this run, removed at its end. ``TMPDIR`` chooses the disk. Raises ``StoreFull``.
+    """A directory of this run, removed at its end. ``TMPDIR`` chooses the disk. Raises ``StoreFull``, ``ConfigError``.
 
     Directories whose owners were killed are removed before.
     """
-    _remove_abandoned()
+    there = place()
+    _remove_abandoned(there)
     try:
-        with _owned_directory() as owned:
+        with _owned_directory(there) as owned:
             yield owned / INNER
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        raise StoreFull(f"no room is left in {tempfile.gettempdir()}. {INSTEAD}") from None
+        raise StoreFull(f"no room is left in {there}. {INSTEAD}") from None
 
 
 @contextmanager
-def _owned_directory() -> Iterator[Path]:
-    owned = Path(tempfile.mkdtemp(prefix=NOT_YET_LOCKED + PREFIX))
+def _owned_directory(there: Path) -> Iterator[Path]:
+    owned = Path(tempfile.mkdtemp(prefix=NOT_YET_LOCKED + PREFIX, dir=there))
     with ExitStack() as locked:
         try:
             (owned / INNER).mkdir()
@@ -51,8 +53,8 @@ def _owned_directory() -> Iterator[Path]:
             _remove(owned)
 
 
-def _remove_abandoned() -> None:
-    for lock in Path(tempfile.gettempdir()).glob(f"{PREFIX}*/{LOCK}"):
+def _remove_abandoned(there: Path) -> None:
+    for lock in there.glob(f"{PREFIX}*/{LOCK}"):
         # It is locked, another's, or gone just now; or a node that is about to end writes there: the next bench sees.
         with suppress(OSError), lock.open("r+b") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -14,6 +14,6 @@ import pytest
 def place(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Where temporary directories are made; its name is short, for ipc paths may not be long."""
     directory = Path(tempfile.mkdtemp(prefix="b-", dir="/tmp"))
-    monkeypatch.setattr(tempfile, "tempdir", str(directory))
+    monkeypatch.setenv("TMPDIR", str(directory))
     yield directory
     shutil.rmtree(directory)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import errno
 import re
-import tempfile
+from pathlib import Path
 
 import psutil
 import pytest
 
+from bench.disk import file_system
 from bench.joined import Running
+from bench.machine import describe
 from bench.meshes import mesh_environment, running_mesh
 from bench.micro.stopwatch import Stopwatch
 from bench.micro.store import run_store
@@ -17,7 +19,7 @@ from bench.peers.measured import measure
 from bench.processes import last_words, start, talking
 from bench.room import check_room
 from bench.scenarios.directory import scratch_directory
-from mesh.errors import MeshError, Overloaded, StoreFull
+from mesh.errors import ConfigError, MeshError, Overloaded, StoreFull
 from mesh.settings import Settings
 from mesh.store.open import open_store
 
@@ -55,9 +57,30 @@ def test_a_directory_of_any_name_has_the_store_in_it(tmp_path):
 def test_the_store_alone_is_measured_in_a_directory_of_any_name(tmp_path, monkeypatch):
     place = tmp_path / "100%25 #1?"
     place.mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(place))
+    monkeypatch.setenv("TMPDIR", str(place))
     run_store(1_000, Stopwatch(), "process")
     assert [*tmp_path.iterdir()] == [place]
+
+
+@pytest.mark.parametrize("wrong", ["missing", "file"])
+def test_another_disk_than_tmpdir_says_is_not_measured(wrong, tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / wrong))
+    with (
+        pytest.raises(ConfigError, match=rf"TMPDIR is {tmp_path / wrong}, and nothing can be written"),
+        scratch_directory(),
+    ):
+        pass
+
+
+def test_the_report_names_the_disk_that_is_measured(tmp_path, monkeypatch):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    with scratch_directory() as directory:
+        assert tmp_path in directory.parents
+        machine = describe(directory)
+    assert machine["directory"] == str(tmp_path)
+    assert machine["file_system"] not in ("", "unknown")
+    assert file_system(Path("/proc/self")) == "proc"
 
 
 def test_a_measurement_that_fails_says_why():
