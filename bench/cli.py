@@ -82,9 +82,9 @@ def _options(scenario: Scenario) -> Callable[[F], F]:
     return add
 
 
-def _measure(scenario: Callable[[Runs], Report], as_json: bool) -> Report:
+def _measure(scenario: Callable[[Runs], Report], *, quick: bool, as_json: bool) -> Report:
     with _ending_on_sigterm(), Runs(Console(stderr=as_json)) as runs:
-        report = scenario(runs)
+        report = scenario(runs).of_a_run(quick)
     deliver(report, as_json)
     return report
 
@@ -140,7 +140,7 @@ def _command(scenario: Scenario) -> click.Command:
             running=_asked_for(ctx, name, routers) if scenario.joins else None,
             profile=profiled,
         )
-        _measure(lambda found: scenario.run(plan, found), as_json)
+        _measure(lambda found: scenario.run(plan, found), quick=quick, as_json=as_json)
 
     return click.command(scenario.name, help=scenario.help)(command)
 
@@ -181,7 +181,8 @@ def micro(as_json: bool, quick: bool, runs: int, tasks: int | None, profiled: bo
         for name, text in profile(count).items():
             click.echo(f"== {name}\n{text}\n")
         return
-    _measure(lambda found: run_micro(count, runs, 100_000 if quick else 1_000_000, found), as_json)
+    queued = 100_000 if quick else 1_000_000
+    _measure(lambda found: run_micro(count, runs, queued, found), quick=quick, as_json=as_json)
 
 
 @bench.command()
@@ -211,7 +212,7 @@ def compare(
         entrants or tuple(ENTRANTS), runs or (QUICK_RUNS if quick else RUNS), seconds or (1.0 if quick else 3.0),
         concurrency, level, redis_level, only or tuple(PARTS),
     )  # fmt: skip
-    settings = _measure(lambda found: run_compare(plan, found), as_json).settings
+    settings = _measure(lambda found: run_compare(plan, found), quick=quick, as_json=as_json).settings
     failed = settings["failed"].keys()
     if failed & set(entrants) or settings["entrants"].keys() <= failed:
         ctx.exit(1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from rich.console import Console
@@ -24,6 +24,9 @@ class Distribution(NamedTuple):
     per_decade: int = PER_DECADE
 
 
+QUICK = "a quick run: a hint, not a measurement"
+
+
 @dataclass
 class Report:
     """One scenario's result; see docs/BENCH.md for the names."""
@@ -36,6 +39,15 @@ class Report:
     distributions: dict[str, Distribution] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     """What to know besides the figures, each in a line."""
+
+    @property
+    def caveats(self) -> list[str]:
+        """Why its figures are to be taken with care, each in a line."""
+        return [QUICK] if self.settings.get("quick") else []
+
+    def of_a_run(self, quick: bool) -> Report:
+        """This report; where the run was quick, its settings say so."""
+        return replace(self, settings={"quick": True, **self.settings}) if quick else self
 
     def to_dict(self) -> dict[str, Any]:
         """The object that ``--json`` prints; ``distributions`` and ``notes`` only where there are some."""
@@ -72,6 +84,8 @@ class Report:
         stated = {name: value for name, value in self.settings.items() if name not in SHOWN_APART}
         console.print(_in_one_line("settings", stated), highlight=False, soft_wrap=True)
         console.print(_in_one_line("machine", self.machine), highlight=False, soft_wrap=True)
+        for caveat in self.caveats:
+            console.print(caveat, highlight=False, markup=False, soft_wrap=True, style="yellow")
 
 
 SHOWN_APART = ("entrants", "not_installed", "failed")

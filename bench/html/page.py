@@ -38,6 +38,8 @@ def page(reports: Sequence[Report], written: str) -> str:
     machine = reports[0].machine
     lead = f"{machine.get('cpu', 'a machine')}, {machine.get('cpus', '?')} CPUs, Python {machine.get('python', '?')}"
     parts = [tag("h1", text(title)), tag("p", text(f"{lead}; {written}"), class_="lead")]
+    caveats = dict.fromkeys(caveat for report in reports for caveat in report.caveats)
+    parts += [tag("p", text(caveat), class_="caveat") for caveat in caveats]
     if several:
         links = [tag("a", text(report.scenario), href=f"#{report.scenario}") for report in reports]
         parts.append(tag("nav", *links))

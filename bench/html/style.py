@@ -27,6 +27,7 @@ h1 { font-size: 27px; line-height: 1.2; margin: 0; letter-spacing: -.01em; }
 h2 { font-size: 21px; margin: 44px 0 14px; letter-spacing: -.01em; }
 h3 { font-size: 15px; margin: 0 0 12px; font-weight: 600; }
 .lead { color: var(--soft); margin: 6px 0 0; }
+.caveat { font-weight: 600; margin: 6px 0 0; }
 nav { margin-top: 12px; display: flex; flex-wrap: wrap; gap: 8px; }
 nav a {
   color: var(--ink); text-decoration: none; background: var(--card); border: 1px solid var(--edge);

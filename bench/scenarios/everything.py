@@ -60,7 +60,7 @@ def run_all(quick: bool, console: Console) -> Everything:
         began = monotonic()
         try:
             with Runs(console) as runs:
-                report = scenario.run(scenario.plan(quick=quick), runs)
+                report = scenario.run(scenario.plan(quick=quick), runs).of_a_run(quick)
         except MeshError as error:
             found.failed[scenario.name] = str(error)
         else:

@@ -13,7 +13,7 @@ from bench.figures import Figure
 from bench.html.page import page
 from bench.output import output_options
 from bench.progress import Runs
-from bench.report import Report
+from bench.report import QUICK, Report
 from bench.saved import parse
 from bench.scenarios.plan import Turn, take_turns
 from mesh.errors import ConfigError
@@ -50,6 +50,15 @@ def test_a_note_is_printed_saved_read_again_and_on_the_page():
     assert "\nleft out: p99_us\n" in _shown(noted)
     assert parse(noted.to_json(), "text") == [noted]
     assert "left out: p99_us" in page([noted], "today")
+
+
+def test_a_quick_run_says_below_the_text_and_at_the_top_of_the_page_that_it_is_no_measurement():
+    quick = REPORT.of_a_run(quick=True)
+    assert quick.to_dict()["settings"]["quick"] is True and "quick" not in REPORT.of_a_run(quick=False).settings
+    assert _shown(quick).splitlines()[-1] == QUICK
+    text = page([quick, quick], "today")
+    assert text.count(QUICK) == 1 and text.index(QUICK) < text.index("tasks_per_s")
+    assert QUICK not in _shown(REPORT) and QUICK not in page([REPORT], "today")
 
 
 def test_without_a_terminal_a_step_is_a_line_and_its_runs_are_none():

@@ -88,6 +88,7 @@ def test_a_scenario_prints_one_object_and_leaves_nothing_behind(name: str, place
     report = run(name, "--quick", "--runs", "1", "-c", "1", *level, *TINY[name])
     assert report["scenario"] == name
     assert set(report["ratios"]) == RATIOS.get(name, set())  # type: ignore[call-overload]
+    assert report["settings"]["quick"] is True  # type: ignore[index]
     assert report["settings"]["executors"] == 1  # type: ignore[index]
     assert report["machine"]["cpus"] and report["machine"]["fdatasync_us"] > 0  # type: ignore[index]
     figures = report["figures"]
@@ -172,7 +173,7 @@ def test_a_scenario_that_fails_does_not_keep_the_others_from_being_run(monkeypat
     content = json.loads(found.to_json())
     assert content["failed"] == {"broken": "no router here"}
     assert [report["scenario"] for report in content["reports"]] == ["sound"]
-    assert content["reports"][0]["settings"] == {"tasks": 1}, "a quick run is a small one"
+    assert content["reports"][0]["settings"] == {"quick": True, "tasks": 1}, "a quick run is a small one"
     out = StringIO()
     found.show(Console(file=out, width=100))
     assert "broken failed: no router here" in out.getvalue() and "sound" in out.getvalue()
