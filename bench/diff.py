@@ -61,7 +61,7 @@ class RatioChange:
 class Diff:
     """``only_before``, ``only_after``: figures and ratios the other has not; ``conditions``: other conditions.
 
-    ``runs``: how many each of the two is made of.
+    ``runs``: how many each of the two is made of; ``caveats``: those of both.
     """
 
     scenario: str
@@ -71,6 +71,7 @@ class Diff:
     only_after: list[str]
     conditions: dict[str, tuple[Any, Any]]
     runs: tuple[int, int]
+    caveats: list[str]
 
     def to_dict(self) -> dict[str, Any]:
         """The object that ``--json`` prints."""
@@ -92,6 +93,7 @@ class Diff:
             "only_after": self.only_after,
             "conditions": {name: list(pair) for name, pair in self.conditions.items()},
             "runs": list(self.runs),
+            "caveats": self.caveats,
         }
 
 
@@ -116,6 +118,7 @@ def diff(before: Report, after: Report) -> Diff:
         _missing(after, before),
         conditions(before, after),
         runs,
+        [f"the {which}: {one}" for which, side in (("first", before), ("second", after)) for one in side.caveats],
     )
 
 

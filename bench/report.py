@@ -26,6 +26,9 @@ class Distribution(NamedTuple):
 
 QUICK = "a quick run: a hint, not a measurement"
 
+LOAD_MAX = 0.5
+"""A machine that is busier than this before the bench begins has other work."""
+
 
 @dataclass
 class Report:
@@ -43,7 +46,13 @@ class Report:
     @property
     def caveats(self) -> list[str]:
         """Why its figures are to be taken with care, each in a line."""
-        return [QUICK] if self.settings.get("quick") else []
+        found = [QUICK] if self.settings.get("quick") else []
+        load = self.machine.get("load_before")
+        if isinstance(load, int | float) and load > LOAD_MAX:
+            found.append(
+                f"the machine had other work: load_before is {load:g}, and the figures are those of a busy machine"
+            )
+        return found
 
     def of_a_run(self, quick: bool) -> Report:
         """This report; where the run was quick, its settings say so."""

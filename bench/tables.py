@@ -42,6 +42,8 @@ def show_diff(found: Diff, console: Console) -> None:
             console.print(f"{title}: {', '.join(names)}", highlight=False, soft_wrap=True)
     for name, (before, after) in found.conditions.items():
         console.print(f"not the same: {name}: {before} and {after}", highlight=False, soft_wrap=True, style="yellow")
+    for caveat in found.caveats:
+        console.print(caveat, highlight=False, markup=False, soft_wrap=True, style="yellow")
 
 
 def _verdict(change: Change) -> list[str]:

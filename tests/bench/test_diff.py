@@ -81,6 +81,21 @@ def test_other_settings_and_another_machine_are_pointed_out_but_not_how_busy_it_
     }
 
 
+@pytest.mark.parametrize("which", ["first", "second"])
+def test_it_says_which_of_the_two_was_quick_or_measured_on_a_busy_machine(files, which):
+    sides = {"first": report(tasks_per_s=1.0), "second": report(tasks_per_s=1.0)}
+    assert diff(*sides.values()).caveats == []
+    sides[which].machine["load_before"] = 0.75
+    sides[which] = sides[which].of_a_run(quick=True)
+    words = ["diff", files("a.json", sides["first"]), files("b.json", sides["second"])]
+    shown = CliRunner().invoke(bench, words).output
+    assert (
+        f"the {which}: a quick run" in shown
+        and f"the {which}: the machine had other work: load_before is 0.75" in shown
+    )
+    assert len(json.loads(CliRunner().invoke(bench, [*words, "--json"]).output)["caveats"]) == 2
+
+
 def test_a_figure_of_zero_has_no_change_in_percent():
     [change] = diff(report(tasks_per_s=0.0), report(tasks_per_s=1.0)).changes
     assert change.percent is None

@@ -61,6 +61,13 @@ def test_a_quick_run_says_below_the_text_and_at_the_top_of_the_page_that_it_is_n
     assert QUICK not in _shown(REPORT) and QUICK not in page([REPORT], "today")
 
 
+@pytest.mark.parametrize(("load", "told"), [(0.51, True), (2, True), (0.5, False), (None, False)])
+def test_a_machine_that_had_other_work_is_pointed_out(load, told):
+    busy = Report("latency", {}, {"load_before": load}, {"p50_us": Figure(1.0, 1.0, 1.0, "us")})
+    why = f"the machine had other work: load_before is {load}"
+    assert (why in _shown(busy)) == (why in page([busy], "today")) == told
+
+
 def test_without_a_terminal_a_step_is_a_line_and_its_runs_are_none():
     out = StringIO()
     with Runs(Console(file=out, force_terminal=False)) as runs:
