@@ -6,7 +6,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+from bench.checkout import ROOT, is_checkout
+
 ENVIRONMENTS = ROOT / ".peers"
 REQUIREMENTS = Path(__file__).parent / "requirements"
 
@@ -56,3 +57,10 @@ ENTRANTS = {
 
 PEERS = tuple(dict.fromkeys(entrant.module for entrant in ENTRANTS.values() if not entrant.ours))
 """Other task queues: each has an environment of its own."""
+
+
+def not_installed(peer: str = "") -> str:
+    """Where a peer, or any, was looked for, and what to type."""
+    command = "`make bench-peers" + (f" PEERS={peer}`" if peer else "`")
+    how = command if is_checkout() else f"type {command} in a checkout of the project, and run the bench from there"
+    return f"not installed in {ENVIRONMENTS}: {how}"

@@ -13,7 +13,8 @@ from typing import IO, Any
 
 import psutil
 
-from bench.peers.catalog import ROOT, Entrant
+from bench.checkout import ROOT
+from bench.peers.catalog import Entrant
 from bench.processes import Talk, descendants, kill_all, last_words
 from bench.redis_server import running_redis
 from mesh.errors import MeshError, StoreFull, Unavailable

@@ -9,7 +9,7 @@ from typing import Any
 from bench.comparison import MEASURES, key_of
 from bench.figures import left_out, paired_ratio
 from bench.machine import describe
-from bench.peers.catalog import ENTRANTS, Entrant
+from bench.peers.catalog import ENTRANTS, Entrant, not_installed
 from bench.peers.running import RunningEntrant, running_entrant
 from bench.progress import Runs
 from bench.redis_server import find_server
@@ -70,11 +70,11 @@ class State:
 
 def run_compare(plan: Comparison, runs: Runs) -> Report:
     """Entrants take turns; only one of them has processes at a time. Who is not installed, or fails, is named."""
-    entrants, not_installed = _who(plan.names)
-    for name, how in not_installed.items():
+    entrants, missing = _who(plan.names)
+    for name, how in missing.items():
         runs.tell(f"{name}: {how}")
     if not entrants:
-        raise ConfigError("nobody to compare is installed: `make bench-peers`")
+        raise ConfigError(f"peers are {not_installed()}")
     state = State()
     with scratch_directory() as directory:
         machine = describe(directory)
@@ -98,7 +98,7 @@ def run_compare(plan: Comparison, runs: Runs) -> Report:
         "level": plan.level,
         "redis_level": plan.redis_level,
         "entrants": {name: {**facts, "tasks": state.counts[name]} for name, facts in state.stated.items()},
-        "not_installed": not_installed,
+        "not_installed": missing,
         "failed": state.failed,
     }
     ratios = _ratios(runs, [entrant for entrant in entrants if entrant.name not in state.failed])
@@ -113,7 +113,7 @@ def _who(names: Iterable[str]) -> tuple[list[Entrant], dict[str, str]]:
     missing = {}
     for entrant in chosen:
         if not entrant.installed:
-            missing[entrant.name] = f"not installed: `make bench-peers PEERS={entrant.module}`"
+            missing[entrant.name] = not_installed(entrant.module)
         elif entrant.redis and not redis:
             missing[entrant.name] = "no Redis server is installed: `make bench-peers` says how"
     return [entrant for entrant in chosen if entrant.name not in missing], missing

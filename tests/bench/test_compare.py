@@ -99,8 +99,13 @@ def test_who_is_not_installed_is_named_with_how_to_install_it(monkeypatch, tmp_p
     monkeypatch.setattr(catalog, "ENVIRONMENTS", tmp_path)
     assert not ENTRANTS["celery"].installed
     done = CliRunner().invoke(command, ["compare", "ray"], standalone_mode=False)
-    assert "make bench-peers PEERS=ray" in done.output
-    assert "nobody to compare is installed" in str(done.exception)
+    assert f"ray: not installed in {tmp_path}: `make bench-peers PEERS=ray`" in done.output
+    assert str(done.exception) == f"peers are not installed in {tmp_path}: `make bench-peers`"
+
+
+def test_an_installed_package_says_that_peers_need_the_checkout(monkeypatch):
+    monkeypatch.setattr(catalog, "is_checkout", lambda: False)
+    assert "type `make bench-peers PEERS=rq` in a checkout of the project" in catalog.not_installed("rq")
 
 
 @pytest.mark.processes
