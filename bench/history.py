@@ -6,6 +6,7 @@ Only medians and ratios are kept, with the commit, and what must be the same for
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -13,6 +14,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from bench.checkout import is_checkout
 from bench.diff import change_in_percent, verdict
 from bench.report import Report
 from mesh.errors import ConfigError
@@ -108,6 +110,15 @@ def trends(entries: Sequence[Entry]) -> list[Trend]:
 
 def path_of(scenario: str, directory: Path = DIRECTORY) -> Path:
     return directory / f"{scenario}.jsonl"
+
+
+def check_recordable(directory: Path = DIRECTORY) -> None:
+    """Look before the measurement whether a line can be added. Raises ``ConfigError``."""
+    if not is_checkout():
+        raise ConfigError("--record adds to the history in a checkout of the project, and this is an installed package")
+    for path in (directory, *directory.glob("*.jsonl")):
+        if not os.access(path, os.W_OK):
+            raise ConfigError(f"{path} cannot be written, so nothing can be recorded")
 
 
 def record(report: Report, date: str, directory: Path = DIRECTORY) -> Path:

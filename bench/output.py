@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import click
 from rich.console import Console
 
-from bench.history import record
+from bench.history import check_recordable, record
 from bench.html.page import page
 from bench.report import Report
 from mesh.errors import ConfigError
@@ -31,18 +31,17 @@ def output_options(function: F) -> F:
         "--record",
         is_flag=True,
         expose_value=False,
-        callback=_remember(RECORD),
+        callback=_recordable,
         help="Also add a line to the history.",
     )
     return report(recorded(function))
 
 
-def _remember(name: str) -> Callable[[click.Context, click.Parameter, object], object]:
-    def remember(context: click.Context, parameter: click.Parameter, value: object) -> object:
-        context.meta[name] = value
-        return value
-
-    return remember
+def _recordable(context: click.Context, parameter: click.Parameter, wanted: bool) -> bool:
+    if wanted:
+        check_recordable()
+    context.meta[RECORD] = wanted
+    return wanted
 
 
 def _writable(context: click.Context, parameter: click.Parameter, directory: Path | None) -> Path | None:

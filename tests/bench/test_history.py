@@ -8,9 +8,12 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
-from bench.history import entry, path_of, read, record, sparkline, trends
+from bench import history
+from bench.history import check_recordable, entry, path_of, read, record, sparkline, trends
+from bench.scenarios.catalog import Scenario
 from bench.tables import show_history
 from mesh.errors import ConfigError
+from nodes.cli.main import main
 from tests.bench.reports import report
 
 
@@ -74,6 +77,16 @@ def test_what_is_not_recorded_or_damaged_is_an_error_that_says_what_to_do(tmp_pa
     path_of("latency", tmp_path).write_text('{"date": 1}\n')
     with pytest.raises(ConfigError, match=r"latency\.jsonl:1 is not a recorded run"):
         read("latency", tmp_path)
+
+
+def test_what_cannot_be_recorded_is_refused_before_anything_is_measured(tmp_path, monkeypatch, capsys):
+    check_recordable(tmp_path)
+    with pytest.raises(ConfigError, match="missing cannot be written"):
+        check_recordable(tmp_path / "missing")
+    monkeypatch.setattr(history, "is_checkout", lambda: False)
+    monkeypatch.setattr(Scenario, "plan", lambda *_, **__: pytest.fail("it is measured"))
+    assert main(["bench", "floor", "--record"]) == 2
+    assert "in a checkout of the project, and this is an installed package" in capsys.readouterr().err
 
 
 def test_a_sparkline_goes_from_the_least_to_the_most():
