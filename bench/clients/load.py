@@ -5,6 +5,7 @@ It says ``{}`` when the load is on, and how much it was when it is told to stop.
 
 from __future__ import annotations
 
+import os
 import select
 import sys
 import time
@@ -14,11 +15,12 @@ from time import monotonic
 
 from bench.clients.talk import answer
 from bench.ending import end_with_starter
-from bench.tasks import app, noop, submitter
+from bench.tasks import SHIP, app, let_go, noop, submitter
 from mesh import AsyncResult
 
 BEAT_S = 0.002  # between two bursts
 RAMP_S = 0.2
+PATIENCE_S = 120.0
 BEHIND_S = 0.1  # what it falls behind by more than this is not made up for
 
 
@@ -30,6 +32,8 @@ class Load:
         self._rate = rate
         self._submit = submitter(noop)
         self._waiting: deque[AsyncResult[None]] = deque()
+        self._settled: list[AsyncResult[None]] = []
+        self._keeps = SHIP in os.environ  # else they are many, and nobody asks for them
 
     def run(self, wanted: Callable[[], bool]) -> None:
         """Submit for as long as it is wanted."""
@@ -42,8 +46,16 @@ class Load:
             self.sent += burst
             owed -= burst
             while self._waiting and self._waiting[0].is_settled():
-                self._waiting.popleft()
+                settled = self._waiting.popleft()
+                if self._keeps:
+                    self._settled.append(settled)
             time.sleep(max(0.0, at + BEAT_S - monotonic()))
+
+    def clean_up(self) -> None:
+        """Wait for what is under way, and have it forgotten where that is the bench's to do. Raises ``MeshError``."""
+        for result in self._waiting:
+            result.get(timeout=PATIENCE_S)
+        let_go([*self._settled, *self._waiting])
 
 
 def main(rate: float) -> None:
@@ -56,7 +68,9 @@ def main(rate: float) -> None:
         answer({})
         before, began = load.sent, monotonic()
         load.run(lambda: not select.select([sys.stdin], [], [], 0)[0])
-        answer({"per_s": (load.sent - before) / (monotonic() - began)})
+        found = {"per_s": (load.sent - before) / (monotonic() - began)}
+        load.clean_up()
+        answer(found)
 
 
 if __name__ == "__main__":

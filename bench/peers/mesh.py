@@ -17,7 +17,7 @@ from bench.figures import percentiles_us
 from bench.peers.echoing import echo_all
 from bench.profiling.parts import count_if_asked
 from bench.profiling.split import look_at_myself
-from bench.tasks import SHIP, app, echoing, noop, submitter, working
+from bench.tasks import SHIP, app, echoing, let_go, noop, submitter, working
 from bench.workloads import mixed as mixed_seconds
 from mesh.errors import Unavailable
 
@@ -37,7 +37,9 @@ def ready(workers: int) -> dict[str, float]:
 
 def probe(count: int) -> dict[str, float]:
     """Have one task run."""
-    submitter(noop)().get(timeout=PATIENCE_S)
+    result = submitter(noop)()
+    result.get(timeout=PATIENCE_S)
+    let_go([result])
     return {}
 
 
@@ -50,7 +52,9 @@ def tasks(count: int) -> dict[str, float]:
     results = [submit() for _ in range(count)]
     for result in results:
         result.get(timeout=PATIENCE_S)
-    return {"per_s": count / (perf_counter() - began), "cpu_us": meter.us_per_task(count)}
+    found = {"per_s": count / (perf_counter() - began), "cpu_us": meter.us_per_task(count)}
+    let_go(results)
+    return found
 
 
 def profiled(count: int) -> dict[str, float]:
@@ -77,12 +81,15 @@ def mapped(count: int) -> dict[str, float]:
 def latency(count: int) -> dict[str, Any]:
     """One round trip after the other."""
     submit = submitter(noop)
-    found = []
+    found, results = [], []
     for number in range(count + count // 10):
         began = perf_counter_ns()
-        submit().get(timeout=PATIENCE_S)
+        result = submit()
+        result.get(timeout=PATIENCE_S)
         if number >= count // 10:
             found.append((perf_counter_ns() - began) / 1e3)
+        results.append(result)
+    let_go(results)
     return percentiles_us(found) | {"histogram": histogram(found)}
 
 
@@ -115,7 +122,9 @@ def mixed(count: int) -> dict[str, float]:
     results = [submit(seconds) for seconds in mixed_seconds(count)]
     for result in results:
         result.get(timeout=PATIENCE_S)
-    return {"makespan_s": perf_counter() - began}
+    found = {"makespan_s": perf_counter() - began}
+    let_go(results)
+    return found
 
 
 def settled(count: int) -> dict[str, float]:

@@ -55,6 +55,8 @@ def run_throughput(plan: Plan, runs: Runs) -> Report:
             measurements.append(
                 Measurement("curve_tasks_per_s", plan.tasks, lambda count: _of_mesh(curve, "tasks", count))
             )
+        else:
+            runs.note("this mesh keeps the results of app.map for its result_ttl_s; all others are forgotten")
         if plan.profile:
             measurements.append(meshes.enter_context(_profiled(plan, directory / "profiled")))
         turns = [_turn(measured, runs) for measured in measurements]
@@ -62,7 +64,7 @@ def run_throughput(plan: Plan, runs: Runs) -> Report:
     settings = plan.settings(
         tasks={measured.figure: measured.tasks for measured in measurements}, floor=floor_settings()
     )
-    return Report("throughput", settings, machine, runs.figures, runs.ratios(RATIOS))
+    return Report("throughput", settings, machine, runs.figures, runs.ratios(RATIOS), notes=runs.notes)
 
 
 def _turn(measured: Measurement, runs: Runs) -> Turn:

@@ -19,6 +19,7 @@ from bench.peers.measured import measure
 from bench.processes import last_words, start, talking
 from bench.room import check_room
 from bench.scenarios.directory import scratch_directory
+from bench.tasks import SHIP
 from mesh.errors import ConfigError, MeshError, Overloaded, StoreFull
 from mesh.settings import Settings
 from mesh.store.open import open_store
@@ -152,6 +153,24 @@ def test_a_mesh_runs_tasks_and_leaves_no_process_behind(tmp_path):
         assert measure("bench.peers.mesh", "tasks", 100, environ=mesh.environ)["per_s"] > 0
         assert measure("bench.peers.mesh", "mapped", 100, environ=mesh.environ)["per_s"] > 0
     assert not any(psutil.pid_exists(pid) for pid in pids)
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize("ships", [True, False])
+def test_a_mesh_that_runs_already_keeps_no_result_of_what_was_measured(ships, tmp_path):
+    with running_mesh(tmp_path, level="process", concurrency=1) as mesh:
+        environ = mesh.environ | ({SHIP: "1"} if ships else {})
+        for what in ("tasks", "latency", "mixed"):
+            measure("bench.peers.mesh", what, 10, environ=environ)
+        with talking("bench.clients.load", 100, environ=environ) as load:
+            load.answer()
+            load.say("stop")
+            load.answer()
+    store = open_store(mesh.environ["MESH_STORE"], settings=Settings())
+    left = store.prune(float(1 << 40), 1 << 20)
+    store.close()
+    before = 1  # the mesh was looked at when it was ready
+    assert left == before if ships else left > before + 30
 
 
 @pytest.mark.processes

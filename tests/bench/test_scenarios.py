@@ -128,6 +128,9 @@ def test_a_mesh_that_runs_already_is_measured_and_left_as_it_is(place: Path, mon
             report = run(name, "--quick", "--runs", "1", *tiny, *where)
             shares = {key: found for key, found in report["figures"].items() if key.startswith("share_")}  # type: ignore[attr-defined]
             assert len(shares) == 2 and sum(found["median"] for found in shares.values()) == pytest.approx(100)
+            assert any("keeps the results of app.map" in note for note in report.get("notes", ())) == (
+                name == "throughput"
+            )  # type: ignore[attr-defined]
             settings = {"against": where[1], "level": "memory", "executors": 2}
             assert report["settings"].items() >= settings.items()  # type: ignore[attr-defined]
         assert {role: len(pids) for role, pids in mesh.pids.items()} == {"router": 1, "worker": 2, "executors": 2}
