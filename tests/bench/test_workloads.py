@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
+from bench import rss
 from bench.peers.echoing import echo_all
 from bench.scenarios.backlog import backlogs, short
 from bench.workloads import (
@@ -84,3 +85,12 @@ def test_what_a_router_gives_back_meanwhile_does_not_count_against_what_it_keeps
     sent: list[bytes] = []
     found = echo_all(submit, "bytes", ["1kib"], 2 * KIB, os.getpid())
     assert len(sent) == 3 and found["1kib_router_kept_mib"] == 0.0
+
+
+def test_a_router_keeps_no_more_than_it_had_at_its_peak(monkeypatch):
+    resident = iter((100 * MIB, 130 * MIB))
+    monkeypatch.setattr(rss, "forget_peak", lambda pid: None)
+    monkeypatch.setattr(rss, "resident_bytes", lambda pid: next(resident))
+    monkeypatch.setattr(rss, "peak_bytes", lambda pid: 129 * MIB)
+    found = echo_all(lambda payload: lambda: payload, "bytes", ["1kib"], 1, router_pid=1)
+    assert found["1kib_router_kept_mib"] == found["1kib_router_peak_mib"] == 30
