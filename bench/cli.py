@@ -151,7 +151,7 @@ for _scenario in CATALOG:
 
 @bench.command(name="all")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object; progress goes to standard error.")
-@click.option("--quick", is_flag=True, help="Everything within a minute: a hint, not a measurement.")
+@click.option("--quick", is_flag=True, help="Everything within a minute on an idle machine: a hint, not a measurement.")
 @output_options
 @click.pass_context
 def everything(ctx: click.Context, as_json: bool, quick: bool) -> None:
@@ -160,6 +160,7 @@ def everything(ctx: click.Context, as_json: bool, quick: bool) -> None:
         found = run_all(quick, Console(stderr=as_json))
     if as_json:
         click.echo(found.to_json())
+        click.echo(found.took(), err=True)
     else:
         found.show(Console())
     keep(found.reports, "all", found.to_json())

@@ -46,9 +46,13 @@ class Everything:
             console.print()
         for name, why in self.failed.items():
             console.print(f"{name} failed: {why}", highlight=False, soft_wrap=True)
+        console.print(self.took(), highlight=False, soft_wrap=True)
+
+    def took(self) -> str:
+        """How many seconds, and for which of them."""
         total = sum(self.seconds.values())
         each = ", ".join(f"{name} {seconds:.0f}" for name, seconds in self.seconds.items())
-        console.print(f"{total:.0f} s in all: {each}", highlight=False, soft_wrap=True)
+        return f"{total:.0f} s in all: {each}"
 
 
 def run_all(quick: bool, console: Console) -> Everything:

@@ -207,3 +207,11 @@ def test_a_report_without_numpy_says_so(place: Path, monkeypatch: pytest.MonkeyP
 def test_queues_too_short_to_be_timed_have_no_ratio(place: Path):
     report = run("backlog", "--quick", "--runs", "1", "-c", "1", "--level", "memory", "--tasks", "200")
     assert report["ratios"] == {} and "drain_200_per_s" in report["figures"]  # type: ignore[operator]
+
+
+def test_of_all_scenarios_it_is_said_how_long_each_took(monkeypatch: pytest.MonkeyPatch):
+    sound = Scenario("sound", "", lambda plan, runs: Report("sound", {}, {}))
+    monkeypatch.setattr(everything, "CATALOG", (sound,))
+    done = CliRunner().invoke(bench, ["all", "--json"], catch_exceptions=False)
+    assert json.loads(done.stdout)["settings"]["seconds"] == {"sound": 0.0}
+    assert done.stderr.splitlines()[-1] == "0 s in all: sound 0"
