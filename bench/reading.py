@@ -12,6 +12,7 @@ from rich.console import Console
 from bench.diff import pairs
 from bench.history import read, trends
 from bench.output import write_page
+from bench.report import show_all
 from bench.saved import load
 from bench.tables import show_diff, show_history
 
@@ -30,8 +31,7 @@ def show(file: Path, report: Path | None) -> None:
         name = found[0].scenario if len(found) == 1 else "all"
         click.echo(f"written: {write_page(report, name, found, file.read_text().strip())}", err=True)
         return
-    for one in found:
-        one.show(Console())
+    show_all(found, Console())
 
 
 @click.command("diff")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -95,6 +95,14 @@ class Report:
         console.print(_in_one_line("machine", self.machine), highlight=False, soft_wrap=True)
         for caveat in self.caveats:
             console.print(caveat, highlight=False, markup=False, soft_wrap=True, style="yellow")
+
+
+def show_all(reports: Iterable[Report], console: Console) -> None:
+    """The tables of each under the name of its scenario."""
+    for report in reports:
+        console.rule(report.scenario, align="left")
+        report.show(console)
+        console.print()
 
 
 SHOWN_APART = ("entrants", "not_installed", "failed")

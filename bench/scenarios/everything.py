@@ -11,7 +11,7 @@ from rich.console import Console
 
 from bench.machine import describe
 from bench.progress import Runs
-from bench.report import Report
+from bench.report import Report, show_all
 from bench.scenarios.catalog import CATALOG
 from bench.scenarios.directory import scratch_directory
 from mesh.errors import MeshError
@@ -40,10 +40,7 @@ class Everything:
 
     def show(self, console: Console) -> None:
         """The table of each scenario under its name."""
-        for report in self.reports:
-            console.rule(report.scenario, align="left")
-            report.show(console)
-            console.print()
+        show_all(self.reports, console)
         for name, why in self.failed.items():
             console.print(f"{name} failed: {why}", highlight=False, soft_wrap=True)
         console.print(self.took(), highlight=False, soft_wrap=True)

@@ -7,8 +7,10 @@ from io import StringIO
 
 import click
 import pytest
+from click.testing import CliRunner
 from rich.console import Console
 
+from bench.cli import bench
 from bench.figures import Figure
 from bench.html.page import page
 from bench.output import output_options
@@ -66,6 +68,13 @@ def test_a_machine_that_had_other_work_is_pointed_out(load, told):
     busy = Report("latency", {}, {"load_before": load}, {"p50_us": Figure(1.0, 1.0, 1.0, "us")})
     why = f"the machine had other work: load_before is {load}"
     assert (why in _shown(busy)) == (why in page([busy], "today")) == told
+
+
+def test_reports_that_are_shown_again_stand_under_their_names(tmp_path):
+    file = tmp_path / "all.json"
+    file.write_text(json.dumps({"reports": [REPORT.to_dict(), {**REPORT.to_dict(), "scenario": "idle"}]}))
+    lines = CliRunner().invoke(bench, ["show", str(file)], catch_exceptions=False).output.splitlines()
+    assert [line.split()[0] for line in lines if "──" in line] == ["throughput", "idle"]
 
 
 def test_without_a_terminal_a_step_is_a_line_and_its_runs_are_none():
@@ -141,12 +150,12 @@ def test_a_page_that_cannot_be_written_is_noticed_before_the_measurement(tmp_pat
 
     @click.command()
     @output_options
-    def bench():
+    def recording():
         measured.append(True)
 
     (tmp_path / "file").touch()
     with pytest.raises(ConfigError, match="cannot be written"):
-        bench.main(["--report", str(tmp_path / "file" / "pages")], standalone_mode=False)
+        recording.main(["--report", str(tmp_path / "file" / "pages")], standalone_mode=False)
     assert not measured
-    bench.main(["--report", str(tmp_path / "pages")], standalone_mode=False)
+    recording.main(["--report", str(tmp_path / "pages")], standalone_mode=False)
     assert measured
