@@ -12,6 +12,7 @@ from rich.table import Table
 
 from bench.comparison import MEASURES, absent, is_comparison, key_of
 from bench.comparison import rows as comparison_rows
+from bench.directions import better
 from bench.distribution import PER_DECADE, Counts
 from bench.figures import Figure
 
@@ -88,7 +89,7 @@ class Report:
             console.print(note, highlight=False, markup=False, soft_wrap=True)
         if self.ratios and not compared:
             console.print()
-            console.print(ratios_table(self.ratios))
+            console.print(ratios_table(self.ratios, self.scenario))
         console.print()
         stated = {name: value for name, value in self.settings.items() if name not in SHOWN_APART}
         console.print(_in_one_line("settings", stated), highlight=False, soft_wrap=True)
@@ -150,13 +151,14 @@ def _side_by_side(first: str, headings: Sequence[tuple[str, str]]) -> Table:
     return table
 
 
-def ratios_table(ratios: Mapping[str, float]) -> Table:
+def ratios_table(ratios: Mapping[str, float], scenario: str) -> Table:
     """Each ratio by its name."""
     table = Table(box=None, pad_edge=False)
     table.add_column("ratio")
     table.add_column("median of pairs", justify="right")
+    table.add_column("better")
     for name, ratio in ratios.items():
-        table.add_row(name, f"{ratio:.2f} x")
+        table.add_row(name, f"{ratio:.2f} x", better(scenario, name))
     return table
 
 

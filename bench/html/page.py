@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Container, Mapping, Sequence
 
 from bench.comparison import is_comparison
+from bench.directions import FIGURES, better, meanings
 from bench.figures import Figure
 from bench.html.bars import Bar, bar_chart
 from bench.html.compared import comparison
@@ -73,14 +74,14 @@ def _parts(report: Report, one_of_many: bool) -> list[str]:
     if compared:
         parts = comparison(report)
     else:
-        parts = [_tiles(report), tag("div", *map(_chart, groups(report.figures)), class_="cards")]
+        parts = [_tiles(report), _words(report), tag("div", *map(_chart, groups(report.figures)), class_="cards")]
     if report.distributions:
         parts.append(_distributions(report))
     show = folded if one_of_many or compared else card
     parts += [tag("p", text(note), class_="note") for note in report.notes]
     parts.append(show("Figures", figures_table(report.figures)))
     if report.ratios and not compared:
-        parts.append(show("Ratios", ratios_table(report.ratios)))
+        parts.append(show("Ratios", ratios_table(report.ratios, report.scenario)))
     stated = {name: value for name, value in report.settings.items() if name not in SHOWN_APART}
     if one_of_many:
         return [*parts, folded("Settings", facts(stated))]
@@ -93,9 +94,19 @@ def _tiles(report: Report) -> str:
     figures = report.figures
     names = [name for name in figures if is_ours(name, figures)] or list(figures)
     found = [(quantity(figures[name].median, figures[name].unit), readable_name(name)) for name in names[:HEADLINES]]
-    found += [(f"{ratio:.2f} x", name.replace("_", " ")) for name, ratio in report.ratios.items()]
+    found += [(f"{ratio:.2f} x", _ratio_name(report.scenario, name)) for name, ratio in report.ratios.items()]
     tiles = [tag("div", _large(value), tag("span", text(name)), class_="tile") for value, name in found[:TILES]]
     return tag("div", *tiles, class_="tiles")
+
+
+def _ratio_name(scenario: str, name: str) -> str:
+    side = better(scenario, name)
+    return name.replace("_", " ") + (f" ({side} is better)" if side else "")
+
+
+def _words(report: Report) -> str:
+    """What is better, and what the names of figures say."""
+    return tag("p", text(" ".join([FIGURES, *meanings(report.figures)])), class_="note")
 
 
 def _large(value: str) -> str:

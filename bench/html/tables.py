@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from bench.directions import better
 from bench.figures import Figure
 from bench.html.markup import tag, text
 from bench.html.quantities import quantity
@@ -40,12 +41,13 @@ def figures_table(figures: Mapping[str, Figure]) -> str:
     return table(headings, rows)
 
 
-def ratios_table(ratios: Mapping[str, float]) -> str:
+def ratios_table(ratios: Mapping[str, float], scenario: str) -> str:
+    """Each ratio, and whether more or less of it is better."""
     rows = [
-        tag("tr", tag("td", tag("code", text(name))), tag("td", text(f"{ratio:.2f} x")))
+        tag("tr", *(tag("td", one) for one in (tag("code", text(name)), f"{ratio:.2f} x", better(scenario, name))))
         for name, ratio in ratios.items()
     ]
-    return table([heading("ratio"), heading("median of pairs")], rows)
+    return table([heading("ratio"), heading("median of pairs"), heading("better")], rows)
 
 
 def facts(values: Mapping[str, Any]) -> str:

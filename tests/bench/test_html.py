@@ -214,3 +214,13 @@ def test_what_stands_beside_an_axis_is_short():
 def test_names_lose_the_unit_that_is_written_elsewhere():
     assert readable_name("executor_map_tasks_per_s") == "executor map"
     assert readable_name("tasks_per_s") == "tasks"
+
+
+def test_a_page_says_what_is_better_and_what_the_names_mean():
+    figures = {"tasks_per_s": 1.0, "curve_tasks_per_s": 1.0, "map_tasks_per_s": 1.0, "floor_tasks_per_s": 1.0}
+    words = read(page([report(ratios={"to_floor": 0.2, "cpu_to_floor": 9.0}, **figures)], "today"))
+    assert "Of rates (per second) more is better" in words and "of times, processor time and memory less" in words
+    assert all(f"{word}: " in words for word in ("curve", "map", "floor"))
+    assert "to floor (more is better)" in words and "cpu to floor (less is better)" in words
+    words = read(page([report("recovery", next_us=1.0)], "today"))
+    assert not any(f"{word}: " in words for word in ("curve", "map", "floor"))

@@ -15,6 +15,7 @@ from click.testing import CliRunner
 from rich.console import Console
 
 from bench.cli import bench
+from bench.directions import better
 from bench.machine import describe
 from bench.meshes import RunningMesh, mesh_environment
 from bench.progress import Runs
@@ -64,6 +65,23 @@ def undocumented(scenario: str, names: object) -> list[str]:
     assert isinstance(names, dict)
     told = [re.sub(r"<\w+>", r"\\w+", name) for name in re.findall(r"`([\w<>]+)`", SECTIONS[scenario])]
     return [name for name in names if not any(re.fullmatch(pattern, name) for pattern in told)]
+
+
+def directions(scenario: str) -> dict[str, str]:
+    """Each ratio that the scenario's section names, as a pattern, with which is better."""
+    found = {}
+    for text, side in re.findall(r"(.*?)\((more|less) is\s+better\)", SECTIONS[scenario], re.DOTALL):
+        for name in re.findall(r"`((?:[\w<>]+_)?to_\w+)`", text):
+            found[re.sub(r"<\w+>", r"\\w+", name)] = side
+    return found
+
+
+@pytest.mark.parametrize("scenario", RATIOS)
+def test_the_docs_say_of_each_ratio_what_is_better_and_so_do_text_and_page(scenario: str):
+    told = directions(scenario)
+    for ratio in RATIOS[scenario]:
+        (side,) = {side for pattern, side in told.items() if re.fullmatch(pattern, ratio)}
+        assert better(scenario, ratio) == side, ratio
 
 
 def test_every_scenario_is_in_the_docs_and_here():
