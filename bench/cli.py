@@ -36,8 +36,17 @@ def _say_where(ctx: click.Context, parameter: click.Parameter, wanted: bool) -> 
 
 @click.group()
 @click.option("--quick", is_flag=True, hidden=True, expose_value=False, callback=_say_where)
-def bench() -> None:
+@click.pass_context
+def bench(ctx: click.Context) -> None:
     """Measure what this machine can do. The mesh under test is started, and ended, by the measurement."""
+    invocation = ctx.find_object(Invocation)
+    if invocation is None:
+        return
+    if invocation.app is not None:
+        raise click.UsageError("-A has no effect here: the bench brings its own tasks")
+    joining = [scenario.name for scenario in CATALOG if scenario.joins]
+    if invocation.mesh is not None and ctx.invoked_subcommand not in joining:
+        raise click.UsageError(f"--mesh has no effect here: a mesh that runs is measured by {', '.join(joining)}")
 
 
 for reader in (show, diff_command, history):

@@ -106,6 +106,13 @@ MISTAKES = [
     (["call", "x", "--countdown", "inf"], 2, "'inf' is not a valid number of seconds"),
     (["worker", "-c", "many"], 2, "'many' is not a valid whole number"),
     (["bench", "--quick"], 2, "`mesh bench all --quick`"),
+    (
+        ["--mesh", "a", "bench", "floor"],
+        2,
+        "a mesh that runs is measured by throughput, latency",
+    ),
+    (["--mesh", "a", "bench", "all"], 2, "--mesh has no effect here"),
+    (["-A", "tasks", "bench", "throughput"], 2, "-A has no effect here"),
     (["bench", "latency", "--runs", "few"], 2, "'few' is not a valid whole number"),
     (["call", "x", "--eta", "2030-01-01", "--countdown", "3"], 2, "choose one"),
     (["call", "x"], 3, "Is `mesh --mesh t up` running?"),
