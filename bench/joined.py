@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,8 +14,9 @@ from bench.progress import Runs
 from bench.tasks import SHIP
 from bench.workloads import percent_shares
 from mesh import Mesh
-from mesh.errors import Overloaded, Unavailable
+from mesh.errors import ConfigError, Overloaded, Unavailable
 from mesh.net.keys import key_of_environment
+from mesh.net.runtime_dir import RuntimeDir
 
 
 @dataclass(frozen=True)
@@ -33,13 +35,28 @@ class Running:
             environ["MESH_NAME"] = self.name
         if self.routers:
             environ["MESH_ROUTERS"] = ",".join(self.routers)
-        with Mesh("bench", mesh=self.name, router=self.routers) as app:
-            status = app.status()
+        try:
+            with Mesh("bench", mesh=self.name, router=self.routers) as app:
+                status = app.status()
+        except Unavailable as error:
+            here = [] if self.routers else meshes_here(environ)
+            raise Unavailable(f"{error} Meshes that run here: {', '.join(here)}" if here else str(error)) from None
         if full := status["router"]["store_full"]:
             raise Overloaded(f"this mesh accepts nothing: {full}. Make room on the disk of its router")
         if not status["workers"]:
             raise Unavailable("no worker is connected to this mesh: start one with `mesh worker`")
         return RunningMesh(directory, environ, level=status["router"]["durability"])
+
+
+def meshes_here(environ: Mapping[str, str]) -> list[str]:
+    """The names of the meshes whose routers this user runs on this machine."""
+    directory = RuntimeDir(environ)
+    names = {path.name.partition(".")[0] for path in directory.path.glob("*.json")}
+    found = []
+    for name in sorted(names):
+        with suppress(ConfigError):  # no name of a mesh: the file is somebody else's
+            found += [name] if directory.routers(name) else []
+    return found
 
 
 def slots(environ: dict[str, str]) -> dict[str, float]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import tempfile
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 
@@ -24,6 +26,7 @@ from bench.scenarios import everything, payload
 from bench.scenarios.catalog import CATALOG, Scenario
 from bench.scenarios.plan import Plan
 from mesh.errors import StoreFull, Unavailable
+from mesh.net.runtime_dir import RouterRecord, RuntimeDir
 
 PAGE = (Path(__file__).parents[2] / "docs" / "BENCH.md").read_text()
 SECTIONS = dict(re.findall(r"^### (\w+)\n(.*?)(?=^##|\Z)", PAGE, re.DOTALL | re.MULTILINE))
@@ -170,6 +173,20 @@ def test_a_mesh_that_is_not_there_is_told_in_one_line(place: Path, monkeypatch: 
     monkeypatch.setenv("MESH_CONNECT_TIMEOUT_S", "0.1")
     # What was tried is told where there was time for a look, and with two busy processors there may be none.
     with pytest.raises(Unavailable, match=r"\Ano router answered \(mesh 'nowhere'.*\Z"):
+        run("throughput", "--mesh", "nowhere")
+
+
+def test_where_another_mesh_runs_than_was_named_those_that_run_here_are_named(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("MESH_RUNTIME_DIR", str(place / "run"))
+    monkeypatch.setenv("MESH_CONNECT_TIMEOUT_S", "0.1")
+    record = RouterRecord(mesh="b", router_id="r", pid=1, ipc=None, tcp=None, key_id=None, started_at=0.0)
+    directory = RuntimeDir(os.environ)
+    running = [directory.publish(replace(record, mesh=mesh)) for mesh in ("default", "another", "gone")]
+    running.pop().withdraw()
+    (place / "run" / "not a mesh.json").touch()
+    with pytest.raises(Unavailable, match=r" Meshes that run here: another, default$"):
         run("throughput", "--mesh", "nowhere")
 
 
