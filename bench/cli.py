@@ -92,8 +92,13 @@ def _options(scenario: Scenario) -> Callable[[F], F]:
 
 
 def _measure(scenario: Callable[[Runs], Report], *, quick: bool, as_json: bool) -> Report:
-    with _ending_on_sigterm(), Runs(Console(stderr=as_json)) as runs:
-        report = scenario(runs).of_a_run(quick)
+    with _ending_on_sigterm():
+        try:
+            with Runs(Console(stderr=as_json)) as runs:
+                report = scenario(runs).of_a_run(quick)
+        except (KeyboardInterrupt, SystemExit):
+            click.echo(f"{click.get_current_context().info_name} was broken off: nothing of it is kept", err=True)
+            raise
     deliver(report, as_json)
     return report
 
@@ -173,6 +178,9 @@ def everything(ctx: click.Context, as_json: bool, quick: bool) -> None:
     else:
         found.show(Console())
     keep(found.reports, "all", found.to_json())
+    if found.interruption is not None:
+        click.echo(found.what_was_kept(), err=True)
+        raise found.interruption
     if found.failed:
         ctx.exit(1)
 

@@ -26,6 +26,8 @@ class Everything:
     reports: list[Report] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
+    interruption: BaseException | None = None
+    """What broke it off; those that were finished by then are reported all the same."""
 
     def to_json(self) -> str:
         """One object: each report as ``--json`` of its scenario prints it, in ``reports``."""
@@ -44,6 +46,12 @@ class Everything:
         for name, why in self.failed.items():
             console.print(f"{name} failed: {why}", highlight=False, soft_wrap=True)
         console.print(self.took(), highlight=False, soft_wrap=True)
+
+    def what_was_kept(self) -> str:
+        """Of a run that was broken off, in a line."""
+        *_, broken_off = self.failed
+        kept = ", ".join(report.scenario for report in self.reports)
+        return f"{broken_off} was broken off, and what was to follow left out; kept: {kept or 'nothing'}"
 
     def took(self) -> str:
         """How many seconds, and for which of them."""
@@ -64,6 +72,10 @@ def run_all(quick: bool, console: Console) -> Everything:
                 report = scenario.run(scenario.plan(quick=quick), runs).of_a_run(quick)
         except MeshError as error:
             found.failed[scenario.name] = str(error)
+        except (KeyboardInterrupt, SystemExit) as error:
+            found.failed[scenario.name] = "broken off"
+            found.interruption = error
+            break
         else:
             # What the machine did by now is what the scenarios before have left, and no other work.
             report.machine["load_before"] = found.machine["load_before"]

@@ -27,6 +27,7 @@ from bench.scenarios.catalog import CATALOG, Scenario
 from bench.scenarios.plan import Plan
 from mesh.errors import StoreFull, Unavailable
 from mesh.net.runtime_dir import RouterRecord, RuntimeDir
+from nodes.cli.main import main
 
 PAGE = (Path(__file__).parents[2] / "docs" / "BENCH.md").read_text()
 SECTIONS = dict(re.findall(r"^### (\w+)\n(.*?)(?=^##|\Z)", PAGE, re.DOTALL | re.MULTILINE))
@@ -250,3 +251,30 @@ def test_of_all_scenarios_it_is_said_how_long_each_took(monkeypatch: pytest.Monk
     done = CliRunner().invoke(bench, ["all", "--json"], catch_exceptions=False)
     assert json.loads(done.stdout)["settings"]["seconds"] == {"sound": 0.0}
     assert done.stderr.splitlines()[-1] == "0 s in all: sound 0"
+
+
+def broken_off(plan: object, runs: object) -> Report:
+    raise KeyboardInterrupt
+
+
+def test_all_keeps_what_was_finished_before_it_was_broken_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    sound = Scenario("sound", "", lambda plan, runs: Report("sound", {}, {}))
+    never = Scenario("never", "", lambda plan, runs: pytest.fail("it goes on"))
+    monkeypatch.setattr(everything, "CATALOG", (sound, Scenario("slow", "", broken_off), never))
+    assert main(["bench", "all", "--json", "--report", str(tmp_path)]) == 130
+    said = capsys.readouterr()
+    assert "slow was broken off, and what was to follow left out; kept: sound" in said.err.splitlines()
+    for text in (said.out, (tmp_path / "all.json").read_text()):
+        found = json.loads(text)
+        assert [report["scenario"] for report in found["reports"]] == ["sound"]
+        assert found["failed"] == {"slow": "broken off"}
+
+
+def test_a_scenario_that_is_broken_off_says_that_nothing_is_kept(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setattr("bench.cli.run_micro", lambda *_: broken_off(None, None))
+    assert main(["bench", "micro"]) == 130
+    assert capsys.readouterr().err.strip() == "micro was broken off: nothing of it is kept"
