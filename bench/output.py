@@ -21,10 +21,22 @@ F = TypeVar("F", bound=Callable[..., Any])
 REPORT, RECORD = "bench.report", "bench.record"
 
 
+class Directory(click.Path):
+    """A directory with a name: of an empty one, as an unset variable of a shell is, the current one would be made."""
+
+    def __init__(self) -> None:
+        super().__init__(file_okay=False, path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value == "":
+            self.fail("name a directory; the current one is .", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 def output_options(function: F) -> F:
     """``--report`` and ``--record``. They are kept in the context, so that no scenario need pass them on."""
     report = click.option(
-        "--report", type=click.Path(file_okay=False, path_type=Path), metavar="DIR", expose_value=False,
+        "--report", type=Directory(), metavar="DIR", expose_value=False,
         callback=_writable, help="Also write a page with charts into DIR, and the figures as JSON.",
     )  # fmt: skip
     recorded = click.option(

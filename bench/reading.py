@@ -11,7 +11,7 @@ from rich.console import Console
 
 from bench.diff import pairs
 from bench.history import read, trends
-from bench.output import write_page
+from bench.output import Directory, write_page
 from bench.report import show_all
 from bench.saved import load
 from bench.tables import show_diff, show_history
@@ -21,9 +21,7 @@ FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 @click.command()
 @click.argument("file", type=FILE)
-@click.option(
-    "--report", type=click.Path(file_okay=False, path_type=Path), metavar="DIR", help="Write a page into DIR."
-)
+@click.option("--report", type=Directory(), metavar="DIR", help="Write a page into DIR.")
 def show(file: Path, report: Path | None) -> None:
     """Show the report in FILE, which ``--json`` has printed, or make a page of it."""
     found = load(file)

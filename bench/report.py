@@ -176,7 +176,7 @@ def figures_table(figures: Mapping[str, Figure]) -> Table:
 
 def number(value: float) -> str:
     """As many digits as are worth reading."""
-    if abs(value) >= 100:
+    if abs(value) >= 100 or value % 1 == 0:
         return f"{value:,.0f}"
     return f"{value:.2f}" if abs(value) >= 1 else f"{value:.3f}"
 

@@ -18,6 +18,9 @@ from bench.workloads import LONG_S, LONG_SHARE, SHORT_S, ideal_makespan, mixed
 
 SLOWNESS = 4.0  # of one of two worker nodes
 
+RATIO_TASKS_MIN = round(1 / LONG_SHARE)
+"""Of fewer, more are long than is told, and the time of a single task is all that is compared."""
+
 
 def run_balance(plan: Plan, runs: Runs) -> Report:
     """The same tasks on even slots, on the standard library's executor, and on two nodes of which one is slow."""
@@ -39,6 +42,8 @@ def run_balance(plan: Plan, runs: Runs) -> Report:
         add_shares(mesh, runs, lambda: take_turns(turns, plan.runs, runs))
     pairs = {f"{prefix}to_ideal": (f"{prefix}makespan_s", f"{prefix}ideal_s") for prefix in entrants}
     pairs["to_executor"] = ("makespan_s", "executor_makespan_s")
+    if plan.tasks < RATIO_TASKS_MIN:
+        pairs = {}
     settings = plan.settings(tasks=plan.tasks, short_s=SHORT_S, long_s=LONG_S, long_share=LONG_SHARE, slowness=SLOWNESS)
     return Report("balance", settings, machine, runs.figures, runs.ratios(pairs))
 

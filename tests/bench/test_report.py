@@ -15,10 +15,11 @@ from bench.figures import Figure
 from bench.html.page import page
 from bench.output import output_options
 from bench.progress import Runs
-from bench.report import QUICK, Report
+from bench.report import QUICK, Report, number
 from bench.saved import parse
 from bench.scenarios.plan import Turn, take_turns
 from mesh.errors import ConfigError
+from nodes.cli.main import main
 
 REPORT = Report(
     "throughput",
@@ -75,6 +76,19 @@ def test_reports_that_are_shown_again_stand_under_their_names(tmp_path):
     file.write_text(json.dumps({"reports": [REPORT.to_dict(), {**REPORT.to_dict(), "scenario": "idle"}]}))
     lines = CliRunner().invoke(bench, ["show", str(file)], catch_exceptions=False).output.splitlines()
     assert [line.split()[0] for line in lines if "──" in line] == ["throughput", "idle"]
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"), [(0.0, "0"), (3.0, "3"), (200.0, "200"), (1234.5, "1,234"), (1.5, "1.50"), (0.5, "0.500")]
+)
+def test_whole_numbers_have_no_digits_behind_the_point(value, shown):
+    assert number(value) == shown
+
+
+@pytest.mark.parametrize("command", [["latency"], ["show", __file__]])
+def test_a_report_into_a_directory_without_a_name_is_refused(command, capsys):
+    assert main(["bench", *command, "--report="]) == 2
+    assert "name a directory" in capsys.readouterr().err
 
 
 def test_without_a_terminal_a_step_is_a_line_and_its_runs_are_none():

@@ -253,6 +253,12 @@ def test_of_all_scenarios_it_is_said_how_long_each_took(monkeypatch: pytest.Monk
     assert done.stderr.splitlines()[-1] == "0 s in all: sound 0"
 
 
+@pytest.mark.processes
+def test_so_few_tasks_that_one_of_them_is_all_are_not_compared(place: Path):
+    report = run("balance", "--quick", "--runs", "1", "-c", "1", "--level", "memory", "--tasks", "19")
+    assert report["ratios"] == {} and "makespan_s" in report["figures"]  # type: ignore[operator]
+
+
 def broken_off(plan: object, runs: object) -> Report:
     raise KeyboardInterrupt
 
