@@ -17,6 +17,8 @@ class SeveralRouters(Story):
 
     def __init__(self, seed: int, faults: Faults) -> None:
         super().__init__(seed, faults, routers=2 + seed % 2)
+        if self.rng.random() < 0.3:
+            self.world.add_router("memory")
 
     def submit(self) -> None:
         rng, client = self.rng, self.rng.choice(self.clients)
@@ -31,6 +33,8 @@ class SeveralRouters(Story):
         site = rng.choice(list(world.sites.values()))
         if what < 0.25:
             self.crash(site)
+        elif what < 0.27:
+            world.add_router("process")
         elif what < 0.35:
             self.lose_an_answer()
         elif what < 0.42:
@@ -71,10 +75,12 @@ class SeveralRouters(Story):
         if site.router is None:
             return
         others = [other for other in world.sites.values() if other is not site and not other.gone]
+        in_memory = site.level == "memory"
         for_good = rng.random() < 0.15 and bool(others)
-        world.crash_router(site.peer, for_good=for_good)
+        world.crash_router(site.peer, for_good=for_good or in_memory)
         if not for_good:
-            world.after(rng.choice([0.01, 0.3, 2.0, 5.0, 20.0]), lambda: world.start_router(site.peer))
+            again = (lambda: world.add_router("memory")) if in_memory else (lambda: world.start_router(site.peer))
+            world.after(rng.choice([0.01, 0.3, 2.0, 5.0, 20.0]), again)
 
 
 def play(seed: int, faults: Faults, *, troubles: int) -> World:

@@ -96,15 +96,21 @@ class Faults:
 
 
 class Site:
-    """Where a router lives: its store stays when it crashes."""
+    """Where a router lives: its store stays when it crashes, unless its ``level`` is memory."""
 
-    def __init__(self, peer: Peer) -> None:
+    def __init__(self, peer: Peer, level: str = "process") -> None:
         self.peer = peer
+        self.level = level
         self.store = MemoryStore()
         self.router: RouterNode | None = None
         self.siblings: SiblingsNode | None = None
         self.gone = False  # it never returns
         self.lives = 0
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether all that was here is lost."""
+        return self.gone and self.level == "memory"
 
     def journal(self) -> set[str]:
         """What is in the journal; the router must not be running."""
@@ -234,6 +240,12 @@ class World:
     def name(self, kind: str) -> str:
         self._names += 1
         return f"{kind}{self._names}"
+
+    def add_router(self, level: str) -> None:
+        """A router joins the mesh."""
+        peer = Peer(self.name("router").encode())
+        self.sites[peer] = Site(peer, level)
+        self.start_router(peer)
 
     def start_router(self, peer: Peer = ROUTER) -> None:
         site = self.sites[peer]
@@ -403,6 +415,7 @@ class World:
             (task_id, router.decode())
             for task_id, routers in self.accepted.items()
             for router in routers
+            if not self.sites[router].is_lost
             if task_id not in stored[router] and task_id not in journals[router]
         )
         assert not lost, f"accepted and lost: {lost}"
@@ -574,8 +587,14 @@ class ClientNode(Node):
             for task_id in command.ids:
                 if task_id in self.submitted:
                     self.unknown.add(task_id)
-                    knows = [s.peer for s in world.sites.values() if s.peer not in self.forgotten and s.has(task_id)]
+                    knows = [s.peer for s in world.sites.values() if not self.has_given_up(s) and s.has(task_id)]
                     assert not knows, f"{self.name} gives up {task_id}, which {knows} has"
+
+    def has_given_up(self, site: Site) -> bool:
+        """Whether nothing is to be expected of this router any more."""
+        session = self.machine.routers.get(site.peer)
+        unheard = session is not None and session.given_up and site.level == "memory"
+        return site.peer in self.forgotten or unheard
 
 
 class SiblingsNode(Node):
@@ -744,7 +763,7 @@ class RouterNode:
         self.links = RouterLinks(name)
         found = site.store.recover()
         self.machine = RouterMachine(
-            name, name, world.settings, boot=found.boot, next_seq=found.next_seq, durability="process"
+            name, name, world.settings, boot=found.boot, next_seq=found.next_seq, durability=site.level
         )
         self.machine.restore(
             [(b.seq, b.accepted_at, decode_submit(b.raw), b.settled) for b in found.batches],
