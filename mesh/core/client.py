@@ -548,7 +548,7 @@ class ClientMachine:
 
     def _may_know(self) -> set[Peer]:
         """The routers that may know of a task which others do not know."""
-        return {peer for peer, session in self.routers.items() if session.open or session.keeps}
+        return {peer for peer, one in self.routers.items() if one.keeps or (one.keeps is False and not one.given_up)}
 
     def _publish_unknown(self, ids: list[str]) -> None:
         if ids:

@@ -291,6 +291,16 @@ def test_a_task_is_unknown_when_no_router_knows_it() -> None:
     assert mesh.do(RouterForgotten(R1)) == [PublishUnknown(["b"])]
 
 
+def test_a_router_that_keeps_nothing_may_know_of_a_task_until_it_is_gone() -> None:
+    mesh = client(R2)
+    mesh.do(RouterFound(R1))
+    mesh.hear(Welcome("r1", "r1", "0", "memory"))
+    mesh.do(ResultsWatched(["a"]))
+    mesh.hear(SayHello())
+    assert mesh.hear(Unknown(["a"]), peer=R2) == [], "its session begins anew"
+    assert PublishUnknown(["a"]) in mesh.do(wait=3_000.0)
+
+
 def test_what_home_has_accepted_is_not_unknown_because_another_router_says_so() -> None:
     mesh = client(R1, R2)
     mesh.do(ResultsWatched(["a"]))
