@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from mesh.core.worker import WorkerMachine
-from mesh.model import TaskOptions
+from mesh.model import Peer, TaskOptions
 from tests.sim.test_world import MANY, SEEDS, Story
 from tests.sim.world import Faults, Site, World
 
@@ -70,6 +70,22 @@ class SeveralRouters(Story):
         else:
             world.after(rng.uniform(0.001, 0.02), lambda: self.crash(world.sites[home]))
 
+    def give_to_two(self) -> None:
+        """Two routers have the same tasks, and both crash."""
+        rng, world = self.rng, self.world
+        client = rng.choice(self.clients)
+        first = client.machine.home
+        if first is None:
+            return
+        client.submit(30, TaskOptions(rng.choice(["work", "slow", "retries"])))
+        world.part([client], [first], world.now_s + 6.0, deaf=True)
+        world.after(rng.uniform(3.0, 6.0), lambda: self.crash_both(first, client.machine.home))
+
+    def crash_both(self, first: Peer, second: Peer | None) -> None:
+        for peer in dict.fromkeys((first, second)):
+            if peer is not None:
+                self.crash(self.world.sites[peer])
+
     def crash(self, site: Site) -> None:
         rng, world = self.rng, self.world
         if site.router is None:
@@ -83,7 +99,7 @@ class SeveralRouters(Story):
             world.after(rng.choice([0.01, 0.3, 2.0, 5.0, 20.0]), again)
 
 
-def play(seed: int, faults: Faults, *, troubles: int) -> World:
+def play(seed: int, faults: Faults, *, troubles: int, doubled: bool = False) -> World:
     """One history: faults for 12 s, then none but routers that return late, and all must drain."""
     story = SeveralRouters(seed, faults)
     rng, world = story.rng, story.world
@@ -91,6 +107,8 @@ def play(seed: int, faults: Faults, *, troubles: int) -> World:
         world.at(rng.uniform(0, 8), story.submit)
     for _ in range(rng.randint(1, troubles) if troubles else 0):
         world.at(rng.uniform(0.2, 10), story.trouble)
+    if doubled:
+        world.at(rng.uniform(0.2, 4), story.give_to_two)
     world.run(12.0)
     world.faults = Faults()
     for site in world.sites.values():
@@ -120,11 +138,11 @@ def check_nothing_is_left(world: World) -> None:
         assert not twins, f"{worker.name} holds twins: {twins}"
 
 
-def replay(seed: int, faults: Faults, troubles: int) -> World:
+def replay(seed: int, faults: Faults, troubles: int, *, doubled: bool = False) -> World:
     try:
-        return play(seed, faults, troubles=troubles)
+        return play(seed, faults, troubles=troubles, doubled=doubled)
     except Exception:
-        print(f"\nrun it again with play({seed}, {faults}, troubles={troubles})")
+        print(f"\nrun it again with play({seed}, {faults}, troubles={troubles}, doubled={doubled})")
         raise
 
 
@@ -145,6 +163,10 @@ def storms(seed: int) -> World:
     return replay(2 * (200_000 + seed) + 1, Faults(), 25)
 
 
+def doubled(seed: int) -> World:
+    return replay(2 * (250_000 + seed) + 1, Faults(), 3, doubled=True)
+
+
 def test_what_any_router_accepts_ends_once_whatever_becomes_of_routers_and_nodes() -> None:
     for seed in range(SEEDS // 3):
         troubles(seed)
@@ -153,6 +175,7 @@ def test_what_any_router_accepts_ends_once_whatever_becomes_of_routers_and_nodes
 def test_of_routers_that_all_crash_none_waits_for_another_for_ever() -> None:
     for seed in range(SEEDS // 12):
         storms(seed)
+        doubled(seed)
 
 
 def test_without_faults_everything_runs_once_whichever_router_has_it() -> None:
@@ -169,7 +192,7 @@ def test_a_bad_network_to_several_routers_loses_nothing() -> None:
 @pytest.mark.deep
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("block", range(8))
-@pytest.mark.parametrize("history", [quiet, bad_network, troubles, storms])
+@pytest.mark.parametrize("history", [quiet, bad_network, troubles, storms, doubled])
 def test_the_same_holds_for_thousands_of_histories(history: Callable[[int], World], block: int) -> None:
     for seed in range(SEEDS, MANY)[block::8]:
         history(seed)
