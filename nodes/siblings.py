@@ -34,6 +34,7 @@ log = logging.getLogger("mesh.router")
 ADDRESSES_MAX = 64  # that are passed on to nodes
 HEARD_MAX = 64  # routers whose addresses are remembered
 SEARCH_S = 2.0  # between two looks for routers that nobody has named
+HEAR_ALL = 0.6  # of ``grace_s``: for so long after a question a router may be found that knows what others do not
 
 
 class Siblings:
@@ -55,6 +56,10 @@ class Siblings:
         self.fd = self._transport.fd
         self._restless = True  # the transport was used since it was looked at
         self._questions: list[Event] = []
+        self._denied: list[str] = []  # what no router knows that is connected, while others may come
+        self._hear_s = HEAR_ALL * settings.grace_s
+        self._hear_until = 0.0  # monotonic
+        self._asked = False
 
     def start(self) -> None:
         """Look for other routers from now on."""
@@ -67,6 +72,7 @@ class Siblings:
 
     def ask(self, ids: list[str]) -> None:
         """Ask what became of these tasks."""
+        self._asked = True
         self._questions.append(ResultsWatched(ids))
 
     def meet(self, hello: Hello) -> None:
@@ -82,7 +88,8 @@ class Siblings:
         if self._restless or self._questions or self._routers.has_news:
             return 0.0
         deadline = self._machine.next_deadline()
-        return inf if deadline is None else deadline
+        deadline = inf if deadline is None else deadline
+        return min(deadline, self._hear_until) if self._denied else deadline
 
     def take_new_blobs(self) -> list[Blob]:
         """Large payloads that came with outcomes and were put into the store, since this was asked last."""
@@ -95,11 +102,17 @@ class Siblings:
         self._restless = bool(arrivals.messages or arrivals.connected or arrivals.lost)
         events = self._from_routers.take(arrivals)
         questions, self._questions = self._questions, []
+        if self._asked:
+            self._asked, self._hear_until = False, now.mono + self._hear_s
         told: list[Event] = []
         for command in self._machine.handle(events + questions, now):
             told += self._obey(command)
         self._channels.forget_arrived()
-        return told + self._news()
+        told += self._news()
+        if self._denied and now.mono >= self._hear_until:
+            told.append(UnknownElsewhere(self._denied))
+            self._denied = []
+        return told
 
     def _obey(self, command: Command) -> list[Event]:
         if isinstance(command, Send):
@@ -111,7 +124,7 @@ class Siblings:
         elif isinstance(command, PublishOutcomes):
             return self._settled(command.outcomes)
         elif isinstance(command, PublishUnknown):
-            return [UnknownElsewhere(command.ids)]
+            self._denied += command.ids
         elif isinstance(command, SessionEnded):
             self._from_routers.end_session(command)
         return []
@@ -149,6 +162,9 @@ class Siblings:
         told = (len(there), list(addresses)[:ADDRESSES_MAX])
         if told == self._told:
             return []
+        if told[0] > self._told[0] and self._denied:
+            self._questions.append(ResultsWatched(self._denied))
+            self._denied = []
         self._told = told
         return [OthersFound(*told)]
 
