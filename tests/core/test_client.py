@@ -526,13 +526,5 @@ def test_cancels_and_queries_do_not_wait_without_end() -> None:
     assert "this cancel is not kept" in dropped.reason
 
 
-def test_what_a_router_that_is_forgotten_was_to_be_told_takes_no_room() -> None:
-    mesh = client(R1, R2)
-    mesh.do(PeerLost(R1))
-    mesh.do(TasksCancelled([str(number) for number in range(WISHES_MAX)]))
-    mesh.do(RouterForgotten(R1), PeerLost(R2))
-    assert not [c for c in mesh.do(TasksCancelled(["a"])) if isinstance(c, PublishDropped)]
-
-
 def test_a_client_that_stops_says_so_to_every_router() -> None:
     assert client(R1, R2).do(StopRequested()) == [Send(R1, Bye("closed")), Send(R2, Bye("closed"))]
