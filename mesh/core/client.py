@@ -47,6 +47,7 @@ from mesh.core.events import (
 )
 from mesh.core.packing import has_long_options, pack, task_bytes_with, text_bytes
 from mesh.core.sessions import Due, RouterSession
+from mesh.core.suspects import Suspects
 from mesh.messages import (
     Accepted,
     Bye,
@@ -124,8 +125,7 @@ class ClientMachine:
         self._awaited = Awaited()
         self.batches: dict[int, OutBatch] = {}
         self._refused: dict[int, OutBatch] = {}  # those of them with a refusal
-        self.suspects: list[int] = []  # batches that were out when a router refused a message: sent one by one
-        self._refusals = 0  # of messages, since a batch was accepted
+        self.suspects = Suspects()
         self.unaccepted = 0
         self.unaccepted_bytes = 0
         self._functions: dict[str, FunctionCode] = {}  # the one that was used last comes last
@@ -188,7 +188,7 @@ class ClientMachine:
         deadlines = [session.deadline() for session in self.routers.values()]
         deadlines += [session.gone_at for session in self.routers.values() if not (session.open or session.given_up)]
         for batch in self._refused.values():
-            deadlines.append(batch.give_up_at if self.home is None else min(batch.retry_at, batch.give_up_at))
+            deadlines.append(batch.give_up_at if self._ready() is None else min(batch.retry_at, batch.give_up_at))
         return min(deadlines, default=None)
 
     def _do_what_is_due(self, now: Now) -> None:
@@ -231,6 +231,7 @@ class ClientMachine:
             self._find_home()
         session.keeps = False
         self._give_up_router(session)
+        self.suspects.forget(event.peer)
         self._wishes.pop(event.peer, None)
         self._awaited.forget(event.peer)
 
@@ -246,29 +247,27 @@ class ClientMachine:
 
     def _give_up_router(self, session: RouterSession) -> None:
         """It is gone, perhaps for long: what it did not accept is another's, and what it cannot have kept, too."""
-        peer = session.peer
+        peer, ready = session.peer, self._ready()
+        self.suspects.acquit(peer)
         for batch in self.batches.values():
             if batch.router == peer and not batch.at_most_once:
                 batch.router = None
-                if self.home is not None:
-                    self._submit_again(self.home, batch)
+                if ready is not None:
+                    self._submit(ready, batch)
         if session.peer not in self.routers:
             for batch in [batch for batch in self.batches.values() if batch.router == peer]:
                 reason = "its router is gone for good; whether it was accepted is not known, and it runs at most once"
                 self._give_up(batch, Rejected(batch.number, "unavailable", reason))
         for number, _, wish in self._wishes.get(peer, ()):  # of what it did not accept, it may be meant for the other
-            if self.home is not None:
-                self._send(self.home, wish)
+            if ready is not None:
+                self._send(ready, wish)
             else:
                 self._keep(None, number, wish)
-        if self.suspects and self.batches[self.suspects[0]].router is None:
-            self.suspects = []
-            self._find_home()
         if not session.keeps:
             if self._owner == peer:
                 self._awaited.leave(peer, self._unaccepted_ids())
             stranded = self._awaited.strand(peer)
-            for other in self._open():
+            for other in self._listening():
                 self._watch(other, stranded)
             self._publish_unknown(self._awaited.settle(self._may_know()))
 
@@ -280,14 +279,18 @@ class ClientMachine:
     def _find_home(self) -> None:
         """Home was lost: there may be another."""
         self.home = None
-        best = min((self.routers[peer] for peer in self._open() if self._may_be_home(peer)), key=_worth, default=None)
+        best = min((self.routers[peer] for peer in self._open()), key=_worth, default=None)
         if best is not None:
             self._go_home(best.peer)
             self._tell_home(best.peer)
 
-    def _may_be_home(self, peer: Peer) -> bool:
-        """Suspects are tried where they were sent first: another router would find them as bad, or run them again."""
-        return not self.suspects or self.batches[self.suspects[0]].router in (peer, None)
+    def _listening(self) -> list[Peer]:
+        """Those that are told of things as they happen: what has suspects hears of all the rest after them."""
+        return [peer for peer in self._open() if self.suspects.first(peer) is None]
+
+    def _ready(self) -> Peer | None:
+        """Home, where what is new may be sent to it now: it has no suspects."""
+        return self.home if self.home is not None and self.suspects.first(self.home) is None else None
 
     def _go_home(self, peer: Peer) -> None:
         if self._owner is not None and self._owner != peer:
@@ -299,8 +302,6 @@ class ClientMachine:
 
     def _is_better(self, session: RouterSession) -> bool:
         """Whether to have this router for home from now on."""
-        if not self._may_be_home(session.peer):
-            return False
         home = self.routers[self.home] if self.home is not None else None
         if home is None or session.is_here != home.is_here:
             return home is None or session.is_here
@@ -308,22 +309,20 @@ class ClientMachine:
 
     def _tell_home(self, peer: Peer) -> None:
         """Tell a router, which is home now and has been welcome before, what no router has been told."""
-        if self.suspects:
-            self._submit_again(peer, self.batches[self.suspects[0]])
-            return
-        self._submit_all(peer, (None,), self._take_wishes(None))
+        if self._ready() is not None:
+            self._submit_all(peer, (None,), self._take_wishes(None))
 
     def _resume(self, peer: Peer) -> None:
         """A session begins: tell a router what it has not confirmed, and what we want of it.
 
-        While there are suspects, it is told of one of them only, if it is the one that they were sent to.
+        While it has suspects, it is told of one of them only.
         """
         self._sent_functions[peer] = set()
         self._awaited.forget(peer)
-        is_home = self.home == peer
-        if is_home and self.suspects:
-            self._submit_again(peer, self.batches[self.suspects[0]])
+        if (suspect := self.suspects.first(peer)) is not None:
+            self._submit(peer, self.batches[suspect])
             return
+        is_home = self.home == peer
         wishes = self._take_wishes(peer) + (self._take_wishes(None) if is_home else [])
         rest = self._submit_all(peer, (peer, None) if is_home else (peer,), sorted(wishes, key=_number))
         own = self._awaited.of(peer, home=is_home, unaccepted=self._unaccepted_ids())
@@ -341,7 +340,6 @@ class ClientMachine:
                 while left and left[0][0] < batch.number:  # what came after a purge is not to be purged
                     self._send(peer, left.popleft()[-1])
                 self._submit(peer, batch)
-            batch.repeated = True
         if None in routers and peer not in routers:  # else the caller has something to say before
             for _, _, wish in left:
                 self._send(peer, wish)
@@ -393,29 +391,27 @@ class ClientMachine:
 
         So batches that were out are sent one by one: the next refusal then names the one to give up.
         """
-        session.refuse(reason, now.mono, 2**self._refusals)
-        self._out.append(SessionEnded(session.peer, "the session with a router is opened anew"))
-        self._refusals += 1
-        if self.home != session.peer:
-            return
-        self.home = None
-        if self.suspects:
-            number = self.suspects[0]
+        peer = session.peer
+        session.open = False
+        self._out.append(SessionEnded(peer, "the session with a router is opened anew"))
+        if (number := self.suspects.first(peer)) is not None:
             self._give_up(self.batches[number], Rejected(number, "invalid", f"the router cannot read it: {reason}"))
+            self.suspects.can_read(peer)
+            refusals = 0
         else:
-            sent = [batch for batch in self.batches.values() if batch.router == session.peer]
-            self.suspects = [batch.number for batch in sent]
-        self._find_home()
+            refusals = self.suspects.accuse(peer, [n for n, batch in self.batches.items() if batch.router == peer])
+        session.refuse(reason, now.mono, 2**refusals)
+        if self.home == peer:
+            self._find_home()
 
-    def _clear(self, number: int) -> None:
-        """A suspect was answered, so the router could read it."""
-        first = self.suspects[0] == number
-        self.suspects.remove(number)
-        if first and self.home is not None:
-            if self.suspects:
-                self._submit_again(self.home, self.batches[self.suspects[0]])
+    def _clear(self, batch: OutBatch) -> None:
+        """It is answered: where it was suspect, its router could read it, or it is given up."""
+        peer = batch.router
+        if peer is not None and self.suspects.clear(peer, batch.number) and self.routers[peer].open:
+            if (suspect := self.suspects.first(peer)) is not None:
+                self._submit(peer, self.batches[suspect])
             else:
-                self._resume(self.home)
+                self._resume(peer)
 
     # submitting
 
@@ -457,12 +453,9 @@ class ClientMachine:
         self.batches[batch.number] = batch
         self.unaccepted += len(tasks)
         self.unaccepted_bytes += size
-        if self.home is not None and not self.suspects:
-            self._submit_again(self.home, batch)
-
-    def _submit_again(self, peer: Peer, batch: OutBatch) -> None:
-        self._submit(peer, batch)
-        batch.repeated = True
+        ready = self._ready()
+        if ready is not None:
+            self._submit(ready, batch)
 
     def _submit(self, peer: Peer, batch: OutBatch) -> None:
         sent = self._sent_functions[peer]
@@ -473,6 +466,7 @@ class ClientMachine:
                 self._send(peer, PutFunction(self._functions[digest]))
         batch.router = peer
         self._send(peer, Submit(batch.number, batch.options, batch.tasks, batch.repeated))
+        batch.repeated = True
 
     def _settle_batch(self, number: int) -> OutBatch | None:
         batch = self.batches.pop(number, None)
@@ -480,12 +474,12 @@ class ClientMachine:
             self._refused.pop(number, None)
             self.unaccepted -= len(batch.tasks)
             self.unaccepted_bytes -= batch.size
-            if number in self.suspects:
-                self._clear(number)
+            if self.suspects.by_router:
+                self._clear(batch)
         return batch
 
     def _on_accepted(self, session: RouterSession, message: Accepted, now: Now) -> None:
-        self._refusals = 0
+        self.suspects.can_read(session.peer)
         self._settle_batches(session, message.batches)
 
     def _settle_batches(self, session: RouterSession, numbers: Sequence[int]) -> None:
@@ -508,10 +502,10 @@ class ClientMachine:
                 return
         if message.code in ("overloaded", "function") and now.mono < batch.give_up_at:
             batch.retry_at = now.mono + message.retry_after_s
-            batch.refusal, batch.router = message, None
+            batch.refusal = message
             self._refused[batch.number] = batch
-            if batch.number in self.suspects:
-                self._clear(batch.number)
+            self._clear(batch)
+            batch.router = None
         else:
             self._give_up(batch, message)
 
@@ -526,10 +520,10 @@ class ClientMachine:
         assert batch.refusal is not None
         if now.mono >= batch.give_up_at:
             self._give_up(batch, batch.refusal)
-        elif now.mono >= batch.retry_at and self.home is not None:
+        elif now.mono >= batch.retry_at and (ready := self._ready()) is not None:
             batch.refusal = None
             del self._refused[batch.number]
-            self._submit(self.home, batch)
+            self._submit(ready, batch)
 
     # outcomes
 
@@ -558,7 +552,7 @@ class ClientMachine:
         for task_id in event.ids:
             self.waiting.setdefault(task_id, ANYWHERE)
         ids = [task_id for task_id in event.ids if self.waiting[task_id] is ANYWHERE]
-        for peer in self._open():
+        for peer in self._listening():
             self._watch(peer, ids)
 
     def _on_results_forgotten(self, event: ResultsForgotten, now: Now) -> None:
@@ -567,7 +561,7 @@ class ClientMachine:
             if event.drop:
                 self._wish(Unwatch(list(part), event.drop))
             else:
-                for peer in self._open():  # the next session of others does not begin to watch them
+                for peer in self._listening():  # others do not begin to watch them
                     self._send(peer, Unwatch(list(part)))
 
     # wishes
@@ -578,8 +572,8 @@ class ClientMachine:
 
     def _on_query_asked(self, event: QueryAsked, now: Now) -> None:
         query = Query(event.request, event.what, list(event.arguments))
-        if self.home is not None:
-            self._send(self.home, query)
+        if (ready := self._ready()) is not None:
+            self._send(ready, query)
         else:
             self._keep(None, self._next_batch, query)
 
@@ -593,7 +587,7 @@ class ClientMachine:
         """Tell all routers, for any may have the task; those that are away, when they are back."""
         known: list[Peer | None] = [peer for peer, one in self.routers.items() if one.keeps is not None]
         for peer in known or [None]:
-            if peer is not None and self.routers[peer].open and not (peer == self.home and self.suspects):
+            if peer is not None and self.routers[peer].open and self.suspects.first(peer) is None:
                 self._send(peer, message)
             else:
                 self._keep(peer, self._next_batch, message)
@@ -627,7 +621,7 @@ class ClientMachine:
         assert self.unaccepted_bytes == sum(batch.size for batch in self.batches.values())
         refused = {number for number, batch in self.batches.items() if batch.refusal is not None}
         assert self._refused.keys() == refused, "batches to be sent again miscounted"
-        assert set(self.suspects) <= self.batches.keys() - refused, "a suspect that is answered already"
+        self.suspects.check((b.router, b.number) for b in self.batches.values() if b.router and not b.refusal)
         assert self.home is None or self.routers[self.home].open, "home is a router without a session"
 
 

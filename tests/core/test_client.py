@@ -420,6 +420,61 @@ def test_a_router_that_reads_nothing_is_asked_less_and_less_often() -> None:
     assert pauses == [1.0, 2.0, 4.0, 8.0, 10.0, 10.0]
 
 
+def test_every_batch_that_a_router_cannot_read_is_given_up_however_many_there_are() -> None:
+    mesh = client(heartbeat_s=2.0, liveness=3)
+    bad = [f"bad{i}" for i in range(6)]
+    mesh.do(*(submitted(task_id) for task_id in bad))
+    rejected: list[str] = []
+    while len(rejected) < len(bad) and mesh.seconds < 1_000.0:
+        commands = mesh.hear(Refuse("protocol", "malformed"))
+        rejected += [task_id for c in commands if isinstance(c, PublishRejected) for task_id in c.ids]
+        while HELLO not in sent(mesh.do(wait=0.5)):
+            pass
+        mesh.hear(WELCOME)
+    assert rejected == bad
+
+
+def test_the_suspects_of_one_router_hold_back_nothing_that_is_sent_to_another() -> None:
+    mesh = client(R1, R2)
+    once = TaskOptions("work", at_most_once=True)
+    mesh.do(submitted("once", options=once), submitted("a"))
+    mesh.hear(Refuse("protocol", "malformed"))
+    assert mesh.machine.home == R2
+    mesh.do(PeerLost(R1))
+    assert mesh.do(submitted("new")) == [Send(R2, submit("new", batch=3))]
+    assert [m for m in wait_until_gone(mesh) if isinstance(m, Submit)] == [submit("a", batch=2, repeated=True)]
+    assert sent(mesh.do(ResultsWatched(["x"]), TasksCancelled(["y"])), R2) == [Watch(["x"]), Cancel(["y"])]
+    assert sent(mesh.hear(WELCOME))[0] == submit("once", options=once, repeated=True)
+
+
+def test_a_batch_that_a_router_which_is_home_no_more_cannot_read_is_given_up() -> None:
+    mesh = client()
+    mesh.hear(Heartbeat(0.0, load=100_000))
+    mesh.do(submitted("good"), submitted("bad"), RouterFound(R2))
+    mesh.hear(WELCOME, Heartbeat(0.0), peer=R2)
+    assert mesh.machine.home == R2
+    assert not [c for c in mesh.hear(Refuse("protocol", "malformed")) if isinstance(c, PublishRejected)]
+    mesh.do(wait=1.0)
+    assert sent(mesh.hear(WELCOME)) == [submit("good", repeated=True)]
+    assert sent(mesh.hear(Accepted([1]))) == [submit("bad", batch=2, repeated=True)]
+    (told,) = [c for c in mesh.hear(Refuse("protocol", "malformed")) if isinstance(c, PublishRejected)]
+    assert (told.ids, told.code) == (["bad"], "invalid")
+    assert mesh.machine.home == R2
+
+
+def test_what_was_never_sent_is_not_sent_as_if_it_had_been() -> None:
+    mesh = client(R1, R2)
+    mesh.do(submitted("suspect"))
+    mesh.hear(Refuse("protocol", "malformed"))
+    mesh.do(RouterForgotten(R2))
+    mesh.do(wait=1.0)
+    mesh.hear(WELCOME)
+    assert mesh.do(submitted("held back")) == []
+    mesh.do(RouterFound(R2))
+    mesh.hear(WELCOME, peer=R2)
+    assert Send(R2, submit("held back", batch=2)) in mesh.do(PeerLost(R1))
+
+
 def test_suspects_go_to_another_router_when_theirs_is_gone() -> None:
     mesh = client(R1, R2)
     mesh.do(submitted("a"), submitted("b"))

@@ -186,25 +186,43 @@ class ClientRules(RuleBasedStateMachine):
     def whatever_is_waited_for_was_told_to_the_router_that_is_to_say_it(self) -> None:
         machine = self.machine
         there = {peer for peer, session in machine.routers.items() if session.open}
-        if machine.suspects:  # one goes at a time, and the rest after them
-            suspect = machine.batches[machine.suspects[0]]
-            assert suspect.router is not None
-            if suspect.router in there and machine.home is not None:
-                assert {spec.id for spec in suspect.tasks} <= self.knows[suspect.router]
-            there -= {suspect.router}
+        for router, numbers in machine.suspects.by_router.items():  # one goes at a time, and the rest after them
+            if router in there:
+                assert {spec.id for spec in machine.batches[numbers[0]].tasks} <= self.knows[router]
+                there.remove(router)
         in_batches: set[str] = set()
         for batch in machine.batches.values():
             ids = {spec.id for spec in batch.tasks}
             in_batches |= ids
             if batch.router in there:
                 assert ids <= self.knows[batch.router]
-            assert batch.router is not None or batch.refusal is not None or machine.home is None or machine.suspects
+            assert batch.router is not None or batch.refusal is not None or machine.home not in there
         for task_id, place in machine.waiting.items():
             if place is True:
                 assert all(task_id in self.knows[peer] for peer in there)
             elif task_id not in in_batches:
                 owner = machine.home if place is False else place
                 assert owner not in there or task_id in self.knows[owner]
+
+    @invariant()
+    def there_is_a_home_while_a_router_is_there(self) -> None:
+        assert (self.machine.home is None) == (not any(session.open for session in self.machine.routers.values()))
+
+    def teardown(self) -> None:
+        """All routers are there at last, and answer: then each batch is."""
+        for router in ROUTERS:
+            if router not in self.machine.routers:
+                self.router_is_found(router)
+        for _ in range(2 * (len(self.machine.batches) + 2)):
+            self.time_passes(10.0 * SETTINGS.hello_retry_s)
+            for router in ROUTERS:
+                if router in self.machine.routers and not self.machine.routers[router].open:
+                    self.router_welcomes(router)
+                if self.machine.routers[router].open:
+                    out = [number for number, batch in self.machine.batches.items() if batch.router == router]
+                    self.happen(got(router, Accepted(out[:1])))
+            self.machine.check()
+        assert not self.machine.batches, "no router was told of it"
 
     @invariant()
     def nothing_is_dropped_silently(self) -> None:
