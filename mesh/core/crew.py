@@ -76,6 +76,11 @@ class Crew:
         """The tasks that executors have."""
         return {task_id for executor in self._busy.values() for task_id in executor.chunk}
 
+    def told_ids(self) -> set[str]:
+        """Those of them whose router is there to be told how they end."""
+        sides = self._owed.sides
+        return {i for executor in self._busy.values() for i, one in executor.chunk.items() if one.router in sides}
+
     def router_of(self, task_id: str) -> Peer | None:
         """The router that a task which is in an executor is from."""
         for executor in self._busy.values():

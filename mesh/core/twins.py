@@ -43,12 +43,19 @@ class Twins:
             if known is not None and known[0] != peer:
                 side.fresh.append(replace(known[1], attempt=delivery.attempt))
                 continue
+            if self._twins:  # what it waited for was given up in this wake-up
+                self.drop(peer, [delivery.id])
             rest.append(delivery)
         return rest
 
     def _add(self, twin: Held) -> None:
         others = [one for one in self._twins.get(twin.delivery.id, ()) if one.router != twin.router]
         self._twins[twin.delivery.id] = [*others, twin]
+
+    @property
+    def any(self) -> bool:
+        """Whether anything waits for how another router's delivery of it ends."""
+        return bool(self._twins)
 
     def settle(self, sides: Mapping[Peer, RouterSide]) -> None:
         """What was settled in this wake-up for one router is settled for the twins, and remembered."""
@@ -92,7 +99,10 @@ class Twins:
                 self._twins.pop(task_id, None)
 
     def promote(self, running: Collection[str]) -> None:
-        """Where what is held was given up, and does not run, its twin is to be run."""
+        """Where what was held was given up, and does not run, its twin is to be run.
+
+        ``running``: the ids that executors have for a router that is there: how they end is told to the twins, too.
+        """
         held = self._holding.held
         for task_id in [task_id for task_id in self._twins if task_id not in held and task_id not in running]:
             first, *others = self._twins.pop(task_id)
@@ -100,10 +110,11 @@ class Twins:
                 self._twins[task_id] = others
             self._holding.add(first.router, [first.delivery], {first.delivery.option: first.options})
 
-    def check(self) -> None:
-        """Raise ``AssertionError`` unless the bytes are counted right, and each twin is of another router."""
+    def check(self, running: Collection[str]) -> None:
+        """Raise ``AssertionError`` unless the bytes are counted right, and each twin waits for another's delivery."""
         payloads = [settlement.payload for _, settlement in self._finished.values()]
         assert self._finished_bytes == sum(map(len, payloads))  # type: ignore[arg-type]
         for task_id, twins in self._twins.items():
             one = self._holding.held.get(task_id)
+            assert one is not None or task_id in running, "a twin of what nobody runs"
             assert one is None or all(twin.router != one.router for twin in twins)

@@ -131,6 +131,8 @@ class WorkerMachine:
         for event in events:
             self._handlers[type(event)](event, now)
         self._tick(now)
+        if len(self.routers) > 1 or self._twins.any:
+            self._settle_twins()
         if self._stopping is None:
             self._crew.feed(now)
         else:
@@ -243,7 +245,6 @@ class WorkerMachine:
             self._holding.give_up(one)
         given_up = sum(one.delivery.id not in under_way for one in ones)
         self._twins.drop(event.peer, [twin.delivery.id for twin in self._twins.of(event.peer)])
-        self._twins.promote(())  # what runs of a router that is forgotten is told to nobody
         settlements = side.owed + len(side.fresh)
         if settlements or given_up or running:
             self._out.append(ReportForgotten(event.endpoint, settlements, given_up, running))
@@ -324,7 +325,6 @@ class WorkerMachine:
         for one in ones:
             attempts.append((one.delivery.id, one.delivery.attempt))
             self._holding.give_up(one)
-        self._twins.promote(self._crew.running_ids())
         for part in pack(attempts, attempt_bytes):
             self._send(side.peer, Released(list(part), recall))
         if recall and not attempts:
@@ -336,7 +336,6 @@ class WorkerMachine:
             if one is not None and one.delivery.attempt == attempt and one.router == side.peer:
                 self._holding.give_up(one)  # where it runs already, it may finish: a success may still be the first
         self._twins.drop(side.peer, [task_id for task_id, _ in message.attempts])
-        self._twins.promote(self._crew.running_ids())
 
     def _on_cancel(self, side: RouterSide, message: Cancel, now: Now) -> None:
         for task_id in message.ids:
@@ -351,7 +350,8 @@ class WorkerMachine:
 
     def _report(self) -> None:
         """Send what was settled in this wake-up, and a new credit where it has changed much."""
-        self._settle_twins()
+        if self._twins.any:  # something may have expired since
+            self._settle_twins()
         for side in self.routers.values():
             if side.fresh:
                 self._owed.report(side)
@@ -362,8 +362,10 @@ class WorkerMachine:
                     self._send(side.peer, Credit(window))
 
     def _settle_twins(self) -> None:
-        if len(self.routers) > 1:
-            self._twins.settle(self.routers)
+        """After all that ends a delivery, or gives it up: what waited for that ends too, or is to be run."""
+        self._twins.settle(self.routers)
+        if self._twins.any:
+            self._twins.promote(self._crew.told_ids())
 
     # leaving
 
@@ -381,7 +383,9 @@ class WorkerMachine:
         running = self._crew.running_ids()
         for side in self.routers.values():
             if side.session.open:  # else a HELLO on its way claims what we hold
-                unstarted = [one for one in self._holding.of(side.peer) if one.delivery.id not in running]
+                ours = (*self._holding.of(side.peer), *self._twins.of(side.peer))
+                unstarted = [one for one in ours if one.delivery.id not in running]
+                self._twins.drop(side.peer, [one.delivery.id for one in unstarted])
                 self._release(side, unstarted, recall=False)
         self._holding.waiting.clear()
         self._crew.forget_wanted()
@@ -408,5 +412,5 @@ class WorkerMachine:
     def check(self) -> None:
         """Raise ``AssertionError`` if an invariant is broken. Called after every step of a test."""
         self._owed.check()
-        self._twins.check()
+        self._twins.check(self._crew.told_ids())
         self._crew.check(resting=self._stopping is not None or self.tasks is None)

@@ -833,3 +833,47 @@ def test_a_router_that_is_forgotten_takes_along_what_it_delivered_only() -> None
     mesh.do(RouterForgotten(R))
     commands = mesh.settle(1, "first")
     assert [[one.attempt for one in c.tasks] for c in commands if isinstance(c, RunChunk)] == [[3]]
+
+
+def stranded_by_a_drop(mesh: Driven) -> None:
+    """Executor 1 has ``long`` and, behind it, ``t``, which the first router gives up and the other waits for."""
+    in_one_chunk(mesh, "long", "t")
+    mesh.do(got(OTHER, deliver(delivery("t", attempt=3))))
+    mesh.hear(Drop([("t", 1)]))
+
+
+def test_a_task_whose_first_delivery_is_given_up_in_an_executor_that_gives_it_back_is_run_for_the_other() -> None:
+    mesh = with_other()
+    stranded_by_a_drop(mesh)
+    assert ReclaimChunk(1) in mesh.do(wait=STUCK_S)
+    mesh.do(ExecutorReclaimed(1, ["t"]))
+    assert run(1, delivery("t", attempt=3)) in mesh.settle(1, "long")
+    commands = mesh.do(ExecutorSettled(1, [settlement("t", attempt=3)]))
+    assert told(commands, OTHER) == [("t", 3, Ending.SUCCEEDED)]
+
+
+def test_a_task_whose_first_delivery_is_given_up_in_an_executor_that_is_killed_is_run_for_the_other() -> None:
+    mesh = with_other()
+    stranded_by_a_drop(mesh)
+    mesh.do(wait=STUCK_S)
+    mesh.hear(Cancel(["long"], terminate=True))
+    mesh.do(ExecutorReclaimed(1, []))
+    mesh.do(ExecutorEnded(1, "SIGKILL"))
+    assert run(2, delivery("t", attempt=3)) in mesh.do(ExecutorStarted(2, ("work",)))
+
+
+def test_a_task_that_its_first_router_drops_and_the_other_delivers_anew_at_once_is_run_for_the_other() -> None:
+    mesh = with_other()
+    mesh.hear(deliver("busy", "a"))
+    mesh.do(got(OTHER, deliver(delivery("a", attempt=3))))
+    mesh.do(got(R, Drop([("a", 1)])), got(OTHER, deliver(delivery("a", attempt=4))))
+    assert run(1, delivery("a", attempt=4)) in mesh.settle(1, "busy")
+
+
+def test_a_worker_that_leaves_gives_each_router_back_what_it_has_not_begun() -> None:
+    mesh = with_other()
+    mesh.hear(deliver("busy", "a"))
+    mesh.do(got(OTHER, deliver(delivery("a", attempt=3), delivery("busy", attempt=3))))
+    commands = mesh.do(StopRequested())
+    assert sent(commands, R) == [Released([("a", 1)]), Credit(0)]
+    assert sent(commands, OTHER) == [Released([("a", 3)]), Credit(0)]

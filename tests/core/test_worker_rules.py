@@ -1,4 +1,4 @@
-"""A worker node between a router and executors that do anything at any time."""
+"""A worker node between two routers, which deliver the same tasks, and executors that do anything at any time."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ from mesh.model import Delivery, Ending, FunctionCode, Peer, Settlement, TaskOpt
 from mesh.settings import Settings
 from tests.core.make import MONO, WALL, WELCOME, got
 
-R = Peer(b"router")
+ROUTERS = [Peer(b"router"), Peer(b"other")]
 SETTINGS = Settings(unacked_max=20)
 KINDS = {
     1: TaskOptions("work"),
@@ -50,6 +50,7 @@ KINDS = {
 options = st.sampled_from([1, 1, 2, 3])
 endings = st.sampled_from([Ending.SUCCEEDED, Ending.FAILED, Ending.RETRY])
 runtimes = st.sampled_from([0.0, 0.001, 1.0])
+routers = st.sampled_from(ROUTERS)
 ids = st.integers(0, 12).map("t{}".format)
 
 
@@ -63,23 +64,24 @@ class WorkerRules(RuleBasedStateMachine):
         self.starting: list[int] = []
         self.reclaims: list[int] = []
         self.ending: dict[int, str] = {}
-        self.open = False
-        self.asked = False
+        self.open: set[Peer] = set()
+        self.asked: set[Peer] = set()
         self.exited = False
-        self.attempts: dict[str, int] = {}
-        self.delivered: set[tuple[str, int]] = set()
+        self.attempts: dict[str, int] = {}  # of both routers: no two deliveries have the same
+        self.delivered: dict[tuple[str, int], Peer] = {}
         self.released: set[tuple[str, int]] = set()
         self.settled: dict[tuple[str, int], int] = {}  # the batch it was settled in
-        self.unacked: set[int] = set()
+        self.unacked: dict[Peer, set[int]] = {router: set() for router in ROUTERS}
 
     @initialize(slots=st.integers(1, 3), max_tasks=st.none() | st.integers(1, 5))
     def begin(self, slots: int, max_tasks: int | None) -> None:
         self.machine = WorkerMachine("n", "worker", SETTINGS, slots=slots, max_tasks=max_tasks)
         for command in self.machine.start():
             self.obey(command)
-        self.happen(RouterFound(R), *(ExecutorStarted(number, ("work",)) for number in self.starting))
+        self.happen(*map(RouterFound, ROUTERS), *(ExecutorStarted(number, ("work",)) for number in self.starting))
         self.starting.clear()
-        self.router_welcomes()
+        for router in ROUTERS:
+            self.router_welcomes(router)
 
     # the world around the machine
 
@@ -92,12 +94,12 @@ class WorkerRules(RuleBasedStateMachine):
             for command in self.machine.handle(events, self.now()):
                 self.obey(command)
 
-    def hear(self, *messages: Message) -> None:
-        self.happen(*(got(R, message) for message in messages))
+    def hear(self, router: Peer, *messages: Message) -> None:
+        self.happen(*(got(router, message) for message in messages))
 
     def obey(self, command: object) -> None:
         if isinstance(command, Send):
-            self.on_sent(command.message)
+            self.on_sent(command.peer, command.message)
         elif isinstance(command, StartExecutor):
             self.inside[command.executor] = []
             self.starting.append(command.executor)
@@ -119,89 +121,97 @@ class WorkerRules(RuleBasedStateMachine):
             assert not alone or (len(command.tasks) == 1 and not inside), "not alone"
         inside += command.tasks
 
-    def on_sent(self, message: Message) -> None:
+    def on_sent(self, router: Peer, message: Message) -> None:
         if isinstance(message, Hello):
-            self.open = False
+            self.open.discard(router)
         elif isinstance(message, Settled):
-            self.unacked.add(message.batch)
+            self.unacked[router].add(message.batch)
             for word in message.settlements:
                 key = (word.id, word.attempt)
-                assert key in self.delivered, "a word on what was never delivered"
+                assert self.delivered.get(key) == router, "a word on what this router never delivered"
                 assert key not in self.released, "settled after it was given back"
                 assert self.settled.setdefault(key, message.batch) == message.batch, "settled twice"
         elif isinstance(message, Released):
             for key in message.attempts:
-                assert key in self.delivered and key not in self.settled and key not in self.released
+                assert self.delivered.get(key) == router and key not in self.settled and key not in self.released
                 assert not any((d.id, d.attempt) == key for inside in self.inside.values() for d in inside)
                 self.released.add(key)
         elif isinstance(message, GetFunction):
-            self.asked = True
+            self.asked.add(router)
 
-    # the router
+    # the routers
 
-    @rule()
-    def router_welcomes(self) -> None:
-        if not self.open:
+    @rule(router=routers)
+    def router_welcomes(self, router: Peer) -> None:
+        if router not in self.open:
             self.seconds += 1.0
             self.happen()
-            self.open = True
-            self.hear(WELCOME)
+            self.open.add(router)
+            self.hear(router, WELCOME)
 
-    @precondition(lambda self: self.open)
     @rule(
+        router=routers,
         wanted=st.lists(ids, min_size=1, max_size=6, unique=True),
         option=options,
         late=st.booleans(),
     )
-    def router_delivers(self, wanted: list[str], option: int, late: bool) -> None:
+    def router_delivers(self, router: Peer, wanted: list[str], option: int, late: bool) -> None:
+        if router not in self.open:
+            return
         tasks = []
         for task_id in wanted:
             attempt = self.attempts[task_id] = self.attempts.get(task_id, 0) + 1
-            self.delivered.add((task_id, attempt))
+            self.delivered[task_id, attempt] = router
             expires = WALL + self.seconds + 0.01 if late else None
             tasks.append(Delivery(task_id, option, attempt, b"", deaths=attempt % 7 == 0, expires_at=expires))
-        self.hear(Deliver({option: KINDS[option]}, tasks))
+        self.hear(router, Deliver({option: KINDS[option]}, tasks))
 
-    @precondition(lambda self: self.open)
-    @rule(count=st.integers(1, 5))
-    def router_recalls(self, count: int) -> None:
-        self.hear(Recall(count))
+    @rule(router=routers, count=st.integers(1, 5))
+    def router_recalls(self, router: Peer, count: int) -> None:
+        if router in self.open:
+            self.hear(router, Recall(count))
 
-    @precondition(lambda self: self.open)
-    @rule(task_id=ids, attempt=st.integers(1, 3))
-    def router_drops(self, task_id: str, attempt: int) -> None:
-        self.hear(Drop([(task_id, attempt)]))
+    @precondition(lambda self: self.open and self.delivered)
+    @rule(data=st.data())
+    def router_drops(self, data: st.DataObject) -> None:
+        task_id, attempt = data.draw(st.sampled_from(sorted(self.delivered)))
+        router = self.delivered[task_id, attempt]
+        if router in self.open:
+            self.hear(router, Drop([(task_id, attempt)]))
 
-    @precondition(lambda self: self.open)
-    @rule(wanted=st.lists(ids, min_size=1, max_size=3), terminate=st.booleans())
-    def router_cancels(self, wanted: list[str], terminate: bool) -> None:
-        self.hear(Cancel(wanted, terminate))
+    @rule(router=routers, wanted=st.lists(ids, min_size=1, max_size=3), terminate=st.booleans())
+    def router_cancels(self, router: Peer, wanted: list[str], terminate: bool) -> None:
+        if router in self.open:
+            self.hear(router, Cancel(wanted, terminate))
 
-    @precondition(lambda self: self.open and self.asked)
+    @precondition(lambda self: self.open & self.asked)
     @rule(known=st.booleans())
     def router_gives_the_function(self, known: bool) -> None:
-        self.asked = False
-        self.hear(Function("digest", FunctionCode("digest", "3.11", b"") if known else None))
+        router = min(self.open & self.asked)
+        self.asked.discard(router)
+        self.hear(router, Function("digest", FunctionCode("digest", "3.11", b"") if known else None))
 
-    @precondition(lambda self: self.open and self.unacked)
-    @rule()
-    def router_acknowledges(self) -> None:
-        self.hear(SettledAck(sorted(self.unacked)))
-        self.unacked.clear()
+    @rule(router=routers)
+    def router_acknowledges(self, router: Peer) -> None:
+        if router in self.open:
+            batches = sorted(self.unacked[router])
+            self.unacked[router].clear()
+            self.hear(router, SettledAck(batches))
 
-    @rule(say=st.booleans())
-    def session_is_lost(self, say: bool) -> None:
-        self.open = False
-        self.happen(got(R, SayHello()) if say else PeerLost(R))
+    @rule(router=routers, say=st.booleans())
+    def session_is_lost(self, router: Peer, say: bool) -> None:
+        self.open.discard(router)
+        self.happen(got(router, SayHello()) if say else PeerLost(router))
 
-    @rule(really=st.sampled_from([False, False, True]))
-    def router_is_forgotten_and_there_is_another(self, really: bool) -> None:
+    @rule(router=routers, really=st.sampled_from([False, False, True]))
+    def router_is_forgotten_and_there_is_another(self, router: Peer, really: bool) -> None:
         if really:
-            self.open = self.asked = False
-            self.unacked.clear()
-            self.settled.clear()
-            self.happen(RouterForgotten(R))
-            self.happen(RouterFound(R))
+            self.open.discard(router)
+            self.asked.discard(router)
+            self.unacked[router].clear()
+            self.settled = {key: batch for key, batch in self.settled.items() if self.delivered[key] != router}
+            self.happen(RouterForgotten(router))
+            self.happen(RouterFound(router))
 
     # the executors
 
