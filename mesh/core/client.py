@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from operator import attrgetter, itemgetter
+from operator import attrgetter
 from typing import Any
 
 from msgspec.structs import replace
@@ -48,6 +48,7 @@ from mesh.core.events import (
 from mesh.core.packing import has_long_options, pack, task_bytes_with, text_bytes
 from mesh.core.sessions import Due, RouterSession
 from mesh.core.suspects import Suspects
+from mesh.core.wishes import Wish, Wishes
 from mesh.messages import (
     Accepted,
     Bye,
@@ -71,13 +72,8 @@ from mesh.messages import (
 from mesh.model import FunctionCode, Peer, Role, TaskOptions, TaskSpec, payload_size
 from mesh.settings import Settings
 
-WISHES_MAX = 100_000  # ids to be cancelled or forgotten, and queries, kept while there is no router
 LOAD_MARGIN = 1_000  # unfinished tasks: home changes for a router that has half of home's, and so many fewer
 FUNCTIONS_MAX = 512  # shipped functions kept for the next session; those that a batch needs stay beyond that, too
-
-
-Wish = tuple[int, int, Message]
-"""What a router is to be told, after the number of the last batch before it, and its own."""
 
 
 @dataclass(slots=True)
@@ -131,9 +127,7 @@ class ClientMachine:
         self._functions: dict[str, FunctionCode] = {}  # the one that was used last comes last
         self._sent_functions: dict[Peer, set[str]] = {}  # in the session with each router
         self._owner: Peer | None = None  # the last home: it has what is awaited AT_HOME
-        self._wishes: dict[Peer | None, list[Wish]] = {}  # by the router they are kept for; None: for any
-        self._wished = 0  # ids in them
-        self._wishes_made = 0
+        self._wishes = Wishes()
         self._next_batch = 0
         self._out: list[Command] = []
         self._deadline: float | None = None
@@ -232,7 +226,7 @@ class ClientMachine:
         session.keeps = False
         self._give_up_router(session)
         self.suspects.forget(event.peer)
-        self._wishes.pop(event.peer, None)
+        self._wishes.take(event.peer)
         self._awaited.forget(event.peer)
 
     def _on_peer_lost(self, event: PeerLost, now: Now) -> None:
@@ -258,11 +252,12 @@ class ClientMachine:
             for batch in [batch for batch in self.batches.values() if batch.router == peer]:
                 reason = "its router is gone for good; whether it was accepted is not known, and it runs at most once"
                 self._give_up(batch, Rejected(batch.number, "unavailable", reason))
-        for number, _, wish in self._wishes.get(peer, ()):  # of what it did not accept, it may be meant for the other
-            if ready is not None:
+        # They may be meant for what it did not accept.
+        if ready is None:
+            self._complain(self._wishes.pass_on(peer, for_good=peer not in self.routers))
+        else:
+            for _, _, wish in self._wishes.of(peer):
                 self._send(ready, wish)
-            else:
-                self._keep(None, number, wish)
         if not session.keeps:
             if self._owner == peer:
                 self._awaited.leave(peer, self._unaccepted_ids())
@@ -310,7 +305,7 @@ class ClientMachine:
     def _tell_home(self, peer: Peer) -> None:
         """Tell a router, which is home now and has been welcome before, what no router has been told."""
         if self._ready() is not None:
-            self._submit_all(peer, (None,), self._take_wishes(None))
+            self._submit_all(peer, (None,), self._wishes.take(None))
 
     def _resume(self, peer: Peer) -> None:
         """A session begins: tell a router what it has not confirmed, and what we want of it.
@@ -323,8 +318,8 @@ class ClientMachine:
             self._submit(peer, self.batches[suspect])
             return
         is_home = self.home == peer
-        wishes = self._take_wishes(peer) + (self._take_wishes(None) if is_home else [])
-        rest = self._submit_all(peer, (peer, None) if is_home else (peer,), sorted(wishes, key=_number))
+        routers = (peer, None) if is_home else (peer,)
+        rest = self._submit_all(peer, routers, self._wishes.take(*routers))
         own = self._awaited.of(peer, home=is_home, unaccepted=self._unaccepted_ids())
         for part in pack(own, text_bytes):
             self._send(peer, Watch(list(part), own=True))
@@ -575,13 +570,10 @@ class ClientMachine:
         if (ready := self._ready()) is not None:
             self._send(ready, query)
         else:
-            self._keep(None, self._next_batch, query)
+            self._keep(None, query)
 
     def _on_query_given_up(self, event: QueryGivenUp, now: Now) -> None:
-        kept = self._wishes.get(None, [])
-        left = [wish for wish in kept if not (isinstance(wish[-1], Query) and wish[-1].request == event.request)]
-        self._wished -= len(kept) - len(left)
-        self._wishes[None] = left
+        self._wishes.give_up(event.request)
 
     def _wish(self, message: Cancel | Unwatch) -> None:
         """Tell all routers, for any may have the task; those that are away, when they are back."""
@@ -590,23 +582,14 @@ class ClientMachine:
             if peer is not None and self.routers[peer].open and self.suspects.first(peer) is None:
                 self._send(peer, message)
             else:
-                self._keep(peer, self._next_batch, message)
+                self._keep(peer, message)
 
-    def _keep(self, peer: Peer | None, number: int, message: Message) -> None:
-        size = _wish_size(message)
-        if self._wished + size <= WISHES_MAX:
-            self._wished += size
-            self._wishes_made += 1
-            self._wishes.setdefault(peer, []).append((number, self._wishes_made, message))
-        else:
-            what = type(message).__name__.lower()
-            why = f"{self._wished} ids are to be cancelled or forgotten once a router is there; this {what} is not kept"
+    def _keep(self, peer: Peer | None, message: Message) -> None:
+        self._complain(self._wishes.keep(peer, self._next_batch, message))
+
+    def _complain(self, why: str | None) -> None:
+        if why is not None:
             self._out.append(PublishDropped(why))
-
-    def _take_wishes(self, peer: Peer | None) -> list[Wish]:
-        taken = self._wishes.pop(peer, [])
-        self._wished -= sum(_wish_size(message) for _, _, message in taken)
-        return taken
 
     def _on_stop_requested(self, event: StopRequested, now: Now) -> None:
         for session in self.routers.values():
@@ -621,21 +604,17 @@ class ClientMachine:
         assert self.unaccepted_bytes == sum(batch.size for batch in self.batches.values())
         refused = {number for number, batch in self.batches.items() if batch.refusal is not None}
         assert self._refused.keys() == refused, "batches to be sent again miscounted"
+        self._wishes.check()
         self.suspects.check((b.router, b.number) for b in self.batches.values() if b.router and not b.refusal)
         assert self.home is None or self.routers[self.home].open, "home is a router without a session"
 
 
 _id = attrgetter("id")
-_number = itemgetter(0, 1)
 
 
 def _worth(session: RouterSession) -> tuple[bool, int]:
     """The least is the best home."""
     return not session.is_here, session.load
-
-
-def _wish_size(message: Message) -> int:
-    return len(message.ids) if isinstance(message, (Cancel, Unwatch)) else 1
 
 
 def _only_used(options: list[TaskOptions], tasks: list[TaskSpec]) -> tuple[list[TaskOptions], list[TaskSpec]]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from mesh.core.client import FUNCTIONS_MAX, WISHES_MAX, ClientMachine
+from mesh.core.client import FUNCTIONS_MAX, ClientMachine
 from mesh.core.commands import (
     Command,
     PublishDropped,
@@ -32,6 +32,7 @@ from mesh.core.events import (
     TasksCancelled,
     TasksSubmitted,
 )
+from mesh.core.wishes import WISHES_MAX
 from mesh.messages import (
     Accepted,
     Bye,
@@ -579,6 +580,25 @@ def test_cancels_and_queries_do_not_wait_without_end() -> None:
     [dropped] = mesh.do(TasksCancelled(["a"]))
     assert isinstance(dropped, PublishDropped)
     assert "this cancel is not kept" in dropped.reason
+
+
+def test_what_was_kept_for_a_router_that_is_forgotten_takes_no_place_any_more() -> None:
+    mesh = client(R1, R2)
+    ids = [f"t{i}" for i in range(WISHES_MAX)]
+    mesh.do(PeerLost(R1), TasksCancelled(ids))
+    mesh.do(RouterForgotten(R1), PeerLost(R2))
+    assert mesh.do(TasksCancelled(ids)) == []
+    mesh.do(wait=1.0)
+    assert [i for m in sent(mesh.hear(WELCOME, peer=R2)) if isinstance(m, Cancel) for i in m.ids] == ids
+
+
+def test_what_was_wished_before_and_after_a_router_was_lost_is_told_to_the_next_in_that_order() -> None:
+    mesh = client(R1)
+    mesh.do(PeerLost(R1), RouterFound(R2))
+    mesh.do(TasksCancelled(["a"]), QueryAsked(1, "purge"), submitted("b"), QueryAsked(2, "status"))
+    mesh.do(RouterForgotten(R1))
+    mesh.do(wait=1.0)
+    assert sent(mesh.hear(WELCOME, peer=R2)) == [Cancel(["a"]), Query(1, "purge"), submit("b"), Query(2, "status")]
 
 
 def test_a_client_that_stops_says_so_to_every_router() -> None:
