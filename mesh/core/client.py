@@ -300,6 +300,8 @@ class ClientMachine:
         home = self.routers[self.home] if self.home is not None else None
         if home is None or session.is_here != home.is_here:
             return home is None or session.is_here
+        if session.load is None or home.load is None:
+            return False
         return 2 * session.load + LOAD_MARGIN < home.load
 
     def _tell_home(self, peer: Peer) -> None:
@@ -612,9 +614,9 @@ class ClientMachine:
 _id = attrgetter("id")
 
 
-def _worth(session: RouterSession) -> tuple[bool, int]:
+def _worth(session: RouterSession) -> tuple[bool, bool, int]:
     """The least is the best home."""
-    return not session.is_here, session.load
+    return not session.is_here, session.load is None, session.load or 0
 
 
 def _only_used(options: list[TaskOptions], tasks: list[TaskSpec]) -> tuple[list[TaskOptions], list[TaskSpec]]:

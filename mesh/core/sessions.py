@@ -44,7 +44,7 @@ class RouterSession:
         self.refused: str | None = None
         self.is_here = False  # this user's, on this host
         self.keeps: bool | None = None  # whether what it accepts survives its end; None: it has not welcomed us
-        self.load = 0  # unfinished tasks it has, as it said last
+        self.load: int | None = None  # unfinished tasks it has, as it said last in this session
         self.given_up = False  # it is gone, and what it was to do is another's
         self.heard = now
         self._hello_at = now  # when the next HELLO is due while the session is not open
@@ -57,6 +57,7 @@ class RouterSession:
 
     def welcome(self, now: float) -> None:
         self.open = True
+        self.load = None
         self.refused = None
         self.given_up = False
         self.heard = self._told = now

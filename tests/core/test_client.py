@@ -352,6 +352,27 @@ def test_home_is_the_router_of_this_host_else_the_least_loaded() -> None:
     assert mesh.do(submitted("a")) == [Send(here, submit("a"))]
 
 
+def test_a_router_that_has_not_said_its_load_yet_is_preferred_to_none() -> None:
+    mesh = client(R1)
+    mesh.hear(Heartbeat(0.0, load=5_000))
+    mesh.do(RouterFound(R2))
+    mesh.hear(WELCOME, peer=R2)
+    mesh.hear(Heartbeat(0.0, load=5_000))
+    assert mesh.machine.home == R1
+    mesh.hear(Heartbeat(0.0, load=4_000_000), peer=R2)
+    assert mesh.machine.home == R1
+    mesh.hear(Heartbeat(0.0, load=1), peer=R2)
+    assert mesh.machine.home == R2
+    third = Peer(b"r3")
+    mesh.do(RouterFound(third))
+    mesh.hear(WELCOME, peer=third)
+    mesh.do(PeerLost(R2))
+    assert mesh.machine.home == R1, "its load is known"
+    mesh.do(wait=1.0)
+    mesh.hear(WELCOME, peer=R2)
+    assert mesh.machine.home == R1, "what it said in an earlier session does not count"
+
+
 def test_a_task_is_cancelled_at_every_router_for_any_may_have_it() -> None:
     mesh = client(R1, R2)
     mesh.do(PeerLost(R1))
