@@ -34,6 +34,11 @@ class Awaited:
             self._denied.pop(task_id, None)
         return self.places.pop(task_id, None) is not None
 
+    def check(self) -> None:
+        """Raise ``AssertionError`` unless what is denied is awaited, and denied by somebody."""
+        assert self._denied.keys() <= self.places.keys(), "nobody waits for it"
+        assert all(self._denied.values()), "denied by nobody"
+
     def give_up(self, task_id: str) -> Place | None:
         """Wait no more; where the outcome was to come from."""
         self._denied.pop(task_id, None)
@@ -72,8 +77,10 @@ class Awaited:
 
     def forget(self, router: Peer) -> None:
         """This router is asked anew, or never again."""
-        for routers in self._denied.values():
+        for task_id, routers in list(self._denied.items()):
             routers.discard(router)
+            if not routers:
+                del self._denied[task_id]
 
     def deny(self, ids: Iterable[str], router: Peer, asked: Collection[Peer], *, home: bool) -> list[str]:
         """``router`` knows nothing of these; those of them that no router knows of those that are ``asked``.
@@ -95,7 +102,9 @@ class Awaited:
         return unknown
 
     def settle(self, asked: Collection[Peer]) -> list[str]:
-        """Fewer are ``asked`` from now on: what all of those do not know, nobody knows."""
+        """Fewer are ``asked`` from now on: what all of those do not know, nobody knows; of none, nothing is known."""
+        if not asked:
+            return []
         unknown = [task_id for task_id, denied in self._denied.items() if denied.issuperset(asked)]
         for task_id in unknown:
             self.take(task_id)

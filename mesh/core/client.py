@@ -607,6 +607,7 @@ class ClientMachine:
         refused = {number for number, batch in self.batches.items() if batch.refusal is not None}
         assert self._refused.keys() == refused, "batches to be sent again miscounted"
         self._wishes.check()
+        self._awaited.check()
         self.suspects.check((b.router, b.number) for b in self.batches.values() if b.router and not b.refusal)
         assert self.home is None or self.routers[self.home].open, "home is a router without a session"
 

@@ -302,6 +302,15 @@ def test_a_router_that_keeps_nothing_may_know_of_a_task_until_it_is_gone() -> No
     assert PublishUnknown(["a"]) in mesh.do(wait=3_000.0)
 
 
+def test_a_task_is_not_unknown_because_there_is_no_router_left_to_ask() -> None:
+    mesh = client(R1, R2)
+    mesh.do(ResultsWatched(["a"]))
+    mesh.hear(Unknown(["a"]), SayHello())
+    assert sent(mesh.hear(WELCOME)) == [Watch(["a"])]
+    assert mesh.do(RouterForgotten(R2), RouterForgotten(R1)) == []
+    assert list(mesh.machine.waiting) == ["a"]
+
+
 def test_what_home_has_accepted_is_not_unknown_because_another_router_says_so() -> None:
     mesh = client(R1, R2)
     mesh.do(ResultsWatched(["a"]))
