@@ -91,7 +91,7 @@ class Unreadable(MeshError):
 
 
 class UnknownTask(MeshError, LookupError):
-    """No router knows this task id: it was never accepted, or its result was kept no longer."""
+    """No router knows this task id: never accepted, its result kept no longer, or its router given up."""
 
 
 class StoreError(MeshError):

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Container, Iterable
 
+from mesh.core.commands import NOT_KNOWN
 from mesh.model import Peer
+
+STRANDED_MAX = 100_000  # ids of which is known what became of their router; the oldest goes first
 
 AT_HOME, ANYWHERE = False, True
 Place = bool | Peer
@@ -20,6 +23,7 @@ class Awaited:
     def __init__(self) -> None:
         self.places: dict[str, Place] = {}
         self._denied: dict[str, set[Peer]] = {}  # routers that know nothing of an id
+        self._stranded: dict[str, str] = {}  # why the router that accepted it cannot be asked; also while nobody waits
 
     def submit(self, ids: Iterable[str]) -> None:
         """These are submitted here: whoever knew nothing of them was asked too early."""
@@ -27,11 +31,15 @@ class Awaited:
         self.places.update(places)
         if self._denied:
             self._denied = {task_id: routers for task_id, routers in self._denied.items() if task_id not in places}
+        if self._stranded:
+            self._stranded = {task_id: why for task_id, why in self._stranded.items() if task_id not in places}
 
     def take(self, task_id: str) -> bool:
         """The outcome is here; whether somebody waited for it."""
         if self._denied:
             self._denied.pop(task_id, None)
+        if self._stranded:
+            self._stranded.pop(task_id, None)
         return self.places.pop(task_id, None) is not None
 
     def check(self) -> None:
@@ -42,6 +50,7 @@ class Awaited:
     def give_up(self, task_id: str) -> Place | None:
         """Wait no more; where the outcome was to come from."""
         self._denied.pop(task_id, None)
+        self._stranded.pop(task_id, None)
         return self.places.pop(task_id, None)
 
     def leave(self, home: Peer, unaccepted: Container[str]) -> None:
@@ -68,12 +77,19 @@ class Awaited:
         """What any router may have."""
         return [task_id for task_id, place in self.places.items() if place is ANYWHERE]
 
-    def strand(self, router: Peer) -> list[str]:
-        """This router is gone with all it had; another may know of it."""
+    def strand(self, router: Peer, why: str) -> list[str]:
+        """This router is gone with all it had; another may know of it. ``why`` is for people, should none know it."""
         stranded = [task_id for task_id, place in self.places.items() if place == router]
         for task_id in stranded:
             self.places[task_id] = ANYWHERE
+            self._stranded[task_id] = why
+        while len(self._stranded) > STRANDED_MAX:
+            del self._stranded[next(iter(self._stranded))]
         return stranded
+
+    def why_unknown(self, task_id: str) -> str:
+        """Why no router knows it, for people."""
+        return self._stranded.get(task_id, NOT_KNOWN)
 
     def forget(self, router: Peer) -> None:
         """This router is asked anew, or never again."""
@@ -97,8 +113,8 @@ class Awaited:
                 denied.add(router)
                 if not denied.issuperset(asked):
                     continue
-            self.take(task_id)
             unknown.append(task_id)
+        self._drop(unknown)
         return unknown
 
     def settle(self, asked: Collection[Peer]) -> list[str]:
@@ -106,6 +122,11 @@ class Awaited:
         if not asked:
             return []
         unknown = [task_id for task_id, denied in self._denied.items() if denied.issuperset(asked)]
-        for task_id in unknown:
-            self.take(task_id)
+        self._drop(unknown)
         return unknown
+
+    def _drop(self, unknown: Iterable[str]) -> None:
+        """It may be asked for again: what became of its router is kept."""
+        for task_id in unknown:
+            self._denied.pop(task_id, None)
+            del self.places[task_id]

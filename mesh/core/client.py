@@ -198,7 +198,7 @@ class ClientMachine:
                 self._send(peer, Heartbeat(now.wall))
             if session.is_gone(now.mono) and not session.given_up:
                 session.given_up = True
-                self._give_up_router(session)
+                self._give_up_router(session, "the router that accepted it is gone, and kept it in memory only")
         for batch in list(self._refused.values()):
             self._try_again(batch, now)
 
@@ -224,7 +224,8 @@ class ClientMachine:
         if self.home == event.peer:
             self._find_home()
         session.keeps = False
-        self._give_up_router(session)
+        away = f"was away for {self.settings.router_ttl_s:g} s and is given up"
+        self._give_up_router(session, f"the router that accepted it{_at(event.endpoint)} {away}")
         self.suspects.forget(event.peer)
         self._wishes.take(event.peer)
         self._awaited.forget(event.peer)
@@ -239,7 +240,7 @@ class ClientMachine:
         if self.home == session.peer:
             self._find_home()
 
-    def _give_up_router(self, session: RouterSession) -> None:
+    def _give_up_router(self, session: RouterSession, why: str) -> None:
         """It is gone, perhaps for long: what it did not accept is another's, and what it cannot have kept, too."""
         peer, ready = session.peer, self._ready()
         self.suspects.acquit(peer)
@@ -261,7 +262,7 @@ class ClientMachine:
         if not session.keeps:
             if self._owner == peer:
                 self._awaited.leave(peer, self._unaccepted_ids())
-            stranded = self._awaited.strand(peer)
+            stranded = self._awaited.strand(peer, why)
             for other in self._listening():
                 self._watch(other, stranded)
             self._publish_unknown(self._awaited.settle(self._may_know()))
@@ -542,8 +543,10 @@ class ClientMachine:
         return {peer for peer, one in self.routers.items() if one.keeps or (one.keeps is False and not one.given_up)}
 
     def _publish_unknown(self, ids: list[str]) -> None:
-        if ids:
-            self._out.append(PublishUnknown(ids))
+        by_reason: dict[str, list[str]] = {}
+        for task_id in ids:
+            by_reason.setdefault(self._awaited.why_unknown(task_id), []).append(task_id)
+        self._out += [PublishUnknown(those, reason) for reason, those in by_reason.items()]
 
     def _on_results_watched(self, event: ResultsWatched, now: Now) -> None:
         for task_id in event.ids:
@@ -618,6 +621,10 @@ _id = attrgetter("id")
 def _worth(session: RouterSession) -> tuple[bool, bool, int]:
     """The least is the best home."""
     return not session.is_here, session.load is None, session.load or 0
+
+
+def _at(endpoint: str) -> str:
+    return f" at {endpoint}" if endpoint else ""
 
 
 def _only_used(options: list[TaskOptions], tasks: list[TaskSpec]) -> tuple[list[TaskOptions], list[TaskSpec]]:

@@ -224,10 +224,14 @@ class PublishOutcomes(Struct, frozen=True, gc=False):
     outcomes: list[Outcome]
 
 
+NOT_KNOWN = "never accepted, or its result is kept no longer"
+
+
 class PublishUnknown(Struct, frozen=True, gc=False):
-    """Nobody knows these ids."""
+    """Nobody knows these ids; ``reason`` is for people."""
 
     ids: list[str]
+    reason: str = NOT_KNOWN
 
 
 class SessionEnded(Struct, frozen=True, gc=False):

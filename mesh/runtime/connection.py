@@ -456,8 +456,7 @@ class Connection:
             self._on_rejected(command)
         elif isinstance(command, PublishUnknown):
             for task_id in command.ids:
-                error = UnknownTask(f"no router knows task {task_id}: never accepted, or its result is kept no longer")
-                self._promises.fail(task_id, error)
+                self._promises.fail(task_id, UnknownTask(f"no router knows task {task_id}: {command.reason}"))
         elif isinstance(command, PublishUnwatched):
             log.error("%d results cannot be waited for: %s", len(command.ids), command.reason)
             for task_id in command.ids:

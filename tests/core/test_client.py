@@ -302,6 +302,23 @@ def test_a_router_that_keeps_nothing_may_know_of_a_task_until_it_is_gone() -> No
     assert PublishUnknown(["a"]) in mesh.do(wait=3_000.0)
 
 
+def test_what_a_router_had_accepted_that_is_given_up_is_unknown_for_that_reason_and_no_other() -> None:
+    mesh = client(R1, R2, router_ttl_s=60.0)
+    mesh.do(submitted("a", "b"))
+    mesh.hear(Accepted([1]))
+    mesh.do(ResultsWatched(["x"]))
+    assert sent(mesh.do(RouterForgotten(R1, "tcp://r1:1"))) == [Watch(["a", "b"])]
+    given_up = "the router that accepted it at tcp://r1:1 was away for 60 s and is given up"
+    never = "never accepted, or its result is kept no longer"
+    told = [PublishUnknown(["a", "b"], given_up), PublishUnknown(["x"], never)]
+    assert mesh.hear(Unknown(["a", "b", "x"]), peer=R2) == told
+    mesh.do(ResultsWatched(["a"]))
+    assert mesh.hear(Unknown(["a"]), peer=R2) == [PublishUnknown(["a"], given_up)], "also where it is asked for again"
+    mesh.do(submitted("a"), ResultsForgotten(["a"]), ResultsWatched(["a"]))
+    mesh.hear(Accepted([2]), peer=R2)
+    assert mesh.hear(Unknown(["a"]), peer=R2) == [PublishUnknown(["a"], never)]
+
+
 def test_a_task_is_not_unknown_because_there_is_no_router_left_to_ask() -> None:
     mesh = client(R1, R2)
     mesh.do(ResultsWatched(["a"]))
@@ -332,7 +349,8 @@ def test_what_a_lost_router_kept_in_memory_only_is_asked_of_the_others() -> None
     mesh.hear(Accepted([1]))
     mesh.do(PeerLost(R1))
     assert Watch(["a"]) in wait_until_gone(mesh)
-    assert mesh.hear(Unknown(["a"]), peer=R2) == [PublishUnknown(["a"])]
+    lost = "the router that accepted it is gone, and kept it in memory only"
+    assert mesh.hear(Unknown(["a"]), peer=R2) == [PublishUnknown(["a"], lost)]
 
 
 def test_what_runs_at_most_once_waits_for_the_router_it_was_sent_to() -> None:
