@@ -37,7 +37,7 @@ SEARCH_S = 2.0  # between two looks for routers that nobody has named
 HEAR_ALL = 0.6  # of ``grace_s``: for so long after a question a router may be found that knows what others do not
 
 
-class Siblings:
+class Others:
     """Of one router: ``node_id`` is its id, a dot, and what is new in each of its lives; ``own``: where it listens."""
 
     def __init__(self, settings: Settings, node_id: str, own: Callable[[], Sequence[str]], store: Store) -> None:

@@ -50,7 +50,7 @@ from nodes.counts import count_of
 from nodes.doors import Doors
 from nodes.logs import configure_logs
 from nodes.memory import give_back
-from nodes.siblings import Siblings
+from nodes.others import Others
 from nodes.stopping import Stopping
 
 log = logging.getLogger("mesh.router")
@@ -135,10 +135,10 @@ class RouterNode:
             session=self._links.session,
             ask_others=self._ask_others,
         )
-        self._siblings: Siblings | None = None
+        self._others: Others | None = None
         if config.lan is not None:
             node_id = f"{self._machine.router_id}.{secrets.token_hex(4)}"
-            self._siblings = Siblings(settings, node_id, lambda: self._doors.lan if self._doors else (), store)
+            self._others = Others(settings, node_id, lambda: self._doors.lan if self._doors else (), store)
         self._intake = PayloadIntake(store)
         self._streamed = False  # large payloads came in frames since memory was given back
         self._mapping: set[Peer] = set()  # those that read large payloads from the store's depot
@@ -202,9 +202,9 @@ class RouterNode:
         # What lives now lives long, and tasks are not tracked by the collector: it need not look often.
         gc.freeze()
         gc.set_threshold(50_000, 20, 100)
-        if self._siblings is not None:
-            self._transport.watch_fd(self._siblings.fd)
-            self._siblings.start()
+        if self._others is not None:
+            self._transport.watch_fd(self._others.fd)
+            self._others.start()
         try:
             while not self._stopping.asked:
                 self._turn()
@@ -215,8 +215,8 @@ class RouterNode:
                 self._doors.fall_silent()  # while the rest ends
             self._publication.withdraw()
             hide_depot(self._transport.endpoints[0])
-            if self._siblings is not None:
-                self._siblings.close()
+            if self._others is not None:
+                self._others.close()
             self._transport.close()
             if self._doors is not None:
                 self._doors.close()
@@ -224,13 +224,13 @@ class RouterNode:
     def _turn(self) -> None:
         deadline = self._step.next_deadline()
         deadline = self._next_chores if deadline is None else min(deadline, self._next_chores)
-        if self._siblings is not None:
-            deadline = min(deadline, self._siblings.next_deadline())
+        if self._others is not None:
+            deadline = min(deadline, self._others.next_deadline())
         # The frames end here: large payloads are in the store now, and are read from there where they are sent on.
         events = self._events(self._transport.receive(max(0.0, deadline - monotonic())))
         now = self._clock.now()
-        if self._siblings is not None:
-            events += self._siblings.take(now)
+        if self._others is not None:
+            events += self._others.take(now)
         if now.mono >= self._next_chores:
             self._next_chores = now.mono + CHORES_S
             self._complaints.due(now.mono)
@@ -244,13 +244,13 @@ class RouterNode:
             if self._prune(now.wall) == PRUNE_AT_ONCE:
                 self._next_chores = now.mono
         new_blobs, self._intake.new = self._intake.new, []
-        if self._siblings is not None:
-            new_blobs += self._siblings.take_new_blobs()
+        if self._others is not None:
+            new_blobs += self._others.take_new_blobs()
         self._step.step(events, now, new_blobs)
 
     def _ask_others(self, ids: list[str]) -> None:
-        if self._siblings is not None:
-            self._siblings.ask(ids)
+        if self._others is not None:
+            self._others.ask(ids)
 
     def _look_at_doors(self) -> None:
         if self._doors is None or not self._doors.look():
@@ -334,8 +334,8 @@ class RouterNode:
         if type(message) is Hello:
             # Only who came in by this user's socket can be meant to look into this user's files.
             (self._mapping.add if message.maps and role is None else self._mapping.discard)(peer)
-            if message.role == Role.ROUTER and role in (None, Role.ADMIN) and self._siblings is not None:
-                self._siblings.meet(message)
+            if message.role == Role.ROUTER and role in (None, Role.ADMIN) and self._others is not None:
+                self._others.meet(message)
         if isinstance(taken, Message):
             self._transport.send(peer, encode(taken, session, OUTSIDE))
             return None
