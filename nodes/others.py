@@ -152,7 +152,7 @@ class Others:
 
     def _news(self) -> list[Event]:
         """How many routers there are, and where, if that has changed."""
-        there = [peer for peer, session in self._machine.routers.items() if session.open]
+        there = [peer for peer, side in self._machine.routers.items() if side.open]
         addresses: dict[str, None] = {}
         for peer in there:
             route = self._routers.route_of(peer)

@@ -19,6 +19,7 @@ from msgspec.structs import replace
 
 from mesh.clock import Now
 from mesh.core.awaited import ANYWHERE, Awaited, Place
+from mesh.core.client_side import ClientSide
 from mesh.core.commands import (
     Command,
     PublishDropped,
@@ -46,7 +47,7 @@ from mesh.core.events import (
     TasksSubmitted,
 )
 from mesh.core.packing import has_long_options, pack, task_bytes_with, text_bytes
-from mesh.core.sessions import Due, RouterSession
+from mesh.core.sessions import Due
 from mesh.core.suspects import Suspects
 from mesh.core.wishes import Wish, Wishes
 from mesh.messages import (
@@ -72,7 +73,6 @@ from mesh.messages import (
 from mesh.model import FunctionCode, Peer, Role, TaskOptions, TaskSpec, payload_size
 from mesh.settings import Settings
 
-LOAD_MARGIN = 1_000  # unfinished tasks: home changes for a router that has half of home's, and so many fewer
 FUNCTIONS_MAX = 512  # shipped functions kept for the next session; those that a batch needs stay beyond that, too
 
 
@@ -116,7 +116,7 @@ class ClientMachine:
         self.python = python
         self.version = version
         self.role = role
-        self.routers: dict[Peer, RouterSession] = {}
+        self.routers: dict[Peer, ClientSide] = {}
         self.home: Peer | None = None  # the router we submit to
         self._awaited = Awaited()
         self.batches: dict[int, OutBatch] = {}
@@ -125,7 +125,6 @@ class ClientMachine:
         self.unaccepted = 0
         self.unaccepted_bytes = 0
         self._functions: dict[str, FunctionCode] = {}  # the one that was used last comes last
-        self._sent_functions: dict[Peer, set[str]] = {}  # in the session with each router
         self._owner: Peer | None = None  # the last home: it has what is awaited AT_HOME
         self._wishes = Wishes()
         self._next_batch = 0
@@ -144,7 +143,7 @@ class ClientMachine:
             QueryGivenUp: self._on_query_given_up,
             StopRequested: self._on_stop_requested,
         }
-        self._verbs: dict[type, Callable[[RouterSession, Any, Now], None]] = {
+        self._verbs: dict[type, Callable[[ClientSide, Any, Now], None]] = {
             Welcome: self._on_welcome,
             Refuse: self._on_refuse,
             SayHello: self._on_say_hello,
@@ -153,7 +152,7 @@ class ClientMachine:
             Rejected: self._on_rejected,
             Outcomes: self._on_outcomes,
             Unknown: self._on_unknown,
-            Reply: lambda session, message, now: self._out.append(PublishReply(message.request, message.body)),
+            Reply: lambda side, message, now: self._out.append(PublishReply(message.request, message.body)),
         }
 
     @property
@@ -179,26 +178,25 @@ class ClientMachine:
         return self._deadline
 
     def _earliest(self) -> float | None:
-        deadlines = [session.deadline() for session in self.routers.values()]
-        deadlines += [session.gone_at for session in self.routers.values() if not (session.open or session.given_up)]
+        deadlines = [side.deadline() for side in self.routers.values()]
         for batch in self._refused.values():
             deadlines.append(batch.give_up_at if self._ready() is None else min(batch.retry_at, batch.give_up_at))
         return min(deadlines, default=None)
 
     def _do_what_is_due(self, now: Now) -> None:
-        for peer, session in self.routers.items():
+        for peer, side in self.routers.items():
+            session = side.session
             if (why := session.silence(now.mono)) is not None:
                 self._out.append(SessionEnded(peer, why, silent=True))
             due = session.due(now.mono)
             if self.home == peer and not session.open:
-                self._lose(session, session.deadline())
+                self._lose(side, session.deadline())
             if due is Due.HELLO:
                 self._send(peer, Hello(self.role, self.node_id, self.name, self.python, self.version))
             elif due is Due.HEARTBEAT:
                 self._send(peer, Heartbeat(now.wall))
-            if session.is_gone(now.mono) and not session.given_up:
-                session.given_up = True
-                self._give_up_router(session, "the router that accepted it is gone, and kept it in memory only")
+            if side.give_up(now.mono):
+                self._give_up_router(side, "the router that accepted it is gone, and kept it in memory only")
         for batch in list(self._refused.values()):
             self._try_again(batch, now)
 
@@ -208,48 +206,47 @@ class ClientMachine:
     # routers
 
     def _on_router_found(self, event: RouterFound, now: Now) -> None:
-        session = self.routers.get(event.peer)
-        if session is None:
-            session = self.routers[event.peer] = RouterSession(event.peer, self.settings, now.mono)
+        side = self.routers.get(event.peer)
+        if side is None:
+            side = self.routers[event.peer] = ClientSide(event.peer, self.settings, now.mono)
         else:
-            self._lose(session, now.mono)
-        session.is_here = event.is_here
+            self._lose(side, now.mono)
+        side.is_here = event.is_here
 
     def _on_router_forgotten(self, event: RouterForgotten, now: Now) -> None:
         """What it did not accept is kept, and is another's."""
-        session = self.routers.pop(event.peer, None)
-        if session is None:
+        side = self.routers.pop(event.peer, None)
+        if side is None:
             return
-        session.open = False
         if self.home == event.peer:
             self._find_home()
-        session.keeps = False
+        side.keeps = False
         away = f"was away for {self.settings.router_ttl_s:g} s and is given up"
-        self._give_up_router(session, f"the router that accepted it{_at(event.endpoint)} {away}")
+        self._give_up_router(side, f"the router that accepted it{_at(event.endpoint)} {away}")
         self.suspects.forget(event.peer)
         self._wishes.take(event.peer)
         self._awaited.forget(event.peer)
 
     def _on_peer_lost(self, event: PeerLost, now: Now) -> None:
-        session = self.routers.get(event.peer)
-        if session is not None:
-            self._lose(session, now.mono + self.settings.hello_retry_s)
+        side = self.routers.get(event.peer)
+        if side is not None:
+            self._lose(side, now.mono + self.settings.hello_retry_s)
 
-    def _lose(self, session: RouterSession, hello_at: float) -> None:
-        session.lose(hello_at)
-        if self.home == session.peer:
+    def _lose(self, side: ClientSide, hello_at: float) -> None:
+        side.session.lose(hello_at)
+        if self.home == side.peer:
             self._find_home()
 
-    def _give_up_router(self, session: RouterSession, why: str) -> None:
+    def _give_up_router(self, side: ClientSide, why: str) -> None:
         """It is gone, perhaps for long: what it did not accept is another's, and what it cannot have kept, too."""
-        peer, ready = session.peer, self._ready()
+        peer, ready = side.peer, self._ready()
         self.suspects.acquit(peer)
         for batch in self.batches.values():
             if batch.router == peer and not batch.at_most_once:
                 batch.router = None
                 if ready is not None:
                     self._submit(ready, batch)
-        if session.peer not in self.routers:
+        if peer not in self.routers:
             for batch in [batch for batch in self.batches.values() if batch.router == peer]:
                 reason = "its router is gone for good; whether it was accepted is not known, and it runs at most once"
                 self._give_up(batch, Rejected(batch.number, "unavailable", reason))
@@ -259,7 +256,7 @@ class ClientMachine:
         else:
             for _, _, wish in self._wishes.of(peer):
                 self._send(ready, wish)
-        if not session.keeps:
+        if not side.keeps:
             if self._owner == peer:
                 self._awaited.leave(peer, self._unaccepted_ids())
             stranded = self._awaited.strand(peer, why)
@@ -270,12 +267,12 @@ class ClientMachine:
     # home
 
     def _open(self) -> list[Peer]:
-        return [peer for peer, session in self.routers.items() if session.open]
+        return [peer for peer, side in self.routers.items() if side.open]
 
     def _find_home(self) -> None:
         """Home was lost: there may be another."""
         self.home = None
-        best = min((self.routers[peer] for peer in self._open()), key=_worth, default=None)
+        best = min((self.routers[peer] for peer in self._open()), key=ClientSide.worth, default=None)
         if best is not None:
             self._go_home(best.peer)
             self._tell_home(best.peer)
@@ -296,14 +293,8 @@ class ClientMachine:
     def _unaccepted_ids(self) -> set[str]:
         return {task.id for batch in self.batches.values() for task in batch.tasks}
 
-    def _is_better(self, session: RouterSession) -> bool:
-        """Whether to have this router for home from now on."""
-        home = self.routers[self.home] if self.home is not None else None
-        if home is None or session.is_here != home.is_here:
-            return home is None or session.is_here
-        if session.load is None or home.load is None:
-            return False
-        return 2 * session.load + LOAD_MARGIN < home.load
+    def _is_better(self, side: ClientSide) -> bool:
+        return side.is_better_than(self.routers[self.home] if self.home is not None else None)
 
     def _tell_home(self, peer: Peer) -> None:
         """Tell a router, which is home now and has been welcome before, what no router has been told."""
@@ -315,7 +306,6 @@ class ClientMachine:
 
         While it has suspects, it is told of one of them only.
         """
-        self._sent_functions[peer] = set()
         self._awaited.forget(peer)
         if (suspect := self.suspects.first(peer)) is not None:
             self._submit(peer, self.batches[suspect])
@@ -350,47 +340,46 @@ class ClientMachine:
     # messages
 
     def _on_message(self, event: MessageReceived, now: Now) -> None:
-        session = self.routers.get(event.peer)
+        side = self.routers.get(event.peer)
         handler = self._verbs.get(type(event.message))
-        if session is not None and handler is not None:
-            session.heard = now.mono
-            handler(session, event.message, now)
+        if side is not None and handler is not None:
+            side.session.heard = now.mono
+            handler(side, event.message, now)
 
-    def _on_welcome(self, session: RouterSession, message: Welcome, now: Now) -> None:
-        session.welcome(now.mono)
-        session.keeps = message.durability != "memory"
-        if self.home == session.peer or self._is_better(session):
-            self._go_home(session.peer)
-        self._resume(session.peer)
+    def _on_welcome(self, side: ClientSide, message: Welcome, now: Now) -> None:
+        side.welcome(now.mono, keeps=message.durability != "memory")
+        if self.home == side.peer or self._is_better(side):
+            self._go_home(side.peer)
+        self._resume(side.peer)
 
-    def _on_heartbeat(self, session: RouterSession, message: Heartbeat, now: Now) -> None:
-        session.load = message.load
-        if self.home != session.peer and session.open and self._is_better(session):
-            self._go_home(session.peer)
-            self._tell_home(session.peer)
+    def _on_heartbeat(self, side: ClientSide, message: Heartbeat, now: Now) -> None:
+        side.load = message.load
+        if self.home != side.peer and side.open and self._is_better(side):
+            self._go_home(side.peer)
+            self._tell_home(side.peer)
 
-    def _on_say_hello(self, session: RouterSession, message: SayHello, now: Now) -> None:
-        if session.refused is None:  # else it answers what was under way when the refusal came
-            self._lose(session, now.mono)
+    def _on_say_hello(self, side: ClientSide, message: SayHello, now: Now) -> None:
+        if side.session.refused is None:  # else it answers what was under way when the refusal came
+            self._lose(side, now.mono)
 
-    def _on_refuse(self, session: RouterSession, message: Refuse, now: Now) -> None:
+    def _on_refuse(self, side: ClientSide, message: Refuse, now: Now) -> None:
         if message.ids:
             ids = [task_id for task_id in message.ids if self._awaited.take(task_id)]
             self._out.append(PublishUnwatched(ids, message.reason))
             return
         self._out.append(PublishRefused(message.code, message.reason))
-        if not session.open:
-            session.refuse(message.reason, now.mono)
+        if not side.open:
+            side.session.refuse(message.reason, now.mono)
         elif message.code == "protocol":
-            self._on_message_refused(session, message.reason, now)
+            self._on_message_refused(side, message.reason, now)
 
-    def _on_message_refused(self, session: RouterSession, reason: str, now: Now) -> None:
+    def _on_message_refused(self, side: ClientSide, reason: str, now: Now) -> None:
         """The router cannot read something we sent and has ended the session; it does not say what it was.
 
         So batches that were out are sent one by one: the next refusal then names the one to give up.
         """
-        peer = session.peer
-        session.open = False
+        peer = side.peer
+        side.session.open = False
         self._out.append(SessionEnded(peer, "the session with a router is opened anew"))
         if (number := self.suspects.first(peer)) is not None:
             self._give_up(self.batches[number], Rejected(number, "invalid", f"the router cannot read it: {reason}"))
@@ -398,7 +387,7 @@ class ClientMachine:
             refusals = 0
         else:
             refusals = self.suspects.accuse(peer, [n for n, batch in self.batches.items() if batch.router == peer])
-        session.refuse(reason, now.mono, 2**refusals)
+        side.session.refuse(reason, now.mono, 2**refusals)
         if self.home == peer:
             self._find_home()
 
@@ -439,8 +428,8 @@ class ClientMachine:
             if len(self._functions) <= FUNCTIONS_MAX:
                 return
             del self._functions[digest]
-            for sent in self._sent_functions.values():
-                sent.discard(digest)
+            for side in self.routers.values():
+                side.functions.discard(digest)
 
     def _new_batch(
         self, event: TasksSubmitted, options: list[TaskOptions], tasks: list[TaskSpec], give_up_at: float
@@ -456,7 +445,7 @@ class ClientMachine:
             self._submit(ready, batch)
 
     def _submit(self, peer: Peer, batch: OutBatch) -> None:
-        sent = self._sent_functions[peer]
+        sent = self.routers[peer].functions
         for options in batch.options:
             digest = options.function
             if digest is not None and digest not in sent and digest in self._functions:
@@ -476,27 +465,27 @@ class ClientMachine:
                 self._clear(batch)
         return batch
 
-    def _on_accepted(self, session: RouterSession, message: Accepted, now: Now) -> None:
-        self.suspects.can_read(session.peer)
-        self._settle_batches(session, message.batches)
+    def _on_accepted(self, side: ClientSide, message: Accepted, now: Now) -> None:
+        self.suspects.can_read(side.peer)
+        self._settle_batches(side, message.batches)
 
-    def _settle_batches(self, session: RouterSession, numbers: Sequence[int]) -> None:
+    def _settle_batches(self, side: ClientSide, numbers: Sequence[int]) -> None:
         for number in numbers:
             batch = self.batches.get(number)
-            if batch is not None and batch.router == session.peer:
+            if batch is not None and batch.router == side.peer:
                 self._settle_batch(number)
-                if session.peer != self._owner:
-                    self._awaited.put([task.id for task in batch.tasks], session.peer)
+                if side.peer != self._owner:
+                    self._awaited.put([task.id for task in batch.tasks], side.peer)
 
-    def _on_rejected(self, session: RouterSession, message: Rejected, now: Now) -> None:
+    def _on_rejected(self, side: ClientSide, message: Rejected, now: Now) -> None:
         batch = self.batches.get(message.batch)
-        if batch is None or batch.router != session.peer:
+        if batch is None or batch.router != side.peer:
             return
         if message.code == "function":
-            self._sent_functions[session.peer].difference_update(options.function or "" for options in batch.options)
+            side.functions.difference_update(options.function or "" for options in batch.options)
             if not batch.functions_asked:
                 batch.functions_asked = True
-                self._submit(session.peer, batch)
+                self._submit(side.peer, batch)
                 return
         if message.code in ("overloaded", "function") and now.mono < batch.give_up_at:
             batch.retry_at = now.mono + message.retry_after_s
@@ -525,22 +514,22 @@ class ClientMachine:
 
     # outcomes
 
-    def _on_outcomes(self, session: RouterSession, message: Outcomes, now: Now) -> None:
-        self._settle_batches(session, message.accepted)
+    def _on_outcomes(self, side: ClientSide, message: Outcomes, now: Now) -> None:
+        self._settle_batches(side, message.accepted)
         take = self._awaited.take
         wanted = [outcome for outcome in message.outcomes if take(outcome.id)]
         if wanted:
             self._out.append(PublishOutcomes(wanted))
 
-    def _on_unknown(self, session: RouterSession, message: Unknown, now: Now) -> None:
+    def _on_unknown(self, side: ClientSide, message: Unknown, now: Now) -> None:
         unaccepted = self._unaccepted_ids()
         denied = [task_id for task_id in message.ids if task_id not in unaccepted]
-        home = session.peer == self._owner
-        self._publish_unknown(self._awaited.deny(denied, session.peer, self._may_know(), home=home))
+        home = side.peer == self._owner
+        self._publish_unknown(self._awaited.deny(denied, side.peer, self._may_know(), home=home))
 
     def _may_know(self) -> set[Peer]:
         """The routers that may know of a task which others do not know."""
-        return {peer for peer, one in self.routers.items() if one.keeps or (one.keeps is False and not one.given_up)}
+        return {peer for peer, side in self.routers.items() if side.keeps or (side.keeps is False and not side.given_up)}
 
     def _publish_unknown(self, ids: list[str]) -> None:
         by_reason: dict[str, list[str]] = {}
@@ -597,9 +586,8 @@ class ClientMachine:
             self._out.append(PublishDropped(why))
 
     def _on_stop_requested(self, event: StopRequested, now: Now) -> None:
-        for session in self.routers.values():
-            if session.open:
-                self._send(session.peer, Bye("closed"))
+        for peer in self._open():
+            self._send(peer, Bye("closed"))
 
     # invariants
 
@@ -616,11 +604,6 @@ class ClientMachine:
 
 
 _id = attrgetter("id")
-
-
-def _worth(session: RouterSession) -> tuple[bool, bool, int]:
-    """The least is the best home."""
-    return not session.is_here, session.load is None, session.load or 0
 
 
 def _at(endpoint: str) -> str:

@@ -27,11 +27,7 @@ class RouterSession:
         "_hello_at",
         "_settings",
         "_told",
-        "given_up",
         "heard",
-        "is_here",
-        "keeps",
-        "load",
         "open",
         "peer",
         "refused",
@@ -42,10 +38,6 @@ class RouterSession:
         self.peer = peer
         self.open = False
         self.refused: str | None = None
-        self.is_here = False  # this user's, on this host
-        self.keeps: bool | None = None  # whether what it accepts survives its end; None: it has not welcomed us
-        self.load: int | None = None  # unfinished tasks it has, as it said last in this session
-        self.given_up = False  # it is gone, and what it was to do is another's
         self.heard = now
         self._hello_at = now  # when the next HELLO is due while the session is not open
         self._told = now
@@ -57,9 +49,7 @@ class RouterSession:
 
     def welcome(self, now: float) -> None:
         self.open = True
-        self.load = None
         self.refused = None
-        self.given_up = False
         self.heard = self._told = now
 
     def refuse(self, reason: str, now: float, pause: float = REFUSED_PAUSE_MAX) -> None:
