@@ -6,6 +6,7 @@ home, the one it was left at. Of what others submitted nobody here knows who has
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Collection, Container, Iterable
 
 from mesh.core.commands import NOT_KNOWN
@@ -13,8 +14,16 @@ from mesh.model import Peer
 
 STRANDED_MAX = 100_000  # ids of which is known what became of their router; the oldest goes first
 
-AT_HOME, ANYWHERE = False, True
-Place = bool | Peer
+
+class Where(enum.Enum):
+    """Where an outcome is to come from, if from no router in particular."""
+
+    AT_HOME = "at home"  # from whichever router is home, and has been since it was submitted
+    ANYWHERE = "anywhere"  # from any router: all are asked
+
+
+AT_HOME, ANYWHERE = Where.AT_HOME, Where.ANYWHERE
+Place = Where | Peer
 
 
 class Awaited:
@@ -25,7 +34,7 @@ class Awaited:
         self._denied: dict[str, set[Peer]] = {}  # routers that know nothing of an id
         self._stranded: dict[str, str] = {}  # why the router that accepted it cannot be asked; also while nobody waits
 
-    def submit(self, ids: Iterable[str]) -> None:
+    def add(self, ids: Iterable[str]) -> None:
         """These are submitted here: whoever knew nothing of them was asked too early."""
         places = dict.fromkeys(ids, AT_HOME)
         self.places.update(places)
@@ -33,6 +42,10 @@ class Awaited:
             self._denied = {task_id: routers for task_id, routers in self._denied.items() if task_id not in places}
         if self._stranded:
             self._stranded = {task_id: why for task_id, why in self._stranded.items() if task_id not in places}
+
+    def watch(self, ids: Iterable[str]) -> list[str]:
+        """Wait for these, too; those of them that all routers are to be asked of."""
+        return [task_id for task_id in ids if self.places.setdefault(task_id, ANYWHERE) is ANYWHERE]
 
     def take(self, task_id: str) -> bool:
         """The outcome is here; whether somebody waited for it."""
@@ -47,11 +60,11 @@ class Awaited:
         assert self._denied.keys() <= self.places.keys(), "nobody waits for it"
         assert all(self._denied.values()), "denied by nobody"
 
-    def give_up(self, task_id: str) -> Place | None:
-        """Wait no more; where the outcome was to come from."""
+    def give_up(self, task_id: str) -> bool:
+        """Wait no more; whether all routers were asked of it."""
         self._denied.pop(task_id, None)
         self._stranded.pop(task_id, None)
-        return self.places.pop(task_id, None)
+        return self.places.pop(task_id, None) is ANYWHERE
 
     def leave(self, home: Peer, unaccepted: Container[str]) -> None:
         """The home is another from now on: what was accepted stays where it is."""

@@ -10,7 +10,7 @@ was sent and not answered stays with its router until that is gone: another woul
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any
@@ -18,7 +18,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from mesh.clock import Now
-from mesh.core.awaited import ANYWHERE, Awaited, Place
+from mesh.core.awaited import Awaited, Place
 from mesh.core.client_side import ClientSide
 from mesh.core.commands import (
     Command,
@@ -156,7 +156,7 @@ class ClientMachine:
         }
 
     @property
-    def waiting(self) -> dict[str, Place]:
+    def waiting(self) -> Mapping[str, Place]:
         """Each id whose outcome somebody here wants, and where it is to come from."""
         return self._awaited.places
 
@@ -409,7 +409,7 @@ class ClientMachine:
         tasks, options = event.tasks, event.options
         if any(one.ignore_result for one in options):
             tasks = [spec for spec in tasks if not options[spec.option].ignore_result]
-        self._awaited.submit(map(_id, tasks))
+        self._awaited.add(map(_id, tasks))
         give_up_at = now.mono + self.settings.submit_timeout_s
         most = self.settings.batch_tasks_max
         long_options = has_long_options(options)
@@ -538,14 +538,12 @@ class ClientMachine:
         self._out += [PublishUnknown(those, reason) for reason, those in by_reason.items()]
 
     def _on_results_watched(self, event: ResultsWatched, now: Now) -> None:
-        for task_id in event.ids:
-            self.waiting.setdefault(task_id, ANYWHERE)
-        ids = [task_id for task_id in event.ids if self.waiting[task_id] is ANYWHERE]
+        ids = self._awaited.watch(event.ids)
         for peer in self._listening():
             self._watch(peer, ids)
 
     def _on_results_forgotten(self, event: ResultsForgotten, now: Now) -> None:
-        told = [task_id for task_id in event.ids if self._awaited.give_up(task_id) is ANYWHERE or event.drop]
+        told = [task_id for task_id in event.ids if self._awaited.give_up(task_id) or event.drop]
         for part in pack(told, text_bytes):
             if event.drop:
                 self._wish(Unwatch(list(part), event.drop))

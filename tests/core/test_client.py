@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from mesh.core.awaited import Where
 from mesh.core.client import FUNCTIONS_MAX, ClientMachine
 from mesh.core.commands import (
     Command,
@@ -244,7 +245,7 @@ def test_the_outcomes_that_a_router_will_not_tell_of_are_given_up() -> None:
     mesh = client()
     mesh.do(ResultsWatched(["a", "b"]))
     assert mesh.hear(Refuse("watched", "too many", ["b", "c"])) == [PublishUnwatched(["b"], "too many")]
-    assert mesh.machine.waiting == {"a": True}
+    assert mesh.machine.waiting == {"a": Where.ANYWHERE}
 
 
 def wait_until_gone(mesh: Driven) -> list[Message]:
@@ -278,7 +279,7 @@ def test_what_another_router_has_or_may_have_is_asked_of_that_one() -> None:
         Watch(["foreign"]),
     ]
     mesh.hear(Accepted([2]))
-    assert mesh.machine.waiting == {"accepted": R1, "sent": R1, "foreign": True}
+    assert mesh.machine.waiting == {"accepted": R1, "sent": R1, "foreign": Where.ANYWHERE}
 
 
 def test_a_task_is_unknown_when_no_router_knows_it() -> None:

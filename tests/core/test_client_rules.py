@@ -8,6 +8,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from mesh.core.awaited import Where
 from mesh.core.client import ClientMachine
 from mesh.core.commands import PublishOutcomes, PublishRejected, PublishUnknown, Send
 from mesh.core.events import (
@@ -198,10 +199,10 @@ class ClientRules(RuleBasedStateMachine):
                 assert ids <= self.knows[batch.router]
             assert batch.router is not None or batch.refusal is not None or machine.home not in there
         for task_id, place in machine.waiting.items():
-            if place is True:
+            if place is Where.ANYWHERE:
                 assert all(task_id in self.knows[peer] for peer in there)
             elif task_id not in in_batches:
-                owner = machine.home if place is False else place
+                owner = machine.home if place is Where.AT_HOME else place
                 assert owner not in there or task_id in self.knows[owner]
 
     @invariant()
