@@ -8,6 +8,7 @@ from mesh.clock import Now
 from mesh.core.commands import LookUpOutcomes
 from mesh.core.events import OutcomesLookedUp
 from mesh.core.ledger import Ledger
+from mesh.core.limbo import Limbo
 from mesh.core.membership import Membership
 from mesh.core.packing import outcome_bytes, pack, text_bytes
 from mesh.core.peers import Session
@@ -21,11 +22,18 @@ class Admission:
     """``full``: why the store takes no new tasks, None while it does."""
 
     def __init__(
-        self, settings: Settings, table: TaskTable, members: Membership, ledger: Ledger, counters: dict[str, int]
+        self,
+        settings: Settings,
+        table: TaskTable,
+        members: Membership,
+        limbo: Limbo,
+        ledger: Ledger,
+        counters: dict[str, int],
     ) -> None:
         self._settings = settings
         self._table = table
         self._members = members
+        self._limbo = limbo
         self._ledger = ledger
         self._counters = counters
         self.full: str | None = None
@@ -100,7 +108,7 @@ class Admission:
         absent = [task_id for task_id in message.ids if task_id not in tasks]
         if absent:
             self._ledger.add(LookUpOutcomes(session.peer, absent))
-        here = self._members.yield_to(session, [task_id for task_id in message.ids if task_id in tasks])
+        here = self._limbo.yield_to(session, [task_id for task_id in message.ids if task_id in tasks])
         if message.own:
             self._own(session.peer, here)
         self._watch(session.peer, here)

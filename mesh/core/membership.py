@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import inf
 
 from msgspec.structs import replace
 
 from mesh.clock import Now
-from mesh.core.commands import AskOthers, DropPeer
-from mesh.core.events import MessageReceived, OthersFound, SettledElsewhere, UnknownElsewhere
+from mesh.core.commands import DropPeer
+from mesh.core.events import MessageReceived
 from mesh.core.ledger import Ledger
-from mesh.core.packing import attempt_bytes, pack, text_bytes
+from mesh.core.packing import attempt_bytes, pack
 from mesh.core.peers import Session, Worker
 from mesh.core.permits import may_be
 from mesh.core.record import TaskRecord
-from mesh.core.states import READY, SUCCEEDED
+from mesh.core.states import READY
 from mesh.core.tasks import TaskTable
-from mesh.messages import PROTOCOL, Cancel, Drop, Heartbeat, Hello, Refuse, Unknown, Welcome
-from mesh.model import Ending, NodeInfo, Outcome, Peer, Role, Settlement
+from mesh.messages import PROTOCOL, Cancel, Drop, Heartbeat, Hello, Refuse, Welcome
+from mesh.model import NodeInfo, Peer, Role
 from mesh.settings import Settings
 
 ATTEMPT_MAX = 1 << 31  # no task was ever tried so often: a claim beyond it is a lie, and must not be counted on from
@@ -41,92 +40,31 @@ class Membership:
         self.loaded: dict[Worker, None] = {}  # those that hold more than they can run at once
         self.changed = True
         self._nodes: dict[str, NodeInfo] = {}  # workers as the store has them
-        self._expected: set[str] = set()  # those of them that may hold what is in limbo
-        self._asked: dict[str, None] = {}  # tasks in limbo that other routers may have finished
-        self._others = 0  # routers that are connected
-        self._addresses: list[str] = []  # theirs
-        self._limbo_until: float | None = None
-        self._next_round = 0.0
+        self.unheard: set[str] = set()  # those of them that have not spoken since the router started
+        self._addresses: list[str] = []  # of other routers
+        self.next_round = 0.0  # the monotonic second at which ``tick`` has something to do
 
-    def restore(self, nodes: Sequence[NodeInfo], *, others: bool) -> None:
-        """These workers may still hold tasks of the journal: wait for what they say, and ``others``, other routers."""
-        if others and self._table.limbo:
-            self._asked = dict.fromkeys(self._table.limbo)
-            self._ledger.add(AskOthers(list(self._asked)))
+    def restore(self, nodes: Sequence[NodeInfo]) -> None:
+        """These workers took part when the router ended."""
         self._nodes = {node.node_id: node for node in nodes}
-        self._expected = set(self._nodes)
-        self._limbo_until = inf
+        self.unheard = set(self._nodes)
+
+    def give_up_unheard(self) -> None:
+        """Who has not spoken since the start takes no part any more."""
+        for node_id in sorted(self.unheard):
+            self._forget_node(node_id)
+        self.unheard.clear()
+
+    def name_others(self, addresses: list[str]) -> None:
+        """Tell nodes of these addresses of other routers from now on."""
+        self._addresses = addresses
+        self._welcome = replace(self._welcome, routers=addresses)
 
     def tick(self, now: Now) -> None:
         """Do what is due."""
-        if self._limbo_until == inf:  # they have had no chance to speak before
-            self._limbo_until = now.mono + (self._settings.grace_s if self._expected or self._asked else 0.0)
-        if self._limbo_until is not None and (now.mono >= self._limbo_until or not (self._expected or self._asked)):
-            self._limbo_until = None
-            for node_id in sorted(self._expected):
-                self._forget_node(node_id)
-            self._expected.clear()
-            if not self._others:
-                self._asked.clear()
-            self._table.leave_limbo([task_id for task_id in self._table.limbo if task_id not in self._asked], now)
-            for session in self.clients.values():
-                watched = self._table.watching.of(session.peer) if session.role is Role.ROUTER else []
-                self.yield_to(session, watched)
-        if now.mono >= self._next_round:
-            self._next_round = now.mono + self._settings.heartbeat_s / 2
+        if now.mono >= self.next_round:
+            self.next_round = now.mono + self._settings.heartbeat_s / 2
             self._make_round(now)
-
-    def next_deadline(self) -> float:
-        """The monotonic second at which ``tick`` has something to do."""
-        return self._next_round if self._limbo_until is None else min(self._next_round, self._limbo_until)
-
-    def on_others_found(self, event: OthersFound, now: Now) -> None:
-        """Other routers came or went; while there are any, what they were asked about is theirs to answer."""
-        self._others, self._addresses = event.count, event.addresses
-        self._welcome = replace(self._welcome, routers=event.addresses)
-        if not self._others and self._limbo_until is None:
-            self._run_here(list(self._asked), now)
-
-    def on_unknown_elsewhere(self, event: UnknownElsewhere, now: Now) -> None:
-        """No other router knows these: they are to be run here."""
-        self._run_here(event.ids, now)
-
-    def _run_here(self, ids: Sequence[str], now: Now) -> None:
-        for task_id in ids:
-            self._asked.pop(task_id, None)
-        if self._limbo_until is None:  # else a worker may still hold them
-            self._table.leave_limbo(ids, now)
-
-    def yield_to(self, session: Session, ids: Sequence[str]) -> list[str]:
-        """Of what a router asks about, tell it to run what it and we wait for each other's word on; the rest.
-
-        The one with the lesser id runs it, and the other waits for how that ends.
-        """
-        greater = self._welcome.router_id > session.node_id.partition(".")[0]
-        if session.role is not Role.ROUTER or not greater or self._limbo_until is not None:
-            return list(ids)
-        limbo, asked = self._table.limbo, self._asked
-        yielded = [task_id for task_id in ids if task_id in asked and task_id in limbo]
-        for task_id in yielded:
-            self._table.watching.remove(session.peer, task_id)
-        for part in pack(yielded, text_bytes):
-            self._ledger.send(session.peer, Unknown(list(part)))
-        return [task_id for task_id in ids if not (task_id in asked and task_id in limbo)]
-
-    def on_settled_elsewhere(self, event: SettledElsewhere, now: Now) -> None:
-        """Other routers had these too, and they ended there: the end is the same here."""
-        for outcome in event.outcomes:
-            self._asked.pop(outcome.id, None)
-            task = self._table.tasks.get(outcome.id)
-            if task is None:
-                continue
-            self._counters["settled_elsewhere"] += 1
-            holder = self.workers.get(task.worker) if task.worker is not None else None
-            if holder is not None:
-                holder.leases.pop(task.id, None)
-                self.weigh(holder)
-                self._ledger.send(holder.peer, Drop([(task.id, task.attempt)]))
-            self._table.finish(task, _settlement_of(outcome), outcome.state, now, outcome.worker)
 
     def get(self, peer: Peer) -> Session | None:
         """The session with ``peer``, if there is one."""
@@ -194,7 +132,7 @@ class Membership:
             held[task_id] = max(attempt, held.get(task_id, 0))
         self._reconcile(worker, held, now)
         self.weigh(worker)
-        self._expected.discard(hello.node_id)
+        self.unheard.discard(hello.node_id)
 
     def _take_over(self, peer: Peer, node_id: str) -> Worker | None:
         """A worker that connects anew, before we saw its old connection end, keeps what it holds."""
@@ -297,10 +235,3 @@ def _known_role(role: str) -> Role | None:
     except ValueError:
         return None
     return known
-
-
-def _settlement_of(outcome: Outcome) -> Settlement:
-    """How an attempt ended that another router has counted; only its payload, error and times are looked at."""
-    started_at, runtime_s = outcome.started_at, outcome.runtime_s
-    ending = Ending.SUCCEEDED if outcome.state is SUCCEEDED else Ending.FAILED
-    return Settlement(outcome.id, outcome.attempts, ending, outcome.payload, started_at, runtime_s, outcome.error)

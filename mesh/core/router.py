@@ -29,6 +29,7 @@ from mesh.core.events import (
     UnknownElsewhere,
 )
 from mesh.core.ledger import Ledger
+from mesh.core.limbo import Limbo
 from mesh.core.membership import Membership
 from mesh.core.packing import pack, text_bytes
 from mesh.core.peers import Session, Worker
@@ -106,7 +107,8 @@ class RouterMachine:
         self._ledger = ledger = Ledger()
         self.table = table = TaskTable(settings, ledger, next_seq)
         self._members = members = Membership(settings, welcome, table, ledger, self.counters)
-        self._admission = Admission(settings, table, members, ledger, self.counters)
+        self._limbo = limbo = Limbo(settings, router_id, table, members, ledger, self.counters)
+        self._admission = Admission(settings, table, members, limbo, ledger, self.counters)
         self._dispatch = Dispatch(table, members, ledger)
         self._settling = Settling(table, members, ledger, self.counters)
         self._purges = Purges(table, ledger)
@@ -115,9 +117,9 @@ class RouterMachine:
             PeerLost: lambda event, now: members.lose(event.peer, "connection lost", now),
             OutcomesLookedUp: self._admission.on_outcomes_looked_up,
             FunctionLookedUp: self._on_function_looked_up,
-            OthersFound: members.on_others_found,
-            SettledElsewhere: members.on_settled_elsewhere,
-            UnknownElsewhere: members.on_unknown_elsewhere,
+            OthersFound: limbo.on_others_found,
+            SettledElsewhere: limbo.on_settled_elsewhere,
+            UnknownElsewhere: limbo.on_unknown_elsewhere,
             StoreFilled: self._on_store_filled,
             StoreFreed: self._on_store_freed,
         }
@@ -144,6 +146,7 @@ class RouterMachine:
         self._now = now
         for event in events:
             self._handlers[type(event)](event, now)
+        self._limbo.tick(now)
         self._members.tick(now)
         self.table.advance(now)
         self._settling.tick(now)
@@ -164,7 +167,7 @@ class RouterMachine:
         now = self._now
         if self._purges and not self.halted:
             return now.mono
-        deadline = self._members.next_deadline()
+        deadline = min(self._members.next_round, self._limbo.next_deadline())
         due = self.table.next_due()
         due_at = None if due is None else now.mono + (due - now.wall)
         recall_at = None if self.halted else self._dispatch.next_deadline()
@@ -191,7 +194,8 @@ class RouterMachine:
         by_id = {mark.id: mark for mark in marks}
         for seq, accepted_at, submit, settled in batches:
             self.table.restore(seq, accepted_at, submit, settled, by_id)
-        self._members.restore(nodes, others=others)
+        self._members.restore(nodes)
+        self._limbo.begin(others=others)
 
     # what may be looked at
 
