@@ -383,7 +383,7 @@ class ClientMachine:
         self._out.append(SessionEnded(peer, "the session with a router is opened anew"))
         if (number := self.suspects.first(peer)) is not None:
             self._give_up(self.batches[number], Rejected(number, "invalid", f"the router cannot read it: {reason}"))
-            self.suspects.can_read(peer)
+            self.suspects.relent(peer)
             refusals = 0
         else:
             refusals = self.suspects.accuse(peer, [n for n, batch in self.batches.items() if batch.router == peer])
@@ -466,7 +466,7 @@ class ClientMachine:
         return batch
 
     def _on_accepted(self, side: ClientSide, message: Accepted, now: Now) -> None:
-        self.suspects.can_read(side.peer)
+        self.suspects.relent(side.peer)
         self._settle_batches(side, message.batches)
 
     def _settle_batches(self, side: ClientSide, numbers: Sequence[int]) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from math import inf
-
 from mesh.core.sessions import RouterSession
 from mesh.model import Peer
 from mesh.settings import Settings
@@ -40,8 +38,10 @@ class ClientSide:
 
     def deadline(self) -> float:
         """When to look after the session, or to give the router up."""
-        closed = not (self.session.open or self.given_up)
-        return min(self.session.deadline(), self.session.gone_at if closed else inf)
+        session = self.session
+        if session.open or self.given_up:
+            return session.deadline()
+        return min(session.deadline(), session.gone_at)
 
     def give_up(self, now: float) -> bool:
         """Whether it is to be given up now; True once."""

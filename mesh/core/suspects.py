@@ -16,7 +16,7 @@ class Suspects:
 
     def __init__(self) -> None:
         self.by_router: dict[Peer, list[int]] = {}
-        self._refusals: dict[Peer, int] = {}  # of messages, since one told us something
+        self._refusals: dict[Peer, int] = {}  # of messages, since one taught us something
 
     def first(self, router: Peer) -> int | None:
         """The one that is out, or is to be sent next, while there are any."""
@@ -24,15 +24,20 @@ class Suspects:
         return numbers[0] if numbers else None
 
     def accuse(self, router: Peer, numbers: Sequence[int]) -> int:
-        """It refused a message while these were out; how often before, with nothing learnt from it."""
+        """It refused a message while these were out; how often it did so before with none out, and taught us nothing.
+
+        With some out the next refusal names one: so it is asked again before it can count as gone.
+        """
         if numbers:
             self.by_router[router] = list(numbers)
+            self.relent(router)
+            return 0
         refusals = self._refusals.get(router, 0)
         self._refusals[router] = refusals + 1
         return refusals
 
-    def can_read(self, router: Peer) -> None:
-        """It refuses some messages, not all."""
+    def relent(self, router: Peer) -> None:
+        """What it refuses is being found out: ask it again soon."""
         self._refusals.pop(router, None)
 
     def clear(self, router: Peer, number: int) -> bool:
@@ -53,7 +58,7 @@ class Suspects:
     def forget(self, router: Peer) -> None:
         """It is no more."""
         self.acquit(router)
-        self.can_read(router)
+        self.relent(router)
 
     def check(self, out: Iterable[tuple[Peer, int]]) -> None:
         """Raise ``AssertionError`` unless all are among what is ``out``: pairs of a router and a batch."""

@@ -484,6 +484,19 @@ def test_every_batch_that_a_router_cannot_read_is_given_up_however_many_there_ar
     assert rejected == bad
 
 
+def test_a_batch_that_cannot_be_read_is_found_also_where_much_was_refused_before() -> None:
+    mesh = client(heartbeat_s=2.0, liveness=3)
+    for _ in range(6):
+        mesh.hear(Refuse("protocol", "malformed"))
+        mesh.do(wait=10.0)
+        mesh.hear(WELCOME)
+    mesh.do(submitted("bad"))
+    mesh.hear(Refuse("protocol", "malformed"))
+    assert HELLO in sent(mesh.do(wait=1.0))
+    assert sent(mesh.hear(WELCOME)) == [submit("bad", repeated=True)]
+    assert PublishRejected(["bad"], "invalid", "the router cannot read it: no") in mesh.hear(Refuse("protocol", "no"))
+
+
 def test_the_suspects_of_one_router_hold_back_nothing_that_is_sent_to_another() -> None:
     mesh = client(R1, R2)
     once = TaskOptions("work", at_most_once=True)
