@@ -877,3 +877,13 @@ def test_a_worker_that_leaves_gives_each_router_back_what_it_has_not_begun() -> 
     commands = mesh.do(StopRequested())
     assert sent(commands, R) == [Released([("a", 1)]), Credit(0)]
     assert sent(commands, OTHER) == [Released([("a", 3)]), Credit(0)]
+
+
+def test_what_does_not_fit_into_a_hello_is_run_for_the_other_router_that_delivered_it() -> None:
+    mesh = with_other()
+    ids = [f"{i:01000}" for i in range(2_000)]
+    mesh.hear(deliver(*ids))
+    mesh.do(got(OTHER, deliver(delivery(ids[-1], attempt=3))))
+    (again,) = [m for m in sent(mesh.hear(SayHello()), R) if isinstance(m, Hello)]
+    assert again.worker is not None and (ids[-1], 1) not in again.worker.held
+    assert mesh.machine.held[ids[-1]].router == OTHER
