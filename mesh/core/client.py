@@ -529,7 +529,9 @@ class ClientMachine:
 
     def _may_know(self) -> set[Peer]:
         """The routers that may know of a task which others do not know."""
-        return {peer for peer, side in self.routers.items() if side.keeps or (side.keeps is False and not side.given_up)}
+        return {
+            peer for peer, side in self.routers.items() if side.keeps or (side.keeps is False and not side.given_up)
+        }
 
     def _publish_unknown(self, ids: list[str]) -> None:
         by_reason: dict[str, list[str]] = {}

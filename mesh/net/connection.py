@@ -47,6 +47,7 @@ class Connection:
         self._counters = counters
         self._silent = False  # it was told that nobody listens there
         self._quiet = False  # it had nothing to receive when it was asked, and was not used since
+        self.is_open = False
         self.open()
 
     def renew(self) -> None:
@@ -56,18 +57,33 @@ class Connection:
                 self._entry = self._read_entry()
 
     def open(self) -> None:
-        """Begin to connect; libzmq goes on trying by itself while nobody listens."""
+        """Begin to connect; libzmq goes on trying by itself while nobody listens.
+
+        Raises ``ConfigError`` where it cannot be: a name that is none, or no descriptor is free.
+        """
         self.up, self.reopen_at, self._quiet, self._cut = False, None, False, False
-        self._socket = dealer_socket(self._context, self._entry)
-        self._monitor = Monitor(self._socket, _EVENTS)
+        try:
+            self._socket = dealer_socket(self._context, self._entry)
+            try:
+                self._monitor = Monitor(self._socket, _EVENTS)
+                set_family(self._socket, self.endpoint)
+                self._socket.connect(self.endpoint)
+            except BaseException:
+                self._socket.close(0)  # else its context waits for it for ever
+                raise
+        except (zmq.ZMQError, UnicodeError) as error:
+            why = getattr(error, "strerror", None) or error
+            raise ConfigError(f"cannot connect to a router at {self.endpoint}: {why}") from error
         self.fd: int = self._socket.FD
         self.monitor_fd = self._monitor.fd
-        set_family(self._socket, self.endpoint)
-        self._socket.connect(self.endpoint)
+        self.is_open = True  # else its descriptors are nobody's
 
     def close(self, linger_ms: int = 0) -> None:
-        self._monitor.close()
-        self._socket.close(linger_ms)
+        """Let go of the socket."""
+        if self.is_open:
+            self.is_open, self._quiet = False, True
+            self._monitor.close()
+            self._socket.close(linger_ms)
 
     @property
     def has_unsent(self) -> bool:
@@ -79,6 +95,8 @@ class Connection:
 
     def look(self) -> bool:
         """Send what waited, if there is room; whether there is something to receive."""
+        if not self.is_open:
+            return False
         events = events_of(self._socket)
         while self._outbox and events & POLLOUT:
             self._counters.sent += self._outbox.flush(self._write)

@@ -10,7 +10,7 @@ import functools
 import time
 from collections.abc import Callable, Sequence
 
-from mesh.errors import NoKey
+from mesh.errors import ConfigError, NoKey
 from mesh.model import Buffer, Peer, Role
 from mesh.net.arrivals import Arrivals, Counters, Problem
 from mesh.net.connection import Connection
@@ -20,6 +20,7 @@ from mesh.net.poll import Poll
 from mesh.net.sockets import new_context
 
 _CLOSE_STEP_S = 0.010
+REOPEN_S = 1.0  # before a connection that could not be opened anew is tried again
 
 
 class DealerTransport:
@@ -66,7 +67,8 @@ class DealerTransport:
         self._poll.check_process()
         connection = self._connections.pop(peer, None)
         if connection is not None:
-            self._detach(connection)
+            if connection.is_open:
+                self._detach(connection)
             connection.close()
 
     def send(self, peer: Peer, frames: Sequence[Buffer]) -> bool:
@@ -102,6 +104,8 @@ class DealerTransport:
         fired = self._poll.wait(patience, arrivals.readable, arrivals.writable)
         if busy or fired:
             for connection in self._connections.values():
+                if not connection.is_open:
+                    continue
                 if connection.fd in fired or connection in busy:
                     connection.drain(arrivals)
                 if connection.monitor_fd in fired:
@@ -152,10 +156,15 @@ class DealerTransport:
                 continue
             pause = connection.reopen_at - time.monotonic()
             if pause <= 0.0:
-                self._detach(connection)
-                connection.close()
+                if connection.is_open:
+                    self._detach(connection)
+                    connection.close()
                 connection.renew()
-                connection.open()
+                try:
+                    connection.open()
+                except ConfigError:  # no descriptor is free, say: one may be later
+                    connection.reopen_at = time.monotonic() + REOPEN_S
+                    continue
                 self._attach(connection)
             elif timeout_s is None or pause < timeout_s:
                 timeout_s = pause

@@ -9,7 +9,7 @@ import logging
 
 from mesh.core.commands import SessionEnded
 from mesh.core.events import Event, MessageReceived, PeerLost, RouterFound
-from mesh.messages import SayHello, Welcome
+from mesh.messages import Heartbeat, SayHello, Welcome
 from mesh.model import Peer
 from mesh.net.arrivals import Arrivals
 from mesh.runtime.channels import RouterChannels
@@ -68,6 +68,8 @@ class RouterEvents:
         if type(message) is Welcome:
             log.info("welcomed by %s (router %s, taskmesh %s)", message.name, message.router_id, message.version)
             self._routers.welcome(event.peer, message.routers)
+        elif type(message) is Heartbeat:
+            self._routers.hear_of(message.routers)
         elif type(message) is SayHello:
             self._routers.unwelcome(event.peer)
 

@@ -19,6 +19,7 @@ from mesh.runtime.finding import PAUSE_S, Finder
 from mesh.settings import Settings, command_of
 
 POLL_S = 0.25  # how often a waiting thread looks whether there is still hope of a router
+LOOK_AGAIN_S = 10.0  # a router that is away may be at another address by now
 NOTES_MAX = 100  # problems that are remembered as said
 ROUTES_MAX = 256  # addresses that are tried at a time: anybody on a LAN can name some
 MET_MAX = 1_024  # addresses whose routers are remembered
@@ -170,7 +171,8 @@ class Routers:
     def _end_look(self) -> None:
         """What is away, and what nobody has answered at, is looked for again: it may be to be forgotten then."""
         in_doubt = self._away or any(not route.is_up for route in self._routes.values())
-        self._look_at = time.monotonic() + self._settings.router_ttl_s if in_doubt else inf
+        pause_s = min(LOOK_AGAIN_S, self._settings.router_ttl_s) if self._away else self._settings.router_ttl_s
+        self._look_at = time.monotonic() + pause_s if in_doubt else inf
         self._pause_finder()
 
     def _pause_finder(self) -> None:
@@ -198,7 +200,7 @@ class Routers:
 
     def _open(self, endpoint: str, found: Found) -> None:
         if len(self._routes) >= ROUTES_MAX:
-            self.note(f"{endpoint} is not tried: {ROUTES_MAX} addresses of routers are being tried already")
+            self.note(f"addresses are left out: {ROUTES_MAX} addresses of routers are being tried already")
             return
         try:
             peer = self._dialing.connect(endpoint)
@@ -215,7 +217,7 @@ class Routers:
     def _miss(self, router: Peer) -> None:
         now = time.monotonic()
         self._away[router] = now
-        self._look_at = min(self._look_at, now + self._settings.router_ttl_s)
+        self._look_at = min(self._look_at, now + min(LOOK_AGAIN_S, self._settings.router_ttl_s))
 
     def _forget_all_but(self, found: Sequence[Found]) -> list[RouterForgotten]:
         """Routers come back at other addresses: do not knock at the old ones for ever."""
@@ -367,7 +369,8 @@ class Routers:
         self.hear_of(others)
 
     def hear_of(self, endpoints: Sequence[str]) -> None:
-        """A router names the addresses of others."""
+        """A router names the addresses of others, again and again."""
+        endpoints = [endpoint for endpoint in endpoints[:ROUTES_MAX] if endpoint not in self._by_endpoint]
         if endpoints:
             self._news.append(
                 ([Found((endpoint,), None, "named by a router", Source.TOLD) for endpoint in endpoints], False)

@@ -80,6 +80,14 @@ def test_a_worker_that_knows_one_router_serves_all(lan: Lan) -> None:
     assert mesh.ran() == ["at b"]
 
 
+def test_a_worker_that_runs_joins_a_router_that_starts_later(lan: Lan) -> None:
+    mesh = Mesh(lan, "a", "b", "c")
+    mesh.router("a")
+    worker = mesh.worker("c")
+    mesh.router("b")
+    wait_until(lambda: worker.text().count("welcomed by") == 2, 15.0, "it serves the new one, too")
+
+
 CLIENT = """
 import sys, time
 from tasks import app, note

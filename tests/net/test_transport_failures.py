@@ -11,9 +11,12 @@ import time
 import pytest
 import zmq
 
+from mesh.errors import ConfigError
 from mesh.model import Role
 from mesh.net import sockets
 from mesh.net.arrivals import Trouble
+from mesh.net.dealer_transport import DealerTransport
+from mesh.net.keys import new_key
 from mesh.settings import Settings
 from tests.net.peer_process import heartbeats
 
@@ -280,3 +283,14 @@ def test_two_peers_with_one_routing_id_do_not_end_a_router(net, processes, heart
         net.step(dealer, heartbeat_s / 20)
     context.destroy(linger=0)
     assert router.poll() is None
+
+
+@pytest.mark.parametrize(
+    "address", ["tcp://a b:1", "tcp://;;10.77.0.9:1;10.77.0.8:2", "tcp://no.such.name.invalid\x00:1"]
+)
+def test_an_address_that_is_none_is_refused_and_holds_nothing_up(address: str) -> None:
+    dealer = DealerTransport(outbox_bytes_max=1 << 20)
+    with pytest.raises(ConfigError, match="cannot connect"):
+        dealer.connect(address, new_key(), Role.WORKER)
+    dealer.receive(0.0)
+    dealer.close(0.0)  # would wait for ever for a socket that was left open

@@ -274,7 +274,7 @@ def test_only_so_many_addresses_are_tried(said: list[str]) -> None:
     looking = Looking()
     looking.hear(*[f"tcp://{number}:1" for number in range(ROUTES_MAX + 2)])
     assert len(looking.connected) == ROUTES_MAX
-    assert len(said) == 2
+    assert len(said) == 1, "however many there are"
 
 
 def test_a_wrong_key_at_one_of_several_addresses_is_no_end(said: list[str]) -> None:
