@@ -19,8 +19,8 @@ help:  ## show what can be made
 demo: $(VENV)/.installed  ## see a mesh at work in half a minute
 	@$(BIN)/mesh demo
 
-test: check  ## everything that must hold: style, types, layers, then all tests, fast ones first
-	@$(PYTEST)
+test: check  ## everything that must hold: style, types, layers, then all tests but those of the LAN, fast ones first
+	@$(PYTEST) -m "not lan"
 
 check: style types layers
 

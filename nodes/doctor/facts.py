@@ -136,8 +136,8 @@ class MulticastFacts:
 class FirewallKind(enum.StrEnum):
     FIREWALLD = "firewalld"
     UFW = "ufw"
+    IPTABLES = "iptables"  # before the next: its rules are shown by that, too, and are not opened by its commands
     NFTABLES = "nftables"
-    IPTABLES = "iptables"
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,8 +16,8 @@ COMMAND_S = 1.0
 TOOLS = {
     FirewallKind.FIREWALLD: "firewall-cmd",
     FirewallKind.UFW: "ufw",
-    FirewallKind.NFTABLES: "nft",
     FirewallKind.IPTABLES: "iptables",
+    FirewallKind.NFTABLES: "nft",
 }
 _PLACES = os.pathsep.join(["/usr/sbin", "/sbin", "/usr/local/sbin"])  # of users who are not root, too
 
