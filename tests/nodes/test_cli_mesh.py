@@ -76,8 +76,9 @@ def test_call_prints_the_id_and_result_the_result(cluster: Cluster, run: Run) ->
 
 
 def test_a_wrong_key_is_one_line_and_exit_code_2(cluster: Cluster, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    log = cluster.router().text()
-    endpoint = next(word.strip(",;") for word in log.split() if word.startswith("tcp://"))
+    router = cluster.router()
+    wait_until(lambda: "; store" in router.text(), 10.0, "its line is whole")
+    endpoint = next(word.strip(",;") for word in router.text().split() if word.startswith("tcp://"))
     monkeypatch.setenv("MESH_KEY", new_key().text)
 
     code, _, err = run("status", "--router", endpoint)
