@@ -20,13 +20,14 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
 import psutil
+
+from tests.cluster import wait_until
 
 PREFIX = "taskmesh-lan"
 NETWORK, NETWORK6 = "10.77.0", "fd77::"
@@ -53,15 +54,6 @@ def why_not() -> str | None:
         return f"network namespaces are not allowed here: {made.stderr.strip()}"
     _ip("netns", "del", probe)
     return None
-
-
-def wait_until(condition: Callable[[], T], within_s: float, what: str = "") -> T:
-    """The first true value of ``condition``; fails when there is none in time."""
-    deadline = time.monotonic() + within_s
-    while not (value := condition()):
-        assert time.monotonic() < deadline, f"did not happen within {within_s:g} s: {what or condition}"
-        time.sleep(0.01)
-    return value
 
 
 class Lan:

@@ -11,7 +11,8 @@ import pytest
 
 from mesh.net.keys import MeshKey, new_key
 from mesh.net.mdns import ROUTERS_MAX
-from tests.lan.hosts import Host, Lan, Process, wait_until
+from tests.cluster import wait_until
+from tests.lan.hosts import Host, Lan, Process
 
 pytestmark = pytest.mark.lan
 

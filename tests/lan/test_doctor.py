@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from mesh.net.keys import MeshKey, new_key
-from tests.lan.hosts import Host, Lan, wait_until
+from tests.cluster import wait_until
+from tests.lan.hosts import Host, Lan
 
 pytestmark = pytest.mark.lan
 

@@ -7,7 +7,8 @@ from functools import partial
 
 import pytest
 
-from tests.lan.hosts import Host, Lan, Process, wait_until
+from tests.cluster import wait_until
+from tests.lan.hosts import Host, Lan, Process
 from tests.lan.load import Load
 
 pytestmark = pytest.mark.lan

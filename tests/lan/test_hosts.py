@@ -6,7 +6,8 @@ import subprocess
 
 import pytest
 
-from tests.lan.hosts import PREFIX, Host, Lan, remove_leftovers, wait_until
+from tests.cluster import wait_until
+from tests.lan.hosts import PREFIX, Host, Lan, remove_leftovers
 
 pytestmark = pytest.mark.lan
 

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.lan.hosts import Host, Lan, Process, wait_until
+from tests.cluster import wait_until
+from tests.lan.hosts import Host, Lan, Process
 
 pytestmark = pytest.mark.lan
 
