@@ -7,6 +7,7 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from math import inf
+from typing import TypeVar
 
 from mesh.core.events import RouterForgotten
 from mesh.errors import MeshError, Refused, Unavailable
@@ -22,9 +23,11 @@ POLL_S = 0.25  # how often a waiting thread looks whether there is still hope of
 LOOK_AGAIN_S = 10.0  # a router that is away may be at another address by now
 NOTES_MAX = 100  # problems that are remembered as said
 ROUTES_MAX = 256  # addresses that are tried at a time: anybody on a LAN can name some
-MET_MAX = 1_024  # addresses whose routers are remembered
+MET_MAX = 1_024  # addresses whose routers are remembered, and routers whose addresses are
 
 log = logging.getLogger("mesh.connection")
+
+V = TypeVar("V")
 
 
 class Route:
@@ -185,10 +188,7 @@ class Routers:
             if endpoint not in self._by_endpoint and not self._is_reached(found, endpoint):
                 self._open(endpoint, found)
         if found.router_id is not None:
-            self._said.pop(found.router_id, None)
-            self._said[found.router_id] = found.endpoints
-            if len(self._said) > MET_MAX:
-                del self._said[next(iter(self._said))]
+            _put_last(self._said, found.router_id, found.endpoints)
 
     def _is_reached(self, found: Found, endpoint: str) -> bool:
         """Whether there is a route to the router that is said to be there, or was there last."""
@@ -295,7 +295,7 @@ class Routers:
         if route is None or route.router is not None:
             return None
         router = Peer(router_id.encode())
-        self._remember(route.endpoint, router)
+        _put_last(self._met, route.endpoint, router)
         if router == self._myself:
             self._close(route)
             return None
@@ -317,12 +317,6 @@ class Routers:
             if met == router and (way := self._by_endpoint.get(endpoint)) not in (None, route) and not way.is_up:
                 self._close(way)
         return router
-
-    def _remember(self, endpoint: str, router: Peer) -> None:
-        self._met.pop(endpoint, None)
-        self._met[endpoint] = router
-        if len(self._met) > MET_MAX:
-            del self._met[next(iter(self._met))]
 
     # what people are told
 
@@ -396,3 +390,11 @@ class Routers:
         self.unwelcome(router)
         if not self._welcomed:
             self._finder.start()
+
+
+def _put_last(known: dict[str, V], key: str, value: V) -> None:
+    """Remember what was learnt last; beyond ``MET_MAX`` the oldest is forgotten."""
+    known.pop(key, None)
+    known[key] = value
+    if len(known) > MET_MAX:
+        del known[next(iter(known))]
