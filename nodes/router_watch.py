@@ -44,6 +44,11 @@ class RouterWatch:
             self._turn(min(left_s, ASK_S))
         return self._routers.reached
 
+    def close(self) -> None:
+        """Look no more; not while it runs in the background."""
+        self._routers.close()
+        self._transport.close(0.0)
+
     def run_in_background(self, start: Callable[[], None]) -> None:
         """Watch until this machine is to start a router, and ``start`` it, on the thread that watches."""
         self._routers.start()
@@ -58,8 +63,7 @@ class RouterWatch:
                     return
                 self._turn(min(ASK_S, max(0.0, self._replenishing.next_deadline() - now)))
         finally:
-            self._routers.close()
-            self._transport.close(0.0)
+            self.close()
 
     def _turn(self, pause_s: float) -> None:
         self._take(self._transport.receive(pause_s))

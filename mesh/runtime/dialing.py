@@ -26,7 +26,7 @@ class Dialing(Protocol):
         ...
 
     def rest(self) -> None:
-        """Enough was found for now."""
+        """Enough was found, for now or for good."""
         ...
 
     def connect(self, endpoint: str) -> Peer:
@@ -78,7 +78,7 @@ class Dialer:
     def rest(self) -> None:
         """Listen no more until routers are looked for again."""
         self._looks = 0
-        if self._browser is not None and not self._browse:
+        if self._browser is not None:
             self._browser.close()
             self._browser = None
 

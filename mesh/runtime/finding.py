@@ -15,7 +15,7 @@ log = logging.getLogger("mesh.connection")
 
 
 class Finder:
-    """Calls ``find`` until told to stop, and ``report`` with each result; ``rest`` when it is enough for now.
+    """Calls ``find`` until told to stop, ``report`` with each result, and ``rest`` when it is enough, also for good.
 
     ``find``, ``report`` and ``rest`` are called on the finder's thread. What stops
     ``find`` is reported as what was tried; an error in it is logged once, too.
@@ -55,6 +55,12 @@ class Finder:
         self._wanted.set()
 
     def _run(self) -> None:
+        try:
+            self._look()
+        finally:
+            self._rest()
+
+    def _look(self) -> None:
         while True:
             if not self._wanted.is_set():
                 self._rest()

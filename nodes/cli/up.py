@@ -110,6 +110,9 @@ def up(
     if lan and not (needed and _must_be_here(settings, url)):
         watch = RouterWatch(settings, routers, Replenishing(wanted or 1, secrets.token_hex(8)))
         needed = needed and watch.count_within(LOOK_S, wanted or 1) < (wanted or 1)
+        if needed:
+            watch.close()
+            watch = None
     commands = {}
     if needed or watch is not None:
         commands["router"] = node_command(
@@ -136,9 +139,9 @@ def up(
             commands,
             stop_s=settings.drain_s + STOP_MARGIN_S,
             report=lambda text: click.echo(f"mesh: {text}", err=True),
-            reserve=[] if needed else ["router"] if watch is not None else [],
+            reserve=["router"] if watch is not None else [],
         )
-        if watch is not None and not needed:
+        if watch is not None:
             watch.run_in_background(lambda: _start_router(supervisor))
         if not invocation.quiet:
             told = url if needed else "with the router"

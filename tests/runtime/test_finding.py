@@ -51,3 +51,11 @@ def test_an_error_of_the_program_is_logged_once_and_the_search_goes_on(
     assert "an error of the program: KeyError: 'address'" in reports[0].tried
     assert reports[2] == Search([HERE], "here")
     assert len([record for record in caplog.records if record.exc_info]) == 1
+
+
+def test_who_looks_no_more_rests() -> None:
+    rested: queue.SimpleQueue[None] = queue.SimpleQueue()
+    finder = Finder(lambda: Search([HERE], "here"), lambda search: None, 0.01, lambda: rested.put(None))
+    finder.start()
+    finder.close()
+    rested.get(timeout=5.0)
