@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import enum
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from itertools import zip_longest
+from typing import Protocol, TypeVar
 
 from mesh.errors import ConfigError
 from mesh.net.known import recall
 from mesh.net.runtime_dir import RuntimeDir
+
+T = TypeVar("T")
 
 _TCP = re.compile(r"(?P<host>[^\s/:\[\]]+|\[[0-9A-Fa-f:.]+\]):(?P<port>[0-9]{1,5})")
 
@@ -106,6 +109,13 @@ def parse_endpoint(address: str) -> str:
     if found is None or not 0 < int(found["port"]) < 65_536:
         raise ConfigError(f"router address {address!r}: write host:port, [ipv6]:port, tcp://host:port or ipc:///path")
     return f"tcp://{found['host']}:{found['port']}"
+
+
+def in_turns(lines: Iterable[Sequence[T]]) -> list[T]:
+    """The first of each line, then the second of each and so on: a long line makes no other wait. Each thing once."""
+    nothing = object()
+    turns = zip_longest(*lines, fillvalue=nothing)
+    return list(dict.fromkeys(one for turn in turns for one in turn if one is not nothing))  # type: ignore[misc]
 
 
 def _each_once(found: Sequence[Found]) -> list[Found]:

@@ -1,34 +1,24 @@
 """Routers announce themselves on the LAN, and nodes hear of them: suggestions where to knock, and no more than that.
 
-Anyone on the LAN may announce anything, and one that was killed stays announced for an hour. So what is heard here is
-never believed: a router is who proves that it holds the key, and it is gone when its connection is.
+Anyone on the LAN may announce anything, and one that was killed stays announced for two minutes. So what is heard here
+is never believed: a router is who proves that it holds the key, and it is gone when its connection is.
 
 Both ends have a thread of their own, and only there zeroconf is imported: a mesh on one machine never needs it.
 """
 
 from __future__ import annotations
 
-import ipaddress
-import logging
-import re
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from queue import SimpleQueue
 
 from mesh.messages import PROTOCOL
-from mesh.net.find import Found, Source
-from mesh.net.interfaces import LanAddress, is_for_others, tcp_endpoint
+from mesh.net.find import Found
+from mesh.net.heard import ADDRESSES_MAX, SERVICE, Heard
 
-SERVICE = "_mesh-task._tcp.local."
-ROUTERS_MAX = 64  # heard of at once
-ADDRESSES_MAX = 16  # of one router
 CLOSE_S = 2.0  # saying goodbye takes 0.4 s
-
-_ROUTER_ID = re.compile(r"[0-9a-f]{8,64}")
-
-log = logging.getLogger("mesh.mdns")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,16 +47,6 @@ class Shown:
     through: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
-    """An announcement as it was heard."""
-
-    name: str
-    port: int
-    addresses: tuple[str, ...]
-    texts: Mapping[str, str]
-
-
 class Announcement:
     """Announces one router, from the first ``show`` on. Never waits, but for ``close``; what fails is logged once."""
 
@@ -75,8 +55,11 @@ class Announcement:
         self._thread = threading.Thread(target=self._run, args=(about,), name="mesh-announcement", daemon=True)
 
     def show(self, port: int, addresses: Sequence[str], through: Sequence[str]) -> None:
-        """Announce these addresses from now on, instead of any before; none: announce nothing."""
-        self._shown.put(Shown(port, tuple(addresses), tuple(through)))
+        """Announce these addresses from now on, instead of any before; none: announce nothing.
+
+        As many as fit into one packet, for who hears a part of it cannot know what it is.
+        """
+        self._shown.put(Shown(port, tuple(addresses)[:ADDRESSES_MAX], tuple(through)))
         if not self._thread.is_alive():
             self._thread.start()
 
@@ -107,6 +90,11 @@ class Browser:
     def tried(self) -> str:
         """Where it looks, for an error message."""
         return self._heard.tried
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether it listens, and has heard of nobody."""
+        return self._heard.is_silent
 
     def found(self) -> list[Found]:
         """What is announced just now; on any thread, and at once."""
@@ -141,78 +129,3 @@ class Closing:
             self._tell = tell
             if self._closed and tell is not None:
                 tell()
-
-
-class Heard:
-    """What was heard of the routers of one mesh; on any thread."""
-
-    def __init__(self, key_id: str) -> None:
-        self._key_id = key_id
-        self._ours = re.compile(rf"{re.escape(key_id)}-[0-9a-f]{{8}}\.{re.escape(SERVICE)}")
-        self._lock = threading.Lock()
-        self._found: dict[str, Found] = {}
-        self._versions: dict[str, str] = {}  # of those that speak another protocol
-        self._places: tuple[LanAddress, ...] = ()
-        self._where = "mDNS, which has only begun to listen,"
-
-    @property
-    def tried(self) -> str:
-        with self._lock:
-            other = ", ".join(sorted(set(self._versions.values())))
-            return self._where + (f" hears routers of protocol {other}, this is {PROTOCOL}, and" if other else "")
-
-    def found(self) -> list[Found]:
-        with self._lock:
-            return list(self._found.values())
-
-    def listens(self, places: Iterable[LanAddress]) -> None:
-        """It is listened there from now on; what was heard elsewhere counts no more."""
-        with self._lock:
-            self._places = tuple(places)
-            names = ", ".join(dict.fromkeys(place.interface for place in self._places))
-            self._where = f"mDNS on {names}" if names else "mDNS, for which no interface is up,"
-            self._found.clear()
-            self._versions.clear()
-
-    def fails(self, why: str) -> None:
-        with self._lock:
-            self._where = f"mDNS, which fails ({why}),"
-
-    def is_ours(self, name: str) -> bool:
-        """Whether a record of this name may be of our mesh."""
-        return self._ours.fullmatch(name) is not None
-
-    def put(self, record: Record) -> None:
-        """Take in a record, in place of what was known by its name; one that is not of our mesh is let be."""
-        if not self.is_ours(record.name) or record.texts.get("kid") != self._key_id:
-            return
-        version = record.texts.get("v", "?")[:8]
-        found = None if version != str(PROTOCOL) else self._read(record)
-        with self._lock:
-            self._found.pop(record.name, None)
-            self._versions.pop(record.name, None)
-            if found is not None and len(self._found) < ROUTERS_MAX:
-                self._found[record.name] = found
-            elif version != str(PROTOCOL) and len(self._versions) < ROUTERS_MAX:
-                self._versions[record.name] = version
-
-    def remove(self, name: str) -> None:
-        """It says goodbye, or was silent for an hour."""
-        with self._lock:
-            self._found.pop(name, None)
-            self._versions.pop(name, None)
-
-    def _read(self, record: Record) -> Found | None:
-        router_id = record.texts.get("id", "")
-        named = record.name.removeprefix(f"{self._key_id}-")[:8]
-        if not _ROUTER_ID.fullmatch(router_id) or router_id[:8] != named or not 0 < record.port < 65_536:
-            return None
-        addresses = sorted(dict.fromkeys(record.addresses), key=self._distance)
-        endpoints = [tcp_endpoint(address, record.port) for address in addresses]
-        endpoints = [endpoint for endpoint in endpoints if is_for_others(endpoint)][:ADDRESSES_MAX]
-        return Found(tuple(endpoints), router_id, "announced on the LAN", Source.ANNOUNCED) if endpoints else None
-
-    def _distance(self, address: str) -> tuple[bool, bool]:
-        """Those in a network that we are in come first, IPv4 before IPv6."""
-        ip = ipaddress.ip_address(address)
-        return not any(ip in place.address.network for place in self._places), ip.version == 6

@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
+import selectors
+import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from functools import partial
 from queue import Empty, SimpleQueue
 
 import zeroconf
-from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZeroconf
+from zeroconf import DNSAddress, DNSIncoming, DNSPointer, DNSService, DNSText  # type: ignore[attr-defined]  # it has them
+from zeroconf._handlers.record_manager import RecordManager
 
 from mesh.errors import ConfigError
 from mesh.net.adapters import local_adapters
+from mesh.net.heard import SERVICE, Heard, Record
 from mesh.net.interfaces import LanAddress, lan_addresses
-from mesh.net.mdns import ROUTERS_MAX, SERVICE, About, Closing, Heard, Record, Shown
+from mesh.net.mdns import About, Closing, Shown
+from mesh.net.multicast import PACKET_BYTES_MAX, new_question, open_at, send
 
 LOOK_S = 3.0  # between two looks at the interfaces
 RETRY_S = 10.0  # after a failure
-ASK_MS = 3_000  # for what an announcement left out
-ASK_AGAIN_S = 60.0  # where nobody has answered
+ASK_PAUSES_S = (0.25, 0.75, 2.0, 6.0, 18.0, 45.0)  # after each question; the last again and again
+DOUBT_S = 1.0  # between a question, and one because of a goodbye
+PACKETS_AT_ONCE = 64  # of one socket; what else the kernel has no room for is lost
+COMPLAIN_S = 60.0  # between two lines about what found no room
+
+_FAMILIES = {4: socket.AF_INET, 16: socket.AF_INET6}  # by how many bytes an address has
 
 FAILURES = (OSError, RuntimeError, zeroconf.Error)
 
@@ -61,8 +68,21 @@ def speak(about: About, shown: SimpleQueue[Shown | None]) -> None:
             complained = True
 
 
+class _Deaf(RecordManager):
+    """Takes in nothing that others answer, to keep it for an hour: who only speaks needs no more than questions."""
+
+    def async_updates_from_response(self, msg: DNSIncoming) -> None:
+        pass
+
+
+class _Speaker(zeroconf.Zeroconf):
+    def start(self) -> None:
+        self.record_manager = _Deaf(self)  # before there is a socket, and anything reads it
+        super().start()
+
+
 def _announce(about: About, shown: Shown) -> zeroconf.Zeroconf:
-    speaker = zeroconf.Zeroconf(interfaces=list(shown.through))
+    speaker = _Speaker(interfaces=list(shown.through))
     info = zeroconf.ServiceInfo(
         SERVICE,
         about.name,
@@ -83,118 +103,153 @@ def _announce(about: About, shown: Shown) -> zeroconf.Zeroconf:
 
 def listen(heard: Heard, interfaces: Sequence[str], closing: Closing) -> None:
     """Hear of routers until it is over."""
-    asyncio.run(_listen(heard, interfaces, closing))
-
-
-async def _listen(heard: Heard, interfaces: Sequence[str], closing: Closing) -> None:
-    loop, over = asyncio.get_running_loop(), asyncio.Event()
-    closing.watch(lambda: loop.call_soon_threadsafe(over.set))
+    tells, told = socket.socketpair()
+    closing.watch(lambda: tells.send(b"."))
     complained = False
     try:
-        while not over.is_set():
+        while not _is_over(told):
             try:
                 places = _places(interfaces)
                 heard.listens(places)
-                async with Ear(heard, places) as ear:
-                    while not over.is_set() and _places(interfaces) == places:
-                        await _wait(over, LOOK_S)
-                        ear.refresh()
+                with Ear(heard, places, told) as ear:
+                    while not _is_over(told) and _places(interfaces) == places:
+                        ear.listen(LOOK_S)
             except (*FAILURES, ConfigError) as error:
                 why = str(error) or type(error).__name__
                 heard.fails(why)
                 if not complained:
                     log.warning("routers on the LAN are not heard: %s; trying on", why)
                 complained = True
-                await _wait(over, RETRY_S)
+                _is_over(told, RETRY_S)
     finally:
         closing.watch(None)
+        tells.close()
+        told.close()
 
 
 def _places(interfaces: Sequence[str]) -> list[LanAddress]:
     return lan_addresses(local_adapters(), interfaces)
 
 
-async def _wait(over: asyncio.Event, at_most_s: float) -> None:
-    with suppress(asyncio.TimeoutError):
-        await asyncio.wait_for(over.wait(), at_most_s)
+def _is_over(told: socket.socket, within_s: float = 0.0) -> bool:
+    with selectors.DefaultSelector() as selector:
+        selector.register(told, selectors.EVENT_READ)
+        return bool(selector.select(within_s))
 
 
 class Ear:
-    """Listens at some addresses of this host, for as long as it is entered.
+    """Listens at some addresses of this host, for as long as it is entered; ``over`` is readable when it is to end.
 
-    zeroconf tells of names that come and go, and of addresses that come; an address that goes it only forgets, within
-    two minutes. So what it remembers is looked at again and again: a router that was killed is gone by then, though its
-    name stays for an hour.
+    By sockets of its own: zeroconf keeps all that anybody says, and lets what came last take the place of the rest.
+    Raises ``OSError`` where it can listen at none of them.
     """
 
-    def __init__(self, heard: Heard, places: Sequence[LanAddress]) -> None:
+    def __init__(self, heard: Heard, places: Sequence[LanAddress], over: socket.socket) -> None:
         self._heard = heard
-        self._places = places
-        self._zeroconf: AsyncZeroconf | None = None
-        self._names: dict[str, float] = {}  # announced, and not before when they are asked about
-        self._asking: dict[str, asyncio.Task[None]] = {}
+        self._over = over
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(over, selectors.EVENT_READ)
+        self._sockets: list[socket.socket] = []
+        self._question = new_question()
+        self._asked = 0
+        self._asked_at = self._ask_at = 0.0
+        self._left_out, self._complain_at = heard.left_out, 0.0
+        problem: OSError | None = None
+        # Several addresses in one network hear the same.
+        for place in {(place.interface, place.address.version): place for place in reversed(places)}.values():
+            try:
+                self._sockets.append(open_at(place))
+                self._selector.register(self._sockets[-1], selectors.EVENT_READ)
+            except OSError as error:
+                problem = error
+        if problem is not None and not self._sockets:
+            self._selector.close()
+            raise problem
 
-    async def __aenter__(self) -> Ear:
-        if self._places:
-            self._zeroconf = AsyncZeroconf(interfaces=[place.text for place in self._places])
-            self._browser = AsyncServiceBrowser(self._zeroconf.zeroconf, SERVICE, handlers=[self._on_change])
+    def __enter__(self) -> Ear:
         return self
 
-    async def __aexit__(self, *raised: object) -> None:
-        for task in list(self._asking.values()):
-            task.cancel()
-        if self._zeroconf is not None:
-            with suppress(*FAILURES):
-                await self._browser.async_cancel()
-                await self._zeroconf.async_close()
+    def __exit__(self, *raised: object) -> None:
+        self._selector.close()
+        for opened in self._sockets:
+            opened.close()
 
-    def refresh(self) -> None:
-        """Look at all that was heard again."""
-        if self._zeroconf is not None:
-            for name in list(self._names):
-                self._look(self._zeroconf.zeroconf, name)
+    def listen(self, for_s: float) -> None:
+        """Ask when it is time to, and hear what is said; ends early when it is over."""
+        deadline = time.monotonic() + for_s
+        while (now := time.monotonic()) < deadline:
+            if now >= self._ask_at:
+                self._ask(now)
+            wait_s = max(0.0, min(deadline, self._ask_at) - now)
+            readable = [key.fileobj for key, _ in self._selector.select(wait_s)]
+            if self._over in readable:
+                break
+            for receiver in self._sockets:
+                if receiver in readable:
+                    self._take(receiver)
+        self._complain(time.monotonic())
 
-    def _on_change(
-        self,
-        zeroconf: zeroconf.Zeroconf,
-        service_type: str,
-        name: str,
-        state_change: zeroconf.ServiceStateChange,
-    ) -> None:
-        if not self._heard.is_ours(name):
-            return
-        if state_change.name == "Removed":
-            self._names.pop(name, None)
-            self._heard.remove(name)
-        elif name in self._names or len(self._names) < ROUTERS_MAX:
-            self._names[name] = 0.0
-            self._look(zeroconf, name)
+    def _ask(self, now: float) -> None:
+        self._asked_at = now
+        self._ask_at = now + ASK_PAUSES_S[min(self._asked, len(ASK_PAUSES_S) - 1)]
+        self._asked += 1
+        for sender in self._sockets:
+            with suppress(OSError):  # no route yet, say: it is asked again
+                send(sender, self._question)
 
-    def _look(self, zeroconf: zeroconf.Zeroconf, name: str) -> None:
-        info = AsyncServiceInfo(SERVICE, name)
-        if info.load_from_cache(zeroconf):
-            self._names[name] = 0.0
-            self._take(info)
-        elif name not in self._asking and time.monotonic() >= self._names[name]:
-            self._names[name] = time.monotonic() + ASK_AGAIN_S
-            task = self._asking[name] = asyncio.get_running_loop().create_task(self._ask(zeroconf, info))
-            task.add_done_callback(partial(self._asked, name))
-
-    async def _ask(self, zeroconf: zeroconf.Zeroconf, info: AsyncServiceInfo) -> None:
-        with suppress(*FAILURES):
-            if await info.async_request(zeroconf, ASK_MS):
-                self._take(info)
+    def _take(self, receiver: socket.socket) -> None:
+        for _ in range(PACKETS_AT_ONCE):
+            try:
+                data, source = receiver.recvfrom(PACKET_BYTES_MAX)
+            except OSError:
                 return
-        self._heard.remove(info.name)
+            if not all(mark in data for mark in self._heard.marks):
+                continue
+            host = source[0].partition("%")[0]
+            for record in _records_of(data, self._heard):
+                if record.lives_s > 0.0:
+                    self._heard.put(record, host)
+                else:
+                    self._heard.leave(record.name, host)
+                    self._ask_at = min(self._ask_at, self._asked_at + DOUBT_S)
 
-    def _asked(self, name: str, task: asyncio.Task[None]) -> None:
-        self._asking.pop(name, None)
+    def _complain(self, now: float) -> None:
+        more = self._heard.left_out - self._left_out
+        if more and now >= self._complain_at:
+            self._left_out, self._complain_at = self._left_out + more, now + COMPLAIN_S
+            log.warning(
+                "more routers are announced on the LAN than there can be: %d addresses of them are left out", more
+            )
 
-    def _take(self, info: AsyncServiceInfo) -> None:
-        if info.name not in self._names:
-            return  # it has said goodbye meanwhile
-        texts = {
-            key.decode(errors="replace"): (value or b"").decode(errors="replace")
-            for key, value in info.properties.items()
-        }
-        self._heard.put(Record(info.name, info.port or 0, tuple(info.parsed_addresses()), texts))
+
+def _records_of(data: bytes, heard: Heard) -> Iterator[Record]:
+    """The announcements of our mesh that are whole in this packet, and the goodbyes."""
+    said = DNSIncoming(data)
+    if not said.valid or said.is_query():
+        return
+    answers = said.answers()
+    texts = {record.name: record.text for record in answers if isinstance(record, DNSText)}
+    for pointer in answers:
+        if isinstance(pointer, DNSPointer) and pointer.ttl == 0 and heard.is_ours(pointer.alias):
+            yield Record(pointer.alias, 0, (), {}, 0.0)
+    for service in answers:
+        if not isinstance(service, DNSService) or not heard.is_ours(service.name) or service.ttl == 0:
+            continue
+        at = [r for r in answers if isinstance(r, DNSAddress) and r.name == service.server and r.ttl > 0]
+        if at and service.name in texts:
+            addresses = tuple(
+                socket.inet_ntop(_FAMILIES[len(r.address)], r.address) for r in at if len(r.address) in _FAMILIES
+            )
+            lives_s = float(min(service.ttl, *(r.ttl for r in at)))
+            yield Record(service.name, service.port, addresses, _texts_of(texts[service.name]), lives_s)
+
+
+def _texts_of(text: bytes) -> dict[str, str]:
+    """The properties in a TXT record: each has its length before it."""
+    found: dict[str, str] = {}
+    at = 0
+    while at < len(text):
+        key, _, value = text[at + 1 : at + 1 + text[at]].decode(errors="replace").partition("=")
+        found.setdefault(key, value)
+        at += 1 + text[at]
+    return found

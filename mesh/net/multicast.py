@@ -16,11 +16,12 @@ from dataclasses import dataclass, field
 
 from zeroconf import DNSIncoming, DNSOutgoing, DNSPointer, DNSQuestion  # type: ignore[attr-defined]  # it has them
 
+from mesh.net.heard import SERVICE
 from mesh.net.interfaces import LanAddress
-from mesh.net.mdns import SERVICE
 
 PORT = 5353
 GROUP, GROUP6 = "224.0.0.251", "ff02::fb"
+PACKET_BYTES_MAX = 9_000  # as mDNS has it
 ASK_EVERY_S = 0.6
 ANNOUNCED_MAX = 64  # remembered of one probe
 _PTR, _IN = 12, 1
@@ -41,11 +42,11 @@ def ask(places: Sequence[LanAddress], within_s: float) -> list[Probe]:
     """Ask from each of ``places``, and listen for that long; at once where there are none."""
     probes = [Probe(place) for place in places]
     sockets: dict[socket.socket, Probe] = {}
-    question = _question()
+    question = new_question()
     try:
         for probe in probes:
             try:
-                sockets[_open(probe.place)] = probe
+                sockets[open_at(probe.place)] = probe
             except OSError as error:
                 probe.problem = f"UDP port {PORT} cannot be used: {error.strerror}"
         deadline, ask_at = time.monotonic() + within_s, 0.0
@@ -53,7 +54,7 @@ def ask(places: Sequence[LanAddress], within_s: float) -> list[Probe]:
             if now >= ask_at:
                 ask_at = now + ASK_EVERY_S
                 for sender, probe in sockets.items():
-                    _send(sender, probe, question)
+                    _ask(sender, probe, question)
             readable, _, _ = select.select([*sockets], [], [], min(ask_at, deadline) - now if ask_at > now else 0.0)
             for receiver in readable:
                 _take(receiver, sockets[receiver], question)
@@ -63,14 +64,16 @@ def ask(places: Sequence[LanAddress], within_s: float) -> list[Probe]:
     return probes
 
 
-def _question() -> bytes:
+def new_question() -> bytes:
+    """Who announces a router?"""
     asked = DNSOutgoing(0, multicast=True)
     asked.add_question(DNSQuestion(SERVICE, _PTR, _IN))
     # Receivers ignore the id of what is multicast, so it can be our mark.
     return secrets.token_bytes(2) + asked.packets()[0][2:]
 
 
-def _open(place: LanAddress) -> socket.socket:
+def open_at(place: LanAddress) -> socket.socket:
+    """A socket that hears what is said on the network of ``place``, and asks there. Raises ``OSError``."""
     index = socket.if_nametoindex(place.interface)
     six = place.address.version == 6
     opened = socket.socket(socket.AF_INET6 if six else socket.AF_INET, socket.SOCK_DGRAM)
@@ -103,17 +106,21 @@ def _open(place: LanAddress) -> socket.socket:
     return opened
 
 
-def _send(sender: socket.socket, probe: Probe, question: bytes) -> None:
-    group = (GROUP6, PORT) if probe.place.address.version == 6 else (GROUP, PORT)
+def send(sender: socket.socket, packet: bytes) -> None:
+    """Say it to all on the network. Raises ``OSError``."""
+    sender.sendto(packet, (GROUP6 if sender.family == socket.AF_INET6 else GROUP, PORT))
+
+
+def _ask(sender: socket.socket, probe: Probe, question: bytes) -> None:
     try:
-        sender.sendto(question, group)
+        send(sender, question)
     except OSError as error:
         probe.problem = f"multicast cannot be sent: {error.strerror}"
 
 
 def _take(receiver: socket.socket, probe: Probe, question: bytes) -> None:
     try:
-        data, source = receiver.recvfrom(9_000)
+        data, source = receiver.recvfrom(PACKET_BYTES_MAX)
     except OSError:
         return
     if data == question:

@@ -1,0 +1,119 @@
+"""Packets on the loopback, where nobody else is: what strangers say there, and what routers and browsers make of it."""
+
+from __future__ import annotations
+
+import ipaddress
+import secrets
+import tracemalloc
+
+import pytest
+import zeroconf
+
+from mesh.net import mdns_wire
+from mesh.net.interfaces import LanAddress
+from mesh.net.mdns import SERVICE, About, Announcement, Browser
+from mesh.net.multicast import open_at, send
+from tests.cluster import wait_until
+
+PLACE = LanAddress("lo", ipaddress.ip_interface("127.0.0.1/8"))
+WITHIN_S = 10.0
+
+
+class Stranger:
+    """Says anything."""
+
+    def __init__(self, key_id):
+        self.key_id = key_id
+        self._socket = open_at(PLACE)
+
+    def close(self):
+        self._socket.close()
+
+    def announce(self, router_id, address, ttl=120, **texts):
+        about = About(self.key_id, router_id, 1)
+        server = f"{self.key_id}-{router_id}.local."
+        info = zeroconf.ServiceInfo(
+            SERVICE, about.name, 6374, properties=about.texts | texts, server=server, parsed_addresses=[address]
+        )
+        self.say(info.dns_pointer(), info.dns_service(), info.dns_text(), *info.dns_addresses(), ttl=ttl)
+
+    def say(self, *records, ttl=120):
+        said = zeroconf.DNSOutgoing(0x8400)
+        for record in records:
+            record.ttl = ttl
+            said.add_answer_at_time(record, 0)
+        for packet in said.packets():
+            send(self._socket, packet)
+
+
+@pytest.fixture
+def key_id():
+    return secrets.token_hex(4)
+
+
+@pytest.fixture
+def stranger(key_id):
+    made = Stranger(key_id)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def browser(key_id, monkeypatch):
+    monkeypatch.setattr(mdns_wire, "_places", lambda interfaces: [PLACE])
+    made = Browser(key_id)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def router(key_id):
+    made = Announcement(About(key_id, "0123456789ab", 1))
+    made.show(6374, ["10.0.0.1"], through=["127.0.0.1"])
+    yield made
+    made.close()
+
+
+def endpoints(browser):
+    return {endpoint for found in browser.found() for endpoint in found.endpoints}
+
+
+def test_a_router_that_announces_itself_is_found(browser, router):
+    wait_until(lambda: endpoints(browser) == {"tcp://10.0.0.1:6374"}, WITHIN_S)
+
+
+def test_who_begins_to_listen_later_asks(router, browser):
+    wait_until(lambda: endpoints(browser) == {"tcp://10.0.0.1:6374"}, WITHIN_S)
+
+
+def test_another_address_in_the_name_of_a_router_does_not_hide_its_own(browser, router, stranger):
+    wait_until(lambda: endpoints(browser), WITHIN_S)
+    stranger.announce("0123456789ab", "10.66.0.1")
+    wait_until(lambda: "tcp://10.66.0.1:6374" in endpoints(browser), WITHIN_S)
+    assert "tcp://10.0.0.1:6374" in endpoints(browser)
+
+
+def test_after_a_goodbye_of_a_stranger_the_router_is_asked_and_stays(browser, router, stranger, monkeypatch):
+    monkeypatch.setattr("mesh.net.heard.LEAVES_S", 1.0)
+    monkeypatch.setattr(mdns_wire, "DOUBT_S", 0.05)
+    wait_until(lambda: endpoints(browser), WITHIN_S)
+    stranger.announce("ffffffffffff", "10.66.0.1")
+    wait_until(lambda: len(endpoints(browser)) == 2, WITHIN_S)
+    stranger.announce("ffffffffffff", "10.66.0.1", ttl=0)
+    stranger.announce("0123456789ab", "10.0.0.1", ttl=0)
+    wait_until(lambda: endpoints(browser) == {"tcp://10.0.0.1:6374"}, WITHIN_S)
+
+
+def test_who_says_much_that_is_not_for_us_fills_the_memory_of_nobody(browser, router, stranger):
+    wait_until(lambda: endpoints(browser), WITHIN_S)
+    tracemalloc.start()
+    try:
+        for number in range(300):
+            name = f"{number:08x}.{SERVICE}"
+            stranger.say(zeroconf.DNSText(name, 16, 1, 4_500, secrets.token_bytes(8_000)))
+            stranger.announce("ffffffffffff", "10.66.0.1", more="x" * 200)
+        stranger.announce("eeeeeeeeeeee", "10.66.0.2")
+        wait_until(lambda: "tcp://10.66.0.2:6374" in endpoints(browser), WITHIN_S)
+        assert tracemalloc.get_traced_memory()[0] < 1 << 20
+    finally:
+        tracemalloc.stop()
