@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from mesh.model import Peer, Role
 from mesh.net.arrivals import Trouble
 from mesh.net.dealer_transport import DealerTransport
-from mesh.net.find import Found
+from mesh.net.find import Found, in_turns
 from mesh.net.keys import AnyKey, MeshKey
 
 LOOK_S = 0.05
@@ -35,12 +35,11 @@ def knock(find: Callable[[], Sequence[Found]], key: AnyKey, within_s: float) -> 
     deadline = time.monotonic() + within_s
     try:
         while knocked.found is None and (left_s := deadline - time.monotonic()) > 0:
-            for found in find():
-                for endpoint in found.endpoints:
-                    new = endpoint.startswith("tcp://") and endpoint not in knocked.tried
-                    if new and len(knocked.tried) < ADDRESSES_MAX:
-                        knocked.tried.append(endpoint)
-                        asked[transport.connect(endpoint, key, role)] = found, endpoint
+            for found, endpoint in in_turns([(found, endpoint) for endpoint in found.endpoints] for found in find()):
+                new = endpoint.startswith("tcp://") and endpoint not in knocked.tried
+                if new and len(knocked.tried) < ADDRESSES_MAX:
+                    knocked.tried.append(endpoint)
+                    asked[transport.connect(endpoint, key, role)] = found, endpoint
             arrivals = transport.receive(min(LOOK_S, left_s))
             for problem in arrivals.problems:
                 if problem.kind is not Trouble.NO_ROUTER and problem.text not in knocked.problems:

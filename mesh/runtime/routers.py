@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import random
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ from mesh.core.events import RouterForgotten
 from mesh.errors import MeshError, Refused, Unavailable
 from mesh.model import Peer
 from mesh.net.arrivals import Problem, Trouble
-from mesh.net.find import Found, Search, Source
+from mesh.net.find import Found, Search, Source, in_turns
 from mesh.runtime.channels import Transport
 from mesh.runtime.dialing import Dialing
 from mesh.runtime.finding import PAUSE_S, Finder
@@ -22,7 +23,11 @@ from mesh.settings import Settings, command_of
 POLL_S = 0.25  # how often a waiting thread looks whether there is still hope of a router
 LOOK_AGAIN_S = 10.0  # a router that is away may be at another address by now
 NOTES_MAX = 100  # problems that are remembered as said
-ROUTES_MAX = 256  # addresses that are tried at a time: anybody on a LAN can name some
+NOTES_ANNOUNCED_MAX = 10  # after so many, those with announced addresses are not logged
+ROUTES_MAX = 256  # addresses that are tried at a time
+ANNOUNCED_MAX = 64  # of them, those that anybody on the LAN may have made up: more take turns
+TRY_S = 3.0  # that one of those has to prove itself, where others wait
+COMPLAIN_S = 60.0  # between two lines about those that did not
 MET_MAX = 1_024  # addresses whose routers are remembered, and routers whose addresses are
 
 log = logging.getLogger("mesh.connection")
@@ -81,6 +86,8 @@ class Routers:
         self._away: dict[Peer, float] = {}  # routers: since when; the others are welcomed
         self._look_at = inf  # when to look whether one that is away is still to be found
         self._looking = False
+        self._unproven = 0  # announced addresses that were given up for others since that was said
+        self._complain_at = 0.0
         self._tried = "Still looking"
         self._noted: dict[str, None] = {}  # problems that were logged since the last welcome, oldest first
         self._started = self._lonely_since = time.monotonic()
@@ -162,8 +169,7 @@ class Routers:
             if complete:
                 self._looking = False
                 forgotten += self._forget_all_but(found)
-            for one in found:
-                self._open_all(one)
+            self._open_all(found)
             if complete:
                 self._end_look()
         if not self._looking and time.monotonic() >= self._look_at:
@@ -182,13 +188,53 @@ class Routers:
         if self._welcomed and not self._goes_on:
             self._finder.pause()
 
-    def _open_all(self, found: Found) -> None:
-        here = [endpoint for endpoint in found.endpoints if endpoint.startswith("ipc://")]
-        for endpoint in here or found.endpoints:  # on this host no other way is as good
-            if endpoint not in self._by_endpoint and not self._is_reached(found, endpoint):
-                self._open(endpoint, found)
-        if found.router_id is not None:
-            _put_last(self._said, found.router_id, found.endpoints)
+    def _open_all(self, found: Sequence[Found]) -> None:
+        ways = []
+        for one in found:
+            here = [endpoint for endpoint in one.endpoints if endpoint.startswith("ipc://")]
+            ways.append([(endpoint, one) for endpoint in here or one.endpoints])  # on this host no other way is as good
+            if one.router_id is not None:
+                _put_last(self._said, one.router_id, one.endpoints)
+        new = [
+            (endpoint, one)
+            for endpoint, one in in_turns(ways)
+            if endpoint not in self._by_endpoint and not self._is_reached(one, endpoint)
+        ]
+        for endpoint, one in new:
+            if one.source is not Source.ANNOUNCED and endpoint not in self._by_endpoint:
+                self._open(endpoint, one)
+        self._try_announced([(e, one) for e, one in new if e not in self._by_endpoint])
+
+    def _try_announced(self, new: Sequence[tuple[str, Found]]) -> None:
+        """Open what there is room for; for the rest, draw lots for the places of those that have not proved themselves.
+
+        By lot, because who announces without end must not be able to say whose turn it is.
+        """
+        unproven = [r for r in self._routes.values() if r.source is Source.ANNOUNCED and not r.is_up]
+        room = max(0, ANNOUNCED_MAX - len(unproven))
+        for endpoint, one in new[:room]:
+            self._open(endpoint, one)
+        waiting = new[room:]
+        long_ago, kept = time.monotonic() - TRY_S, list(self._serving.values())
+        late = [route for route in unproven if route.since <= long_ago and route not in kept][: len(waiting)]
+        for route, (endpoint, one) in zip(late, random.sample(waiting, len(late)), strict=True):
+            self._close(route)
+            self._open(endpoint, one)
+        self._complain_of_unproven(len(late))
+
+    def _complain_of_unproven(self, more: int) -> None:
+        self._unproven += more
+        now = time.monotonic()
+        if self._unproven and now >= self._complain_at:
+            self._complain_at = now + COMPLAIN_S
+            log.warning(
+                "%d addresses that are announced on the LAN did not answer with the key of this mesh within %g s; they "
+                "take turns, %d at a time",
+                self._unproven,
+                TRY_S,
+                ANNOUNCED_MAX,
+            )
+            self._unproven = 0
 
     def _is_reached(self, found: Found, endpoint: str) -> bool:
         """Whether there is a route to the router that is said to be there, or was there last."""
@@ -332,8 +378,11 @@ class Routers:
 
     def complain(self, problem: Problem) -> None:
         """Note what a transport says; keys that do not fit twice in a row are no accident of a router's restart."""
-        self.note(problem.text)
         route = self._routes.get(problem.peer) if problem.peer is not None else None
+        if route is not None and route.source is Source.ANNOUNCED and len(self._noted) >= NOTES_ANNOUNCED_MAX:
+            self._tried = problem.text  # anybody can have it said of ever new addresses
+        else:
+            self.note(problem.text)
         if route is None:
             return
         route.is_shut = True

@@ -56,3 +56,9 @@ def test_a_router_that_is_found_meanwhile_is_knocked_at(net, serve):
 
 def test_where_nothing_is_found_it_ends_in_time(net):
     assert knock(list, net.key, 0.1).tried == []
+
+
+def test_one_that_names_a_thousand_addresses_keeps_no_other_waiting(net, serve):
+    ours = serve(net.router(ipc=False))
+    many = found(*[f"tcp://127.0.0.1:{port}" for port in range(1, 1_000)], router_id="r2")
+    assert knock(lambda: [many, found(ours)], net.key, 5.0).endpoint == ours

@@ -16,7 +16,7 @@ from mesh.errors import NoKey, Refused, Unavailable
 from mesh.model import Peer
 from mesh.net.arrivals import Arrivals, Problem, Trouble
 from mesh.net.find import Found, Search, Source
-from mesh.runtime.routers import NOTES_MAX, ROUTES_MAX, Routers
+from mesh.runtime.routers import ANNOUNCED_MAX, NOTES_ANNOUNCED_MAX, NOTES_MAX, ROUTES_MAX, Routers
 from mesh.settings import Settings
 from tests.api.waiting import wait_until
 
@@ -275,6 +275,57 @@ def test_only_so_many_addresses_are_tried(said: list[str]) -> None:
     looking.hear(*[f"tcp://{number}:1" for number in range(ROUTES_MAX + 2)])
     assert len(looking.connected) == ROUTES_MAX
     assert len(said) == 1, "however many there are"
+
+
+def test_however_many_are_announced_all_are_tried_in_turn_and_few_at_a_time(
+    said: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looking = Looking()
+    false = [f"tcp://{number}:1" for number in range(3 * ANNOUNCED_MAX)]
+    looking.hear(*false, "tcp://real:1", source=Source.ANNOUNCED)
+    assert looking.connected == false[:ANNOUNCED_MAX], "those that come first"
+    looking.hear(*false, "tcp://real:1", source=Source.ANNOUNCED)
+    assert looking.closed == [], "each has a while to answer"
+    monkeypatch.setattr("mesh.runtime.routers.TRY_S", 0.0)
+    while "tcp://real:1" not in looking.connected:
+        looking.hear(*false, "tcp://real:1", source=Source.ANNOUNCED)
+        assert len(looking.connected) - len(looking.closed) == ANNOUNCED_MAX
+    assert len(said) == 1
+    assert "did not answer with the key of this mesh" in said[0]
+    assert looking.meet("tcp://real:1", OLD)
+    for _ in range(10):
+        looking.hear(*false, source=Source.ANNOUNCED)
+    assert looking.routers.router_at(Peer(b"tcp://real:1")) == OLD, "who has proved itself stays"
+    assert looking.lose("tcp://real:1") == OLD
+    for _ in range(10):
+        looking.hear(*false, source=Source.ANNOUNCED)
+    assert "tcp://real:1" not in looking.closed, "also while it is away"
+
+
+def test_who_announces_ever_new_addresses_does_not_fill_the_log(said: list[str]) -> None:
+    looking = Looking()
+    announced = [f"tcp://{number}:1" for number in range(ANNOUNCED_MAX)]
+    looking.hear(*announced, source=Source.ANNOUNCED)
+    for endpoint in announced:
+        looking.routers.complain(Problem(Trouble.NO_ROUTER, f"nobody at {endpoint}", Peer(endpoint.encode())))
+    assert len(said) == NOTES_ANNOUNCED_MAX
+    assert announced[-1] in looking.routers.situation()
+
+
+def test_what_is_announced_takes_no_room_from_what_is_named_or_told(said: list[str]) -> None:
+    looking = Looking()
+    looking.hear(*[f"tcp://{number}:1" for number in range(2 * ROUTES_MAX)], source=Source.ANNOUNCED)
+    looking.hear("tcp://named:1")
+    assert looking.connected[-1] == "tcp://named:1"
+
+
+def test_a_router_with_many_addresses_keeps_none_of_another_waiting() -> None:
+    looking = Looking()
+    many = Found(tuple(f"tcp://{number}:1" for number in range(2 * ANNOUNCED_MAX)), "f0", "a test", Source.ANNOUNCED)
+    other = Found(("tcp://real:1",), "f1", "a test", Source.ANNOUNCED)
+    looking.routers._on_found(Search([many, other], "a test"))
+    looking.routers.connect_to_found()
+    assert looking.connected[:2] == ["tcp://0:1", "tcp://real:1"]
 
 
 def test_a_wrong_key_at_one_of_several_addresses_is_no_end(said: list[str]) -> None:
