@@ -16,9 +16,9 @@ from msgspec.structs import replace
 from mesh.clock import Now
 from mesh.core.client import ClientMachine
 from mesh.core.commands import Command, PublishOutcomes, PublishUnknown, Send, SessionEnded
-from mesh.core.events import Event, OthersFound, ResultsWatched, SettledElsewhere, UnknownElsewhere
+from mesh.core.events import Event, MessageReceived, OthersFound, ResultsWatched, SettledElsewhere, UnknownElsewhere
 from mesh.errors import MeshError
-from mesh.messages import Hello
+from mesh.messages import Hello, SayHello
 from mesh.model import Blob, Outcome, Role
 from mesh.net.dealer_transport import DealerTransport
 from mesh.runtime.channels import RouterChannels
@@ -50,6 +50,7 @@ class Others:
         self._routers = Routers(settings, self._transport, dialer, myself=_router_of(node_id), search_s=SEARCH_S)
         self._channels = RouterChannels(self._transport, lambda blob: None)
         self._from_routers = RouterEvents(self._routers, self._channels)
+        self._said_own = tuple(own())
         self._told: tuple[int, list[str]] = (0, [])
         self._heard: dict[str, list[str]] = {}  # by router: where it listens, as it said in its HELLO
         self._new_blobs: list[Blob] = []
@@ -101,6 +102,7 @@ class Others:
         arrivals = self._transport.receive(0.0)
         self._restless = bool(arrivals.messages or arrivals.connected or arrivals.lost)
         events = self._from_routers.take(arrivals)
+        events += self._own_news()
         questions, self._questions = self._questions, []
         if self._asked:
             self._asked, self._hear_until = False, now.mono + self._hear_s
@@ -149,6 +151,14 @@ class Others:
         parts = found.read() if isinstance(found, PayloadFile) else found
         if self._store.put_blob(payload, list(map(bytes, parts))):
             self._new_blobs.append(payload)
+
+    def _own_news(self) -> list[Event]:
+        """Where this router listens is said in HELLO only: when that has changed, as if all had asked for it."""
+        own = tuple(self._own())
+        if own == self._said_own:
+            return []
+        self._said_own = own
+        return [MessageReceived(peer, SayHello()) for peer, side in self._machine.routers.items() if side.open]
 
     def _news(self) -> list[Event]:
         """How many routers there are, and where, if that has changed."""

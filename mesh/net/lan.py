@@ -1,13 +1,14 @@
 """Where a router listens on the LAN: at each address that others may reach, all with one port.
 
 Not at the wildcard address: that would be every container bridge and tunnel, too. So addresses that come later must be
-noticed, and ``look`` does. One that goes stays bound for as long as there is room: its connections may outlive a
-short absence of it, and libzmq would cut them.
+noticed, and ``look`` does. One that goes is told to nobody from then on, and stays bound for a while: its connections
+may outlive a short absence of it, and libzmq would cut them.
 """
 
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -22,6 +23,7 @@ PORTS = range(6374, 6379)
 that a firewall needs one rule."""
 
 ADDRESSES_MAX = 32  # a host has a few; temporary ones of IPv6 come and go
+GONE_S = 60.0  # that an address stays bound which this host has no more
 
 log = logging.getLogger("mesh.lan")
 
@@ -51,13 +53,16 @@ class LanPlaces:
         transport: Listening,
         options: LanOptions,
         adapters: Callable[[], list[Adapter]] = local_adapters,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._transport = transport
         self._adapters = adapters
+        self._clock = clock
         self._interfaces = options.interfaces
         self._advertise = tuple(str(parse_address(text)) for text in options.advertise)
         self._ports: Sequence[int] = PORTS if options.port is None else (options.port,)
         self._bound: dict[str, str] = {}  # what we listen at, by address; the oldest first
+        self._there: dict[str, float] = {}  # when each of those was an address of this host last
         self._complained: set[str] = set()
         self.port: int | None = None
         self.addresses: tuple[str, ...] = ()
@@ -88,12 +93,20 @@ class LanPlaces:
             for address in wanted:
                 if not self._bound[address]:
                     self._try(address)
-        while len(self._bound) > ADDRESSES_MAX:
-            bound = self._bound.pop(next(iter(self._bound)))
-            if bound:
-                self._transport.unlisten(bound)
+        now = self._clock()
+        self._there |= dict.fromkeys(wanted, now)
+        for address in list(self._bound):
+            if now - self._there[address] >= GONE_S or len(self._bound) > ADDRESSES_MAX:
+                self._leave(address)
         before, self.addresses = self.addresses, tuple(address for address in wanted if self._bound.get(address))
         return self.addresses != before
+
+    def _leave(self, address: str) -> None:
+        del self._there[address]
+        self._complained.discard(address)
+        bound = self._bound.pop(address)
+        if bound:
+            self._transport.unlisten(bound)
 
     def _wanted(self) -> list[str]:
         adapters = self._adapters()

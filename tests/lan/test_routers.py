@@ -89,6 +89,22 @@ def test_a_worker_that_runs_joins_a_router_that_starts_later(lan: Lan) -> None:
     wait_until(lambda: worker.text().count("welcomed by") == 2, 15.0, "it serves the new one, too")
 
 
+def test_an_address_that_a_router_has_no_more_is_named_to_nobody(lan: Lan) -> None:
+    mesh = Mesh(lan, "a", "b", "c")
+    mesh["a"].ip("addr", "add", "10.77.0.150/24", "dev", "eth0")
+    a = mesh.router("a")
+    mesh.router("b")
+
+    def named() -> str:
+        return mesh["c"].run(["mesh", "doctor", "--router", f"{mesh['b'].address}:6374"], check=False).stdout
+
+    wait_until(lambda: "10.77.0.150:6374" in named(), 15.0, "b names both addresses of a")
+    mesh["a"].ip("addr", "del", "10.77.0.150/24", "dev", "eth0")
+    a.wait_said("now listens on the LAN")
+    wait_until(lambda: "10.77.0.150" not in named(), 15.0, "b names it no more")
+    assert f"{mesh['a'].address}:6374" in named()
+
+
 CLIENT = """
 import sys, time
 from tasks import app, note

@@ -6,7 +6,7 @@ import pytest
 
 from mesh.errors import ConfigError
 from mesh.net.interfaces import Adapter
-from mesh.net.lan import ADDRESSES_MAX, PORTS, LanOptions, LanPlaces
+from mesh.net.lan import ADDRESSES_MAX, GONE_S, PORTS, LanOptions, LanPlaces
 from mesh.net.sockets import AddressTaken
 
 
@@ -16,6 +16,7 @@ class Wire:
     def __init__(self):
         self.taken, self.missing, self.listening = set(), set(), []
         self.addresses = {"eth0": ["10.0.0.1/8"]}
+        self.now = 1_000.0
 
     def listen(self, tcp):
         if tcp in self.taken:
@@ -36,7 +37,7 @@ class Wire:
         ]
 
     def places(self, **options):
-        return LanPlaces(self, LanOptions(**options), self.adapters)
+        return LanPlaces(self, LanOptions(**options), self.adapters, lambda: self.now)
 
 
 @pytest.fixture
@@ -93,6 +94,21 @@ def test_an_address_that_goes_is_told_to_nobody_and_comes_back_with_its_connecti
     wire.addresses = {"eth0": ["10.0.0.1/8"]}
     assert places.look()
     assert places.endpoints == (f"tcp://10.0.0.1:{PORTS[0]}",)
+
+
+def test_an_address_that_does_not_come_back_is_left_and_can_come_later(wire):
+    places = wire.places()
+    wire.addresses = {"eth0": ["10.0.0.2/8"]}
+    wire.now += GONE_S / 2
+    places.look()
+    wire.now += GONE_S - 1.0
+    places.look()
+    assert len(wire.listening) == 1, "the other one is there, however long"
+    assert wire.listening == [f"tcp://10.0.0.2:{PORTS[0]}"]
+    wire.addresses = {"eth0": ["10.0.0.1/8"]}
+    assert places.look()
+    assert places.endpoints == (f"tcp://10.0.0.1:{PORTS[0]}",)
+    assert f"tcp://10.0.0.1:{PORTS[0]}" in wire.listening
 
 
 def test_a_host_whose_addresses_change_for_ever_listens_at_a_bounded_number(wire):
