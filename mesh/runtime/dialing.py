@@ -16,6 +16,10 @@ from mesh.net.interfaces import is_for_others
 from mesh.net.keys import load
 from mesh.net.known import KnownRouter, remember
 from mesh.net.mdns import Browser
+from mesh.net.names import unnamed
+
+NAMES_EVERY = 10  # looks, between two at names of routers
+NAMES_S = 2.0  # for that
 
 
 class Dialing(Protocol):
@@ -60,6 +64,7 @@ class Dialer:
         self._browse = browse
         self._browser: Browser | None = None
         self._looks = 0  # since it rested
+        self._unnamed = ""
 
     def find(self) -> Search:
         """The routers that may be there. Raises ``ConfigError``."""
@@ -67,7 +72,11 @@ class Dialer:
         if self._browser is None and self._should_listen():
             with suppress(NoKey, ConfigError):  # who connects says so; somebody may type `mesh join` while we wait
                 self._browser = Browser(load(self._mesh, os.environ).key_id)
-        return find_routers(self._mesh, self._given, os.environ, self._browser)
+        search = find_routers(self._mesh, self._given, os.environ, self._browser)
+        if self._looks % NAMES_EVERY == 2 and named_routers(self._given, os.environ) is not None:
+            problems = unnamed((endpoint for found in search.found for endpoint in found.endpoints), NAMES_S)
+            self._unnamed = "".join(f"; name not known: {at} ({problem.why})" for at, problem in problems.items())
+        return Search(search.found, search.tried + self._unnamed)
 
     def _should_listen(self) -> bool:
         """What is here, or was met before, mostly answers at once, and then nothing need be heard."""

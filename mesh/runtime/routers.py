@@ -38,7 +38,7 @@ V = TypeVar("V")
 class Route:
     """A way to a router: one address and the connection to it. ``router``: who answered there, None: nobody yet."""
 
-    __slots__ = ("endpoint", "is_shut", "is_up", "misfits", "peer", "router", "since", "source")
+    __slots__ = ("endpoint", "is_up", "misfits", "peer", "problem", "router", "since", "source")
 
     def __init__(self, endpoint: str, peer: Peer, source: Source, now: float) -> None:
         self.endpoint = endpoint
@@ -46,7 +46,7 @@ class Route:
         self.source = source
         self.router: Peer | None = None
         self.is_up = False
-        self.is_shut = False  # nobody listens there, or nobody who lets us in
+        self.problem = ""  # nobody listens there, or nobody who lets us in
         self.since = now  # monotonic: it was opened, or went up or down
         self.misfits = 0  # greetings in a row that failed for the key
 
@@ -128,7 +128,7 @@ class Routers:
             raise Refused(self._refused)
         if self._ever_welcomed:
             return
-        is_shut = all(route.is_shut for route in list(self._routes.values()))
+        is_shut = all(route.problem for route in list(self._routes.values()))
         if time.monotonic() - self._started >= self._settings.connect_timeout_s / (2 if is_shut else 1):
             raise Unavailable(self.situation())
 
@@ -141,7 +141,9 @@ class Routers:
         what = "the connection to the router was lost" if self._ever_welcomed else "no router answered"
         waited = time.monotonic() - self._started
         mesh = self._settings.mesh
-        return f"{what} (mesh {mesh!r}, after {waited:.1f} s). {self._tried}. Is `{command_of(mesh)} up` running?"
+        named = [r.problem for r in list(self._routes.values()) if r.source is Source.NAMED and r.problem]
+        tried = ". ".join(dict.fromkeys([self._tried, *named]))
+        return f"{what} (mesh {mesh!r}, after {waited:.1f} s). {tried}. Is `{command_of(mesh)} up` running?"
 
     def _on_found(self, search: Search) -> None:
         """On the finder's thread: tell the loop."""
@@ -309,7 +311,7 @@ class Routers:
         route = self._routes.get(peer)
         if route is not None:
             route.is_up, route.since, route.misfits, route.router = True, time.monotonic(), 0, None
-            route.is_shut = False
+            route.problem = ""
 
     def go_down(self, peer: Peer) -> Peer | None:
         """A connection is lost; the router that is lost with it."""
@@ -385,7 +387,7 @@ class Routers:
             self.note(problem.text)
         if route is None:
             return
-        route.is_shut = True
+        route.problem = problem.text
         if problem.kind not in (Trouble.WRONG_KEY, Trouble.NO_COMMON_SECURITY):
             return
         route.misfits += 1
@@ -435,7 +437,8 @@ class Routers:
     def lose(self, router: Peer, why: str = "the connection to a router was lost; connecting again by itself") -> None:
         """The connection is gone, or the session in it: another router may be there."""
         if router in self._welcomed:
-            log.warning("%s", why)
+            route = self._serving.get(router)
+            log.warning("%s (router %s at %s)", why, router.decode(), route.endpoint if route is not None else "?")
         self.unwelcome(router)
         if not self._welcomed:
             self._finder.start()

@@ -12,7 +12,7 @@ from mesh import Mesh
 from mesh.model import Role
 from mesh.net.find import find_routers
 from mesh.net.keys import load
-from nodes.cli.environment import check_environment
+from nodes.cli.environment import check_environment, check_named
 from nodes.cli.invocation import Invocation
 from nodes.loader import load_app
 
@@ -27,6 +27,7 @@ def client(invocation: Invocation, routers: Sequence[str]) -> Iterator[Any]:
     if routers:
         app.routers = [*routers]
     # What is wrong with an address, a directory or the key shows here, not in a wait.
+    check_named(app.routers)
     search = find_routers(app.settings.mesh, app.routers, os.environ)
     best = [found.endpoints[0] for found in search.found if found.endpoints]
     if best and not any(endpoint.startswith("ipc://") for endpoint in best):

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import difflib
 import os
+from collections.abc import Sequence
 
+from mesh.errors import ConfigError, Unavailable
+from mesh.net.find import named_routers
 from mesh.net.keys import key_of_environment
+from mesh.net.names import unnamed
 from mesh.settings import VARIABLES
 from nodes.cli.invocation import Invocation
+
+NAMED_S = 2.0  # for looking up the names of routers
 
 
 def check_environment(invocation: Invocation) -> None:
@@ -22,3 +28,19 @@ def check_environment(invocation: Invocation) -> None:
         if name.startswith("MESH_") and name not in VARIABLES:
             near = difflib.get_close_matches(name, VARIABLES, 1)
             invocation.note(f"{name} is no setting" + (f"; did you mean {near[0]}?" if near else ""))
+
+
+def check_named(routers: Sequence[str]) -> None:
+    """Look whether the routers that are named, here or in MESH_ROUTERS, have hosts; one that has is enough.
+
+    Raises ``ConfigError``, and ``Unavailable`` where it cannot be known now.
+    """
+    named = named_routers(routers, os.environ)
+    if named is None:
+        return
+    endpoints = [endpoint for found in named.found for endpoint in found.endpoints]
+    problems = unnamed(endpoints, NAMED_S)
+    if set(endpoints) <= set(problems):
+        text = "; ".join(f"name not known: {endpoint} ({problem.why})" for endpoint, problem in problems.items())
+        kind = Unavailable if all(problem.for_now for problem in problems.values()) else ConfigError
+        raise kind(f"{text}. Is the address of the router right?")

@@ -16,7 +16,7 @@ from mesh.net.known import KnownRouter, remember
 from mesh.net.lan import PORTS
 from mesh.net.mdns import Browser
 from mesh.settings import command_of
-from nodes.cli.environment import check_environment
+from nodes.cli.environment import check_environment, check_named
 from nodes.cli.invocation import Invocation, pass_invocation, router_option, shared_options
 from nodes.cli.standard_input import read_line
 
@@ -36,7 +36,7 @@ def join(invocation: Invocation, key: str | None, routers: tuple[str, ...], forc
     asked for, or read from a pipe, so that no list of processes shows it.
     """
     check_environment(invocation)
-    named_routers(routers, os.environ)  # what is wrong with an address is said before anything is kept
+    check_named(routers)  # what is wrong with an address is said before anything is kept
     given = parse_key(key or _asked_for())
     mesh_name = invocation.settings().mesh
     path = key_path(mesh_name, os.environ)
@@ -58,7 +58,15 @@ def _look(mesh_name: str, key: AnyKey, routers: Sequence[str]) -> str:
         return find_routers(mesh_name, routers, os.environ, browser)
 
     try:
-        return _said(mesh_name, knock(lambda: search().found, key, LOOK_S), search().tried)
+        knocked = knock(lambda: search().found, key, LOOK_S)
+        where = search().tried
+        if browser is not None and browser.is_silent:
+            where += (
+                "; no announcement of this mesh was heard: either no router of it runs with --lan, or multicast is "
+                "blocked by a firewall (UDP port 5353) or by the network; then give an address: "
+                f"--router HOST:{PORTS[0]}"
+            )
+        return _said(mesh_name, knocked, where)
     finally:
         if browser is not None:
             browser.close()

@@ -4,40 +4,23 @@ from __future__ import annotations
 
 import errno
 import socket
-import threading
-import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
+from mesh.net.names import place_of, unnamed
 from nodes.doctor.facts import AddressFacts, Reach
 
 _REJECTED = {errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EACCES, errno.EPERM, errno.EINVAL, errno.EADDRNOTAVAIL}
 
 
 def resolve(addresses: Sequence[AddressFacts], within_s: float) -> list[AddressFacts]:
-    """Look up the names in them: nothing that follows waits for a name service, which may take its time."""
-    found: dict[str, str] = {}  # why not, by endpoint; empty where there is such a name
-
-    def look(endpoint: str) -> None:
-        host, port = _place(endpoint)
-        try:
-            socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        except OSError as error:
-            found[endpoint] = error.strerror or str(error)
-        else:
-            found[endpoint] = ""
-
-    endpoints = {address.endpoint for address in addresses if address.endpoint.startswith("tcp://")}
-    threads = [threading.Thread(target=look, args=(endpoint,), daemon=True) for endpoint in endpoints]
-    for thread in threads:
-        thread.start()
-    deadline = time.monotonic() + within_s
-    for thread in threads:
-        thread.join(max(0.0, deadline - time.monotonic()))
-    why_not = {endpoint: found.get(endpoint, "the name service does not answer") for endpoint in endpoints}
+    """Look up the names in them."""
+    why_not = unnamed((address.endpoint for address in addresses), within_s)
     return [
-        replace(address, reach=Reach.UNNAMED, problem=why) if (why := why_not.get(address.endpoint)) else address
+        replace(address, reach=Reach.UNNAMED, problem=why_not[address.endpoint].why)
+        if address.endpoint in why_not
+        else address
         for address in addresses
     ]
 
@@ -53,7 +36,7 @@ def _reach(address: AddressFacts, within_s: float) -> AddressFacts:
     if address.reach is not None or not endpoint.startswith("tcp://"):
         return address
     try:
-        socket.create_connection(_place(endpoint), within_s).close()
+        socket.create_connection(place_of(endpoint), within_s).close()
     except TimeoutError:
         return replace(address, reach=Reach.SILENT)
     except ConnectionRefusedError:
@@ -62,8 +45,3 @@ def _reach(address: AddressFacts, within_s: float) -> AddressFacts:
         kind = Reach.UNREACHABLE if error.errno in _REJECTED else Reach.SILENT
         return replace(address, reach=kind, problem=error.strerror or str(error))
     return replace(address, reach=Reach.OPEN)
-
-
-def _place(endpoint: str) -> tuple[str, int]:
-    host, _, port = endpoint.removeprefix("tcp://").rpartition(":")
-    return host.strip("[]"), int(port)

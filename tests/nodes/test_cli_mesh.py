@@ -473,3 +473,19 @@ def test_the_demo_loses_nothing(cluster: Cluster, tmp_path: Path) -> None:
     assert "Nothing was lost" in done.stdout
     assert not [path for path in cluster.place.glob("mesh-demo-*") if path.exists()]
     assert not os.path.exists(cluster.store), "the demo touches nothing of the user's"
+
+
+@pytest.mark.parametrize("verb", ["status", "call", "join"])
+def test_a_name_that_nobody_has_is_an_error_at_once(cluster: Cluster, verb: str) -> None:
+    cluster.environ["MESH_KEY"] = new_key().text
+    more = {"call": ["tasks.add"], "join": [cluster.environ["MESH_KEY"]]}.get(verb, [])
+    code, errors = fails(verb, *more, "--router", "no..such.host:6374", cluster=cluster)
+    assert code == 2
+    assert "name not known: tcp://no..such.host:6374" in errors
+
+
+def test_an_address_where_nothing_listens_is_named(cluster: Cluster) -> None:
+    cluster.environ["MESH_KEY"] = new_key().text
+    code, errors = fails("status", "--router", "127.0.0.1:1", cluster=cluster)
+    assert code == 3
+    assert "nothing listens at tcp://127.0.0.1:1" in errors

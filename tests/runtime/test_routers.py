@@ -141,6 +141,12 @@ def test_a_connection_that_is_lost_is_said_and_one_that_is_left_is_not(said: lis
     assert (made.welcomed, len(said)) == (False, 1)
 
 
+def test_which_router_was_lost_is_said(said: list[str]) -> None:
+    looking = old_is_away(600.0)
+    looking.routers.close()
+    assert said == ["the connection to a router was lost; connecting again by itself (router r-old at ipc://old)"]
+
+
 # ways to routers
 
 
