@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from time import monotonic
 
 from mesh.model import Peer, Role
@@ -15,6 +16,7 @@ from mesh.net.arrivals import Arrivals
 from mesh.net.dealer_transport import DealerTransport
 from mesh.runtime.channels import RouterChannels
 from mesh.runtime.dialing import Dialer
+from mesh.runtime.router_events import RouterEvents
 from mesh.runtime.routers import Routers
 from mesh.settings import Settings
 from nodes.replenishing import Replenishing
@@ -32,6 +34,7 @@ class RouterWatch:
         dialer = Dialer(self._transport, settings.mesh, Role.ADMIN, given, browse=True)
         self._routers = Routers(settings, self._transport, dialer, search_s=SEARCH_S)
         self._channels = RouterChannels(self._transport, lambda blob: None)
+        self._from_routers = RouterEvents(self._routers, self._channels)
         self._replenishing = replenishing
         self._heard: dict[Peer, float] = {}  # when each connection that is up was made, or answered last
         self._ask_at = 0.0
@@ -77,16 +80,9 @@ class RouterWatch:
             self._channels.ask_identity(connection)
 
     def _take(self, arrivals: Arrivals) -> None:
-        for connection, frames, _role in arrivals.messages:
-            self._heard[connection] = monotonic()
-            router_id = self._channels.receive_identity(frames)
-            if router_id is not None:
-                self._routers.identify(connection, router_id)
+        now = monotonic()
+        self._heard |= {connection: now for connection, _frames, _role in arrivals.messages}
         for connection in arrivals.lost:
             self._heard.pop(connection, None)
-            self._routers.go_down(connection)
-        for connection in arrivals.connected:
-            self._heard[connection] = monotonic()
-            self._routers.go_up(connection)
-            self._channels.ask_identity(connection)
-        self._routers.connect_to_found()
+        self._heard |= dict.fromkeys(arrivals.connected, now)
+        self._from_routers.take(replace(arrivals, problems=[]))  # the nodes of this machine say what is wrong
