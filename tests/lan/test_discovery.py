@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
+from statistics import median
 
 import psutil
 import pytest
@@ -17,6 +18,9 @@ from tests.lan.hosts import Host, Lan, Process
 pytestmark = pytest.mark.lan
 
 BROWSE = str(Path(__file__).with_name("browse.py"))
+FIRST_ANSWER = str(Path(__file__).with_name("first_answer.py"))
+RUNS = 10
+COLD_S, WARM_S = 2.5, 0.5  # to the first answer, on an idle machine: nothing is known of a router, or it was met before
 ROUTER = ["mesh", "router", "--lan", "-l", "info", "--store", "memory://"]
 HEARD_S = 2.5
 
@@ -153,6 +157,31 @@ def test_where_multicast_is_blocked_nothing_is_heard_and_nothing_fails(lan: Lan,
     assert len(ear.process.text().splitlines()) <= 2
     lan.block_multicast(False)
     Ear(b, key).wait([both(a)], HEARD_S)
+
+
+def test_a_node_finds_a_router_it_never_met_and_sooner_one_it_has_met(lan: Lan, key: MeshKey) -> None:
+    a, b = lan.host("a"), lan.host("b")
+    start_router(a, key)
+    b.run(["mesh", "join", key.text])
+    (met,) = (b.home / ".config/taskmesh").glob("*.routers.json")
+
+    def first_answers(cold: bool) -> list[float]:
+        times = []
+        for _ in range(RUNS):
+            if cold:
+                met.unlink()
+            times.append(json.loads(b.run(["python", FIRST_ANSWER]).stdout))
+        what = "cold" if cold else "warm"
+        imports, answers = (sorted(column) for column in zip(*times, strict=True))
+        print(
+            f"\n{what}: first answer after {median(answers):.3f} s (median of {RUNS}), {answers[-1]:.3f} s at worst;",
+            end="",
+        )
+        print(f" imports before it {median(imports):.3f} s", end="")
+        return answers
+
+    assert median(first_answers(cold=True)) < COLD_S
+    assert median(first_answers(cold=False)) < WARM_S
 
 
 def test_who_joins_where_multicast_is_blocked_is_told_of_it_and_joins_by_an_address(lan: Lan, key: MeshKey) -> None:
