@@ -46,8 +46,8 @@ class Others:
         self._transport = DealerTransport(outbox_bytes_max=settings.outbox_bytes_max)
         name = f"router@{platform.node()}"
         self._machine = ClientMachine(node_id, name, settings, role=Role.ROUTER)
-        dialer = Dialer(self._transport, settings.mesh, Role.ADMIN, browse=True)
-        self._routers = Routers(settings, self._transport, dialer, myself=_router_of(node_id), search_s=SEARCH_S)
+        self._dialer = Dialer(self._transport, settings.mesh, Role.ADMIN, browse=True)
+        self._routers = Routers(settings, self._transport, self._dialer, myself=_router_of(node_id), search_s=SEARCH_S)
         self._channels = RouterChannels(self._transport, lambda blob: None)
         self._from_routers = RouterEvents(self._routers, self._channels)
         self._said_own = tuple(own())
@@ -83,6 +83,10 @@ class Others:
         if len(self._heard) > HEARD_MAX:
             del self._heard[next(iter(self._heard))]
         self._routers.hear_of(hello.addresses[:ADDRESSES_MAX])
+
+    def facts(self) -> dict[str, int]:
+        """What strangers announce on the LAN, for people."""
+        return {"announced_left_out": self._dialer.left_out, "announced_unproven": self._routers.unproven}
 
     def next_deadline(self) -> float:
         """The monotonic second at which ``take`` must be called even if nothing happens."""

@@ -236,7 +236,7 @@ class RouterNode:
             self._complaints.due(now.mono)
             self._look_at_doors()
             self._look_at_enrolment()
-            self._machine.transport = self._transport.facts()
+            self._machine.transport = self._transport.facts() | {"lan": self._others.facts() if self._others else {}}
             if self._streamed:
                 self._streamed = False
                 give_back()

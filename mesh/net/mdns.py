@@ -92,6 +92,11 @@ class Browser:
         return self._heard.tried
 
     @property
+    def left_out(self) -> int:
+        """How many announced addresses found no room."""
+        return self._heard.left_out
+
+    @property
     def is_silent(self) -> bool:
         """Whether it listens, and has heard of nobody."""
         return self._heard.is_silent

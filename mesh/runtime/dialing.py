@@ -66,6 +66,12 @@ class Dialer:
         self._looks = 0  # since it rested
         self._unnamed = ""
 
+    @property
+    def left_out(self) -> int:
+        """How many announced addresses found no room, since it has been listened."""
+        browser = self._browser
+        return 0 if browser is None else browser.left_out
+
     def find(self) -> Search:
         """The routers that may be there. Raises ``ConfigError``."""
         self._looks += 1

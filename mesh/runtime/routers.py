@@ -86,7 +86,9 @@ class Routers:
         self._away: dict[Peer, float] = {}  # routers: since when; the others are welcomed
         self._look_at = inf  # when to look whether one that is away is still to be found
         self._looking = False
-        self._unproven = 0  # announced addresses that were given up for others since that was said
+        self.unproven = 0
+        """How many announced addresses did not prove themselves, and were given up for others."""
+        self._unproven_said = 0
         self._complain_at = 0.0
         self._tried = "Still looking"
         self._noted: dict[str, None] = {}  # problems that were logged since the last welcome, oldest first
@@ -225,18 +227,18 @@ class Routers:
         self._complain_of_unproven(len(late))
 
     def _complain_of_unproven(self, more: int) -> None:
-        self._unproven += more
+        self.unproven += more
         now = time.monotonic()
-        if self._unproven and now >= self._complain_at:
+        if self.unproven > self._unproven_said and now >= self._complain_at:
             self._complain_at = now + COMPLAIN_S
             log.warning(
                 "%d addresses that are announced on the LAN did not answer with the key of this mesh within %g s; they "
                 "take turns, %d at a time",
-                self._unproven,
+                self.unproven - self._unproven_said,
                 TRY_S,
                 ANNOUNCED_MAX,
             )
-            self._unproven = 0
+            self._unproven_said = self.unproven
 
     def _is_reached(self, found: Found, endpoint: str) -> bool:
         """Whether there is a route to the router that is said to be there, or was there last."""

@@ -53,10 +53,12 @@ def _turned_away(router: Status) -> str:
     """What was kept out since the router's start; empty where nothing was."""
     sockets = router.get("transport", {}).get("counters", {})
     messages = router.get("counters", {})
+    lan = router.get("transport", {}).get("lan", {})
     kinds = {
         "mute connection": sockets.get("mute", 0),  # its key was wrong, mostly
         "revoked connection": sockets.get("revoked", 0),
         "forbidden message": sum(messages.get(why, 0) for why in ("refused", "garbage")),
+        "false announcement": sum(lan.values()),
     }
     found = [count_of(count, kind) for kind, count in kinds.items() if count]
     return f"turned away since its start: {', '.join(found)}" if found else ""

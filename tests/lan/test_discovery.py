@@ -60,6 +60,36 @@ time.sleep(100)
 """
 
 
+HOSTILE = """
+import sys, time, zeroconf
+
+key_id, address, real, seconds = sys.argv[1:]
+service = "_mesh-task._tcp.local."
+speaker = zeroconf.Zeroconf(interfaces=[address])
+
+
+def say(router_id, at, ttl=120):
+    texts = {"v": "1", "kid": key_id, "id": router_id, "inc": "1"}
+    name = f"{key_id}-{router_id[:8]}.{service}"
+    server = f"{key_id}-{router_id}.local."
+    info = zeroconf.ServiceInfo(service, name, 6374, properties=texts, server=server, parsed_addresses=[at])
+    speaker.send(speaker.generate_service_broadcast(info, ttl))
+
+
+deadline = time.monotonic() + float(seconds)
+number = 0
+while time.monotonic() < deadline:
+    number += 1
+    say(f"{number % 1000:08x}0000", f"10.77.1.{number % 250 + 1}")
+    if number % 10 == 0:
+        say(real, f"10.77.2.{number % 250 + 1}")
+        say(real, f"10.77.2.{number % 250 + 1}", ttl=0)
+        time.sleep(0.02)
+    if number == 1_000:
+        print("under way", flush=True)
+"""
+
+
 class Ear:
     """A browser on a host."""
 
@@ -182,6 +212,25 @@ def test_a_node_finds_a_router_it_never_met_and_sooner_one_it_has_met(lan: Lan, 
 
     assert median(first_answers(cold=True)) < COLD_S
     assert median(first_answers(cold=False)) < WARM_S
+
+
+def test_who_announces_false_routers_all_the_time_keeps_no_node_from_a_router_it_never_met(
+    lan: Lan, key: MeshKey
+) -> None:
+    a, b, c = lan.host("a"), lan.host("b"), lan.host("c")
+    router = start_router(a, key)
+    router_id = router.text().partition("mesh.router: router ")[2].split()[0]
+    hostile = c.start(["python", "-c", HOSTILE, key.key_id, c.address, router_id, "60"])
+    hostile.wait_said("under way")
+    answers = []
+    for _ in range(5):
+        answers.append(json.loads(b.run(["python", FIRST_ANSWER], environ={"MESH_KEY": key.text}).stdout)[1])
+        (b.home / ".config/taskmesh/default.routers.json").unlink()
+    print(f"\nfirst answers after {answers}")
+    assert max(answers) < 3 * COLD_S
+    assert psutil.Process(router.pid).memory_info().rss < 100 << 20
+    status = json.loads(b.run(["mesh", "status", "--json"], environ={"MESH_KEY": key.text}).stdout)
+    assert sum(status["router"]["transport"]["lan"].values()) > 0
 
 
 def test_who_joins_where_multicast_is_blocked_is_told_of_it_and_joins_by_an_address(lan: Lan, key: MeshKey) -> None:

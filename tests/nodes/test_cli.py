@@ -381,10 +381,16 @@ def test_what_is_turned_away_is_told_once_there_is_something() -> None:
     assert "turned away" not in headline("default", STATUS, none)
     router = STATUS["router"] | {
         "counters": {"refused": 2, "garbage": 1},
-        "transport": {"counters": {"keys_denied": 1, "mute": 1, "revoked": 2}},
+        "transport": {
+            "counters": {"keys_denied": 1, "mute": 1, "revoked": 2},
+            "lan": {"announced_left_out": 3, "announced_unproven": 2},
+        },
     }
     text = headline("default", STATUS | {"router": router}, none)
-    assert text.endswith("turned away since its start: 1 mute connection, 2 revoked connections, 3 forbidden messages")
+    assert text.endswith(
+        "turned away since its start: 1 mute connection, 2 revoked connections, 3 forbidden messages, "
+        "5 false announcements"
+    )
 
 
 @pytest.mark.parametrize("closed", [False, True])
