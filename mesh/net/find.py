@@ -6,12 +6,14 @@ import enum
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import zip_longest
+from itertools import chain, zip_longest
 from typing import Protocol, TypeVar
 
 from mesh.errors import ConfigError
 from mesh.net.known import recall
 from mesh.net.runtime_dir import RuntimeDir
+
+NAMES_MAX = 8  # of routers, that a message for people has
 
 T = TypeVar("T")
 
@@ -124,13 +126,18 @@ def _each_once(found: Sequence[Found]) -> list[Found]:
     for router in found:
         first = by_id.setdefault(router.router_id, router)
         if first is not router:
-            endpoints = tuple(dict.fromkeys(first.endpoints + router.endpoints))
+            lines = [first.endpoints, router.endpoints]
+            # What anybody may have announced in its name does not come before all that it proved to have.
+            is_hearsay = first.source is Source.ANNOUNCED
+            endpoints = tuple(in_turns(lines) if is_hearsay else dict.fromkeys(chain(*lines)))
             by_id[router.router_id] = Found(endpoints, first.router_id, first.how, first.source)
     return list(by_id.values())
 
 
 def _names(found: Sequence[Found], none: str) -> str:
-    return ", ".join(f"{f.endpoints[0]} ({f.how})" for f in found if f.endpoints) or none
+    names = [f"{f.endpoints[0]} ({f.how})" for f in found if f.endpoints]
+    more = [f"{len(names) - NAMES_MAX} more"] if len(names) > NAMES_MAX else []
+    return ", ".join(names[:NAMES_MAX] + more) or none
 
 
 def _given(addresses: Sequence[str], how: str) -> Search:

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from mesh.errors import ConfigError
-from mesh.net.find import Found, find_routers, parse_endpoint
+from mesh.net.find import NAMES_MAX, Found, Source, find_routers, parse_endpoint
 from mesh.net.keys import key_path, new_key, save
 from mesh.net.known import KnownRouter, remember
 from mesh.net.runtime_dir import RouterRecord, RuntimeDir
@@ -69,6 +69,20 @@ def test_a_router_that_several_places_know_is_found_once_with_the_best_address_f
     here, other = find_routers("lab", None, environ, heard).found
     assert here.endpoints == ("ipc:///r", "tcp://127.0.0.1:7", "tcp://10.0.0.9:1")
     assert other == Found(("tcp://10.0.0.2:1", "tcp://10.0.0.9:1"), "r2", "announced")
+
+
+def test_what_is_announced_in_the_name_of_a_router_comes_before_few_addresses_where_it_was_met(environ):
+    remember("lab", environ, [KnownRouter("r2", ("tcp://10.0.0.9:1",))])
+    false = tuple(f"tcp://10.66.0.{number}:1" for number in range(100))
+    (found,) = find_routers("lab", None, environ, Heard(Found(false, "r2", "announced", Source.ANNOUNCED))).found
+    assert found.endpoints[:2] == ("tcp://10.66.0.0:1", "tcp://10.0.0.9:1")
+
+
+def test_what_was_tried_is_short_however_many_are_announced(environ):
+    heard = Heard(*[Found((f"tcp://10.66.0.{number}:1",), f"r{number}", "announced") for number in range(200)])
+    tried = find_routers("lab", None, environ, heard).tried
+    assert f"{200 - NAMES_MAX} more" in tried
+    assert len(tried) < 1_000
 
 
 def test_a_router_on_the_lan_names_those_addresses_too(environ, running):
