@@ -36,7 +36,7 @@ layers: $(VENV)/.installed-dev  ## check that imports go down only
 
 # One more than there are processors: a third of their time they wait for something.
 fast: $(VENV)/.installed-dev  ## the tests that start no process
-	@$(BIN)/python -m pytest -n $$(($(JOBS) + 1)) --dist worksteal -m "not processes and not chaos and not lan"
+	@$(BIN)/python -m pytest -n $$(($(JOBS) + 1)) --dist worksteal --hypothesis-profile fast -m "not processes and not chaos and not lan"
 
 processes: $(VENV)/.installed-dev  ## the tests that start real processes
 	@$(PYTEST) -m "processes and not chaos and not lan"

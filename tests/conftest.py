@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import gc
+import os
+
 import pytest
 from hypothesis import settings
 
-settings.register_profile("house", print_blob=True, deadline=None)
+EXAMPLES = int(os.environ.get("MESH_EXAMPLES", "100"))
+
+settings.register_profile("house", print_blob=True, deadline=None, max_examples=EXAMPLES)
+settings.register_profile("fast", settings.get_profile("house"), max_examples=max(1, EXAMPLES // 5))
 settings.load_profile("house")
+
+gc.disable()  # until all tests are collected: none of that is garbage, and to look through it takes a third of the time
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -14,6 +22,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
     Where several run at once, those that kill do so one after another, after the rest: they watch the clock.
     """
+    gc.freeze()
+    gc.enable()
     items.sort(key=_slowness)
     for item in items:
         if _slowness(item) == 3:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -238,4 +236,4 @@ class ClientRules(RuleBasedStateMachine):
 
 
 TestClient = ClientRules.TestCase
-TestClient.settings = settings(max_examples=int(os.environ.get("MESH_RULES", "40")), stateful_step_count=50)
+TestClient.settings = settings(stateful_step_count=50)

@@ -115,7 +115,7 @@ class BadNetwork(RuleBasedStateMachine):
 
 
 TestBadNetwork = BadNetwork.TestCase
-TestBadNetwork.settings = settings(max_examples=40, stateful_step_count=40)
+TestBadNetwork.settings = settings(stateful_step_count=40)
 
 
 def test_a_doubled_message_is_taken_once() -> None:

@@ -92,7 +92,7 @@ class LaneRules(RuleBasedStateMachine):
 
 
 TestLane = LaneRules.TestCase
-TestLane.settings = settings(max_examples=40, stateful_step_count=20)
+TestLane.settings = settings(stateful_step_count=20)
 
 
 def stocked(queues: ReadyQueues, *names: str) -> list[Lane]:

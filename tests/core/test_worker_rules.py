@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -284,4 +282,4 @@ class WorkerRules(RuleBasedStateMachine):
 
 
 TestWorker = WorkerRules.TestCase
-TestWorker.settings = settings(max_examples=int(os.environ.get("MESH_RULES", "40")), stateful_step_count=50)
+TestWorker.settings = settings(stateful_step_count=50)

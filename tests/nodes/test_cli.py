@@ -51,6 +51,7 @@ def run(own_logs: None, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.M
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     monkeypatch.setenv("MESH_CONNECT_TIMEOUT_S", "0.1")
+    monkeypatch.setattr("nodes.cli.join.LOOK_S", 0.0)
     monkeypatch.chdir(tmp_path)
 
     def run(*arguments: str) -> tuple[int, str, str]:
@@ -299,8 +300,7 @@ def test_a_router_that_wants_a_key_is_not_waited_for_without_one(run: Run, monke
     assert "types `mesh key show --secret`" in run("--mesh", "default", "key")[2]
 
 
-def test_a_key_of_another_machine_is_kept_and_never_replaces_one(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nodes.cli.join.LOOK_S", 0.0)
+def test_a_key_of_another_machine_is_kept_and_never_replaces_one(run: Run) -> None:
     key, other = new_key(), new_key()
     assert run("join", key.text, "--router", "nowhere")[0] == 2
     code, out, err = run("join", key.text, "--router", "127.0.0.1:1")

@@ -11,7 +11,7 @@ import pytest
 from mesh.model import TaskOptions
 from tests.sim.world import WALL, Faults, World
 
-SEEDS = int(os.environ.get("MESH_SIM_SEEDS", "12"))
+SEEDS = int(os.environ.get("MESH_SIM_SEEDS", "6"))
 MANY = int(os.environ.get("MESH_SIM_MANY", "1100"))
 KINDS = ["work", "work", "work", "work", "fails", "retries", "kills", "slow"]
 

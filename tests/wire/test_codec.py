@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mesh.errors import ProtocolError
@@ -71,7 +71,6 @@ def test_every_verb_comes_back_as_it_went(tag):
     kind = verbs()[tag]
 
     @given(message=messages(kind), session=st.integers(0, 2**32 - 1), number=st.integers(0, 2**64 - 1))
-    @settings(max_examples=25, deadline=None)
     def check(message, session, number):
         got = DECODERS[kind](sent(message, session, number))
         assert (got.session, got.number) == (session, number)
@@ -87,7 +86,6 @@ def test_every_verb_comes_back_as_it_went(tag):
 @pytest.mark.parametrize("tag", sorted(verbs()))
 def test_every_blob_of_a_verb_is_found(tag):
     @given(message=messages(verbs()[tag]))
-    @settings(max_examples=25, deadline=None)
     def check(message):
         assert codec.blobs_of(message) == blobs_anywhere_in(message)
 
@@ -278,7 +276,6 @@ def decoded_or_refused(frames: Sequence[Buffer]) -> None:
 
 
 @given(st.lists(st.binary(max_size=200), max_size=4))
-@settings(max_examples=100, deadline=None)
 def test_random_frames_are_decoded_or_refused(chunks):
     decoded_or_refused(chunks)
     if chunks:
@@ -287,7 +284,6 @@ def test_random_frames_are_decoded_or_refused(chunks):
 
 
 @given(any_message(), st.data())
-@settings(max_examples=100, deadline=None)
 def test_damaged_messages_are_decoded_or_refused(message, data):
     envelope, *parts = sent(message)
     damaged = bytearray(envelope)

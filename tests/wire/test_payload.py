@@ -22,7 +22,7 @@ from zoneinfo import ZoneInfo
 import msgpack
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mesh.errors import MeshError, PayloadTooLarge, ProtocolError, StoreDamaged, Unpicklable, Unreadable
@@ -147,13 +147,11 @@ values = plain_values()
 @example(Decimal("-sNaN12"))
 @example("\ud800")
 @example({"\udfff": [(), ((),), [], {}, set(), frozenset()]})
-@settings(max_examples=80, deadline=None)
 def test_plain_data_comes_back_exactly(value):
     assert exactly(there_and_back(value)) == exactly(value)
 
 
 @given(st.lists(values, max_size=3), st.dictionaries(st.text(max_size=5), values, max_size=3))
-@settings(max_examples=60, deadline=None)
 def test_arguments_come_back_exactly(args, kwargs):
     payload, parts = encode_call(*args, **kwargs)
     got_args, got_kwargs = payloads.decode_call(payload, parts)
@@ -466,7 +464,6 @@ def test_a_result_is_not_taken_for_arguments():
 
 
 @given(st.sampled_from([b"\x01", b"\x02", b"\x04", b""]), st.binary(max_size=60))
-@settings(max_examples=80, deadline=None)
 def test_random_payloads_are_read_or_refused(form, data):
     for decode in (payloads.decode, payloads.decode_call):
         with contextlib.suppress(ProtocolError, StoreDamaged, Unreadable):
@@ -474,7 +471,6 @@ def test_random_payloads_are_read_or_refused(form, data):
 
 
 @given(values, st.data())
-@settings(max_examples=60, deadline=None)
 def test_damaged_plain_payloads_are_read_or_refused(value, data):
     payload = bytearray(encode(value, inline_max=TOTAL).payload)
     if payload[0] == 3:
