@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -64,13 +65,26 @@ def test_large_payloads_survive_the_death_of_whoever_has_them(cluster: Cluster, 
     assert not left, f"files stay: {left[:3]}"
 
 
+def held(place: Path, size: int) -> Callable[[], bytes]:
+    """A task that ends once there is a file ``go`` in ``place``; it leaves ``over`` there and gives this many bytes."""
+
+    def wait() -> bytes:
+        while not (place / "go").exists():
+            time.sleep(0.01)
+        (place / "over").touch()
+        return b"x" * size
+
+    return wait
+
+
 def test_a_large_result_that_comes_while_the_router_is_away_is_told_to_the_next(cluster: Cluster) -> None:
     router = cluster.router()
     cluster.worker("w1")
     app = cluster.client()
-    result = app.submit(lambda: (time.sleep(0.7), b"x" * (1 << 20))[1])
+    result = app.submit(held(cluster.place, 1 << 20))
     wait_until(lambda: result.state == "RECEIVED", 5.0, "it runs")
     router.kill()
+    (cluster.place / "go").touch()
     depot = Path(f"{cluster.store}.blobs")
     wait_until(lambda: any("." in name for name in os.listdir(depot)), 5.0, "the result is left")
     router = cluster.again(router)
@@ -83,13 +97,14 @@ def test_large_arguments_that_wait_when_their_router_dies_harm_no_executor(clust
     worker = cluster.worker("w1")
     app = cluster.client()
     pid = send(app, "executor_pid").get(timeout=5.0)
-    blocker = send(app, "work", 1, 0.7)
+    blocker = app.submit(held(cluster.place, 0))
     results = [send(app, "echo", b"x" * (1 << 20)) for _ in range(2)]
     app.flush(5.0)
     wait_until(lambda: results[0].state == "RECEIVED", 5.0, "the worker has it")
     router.kill()
     wait_until(lambda: "was lost" in worker.text(), 5.0, "the worker knows")
-    wait_until(lambda: any(run.what == "end" for run in cluster.runs()), 5.0, "the executor comes to what waits")
+    (cluster.place / "go").touch()
+    wait_until((cluster.place / "over").exists, 5.0, "the executor comes to what waits")
     cluster.again(router)
     assert [result.get(timeout=15.0) for result in results] == [b"x" * (1 << 20)] * 2
     blocker.get(timeout=5.0)
