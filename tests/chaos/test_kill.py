@@ -8,6 +8,7 @@ from collections import Counter
 
 import pytest
 
+from tests.chaos.checker import Verdict
 from tests.chaos.nemesis import Load, kill_executor, kill_router, kill_worker, pause
 from tests.cluster import Cluster, wait_until
 
@@ -73,12 +74,12 @@ def test_a_killed_router_loses_nothing(cluster: Cluster) -> None:
     assert verdict.is_good, verdict
 
 
-def test_kills_of_everything_at_once_lose_nothing(cluster: Cluster) -> None:
+def kill_everything(cluster: Cluster, *, at_most_once: bool) -> Verdict:
     seed = new_seed()
     rng = random.Random(seed)
     router = cluster.router(grace_s=1.0, deaths_max=1000)
     workers = [cluster.worker("w1", slots=2), cluster.worker("w2")]
-    load = Load(cluster, 2, seed)
+    load = Load(cluster, 2, seed, at_most_once=at_most_once)
     load.wait_running()
     for _ in range(ROUNDS):
         pause(rng, 0.0, 0.4)
@@ -93,29 +94,15 @@ def test_kills_of_everything_at_once_lose_nothing(cluster: Cluster) -> None:
             load.faults.append(fault)
     verdict = load.finish(cluster.client())
     assert verdict.is_good, verdict
+    return verdict
+
+
+def test_kills_of_everything_at_once_lose_nothing(cluster: Cluster) -> None:
+    kill_everything(cluster, at_most_once=False)
 
 
 def test_tasks_that_are_delivered_at_most_once_never_run_twice_whatever_is_killed(cluster: Cluster) -> None:
-    seed = new_seed()
-    rng = random.Random(seed)
-    router = cluster.router(grace_s=1.0)
-    workers = [cluster.worker("w1", slots=2), cluster.worker("w2")]
-    load = Load(cluster, 2, seed, at_most_once=True)
-    load.wait_running()
-    for _ in range(ROUNDS):
-        pause(rng, 0.0, 0.4)
-        what, victim = rng.random(), rng.randrange(2)
-        if what < 0.3:
-            load.faults.append(kill_router(router))
-            router = cluster.again(router)
-        elif what < 0.6:
-            load.faults.append(kill_worker(workers[victim]))
-            workers[victim] = cluster.again(workers[victim])
-        elif (fault := kill_executor(cluster, workers[victim], rng)) is not None:
-            load.faults.append(fault)
-    verdict = load.finish(cluster.client())
-    assert verdict.is_good, verdict
-    assert verdict.duplicates == 0
+    assert kill_everything(cluster, at_most_once=True).duplicates == 0
     states = Counter(state for _, state in cluster.outcomes())
     print(states)
     assert set(states) <= {"succeeded", "failed"}
