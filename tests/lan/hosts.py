@@ -89,7 +89,7 @@ class Lan:
         _ip("netns", "del", self.switch_namespace)
         shutil.rmtree(self.place, ignore_errors=True)
 
-    def host(self, name: str, *, ipv6: bool = True) -> Host:
+    def host(self, name: str, *, ipv4: bool = True, ipv6: bool = True) -> Host:
         """Plug in a new host."""
         number = len(self.hosts) + 1
         host = self.hosts[name] = Host(self, name, number)
@@ -99,7 +99,8 @@ class Lan:
         self.switch("link", "set", host.port, "master", "br0", "up")
         _run(["ip", "netns", "exec", host.namespace, sys.executable, str(HERE / "offload.py"), "eth0"])
         host.ip("link", "set", "eth0", "up")
-        host.ip("addr", "add", f"{host.address}/24", "dev", "eth0")
+        if ipv4:
+            host.ip("addr", "add", f"{host.address}/24", "dev", "eth0")
         if ipv6:
             host.ip("addr", "add", f"{host.address6}/64", "dev", "eth0", "nodad")
         return host
@@ -224,6 +225,12 @@ class Host:
             self._cable = None
             self.lan.switch("link", "set", self.port, "master", "br0")
 
+    def suspend(self, suspended: bool = True) -> None:
+        """Stop all processes here, as on a machine that sleeps, or have them go on."""
+        for pid in _pids(self.namespace):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGSTOP if suspended else signal.SIGCONT)
+
     def change_address(self, address: str) -> None:
         """Have another IPv4 address, as by a new lease of DHCP."""
         self.ip("addr", "del", f"{self.address}/24", "dev", "eth0")
@@ -243,6 +250,7 @@ class Host:
     def end(self) -> None:
         """End all that runs here, and the host."""
         self.mend()
+        self.suspend(False)
         for process in self.processes:
             process.terminate()
         for process in self.processes:
@@ -329,11 +337,15 @@ def remove_leftovers() -> None:
 
 
 def _remove(namespace: str) -> None:
-    inside = subprocess.run(["ip", "netns", "pids", namespace], capture_output=True, text=True).stdout
-    for pid in inside.split():
+    for pid in _pids(namespace):
         with contextlib.suppress(ProcessLookupError):
-            os.kill(int(pid), signal.SIGKILL)
+            os.kill(pid, signal.SIGKILL)
     _ip("netns", "del", namespace)
+
+
+def _pids(namespace: str) -> list[int]:
+    inside = subprocess.run(["ip", "netns", "pids", namespace], capture_output=True, text=True).stdout
+    return [int(pid) for pid in inside.split()]
 
 
 def _ip(*arguments: str) -> None:
