@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from mesh.net.heard import LEAVES_S
 from mesh.net.keys import MeshKey, parse_key
 from tests.lan.hosts import Host, Lan
 from tests.lan.test_discovery import HEARD_S, Ear, both
@@ -33,5 +34,5 @@ def test_each_key_is_announced_until_it_goes(lan: Lan) -> None:
     assert "a router answers at" in said and ":6375" in said
 
     a.run(["mesh", "key", "rotate", "--finish"])
-    old.wait([], LOOK_S + HEARD_S)
+    old.wait([], LOOK_S + LEAVES_S + HEARD_S)
     new.wait([both(a)], LOOK_S + HEARD_S)
