@@ -103,7 +103,7 @@ class Site:
         self.level = level
         self.store = MemoryStore()
         self.router: RouterNode | None = None
-        self.siblings: SiblingsNode | None = None
+        self.others: OthersNode | None = None
         self.gone = False  # it never returns
         self.lives = 0
 
@@ -173,8 +173,8 @@ class World:
     @property
     def nodes(self) -> list[Node]:
         """All that have sessions with routers."""
-        siblings = [site.siblings for site in self.sites.values() if site.siblings is not None]
-        return [*self.workers, *self.clients, *siblings]
+        others = [site.others for site in self.sites.values() if site.others is not None]
+        return [*self.workers, *self.clients, *others]
 
     # time
 
@@ -257,12 +257,12 @@ class World:
         site.router.wake([])
         if not self.several:
             return
-        site.siblings = siblings = SiblingsNode(self, site)
+        site.others = others = OthersNode(self, site)
         for other in self.sites.values():
             if other is not site and other.router is not None:
-                self.meet(siblings, other.peer, 0.0 if site.lives == 1 else 0.5)
+                self.meet(others, other.peer, 0.0 if site.lives == 1 else 0.5)
         for node in self.nodes:
-            if node is not siblings:
+            if node is not others:
                 self.meet(node, peer, 0.0 if site.lives == 1 else 0.5)
 
     def meet(self, node: Node, router: Peer, within_s: float) -> None:
@@ -332,9 +332,9 @@ class World:
         self.note(f"{peer.decode()} crashes{' for good' * for_good}")
         self.disturb()
         site.router, site.gone = None, for_good
-        if site.siblings is not None:
-            self.forget_address(site.siblings)
-            site.siblings = None
+        if site.others is not None:
+            self.forget_address(site.others)
+            site.others = None
         for node in self.nodes:
             if peer in node.addresses:
                 node.lost_router(peer)
@@ -597,8 +597,8 @@ class ClientNode(Node):
         return site.peer in self.forgotten or unheard
 
 
-class SiblingsNode(Node):
-    """The other routers as one router sees them, as in ``nodes.siblings``."""
+class OthersNode(Node):
+    """The other routers as one router sees them, as in ``nodes.others``."""
 
     def __init__(self, world: World, site: Site) -> None:
         name = f"{site.peer.decode()}.{site.lives}"
