@@ -89,12 +89,16 @@ class Identify(Message, frozen=True, array_like=True, gc=False, tag="IDENTIFY"):
 
 
 class Submit(Message, frozen=True, array_like=True, gc=False, tag="SUBMIT"):
-    """Tasks to accept, all or none. ``repeated``: some of their ids may be known already (a resend, a chosen id)."""
+    """Tasks to accept, all or none. ``repeated``: some of their ids may be known already (a resend, a chosen id).
+
+    ``elsewhere``: another router may have accepted them, and could not say so.
+    """
 
     batch: Count
     options: list[TaskOptions]
     tasks: list[TaskSpec]
     repeated: bool = False
+    elsewhere: bool = False
 
 
 class Watch(Message, frozen=True, array_like=True, gc=False, tag="WATCH"):

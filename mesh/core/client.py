@@ -90,11 +90,18 @@ class OutBatch:
     refusal: Rejected | None = None  # for load; it is sent again
     functions_asked: bool = False  # a router no longer had the functions it needs
     router: Peer | None = None  # it was sent there and is not answered
+    perhaps_at: frozenset[Peer] = frozenset()  # it was sent there and was not answered; it may be there
 
     @property
     def at_most_once(self) -> bool:
         """Whether a second router must not have it while the first may have it, too."""
         return any(options.at_most_once for options in self.options)
+
+    def leave(self) -> None:
+        """The session in which it was sent is over: it was not answered, and may be there."""
+        if self.router is not None:
+            self.perhaps_at |= {self.router}
+        self.router = None
 
 
 class ClientMachine:
@@ -243,7 +250,7 @@ class ClientMachine:
         self.suspects.acquit(peer)
         for batch in self.batches.values():
             if batch.router == peer and not batch.at_most_once:
-                batch.router = None
+                batch.leave()
                 if ready is not None:
                     self._submit(ready, batch)
         if peer not in self.routers:
@@ -451,8 +458,10 @@ class ClientMachine:
             if digest is not None and digest not in sent and digest in self._functions:
                 sent.add(digest)
                 self._send(peer, PutFunction(self._functions[digest]))
+        batch.leave()
         batch.router = peer
-        self._send(peer, Submit(batch.number, batch.options, batch.tasks, batch.repeated))
+        elsewhere = bool(batch.perhaps_at - {peer})
+        self._send(peer, Submit(batch.number, batch.options, batch.tasks, batch.repeated, elsewhere))
         batch.repeated = True
 
     def _settle_batch(self, number: int) -> OutBatch | None:
@@ -485,6 +494,7 @@ class ClientMachine:
             side.functions.difference_update(options.function or "" for options in batch.options)
             if not batch.functions_asked:
                 batch.functions_asked = True
+                batch.router = None
                 self._submit(side.peer, batch)
                 return
         if message.code in ("overloaded", "function") and now.mono < batch.give_up_at:

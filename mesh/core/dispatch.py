@@ -40,11 +40,18 @@ class Dispatch:
             return
         self._turn += 1
         self._look_who_is_able()
-        for worker, tasks in spread(self._table.ready.runnable(self._able_now), self._hungry, self._turn).items():
-            self._deliver(worker, tasks)
-            self._members.weigh(worker)
+        while self._deal_out(now):
+            pass  # what ended instead has left its credit to others
         if self._members.loaded:
             self._recall(now)
+
+    def _deal_out(self, now: Now) -> bool:
+        """Deliver what there is credit for; whether something was not to be delivered, and has ended."""
+        ended = False
+        for worker, tasks in spread(self._table.ready.runnable(self._able_now), self._hungry, self._turn).items():
+            ended |= self._deliver(worker, tasks, now)
+            self._members.weigh(worker)
+        return ended
 
     def next_deadline(self) -> float | None:
         """When a worker that had nothing to give back may be asked again."""
@@ -75,12 +82,20 @@ class Dispatch:
             able = self._able[lane.number] = {w: None for w in workers if w.lack(lane.queue, lane.need) is None}
         return able
 
-    def _deliver(self, worker: Worker, tasks: list[TaskRecord]) -> None:
+    def _deliver(self, worker: Worker, tasks: list[TaskRecord], now: Now) -> bool:
+        """Deliver these but what ends instead, for another router may have it; whether there was any."""
         table, peer = self._table, worker.peer
         at_once: list[Delivery] = []
         recorded: list[Delivery] = []  # at most once: the start is written down before the delivery
         options = {task.kind.number: task.kind.options for task in tasks}
         once = {n for n, found in options.items() if found.at_most_once or found.name in worker.at_most_once}
+        elsewhere = [task for task in tasks if task.batch.elsewhere and task.kind.number in once] if once else []
+        if elsewhere:
+            for task in elsewhere:
+                del worker.leases[task.id]
+            table.end_elsewhere(elsewhere, now)
+            self._deliver(worker, [task for task in tasks if task.id in worker.leases], now)
+            return True
         for task in tasks:
             delivery = table.lease(task, peer)
             if once and task.kind.number in once:
@@ -93,6 +108,7 @@ class Dispatch:
             self._ledger.send(peer, _deliver(options, part, len(tasks)))
         for part in pack(recorded, size_of):
             self._ledger.send_after_commit(peer, _deliver(options, part, len(tasks)))
+        return False
 
     def _recall(self, now: Now) -> None:
         """Where a worker idles while another holds unstarted tasks that it could run, ask for some back."""

@@ -25,7 +25,7 @@ class Kind(Struct, gc=False, frozen=True):
 class Batch(Struct, gc=False):
     """A journalled batch: gone when ``open``, its unfinished tasks, is 0. ``owner`` is the client that sent it.
 
-    ``functions``: digests of the shipped functions its options name.
+    ``functions``: digests of the shipped functions its options name. ``elsewhere``: another router may have it, too.
     """
 
     seq: int
@@ -33,6 +33,7 @@ class Batch(Struct, gc=False):
     owner: Peer | None
     open: int = 0
     functions: tuple[str, ...] = ()
+    elsewhere: bool = False
 
 
 class Rare(Struct, gc=False):

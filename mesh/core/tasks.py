@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable
 
+from msgspec.structs import replace
+
 from mesh.clock import Now
 from mesh.core.commands import AppendBatch
 from mesh.core.functions import ShippedFunctions
@@ -93,7 +95,7 @@ class TaskTable:
         """Take in the tasks of a batch that are neither unfinished here nor ``known`` to be finished."""
         tasks = self.tasks
         kinds = self._kinds_of(submit)
-        batch = Batch(self._next_seq, now.wall, owner)
+        batch = Batch(self._next_seq, now.wall, owner, elsewhere=submit.elsewhere)
         specs = submit.tasks
         fresh = (
             [spec for spec in specs if spec.id not in tasks and spec.id not in known]
@@ -105,7 +107,7 @@ class TaskTable:
                 wanted = not submit.options[spec.option].ignore_result
                 if spec.id in tasks and wanted and not self.is_told(owner, spec.id):
                     self.watching.add(owner, spec.id)
-            submit, raw = Submit(submit.batch, submit.options, fresh, submit.repeated), None
+            submit, raw = replace(submit, tasks=fresh), None
         if not fresh:
             return
         batch.functions = self.functions.use(submit.options)
@@ -129,7 +131,7 @@ class TaskTable:
             first: dict[str, TaskSpec] = {}
             for spec in fresh:
                 first.setdefault(spec.id, spec)
-            submit, raw = Submit(submit.batch, submit.options, list(first.values()), submit.repeated), None
+            submit, raw = replace(submit, tasks=list(first.values())), None
         for kind in kinds:
             self.ready.stock(kind.lane)
         self.last_order = order
@@ -184,6 +186,25 @@ class TaskTable:
         """Write down, before it is delivered, that an at-most-once task was handed out."""
         task.rarely().started = True
         self._mark(task)
+
+    def end_elsewhere(self, taken: Collection[TaskRecord], now: Now) -> None:
+        """These, which were taken to be delivered, are at most once, and another router may have delivered them.
+
+        The client did not know that a worker defines them so, and gave them to us. What stands behind them in their
+        lanes ends with them where it is the same with it.
+        """
+        why = (
+            "it is delivered at most once, and the router that it was submitted to first was lost before it answered: "
+            "whether it ran there is unknown"
+        )
+        by_lane: dict[int, list[TaskRecord]] = {}
+        for task in taken:
+            by_lane.setdefault(task.kind.lane.number, []).append(task)
+        for tasks in by_lane.values():
+            lane = tasks[0].kind.lane
+            lane.put_back(tasks)
+            for task in [task for task in lane if task.batch.elsewhere]:
+                self.end(task, FAILED, now, ErrorInfo("mesh.errors.WorkerLostError", why))
 
     def take_back_start(self, returned: Iterable[TaskRecord]) -> None:
         """At-most-once tasks whose worker says that it has not started them may be handed out again."""
@@ -395,7 +416,7 @@ class TaskTable:
         self, seq: int, accepted_at: float, submit: Submit, settled: Collection[str], marks: dict[str, TaskMark]
     ) -> None:
         """Take in a journalled batch; its unfinished tasks wait in limbo until the workers have spoken."""
-        batch = Batch(seq, accepted_at, None)
+        batch = Batch(seq, accepted_at, None, elsewhere=submit.elsewhere)
         kinds = self._kinds_of(submit)
         for spec in submit.tasks:
             if spec.id in settled or spec.id in self.tasks:

@@ -69,8 +69,15 @@ def hello_worker(
     return Hello(Role.WORKER, node_id, node_id, python, "0", info)
 
 
-def submit(*ids: str, batch: int = 1, options: TaskOptions = WORK, repeated: bool = False, **fields: Any) -> Submit:
-    return Submit(batch, [options], [TaskSpec(i, 0, b"", **fields) for i in ids], repeated)
+def submit(
+    *ids: str,
+    batch: int = 1,
+    options: TaskOptions = WORK,
+    repeated: bool = False,
+    elsewhere: bool = False,
+    **fields: Any,
+) -> Submit:
+    return Submit(batch, [options], [TaskSpec(i, 0, b"", **fields) for i in ids], repeated, elsewhere)
 
 
 def delivery(task_id: str, attempt: int = 1, option: int = 1, **fields: Any) -> Delivery:

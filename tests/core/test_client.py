@@ -262,7 +262,7 @@ def test_a_client_with_two_routers_goes_to_the_other_when_one_is_lost() -> None:
     assert mesh.do(PeerLost(R1)) == [], "it may have accepted this, and may be back at once"
     assert mesh.do(submitted("b")) == [Send(R2, submit("b", batch=2))], "what is new goes elsewhere"
     assert mesh.machine.home == R2
-    assert submit("a", repeated=True) in wait_until_gone(mesh)
+    assert submit("a", repeated=True, elsewhere=True) in wait_until_gone(mesh)
 
 
 def test_what_another_router_has_or_may_have_is_asked_of_that_one() -> None:
@@ -365,6 +365,16 @@ def test_what_runs_at_most_once_waits_for_the_router_it_was_sent_to() -> None:
     assert (told.ids, told.code) == (["a"], "unavailable")
 
 
+def test_a_router_is_told_that_another_may_have_a_batch_only_where_that_did_not_answer() -> None:
+    mesh = client(R1, R2)
+    mesh.do(submitted("refused"), submitted("unanswered"))
+    mesh.hear(Rejected(1, "overloaded", "full", 1.0))
+    mesh.do(PeerLost(R1))
+    assert submit("refused", repeated=True) in sent(mesh.do(wait=1.0), R2)
+    mesh.hear(WELCOME)
+    assert submit("unanswered", batch=2, repeated=True, elsewhere=True) in sent(mesh.do(RouterForgotten(R1)), R2)
+
+
 def test_home_is_the_router_of_this_host_else_the_least_loaded() -> None:
     mesh = client(R1)
     mesh.do(RouterFound(R2))
@@ -412,11 +422,11 @@ def test_a_task_is_cancelled_at_every_router_for_any_may_have_it() -> None:
 def test_what_a_router_that_is_gone_for_good_did_not_accept_is_anothers() -> None:
     mesh = client(R1, R2)
     mesh.do(submitted("a"))
-    assert mesh.do(RouterForgotten(R1)) == [Send(R2, submit("a", repeated=True))]
+    assert mesh.do(RouterForgotten(R1)) == [Send(R2, submit("a", repeated=True, elsewhere=True))]
     assert mesh.do(RouterForgotten(R2)) == []
     assert (mesh.machine.routers, mesh.machine.home, mesh.machine.next_deadline()) == ({}, None, None)
     mesh.do(RouterFound(R1))
-    assert mesh.hear(WELCOME) == [Send(R1, submit("a", repeated=True))]
+    assert mesh.hear(WELCOME) == [Send(R1, submit("a", repeated=True, elsewhere=True))]
 
 
 def test_a_router_that_is_silent_for_three_heartbeats_is_lost() -> None:
@@ -505,7 +515,9 @@ def test_the_suspects_of_one_router_hold_back_nothing_that_is_sent_to_another() 
     assert mesh.machine.home == R2
     mesh.do(PeerLost(R1))
     assert mesh.do(submitted("new")) == [Send(R2, submit("new", batch=3))]
-    assert [m for m in wait_until_gone(mesh) if isinstance(m, Submit)] == [submit("a", batch=2, repeated=True)]
+    assert [m for m in wait_until_gone(mesh) if isinstance(m, Submit)] == [
+        submit("a", batch=2, repeated=True, elsewhere=True)
+    ]
     assert sent(mesh.do(ResultsWatched(["x"]), TasksCancelled(["y"])), R2) == [Watch(["x"]), Cancel(["y"])]
     assert sent(mesh.hear(WELCOME))[0] == submit("once", options=once, repeated=True)
 
@@ -544,7 +556,10 @@ def test_suspects_go_to_another_router_when_theirs_is_gone() -> None:
     assert sent(mesh.hear(Refuse("protocol", "malformed")), R2) == [], "it may have accepted one of them"
     mesh.do(PeerLost(R1))
     again = [message for message in wait_until_gone(mesh) if isinstance(message, Submit)]
-    assert again == [submit("a", repeated=True), submit("b", batch=2, repeated=True)]
+    assert again == [
+        submit("a", repeated=True, elsewhere=True),
+        submit("b", batch=2, repeated=True, elsewhere=True),
+    ]
 
 
 def test_a_suspect_that_a_full_router_has_read_is_none_any_more() -> None:

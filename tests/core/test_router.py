@@ -342,6 +342,41 @@ def test_a_worker_that_defines_a_task_otherwise_gets_it_at_once() -> None:
     assert Send(W1, Deliver({1: WORK}, [delivery("a")])) in mesh.hear(C1, submit("a"))
 
 
+LOST_BEFORE_IT_ANSWERED = ErrorInfo(
+    "mesh.errors.WorkerLostError",
+    "it is delivered at most once, and the router that it was submitted to first was lost before it answered: "
+    "whether it ran there is unknown",
+)
+
+
+def test_what_a_worker_defines_as_at_most_once_is_not_delivered_where_another_router_may_have_delivered_it() -> None:
+    mesh = router(window=0)
+    mesh.hear(
+        C1, Submit(1, [WORK, TaskOptions("other")], [TaskSpec("a", 0, b""), TaskSpec("b", 1, b"")], elsewhere=True)
+    )
+    mesh.hear(C1, submit(*(f"t{n}" for n in range(5)), batch=2, elsewhere=True), submit("here only", batch=3))
+    commands = mesh.hear(W1, hello_worker(window=2, tasks=("work", "other"), at_most_once=("work",)))
+    delivered = [m for m in sent(commands, W1) if isinstance(m, Deliver)]
+    assert [one.id for message in delivered for one in message.tasks] == ["b", "here only"]
+    [told] = [m for m in sent(commands, C1) if isinstance(m, Outcomes)]
+    assert [one.id for one in told.outcomes] == ["a", *(f"t{n}" for n in range(5))]
+    assert {(one.state, one.error) for one in told.outcomes} == {(TaskState.FAILED, LOST_BEFORE_IT_ANSWERED)}
+
+
+def test_a_worker_that_defines_a_task_otherwise_is_given_what_another_router_may_have() -> None:
+    mesh = router(window=1)
+    assert Send(W1, Deliver({1: WORK}, [delivery("a")])) in mesh.hear(C1, submit("a", elsewhere=True))
+
+
+def test_after_a_restart_a_router_still_knows_what_another_may_have() -> None:
+    mesh = Driven()
+    mesh.machine.restore([(1, WALL, submit("a", elsewhere=True), set())], [], [])
+    mesh.do()
+    commands = mesh.hear(W1, hello_worker(at_most_once=("work",)))
+    assert not [message for message in sent(commands) if isinstance(message, Deliver)]
+    assert [c.outcomes[0].error for c in commands if isinstance(c, RecordOutcomes)] == [LOST_BEFORE_IT_ANSWERED]
+
+
 def test_an_idle_worker_gets_what_another_has_not_started() -> None:
     mesh = router(window=4)
     mesh.hear(C1, submit("a", "b", "c", "d"))

@@ -9,7 +9,7 @@ import pytest
 from mesh.core.worker import WorkerMachine
 from mesh.model import Peer, TaskOptions
 from tests.sim.test_world import MANY, SEEDS, Story
-from tests.sim.world import Faults, Site, World
+from tests.sim.world import ClientNode, Faults, Site, World
 
 
 class SeveralRouters(Story):
@@ -64,7 +64,7 @@ class SeveralRouters(Story):
         if home is None:
             return
         for _ in range(3):
-            client.submit(rng.choice([1, 4]), TaskOptions(rng.choice(["slow", "work", "retries", "kills"])))
+            client.submit(rng.choice([1, 4]), TaskOptions(rng.choice(["slow", "work", "retries", "kills", "once"])))
         if rng.random() < 0.5:
             world.part([client], [home], world.now_s + rng.choice([2.0, 6.0, 20.0]), deaf=True)
         else:
@@ -77,7 +77,7 @@ class SeveralRouters(Story):
         first = client.machine.home
         if first is None:
             return
-        client.submit(30, TaskOptions(rng.choice(["work", "slow", "retries"])))
+        client.submit(30, TaskOptions(rng.choice(["work", "slow", "retries", "once"])))
         world.part([client], [first], world.now_s + 6.0, deaf=True)
         world.after(rng.uniform(3.0, 6.0), lambda: self.crash_both(first, client.machine.home))
 
@@ -176,6 +176,29 @@ def test_of_routers_that_all_crash_none_waits_for_another_for_ever() -> None:
     for seed in range(SEEDS // 6):
         storms(seed)
         doubled(seed)
+
+
+def with_two_routers(seed: int) -> tuple[World, ClientNode]:
+    """Two routers, two workers and a client, which all know each other."""
+    world = World(seed, Faults(), routers=2)
+    client = world.add_client()
+    for _ in range(2):
+        world.add_worker()
+    world.run(1.0)
+    return world, client
+
+
+def test_what_is_at_most_once_by_its_definition_runs_once_where_two_routers_are_given_it() -> None:
+    world, client = with_two_routers(1)
+    home = client.machine.home
+    assert home is not None
+    world.part([client], [home], 20.0, deaf=True)
+    ids = client.submit(20, TaskOptions("once"))
+    world.run(60.0)
+    assert world.drained(), world.situation()
+    world.check()
+    assert {world.runs.get(task_id) for task_id in ids} == {1}
+    assert all(site.has(task_id) for site in world.sites.values() for task_id in ids), "one router was not given it"
 
 
 def test_without_faults_everything_runs_once_whichever_router_has_it() -> None:

@@ -547,7 +547,7 @@ class ClientNode(Node):
         ids = [world.name("t") for _ in range(count)]
         specs = [TaskSpec(i, 0, Blob(f"{i} arguments", [4]) if world.is_large(i) else b"", **fields) for i in ids]
         self.submitted |= set(ids)
-        if options is not None and options.at_most_once:
+        if options is not None and (options.at_most_once or options.name == "once"):
             world.once |= set(ids)
         world.note(f"{self.name} submits {[spec.id for spec in specs]}")
         digest = options.function if options is not None else None
@@ -646,7 +646,7 @@ class WorkerNode(Node):
         options = {"queues": ["default"], **options}
         machine = WorkerMachine(name, name, world.settings, slots=slots, **options)
         super().__init__(world, name, machine)
-        self.names = ("work", "fails", "retries", "kills", "slow", "limited")
+        self.names = ("work", "fails", "retries", "kills", "slow", "limited", "once")
         self.inside: dict[int, list[tuple[Delivery, TaskOptions]]] = {}
         self.given: set[tuple[int, str]] = set()  # functions, by executor
         self.blobs: set[str] = set()  # large payloads that were delivered and are kept
@@ -666,7 +666,7 @@ class WorkerNode(Node):
         if isinstance(command, StartExecutor):
             number = command.executor
             self.inside[number] = []
-            world.after(0.05, lambda: self.wake([ExecutorStarted(number, self.names)]))
+            world.after(0.05, lambda: self.wake([ExecutorStarted(number, self.names, at_most_once=("once",))]))
         elif isinstance(command, RunChunk):
             tasks = self.inside[command.executor]
             idle = not tasks

@@ -27,7 +27,7 @@ _code = model.FunctionCode("d1", "3.11", b"\x03f")
 LEFT = model.Blob("blob-1", [2, 3], f"{'0f' * 20}.{'a1' * 8}")
 
 OLDER = {"HELLO", "HELLO at most once", "SUBMIT", "DELIVER", "SETTLED", "OUTCOMES", "WATCH", "REFUSE", "HEARTBEAT"}
-OLDER |= {"HELLO that maps", "IDENTIFY"}
+OLDER |= {"HELLO that maps", "IDENTIFY", "SUBMIT of what was left"}
 """Examples from before a field was added at the end: they are read for ever, and written no more."""
 
 EXAMPLES: dict[str, m.Message] = {
@@ -81,6 +81,13 @@ EXAMPLES: dict[str, m.Message] = {
             model.TaskSpec("b", 1, b"\x04\x92\x01\xa1a"),
         ],
         True,
+    ),
+    "SUBMIT of what may be elsewhere": m.Submit(
+        5,
+        [_options],
+        [model.TaskSpec("a", 0, LEFT), model.TaskSpec("b", 0, BLOB, 1.7e9, 1.8e9, _extra)],
+        repeated=True,
+        elsewhere=True,
     ),
     "WATCH": m.Watch(["a", "b"]),
     "WATCH of own": m.Watch(["a", "b"], own=True),
