@@ -1,7 +1,9 @@
 """The outcomes that somebody in this process waits for, and which router owes each.
 
 A task that was submitted here is owed by the router that has it: the client's home, or, once the client has another
-home, the one it was left at. Of what others submitted nobody here knows who has it, so all routers are asked.
+home, the one it was left at. What was sent to another before, and not answered there, that one may have, too: it is
+asked as well, for the one that accepted it may go for good. Of what others submitted nobody here knows who has it, so
+all routers are asked.
 """
 
 from __future__ import annotations
@@ -31,6 +33,7 @@ class Awaited:
 
     def __init__(self) -> None:
         self.places: dict[str, Place] = {}
+        self._doubled: dict[str, None] = {}  # those that another router than the one that owes it may have, too
         self._denied: dict[str, set[Peer]] = {}  # routers that know nothing of an id
         self._stranded: dict[str, str] = {}  # why the router that accepted it cannot be asked; also while nobody waits
 
@@ -38,6 +41,8 @@ class Awaited:
         """These are submitted here: whoever knew nothing of them was asked too early."""
         places = dict.fromkeys(ids, AT_HOME)
         self.places.update(places)
+        if self._doubled:
+            self._doubled = {task_id: None for task_id in self._doubled if task_id not in places}
         if self._denied:
             self._denied = {task_id: routers for task_id, routers in self._denied.items() if task_id not in places}
         if self._stranded:
@@ -47,8 +52,16 @@ class Awaited:
         """Wait for these, too; those of them that all routers are to be asked of."""
         return [task_id for task_id in ids if self.places.setdefault(task_id, ANYWHERE) is ANYWHERE]
 
+    def double(self, ids: Iterable[str]) -> list[str]:
+        """Another router may have these, too; those of them that it is to be asked of."""
+        doubled = [task_id for task_id in ids if task_id in self.places]
+        self._doubled.update(dict.fromkeys(doubled))
+        return doubled
+
     def take(self, task_id: str) -> bool:
         """The outcome is here; whether somebody waited for it."""
+        if self._doubled:
+            self._doubled.pop(task_id, None)
         if self._denied:
             self._denied.pop(task_id, None)
         if self._stranded:
@@ -56,15 +69,18 @@ class Awaited:
         return self.places.pop(task_id, None) is not None
 
     def check(self) -> None:
-        """Raise ``AssertionError`` unless what is denied is awaited, and denied by somebody."""
+        """Raise ``AssertionError`` unless what is doubled or denied is awaited, and denied by somebody."""
+        assert self._doubled.keys() <= self.places.keys(), "nobody waits for what two routers may have"
         assert self._denied.keys() <= self.places.keys(), "nobody waits for it"
         assert all(self._denied.values()), "denied by nobody"
 
     def give_up(self, task_id: str) -> bool:
-        """Wait no more; whether all routers were asked of it."""
+        """Wait no more; whether others were asked of it than the router that owes it."""
+        doubled = task_id in self._doubled
+        self._doubled.pop(task_id, None)
         self._denied.pop(task_id, None)
         self._stranded.pop(task_id, None)
-        return self.places.pop(task_id, None) is ANYWHERE
+        return self.places.pop(task_id, None) is ANYWHERE or doubled
 
     def leave(self, home: Peer, unaccepted: Container[str]) -> None:
         """The home is another from now on: what was accepted stays where it is."""
@@ -79,11 +95,13 @@ class Awaited:
                 self.places[task_id] = router
 
     def of(self, router: Peer, *, home: bool, unaccepted: Container[str]) -> list[str]:
-        """What was submitted here and accepted by this router."""
+        """What was submitted here and this router has accepted, or may have."""
         return [
             task_id
             for task_id, place in self.places.items()
-            if place == router or (home and place is AT_HOME and task_id not in unaccepted)
+            if place == router
+            or (home and place is AT_HOME and task_id not in unaccepted)
+            or (place is not ANYWHERE and task_id in self._doubled)
         ]
 
     def anywhere(self) -> list[str]:
@@ -119,9 +137,10 @@ class Awaited:
         unknown: list[str] = []
         for task_id in ids:
             place = self.places.get(task_id)
-            if place is None or (not home if place is AT_HOME else place not in (ANYWHERE, router)):
+            shared = place is ANYWHERE or task_id in self._doubled
+            if place is None or not (shared or (home if place is AT_HOME else place == router)):
                 continue
-            if place is ANYWHERE:
+            if shared:
                 denied = self._denied.setdefault(task_id, set())
                 denied.add(router)
                 if not denied.issuperset(asked):
@@ -142,4 +161,5 @@ class Awaited:
         """It may be asked for again: what became of its router is kept."""
         for task_id in unknown:
             self._denied.pop(task_id, None)
+            self._doubled.pop(task_id, None)
             del self.places[task_id]

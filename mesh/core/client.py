@@ -483,8 +483,18 @@ class ClientMachine:
             batch = self.batches.get(number)
             if batch is not None and batch.router == side.peer:
                 self._settle_batch(number)
+                ids = [task.id for task in batch.tasks]
                 if side.peer != self._owner:
-                    self._awaited.put([task.id for task in batch.tasks], side.peer)
+                    self._awaited.put(ids, side.peer)
+                if batch.perhaps_at - {side.peer}:
+                    self._ask_others(side.peer, self._awaited.double(ids))
+
+    def _ask_others(self, router: Peer, ids: list[str]) -> None:
+        """Others than this router may have these of ours, too; those that are away are asked when they are back."""
+        for part in pack(ids, text_bytes):
+            for peer in self._listening():
+                if peer != router:
+                    self._send(peer, Watch(list(part), own=True))
 
     def _on_rejected(self, side: ClientSide, message: Rejected, now: Now) -> None:
         batch = self.batches.get(message.batch)

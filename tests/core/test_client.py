@@ -282,6 +282,45 @@ def test_what_another_router_has_or_may_have_is_asked_of_that_one() -> None:
     assert mesh.machine.waiting == {"accepted": R1, "sent": R1, "foreign": Where.ANYWHERE}
 
 
+def given_to_both(*ids: str) -> Driven:
+    """The first router did not answer, and the second has accepted them."""
+    mesh = client(R1, R2)
+    mesh.do(submitted(*ids))
+    mesh.do(PeerLost(R1))
+    wait_until_gone(mesh)
+    mesh.hear(Accepted([1]), peer=R2)
+    return mesh
+
+
+def test_what_two_routers_may_have_is_asked_of_both() -> None:
+    mesh = given_to_both("a", "b", "c")
+    assert sent(mesh.hear(WELCOME), R1) == [Watch(["a", "b", "c"], own=True)]
+    assert mesh.hear(Outcomes([outcome("a")])) == [PublishOutcomes([outcome("a")])]
+    assert mesh.hear(Outcomes([outcome("a"), outcome("b")]), peer=R2) == [PublishOutcomes([outcome("b")])]
+    assert mesh.hear(Outcomes([outcome("b")])) == [], "the first word counts, whichever router says it"
+    assert mesh.hear(Unknown(["c"])) == [], "the one that accepted it has it"
+    assert sent(mesh.do(ResultsForgotten(["c"])), R1) == [Unwatch(["c"])]
+
+
+def test_what_two_routers_may_have_is_unknown_when_neither_has_it() -> None:
+    mesh = given_to_both("a", "b")
+    mesh.hear(WELCOME)
+    assert mesh.hear(Unknown(["a"]), peer=R2) == [], "it has lost it"
+    assert mesh.hear(Unknown(["a", "b"])) == [PublishUnknown(["a"])]
+    assert PublishUnknown(["b"], "the router that accepted it was away for 600 s and is given up") in mesh.do(
+        RouterForgotten(R2)
+    )
+
+
+def test_a_router_that_may_have_what_another_accepts_later_is_asked_then() -> None:
+    mesh = client(R1, R2)
+    mesh.do(submitted("a"))
+    mesh.do(PeerLost(R1))
+    wait_until_gone(mesh)
+    assert sent(mesh.hear(WELCOME)) == []
+    assert mesh.hear(Accepted([1]), peer=R2) == [Send(R1, Watch(["a"], own=True))]
+
+
 def test_a_task_is_unknown_when_no_router_knows_it() -> None:
     mesh = client(R1, R2)
     mesh.do(ResultsWatched(["a"]))

@@ -201,6 +201,24 @@ def test_what_is_at_most_once_by_its_definition_runs_once_where_two_routers_are_
     assert all(site.has(task_id) for site in world.sites.values() for task_id in ids), "one router was not given it"
 
 
+def test_the_router_that_did_not_answer_tells_of_what_one_that_is_gone_for_good_had_accepted() -> None:
+    world, client = with_two_routers(2)
+    first = client.machine.home
+    assert first is not None
+    world.part([client], [first], 20.0, deaf=True)
+    for worker in list(world.workers):
+        world.crash_worker(worker)
+    ids = client.submit(5, TaskOptions("work"))
+    world.run(10.0)
+    second = client.machine.home
+    assert second is not None and second != first
+    world.crash_router(second, for_good=True)
+    world.add_worker()
+    forgotten_at = world.now_s + world.settings.router_ttl_s
+    world.run(forgotten_at - 1.0, stop=lambda: not client.machine.waiting)
+    assert set(ids) <= set(world.outcomes)
+
+
 def test_without_faults_everything_runs_once_whichever_router_has_it() -> None:
     for seed in range(SEEDS // 6):
         assert not list(quiet(seed).again())
