@@ -76,11 +76,6 @@ class Crew:
         """The tasks that executors have."""
         return {task_id for executor in self._busy.values() for task_id in executor.chunk}
 
-    def told_ids(self) -> set[str]:
-        """Those of them whose router is there to be told how they end."""
-        sides = self._owed.sides
-        return {i for executor in self._busy.values() for i, one in executor.chunk.items() if one.router in sides}
-
     def router_of(self, task_id: str) -> Peer | None:
         """The router that a task which is in an executor is from."""
         for executor in self._busy.values():
@@ -150,7 +145,7 @@ class Crew:
         executor = self.executors.get(event.executor)
         if executor is None:
             return
-        chunk, held, sides = executor.chunk, self._holding.held, self._owed.sides
+        chunk, held, tell = executor.chunk, self._holding.held, self._owed.tell
         options: TaskOptions | None = None  # of a run of settlements that have the same
         total, count = 0.0, 0
         for settlement in event.settlements:
@@ -159,9 +154,7 @@ class Crew:
                 continue
             if held.get(settlement.id) is one:
                 del held[settlement.id]
-            side = sides.get(one.router)
-            if side is not None:  # else the router is forgotten, and that this runs for nobody was reported
-                side.fresh.append(settlement)
+            tell(one.router, settlement)
             if one.options is not options:
                 if options is not None:
                     self._pace.observe(pace_name(options), total, count)

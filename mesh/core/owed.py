@@ -44,6 +44,7 @@ class Owed:
         self._holding = holding
         self._out = out
         self.sides: dict[Peer, RouterSide] = {}
+        self.of_forgotten: list[tuple[Peer, Settlement]] = []  # of this wake-up; that it runs for nobody was reported
 
     @property
     def unacked(self) -> int:
@@ -51,10 +52,16 @@ class Owed:
         return sum(side.owed for side in self.sides.values())
 
     def settle(self, one: Held, settlement: Settlement) -> None:
-        """``settlement`` is the last word on a delivery; nobody's where its router is forgotten, as was reported."""
+        """``settlement`` is the last word on a delivery."""
         self._holding.give_up(one)
-        side = self.sides.get(one.router)
-        if side is not None:
+        self.tell(one.router, settlement)
+
+    def tell(self, router: Peer, settlement: Settlement) -> None:
+        """A router is to be told of this; where it is forgotten, only others that wait for the same task."""
+        side = self.sides.get(router)
+        if side is None:
+            self.of_forgotten.append((router, settlement))
+        else:
             side.fresh.append(settlement)
 
     def acknowledge(self, side: RouterSide, batches: Collection[int]) -> None:

@@ -57,16 +57,25 @@ class Twins:
         """Whether anything waits for how another router's delivery of it ends."""
         return bool(self._twins)
 
-    def settle(self, sides: Mapping[Peer, RouterSide]) -> None:
-        """What was settled in this wake-up for one router is settled for the twins, and remembered."""
+    def settle(self, sides: Mapping[Peer, RouterSide], of_forgotten: list[tuple[Peer, Settlement]]) -> None:
+        """What was settled in this wake-up for one router is settled for the twins, and remembered.
+
+        ``of_forgotten``: for routers that are forgotten; nothing is left of it.
+        """
         for peer, side in list(sides.items()):
             for settlement in list(side.fresh):
-                for twin in self._twins.pop(settlement.id, ()):
-                    other = sides.get(twin.router)
-                    if other is not None:
-                        other.fresh.append(replace(settlement, attempt=twin.delivery.attempt))
-                if settlement.ending in FINAL and isinstance(settlement.payload, bytes):
-                    self._remember(peer, settlement)
+                self._settle(peer, settlement, sides)
+        for peer, settlement in of_forgotten:
+            self._settle(peer, settlement, sides)
+        of_forgotten.clear()
+
+    def _settle(self, peer: Peer, settlement: Settlement, sides: Mapping[Peer, RouterSide]) -> None:
+        if settlement.ending in FINAL and isinstance(settlement.payload, bytes):
+            self._remember(peer, settlement)
+        for twin in self._twins.pop(settlement.id, ()):
+            other = sides.get(twin.router)
+            if other is not None:
+                other.fresh.append(replace(settlement, attempt=twin.delivery.attempt))
 
     def _remember(self, peer: Peer, settlement: Settlement) -> None:
         """Large payloads are kept for one router only, so their tasks are not remembered."""
@@ -101,7 +110,7 @@ class Twins:
     def promote(self, running: Collection[str]) -> None:
         """Where what was held was given up, and does not run, its twin is to be run.
 
-        ``running``: the ids that executors have for a router that is there: how they end is told to the twins, too.
+        ``running``: the ids that executors have: how they end is told to the twins, too.
         """
         held = self._holding.held
         for task_id in [task_id for task_id in self._twins if task_id not in held and task_id not in running]:

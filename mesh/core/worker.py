@@ -131,7 +131,7 @@ class WorkerMachine:
         for event in events:
             self._handlers[type(event)](event, now)
         self._tick(now)
-        if len(self.routers) > 1 or self._twins.any:
+        if len(self.routers) > 1 or self._twins.any or self._owed.of_forgotten:
             self._settle_twins()
         if self._stopping is None:
             self._crew.feed(now)
@@ -363,9 +363,9 @@ class WorkerMachine:
 
     def _settle_twins(self) -> None:
         """After all that ends a delivery, or gives it up: what waited for that ends too, or is to be run."""
-        self._twins.settle(self.routers)
+        self._twins.settle(self.routers, self._owed.of_forgotten)
         if self._twins.any:
-            self._twins.promote(self._crew.told_ids())
+            self._twins.promote(self._crew.running_ids())
 
     # leaving
 
@@ -412,5 +412,5 @@ class WorkerMachine:
     def check(self) -> None:
         """Raise ``AssertionError`` if an invariant is broken. Called after every step of a test."""
         self._owed.check()
-        self._twins.check(self._crew.told_ids())
+        self._twins.check(self._crew.running_ids())
         self._crew.check(resting=self._stopping is not None or self.tasks is None)

@@ -835,6 +835,35 @@ def test_a_router_that_is_forgotten_takes_along_what_it_delivered_only() -> None
     assert [[one.attempt for one in c.tasks] for c in commands if isinstance(c, RunChunk)] == [[3]]
 
 
+def test_what_runs_for_a_router_that_is_forgotten_is_not_run_a_second_time_for_the_other() -> None:
+    mesh = with_other(slots=2)
+    assert mesh.hear(deliver("a")) == [run(1, "a")]
+    mesh.do(got(OTHER, deliver(delivery("a", attempt=3))))
+    assert not [c for c in mesh.do(RouterForgotten(R)) if isinstance(c, RunChunk)]
+    assert told(mesh.settle(1, "a"), OTHER) == [("a", 3, Ending.SUCCEEDED)]
+
+
+def test_what_ended_for_a_router_that_is_forgotten_is_answered_to_the_other() -> None:
+    mesh = with_other()
+    mesh.hear(deliver("a"))
+    mesh.do(RouterForgotten(R))
+    mesh.settle(1, "a")
+    mesh.do(RouterFound(R))
+    assert told(mesh.do(got(OTHER, deliver("a"))), OTHER) == [("a", 1, Ending.SUCCEEDED)]
+
+
+def test_a_worker_that_stops_does_not_leave_before_what_two_routers_delivered_has_ended_for_both() -> None:
+    mesh = with_other(slots=2)
+    mesh.hear(deliver("a"))
+    mesh.do(got(OTHER, deliver(delivery("a", attempt=3))))
+    mesh.do(StopRequested())
+    mesh.do(RouterForgotten(R))
+    commands = mesh.settle(1, "a")
+    assert told(commands, OTHER) == [("a", 3, Ending.SUCCEEDED)]
+    assert not [command for command in commands if isinstance(command, Exit)]
+    assert mesh.do(got(OTHER, SettledAck([1])))[-1] == Exit(0, "stopped")
+
+
 def stranded_by_a_drop(mesh: Driven) -> None:
     """Executor 1 has ``long`` and, behind it, ``t``, which the first router gives up and the other waits for."""
     in_one_chunk(mesh, "long", "t")
