@@ -97,6 +97,10 @@ class OutBatch:
         """Whether a second router must not have it while the first may have it, too."""
         return any(options.at_most_once for options in self.options)
 
+    def may_be_at(self, router: Peer) -> bool:
+        """Whether this router may have accepted it."""
+        return self.router == router or router in self.perhaps_at
+
     def leave(self) -> None:
         """The session in which it was sent is over: it was not answered, and may be there."""
         if self.router is not None:
@@ -187,7 +191,8 @@ class ClientMachine:
     def _earliest(self) -> float | None:
         deadlines = [side.deadline() for side in self.routers.values()]
         for batch in self._refused.values():
-            deadlines.append(batch.give_up_at if self._ready() is None else min(batch.retry_at, batch.give_up_at))
+            there = self._router_for(batch) is not None
+            deadlines.append(min(batch.retry_at, batch.give_up_at) if there else batch.give_up_at)
         return min(deadlines, default=None)
 
     def _do_what_is_due(self, now: Now) -> None:
@@ -254,7 +259,7 @@ class ClientMachine:
                 if ready is not None:
                     self._submit(ready, batch)
         if peer not in self.routers:
-            for batch in [batch for batch in self.batches.values() if batch.router == peer]:
+            for batch in [batch for batch in self.batches.values() if batch.at_most_once and batch.may_be_at(peer)]:
                 reason = "its router is gone for good; whether it was accepted is not known, and it runs at most once"
                 self._give_up(batch, Rejected(batch.number, "unavailable", reason))
         # They may be meant for what it did not accept.
@@ -527,10 +532,16 @@ class ClientMachine:
         assert batch.refusal is not None
         if now.mono >= batch.give_up_at:
             self._give_up(batch, batch.refusal)
-        elif now.mono >= batch.retry_at and (ready := self._ready()) is not None:
+        elif now.mono >= batch.retry_at and (router := self._router_for(batch)) is not None:
             batch.refusal = None
             del self._refused[batch.number]
-            self._submit(ready, batch)
+            self._submit(router, batch)
+
+    def _router_for(self, batch: OutBatch) -> Peer | None:
+        """Where a batch that was refused may be sent now: home, or, where it runs at most once, who may have it."""
+        if batch.at_most_once and batch.perhaps_at:
+            return next((peer for peer in self._listening() if peer in batch.perhaps_at), None)
+        return self._ready()
 
     # outcomes
 

@@ -414,6 +414,20 @@ def test_a_router_is_told_that_another_may_have_a_batch_only_where_that_did_not_
     assert submit("unanswered", batch=2, repeated=True, elsewhere=True) in sent(mesh.do(RouterForgotten(R1)), R2)
 
 
+def test_what_runs_at_most_once_stays_with_a_router_that_may_have_it_although_that_is_overloaded_now() -> None:
+    mesh = client(R1, R2)
+    once = TaskOptions("work", at_most_once=True)
+    mesh.do(submitted("a", options=once))
+    mesh.hear(SayHello())
+    assert sent(mesh.hear(WELCOME)) == [submit("a", options=once, repeated=True)]
+    assert mesh.hear(Rejected(1, "overloaded", "no room for its payload", 2.0)) == []
+    assert mesh.machine.home == R2
+    assert sent(mesh.do(wait=2.0)) == [submit("a", options=once, repeated=True)]
+    assert not sent(mesh.hear(Rejected(1, "overloaded", "no room for its payload", 2.0)))
+    [told] = [c for c in mesh.do(RouterForgotten(R1)) if isinstance(c, PublishRejected)]
+    assert (told.ids, told.code) == (["a"], "unavailable")
+
+
 def test_home_is_the_router_of_this_host_else_the_least_loaded() -> None:
     mesh = client(R1)
     mesh.do(RouterFound(R2))
