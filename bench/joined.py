@@ -14,9 +14,11 @@ from bench.progress import Runs
 from bench.tasks import SHIP
 from bench.workloads import percent_shares
 from mesh import Mesh
-from mesh.errors import ConfigError, Overloaded, Unavailable
-from mesh.net.keys import key_of_environment
+from mesh.errors import ConfigError, NoKey, Overloaded, Unavailable
+from mesh.model import Role
 from mesh.net.runtime_dir import RuntimeDir
+from mesh.settings import Settings
+from nodes.cli.environment import check_key
 
 
 @dataclass(frozen=True)
@@ -27,8 +29,8 @@ class Running:
     routers: tuple[str, ...] = ()
 
     def mesh(self, directory: Path) -> RunningMesh:
-        """The way there. Raises ``ConfigError``, and ``Unavailable`` where it has no worker, no room or no answer."""
-        key_of_environment(os.environ)
+        """The way there. Raises ``ConfigError``; ``Unavailable`` where it has no worker, no room or no answer."""
+        check_key(Settings.from_environment(mesh=self.name).mesh, self.routers, Role.CLIENT)
         # Where its store is, only its router knows.
         environ = {name: value for name, value in os.environ.items() if name != "MESH_STORE"} | {SHIP: "1"}
         if self.name:
@@ -38,9 +40,9 @@ class Running:
         try:
             with Mesh("bench", mesh=self.name, router=self.routers) as app:
                 status = app.status()
-        except Unavailable as error:
+        except (Unavailable, NoKey) as error:
             here = [] if self.routers else meshes_here(environ)
-            raise Unavailable(f"{error} Meshes that run here: {', '.join(here)}" if here else str(error)) from None
+            raise type(error)(f"{error} Meshes that run here: {', '.join(here)}" if here else str(error)) from None
         if full := status["router"]["store_full"]:
             raise Overloaded(f"this mesh accepts nothing: {full}. Make room on the disk of its router")
         if not status["workers"]:

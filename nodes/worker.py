@@ -47,6 +47,7 @@ from nodes.stopping import Stopping
 
 log = logging.getLogger("mesh.worker")
 
+UNFIT_S = 1.0  # without a router, and without a key for one of another machine: say so
 LONELY_S = 5.0  # without a router: say what was tried, and again each time twice as late
 
 
@@ -113,6 +114,7 @@ class Agent:
         self._stopping = Stopping(self._transport.wake)
         self._stops_seen = 0
         self._complain_after_s = LONELY_S
+        self._unfit_said = False
         self._exit: Exit | None = None
 
     def run(self) -> int:
@@ -212,6 +214,9 @@ class Agent:
         lonely_s = self._routers.lonely_s
         if not lonely_s:
             self._complain_after_s = LONELY_S
+        elif self._routers.unfit and not self._unfit_said and lonely_s > UNFIT_S and not self._stops_seen:
+            self._unfit_said = True
+            log.warning("no router yet: %s", self._routers.situation())
         elif lonely_s > self._complain_after_s and not self._stops_seen:  # one that stops has left its routers itself
             self._complain_after_s = lonely_s + min(lonely_s, 60.0)
             if self._machine.tasks is None:  # it says HELLO with the names of its tasks

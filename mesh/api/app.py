@@ -361,7 +361,7 @@ class Mesh:
         """The state of an unfinished task by the mesh's word; ``result`` is settled meanwhile where there is none.
 
         Either with the outcome, or with the answer that nobody knows the id. All of it takes ``connect_timeout_s`` at
-        the most. Raises ``Unavailable``, ``Refused``.
+        the most. Raises ``Unavailable``, ``Refused``, ``NoKey``.
         """
         limit = self.settings.connect_timeout_s
         deadline = time.monotonic() + limit
@@ -377,7 +377,7 @@ class Mesh:
         return None
 
     def status(self, timeout: float | None = None) -> dict[str, Any]:
-        """What the router says of itself, its workers and its queues. Raises ``Unavailable``."""
+        """What the router says of itself, its workers and its queues. Raises ``Unavailable``, ``NoKey``."""
         checked_timeout(timeout)
         found: dict[str, Any] = json.loads(self.connection.query("status", timeout=timeout))
         return found
@@ -385,7 +385,7 @@ class Mesh:
     def purge(self, *queues: str, timeout: float | None = None) -> int:
         """Cancel all tasks that wait in these queues (default: in all); how many they were.
 
-        Raises ``Unavailable``, and ``Refused`` where our key does not allow it.
+        Raises ``Unavailable``, ``NoKey``, and ``Refused`` where our key does not allow it.
         """
         checked_timeout(timeout)
         answer = json.loads(self.connection.query("purge", [checked_queue(q) for q in queues], timeout=timeout))

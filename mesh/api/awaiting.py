@@ -26,7 +26,7 @@ class Patience(Protocol):
 
 
 async def wait_settled(handle: Settleable, connection: Patience) -> None:
-    """Wait until ``handle`` is settled. Raises ``Unavailable`` or ``Refused`` when no router is to be expected."""
+    """Wait until ``handle`` is settled; raises as ``Routers.raise_if_hopeless`` does."""
     loop = asyncio.get_running_loop()
     settled = loop.create_future()
 

@@ -102,7 +102,7 @@ def map_ordered(
     Elements are taken from the iterables as they are needed: at most ``window`` bundles of them are under way. An
     element has no retries of its own. The first error is raised in its place, and what is under way is cancelled,
     unless ``return_exceptions``. Raises ``TimeoutError`` when a result is not there ``timeout`` seconds after the
-    call, and ``Unavailable`` in an outage, also with ``return_exceptions``.
+    call, and ``Unavailable`` or ``NoKey`` in an outage, also with ``return_exceptions``.
     """
     if window < 1:
         raise ConfigError(f"window={window}: expected 1 or more")
@@ -172,7 +172,7 @@ def _values_of(
     left = None if deadline is None else deadline - time.monotonic()
     try:
         return result.get(timeout=left)
-    except Unavailable:  # an outage, or no time left: that is nothing the elements did
+    except (Unavailable, ConfigError):  # an outage, or no time left: that is nothing the elements did
         raise
     except Exception as error:
         if not return_exceptions:

@@ -195,7 +195,7 @@ class AsyncResult(Struct, Generic[R], gc=False, eq=False):
     def wait_once(self, timeout: float | None) -> bool:
         """Wait for the outcome, or the first answer that there is none; False when ``timeout`` seconds are over.
 
-        Raises ``Unavailable``, ``Refused``.
+        Raises ``Unavailable``, ``Refused``, ``NoKey``.
         """
         if self._end is not None:
             return True

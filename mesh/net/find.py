@@ -42,10 +42,11 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """What was found, and what was tried, for an error message."""
+    """What was found, and what was tried, for an error message. ``unfit``: what keeps this node from any of it."""
 
     found: list[Found]
     tried: str
+    unfit: ConfigError | None = None
 
 
 class Suggestions(Protocol):

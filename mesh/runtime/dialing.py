@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from typing import Protocol
 
-from mesh.errors import ConfigError, NoKey
+from mesh.errors import ConfigError
 from mesh.model import Peer, Role
 from mesh.net.dealer_transport import DealerTransport
-from mesh.net.find import Search, find_routers, named_routers, routers_here
+from mesh.net.find import Found, Search, find_routers, named_routers, routers_here
 from mesh.net.interfaces import is_for_others
 from mesh.net.keys import load
 from mesh.net.known import KnownRouter, remember
 from mesh.net.mdns import Browser
 from mesh.net.names import unnamed
+from mesh.settings import command_of
 
 NAMES_EVERY = 10  # looks, between two at names of routers
 NAMES_S = 2.0  # for that
@@ -40,6 +41,11 @@ class Dialing(Protocol):
     def remember(self, router_id: str, endpoints: Sequence[str]) -> None:
         """A router at one of these addresses has welcomed the node."""
         ...
+
+
+def _needs_no_key(found: Found) -> bool:
+    """Who may open a socket file of this user on this machine needs none."""
+    return any(endpoint.startswith("ipc://") for endpoint in found.endpoints)
 
 
 class Dialer:
@@ -75,14 +81,26 @@ class Dialer:
     def find(self) -> Search:
         """The routers that may be there. Raises ``ConfigError``."""
         self._looks += 1
-        if self._browser is None and self._should_listen():
-            with suppress(NoKey, ConfigError):  # who connects says so; somebody may type `mesh join` while we wait
-                self._browser = Browser(load(self._mesh, os.environ).key_id)
+        unfit = None
+        try:
+            key = load(self._mesh, os.environ)
+            key.entry(self._role)
+        except ConfigError as error:  # somebody may type `mesh join` while we wait
+            unfit = error
+        else:
+            if self._browser is None and self._should_listen():
+                self._browser = Browser(key.key_id)
         search = find_routers(self._mesh, self._given, os.environ, self._browser)
         if self._looks % NAMES_EVERY == 2 and named_routers(self._given, os.environ) is not None:
             problems = unnamed((endpoint for found in search.found for endpoint in found.endpoints), NAMES_S)
             self._unnamed = "".join(f"; name not known: {at} ({problem.why})" for at, problem in problems.items())
-        return Search(search.found, search.tried + self._unnamed)
+        search = replace(search, tried=search.tried + self._unnamed)
+        if unfit is None or any(map(_needs_no_key, search.found)):
+            return search
+        if not search.found:
+            here = f"no router of mesh {self._mesh!r} runs on this machine: is `{command_of(self._mesh)} up` running?"
+            unfit = type(unfit)(f"{here} Those of other machines are not looked for: {unfit}")
+        return replace(search, unfit=unfit)
 
     def _should_listen(self) -> bool:
         """What is here, or was met before, mostly answers at once, and then nothing need be heard."""

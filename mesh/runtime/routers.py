@@ -11,7 +11,7 @@ from math import inf
 from typing import TypeVar
 
 from mesh.core.events import RouterForgotten
-from mesh.errors import MeshError, Refused, Unavailable
+from mesh.errors import ConfigError, MeshError, Refused, Unavailable
 from mesh.model import Peer
 from mesh.net.arrivals import Problem, Trouble
 from mesh.net.find import Found, Search, Source, in_turns
@@ -95,6 +95,7 @@ class Routers:
         self._started = self._lonely_since = time.monotonic()
         self._ever_welcomed = False
         self._refused: str | None = None
+        self._unfit: ConfigError | None = None
 
     # on any thread
 
@@ -122,7 +123,8 @@ class Routers:
     def raise_if_hopeless(self) -> None:
         """Raise ``Refused`` when a router did, ``Unavailable`` when none was ever found in ``connect_timeout_s``.
 
-        In half of that where there is no address left that may still answer.
+        In half of that where there is no address left that may still answer; that is ``ConfigError``, ``NoKey`` where
+        it is for the key.
         """
         if self._welcomed:
             return
@@ -132,7 +134,12 @@ class Routers:
             return
         is_shut = all(route.problem for route in list(self._routes.values()))
         if time.monotonic() - self._started >= self._settings.connect_timeout_s / (2 if is_shut else 1):
-            raise Unavailable(self.situation())
+            raise self._unfit_now() or Unavailable(self.situation())
+
+    def _unfit_now(self) -> ConfigError | None:
+        """What keeps us from all routers, whatever else there is; a new one, for each who waits raises his own."""
+        unfit = self._unfit
+        return None if unfit is None else type(unfit)(str(unfit))
 
     def situation(self) -> str:
         """Whether there is a router, and what was tried to find one; for people."""
@@ -140,6 +147,8 @@ class Routers:
             return f"connected to {len(self._welcomed)} router{'s' * (len(self._welcomed) > 1)}"
         if self._refused is not None:
             return f"the router refused this node: {self._refused}"
+        if self._unfit is not None:
+            return str(self._unfit)
         what = "the connection to the router was lost" if self._ever_welcomed else "no router answered"
         waited = time.monotonic() - self._started
         mesh = self._settings.mesh
@@ -147,8 +156,14 @@ class Routers:
         tried = ". ".join(dict.fromkeys([self._tried, *named]))
         return f"{what} (mesh {mesh!r}, after {waited:.1f} s). {tried}. Is `{command_of(mesh)} up` running?"
 
+    @property
+    def unfit(self) -> bool:
+        """Whether nothing that is found, or may be, can be used."""
+        return self._unfit is not None and not self._welcomed
+
     def _on_found(self, search: Search) -> None:
         """On the finder's thread: tell the loop."""
+        self._unfit = search.unfit
         if not self._welcomed:
             self._tried = f"Tried: {search.tried}"
         if search.found or self._looking:

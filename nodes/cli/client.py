@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from mesh import Mesh
 from mesh.model import Role
-from mesh.net.find import find_routers
-from mesh.net.keys import load
-from nodes.cli.environment import check_environment, check_named
+from nodes.cli.environment import check_environment, check_key, check_named
 from nodes.cli.invocation import Invocation
 from nodes.loader import load_app
 
@@ -28,10 +25,7 @@ def client(invocation: Invocation, routers: Sequence[str]) -> Iterator[Any]:
         app.routers = [*routers]
     # What is wrong with an address, a directory or the key shows here, not in a wait.
     check_named(app.routers)
-    search = find_routers(app.settings.mesh, app.routers, os.environ)
-    best = [found.endpoints[0] for found in search.found if found.endpoints]
-    if best and not any(endpoint.startswith("ipc://") for endpoint in best):
-        load(app.settings.mesh, os.environ).entry(Role.CLIENT)
+    check_key(app.settings.mesh, app.routers, Role.CLIENT)
     logging.getLogger("mesh").addHandler(logging.NullHandler())  # errors are raised, and told in one line
     try:
         yield app

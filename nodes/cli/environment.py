@@ -7,13 +7,28 @@ import os
 from collections.abc import Sequence
 
 from mesh.errors import ConfigError, Unavailable
-from mesh.net.find import named_routers
-from mesh.net.keys import key_of_environment
+from mesh.model import Role
+from mesh.net.find import find_routers, named_routers
+from mesh.net.keys import key_of_environment, key_path, load, read_key
 from mesh.net.names import unnamed
 from mesh.settings import VARIABLES
 from nodes.cli.invocation import Invocation
 
 NAMED_S = 2.0  # for looking up the names of routers
+
+
+def check_key(mesh: str, routers: Sequence[str] | None, role: Role) -> None:
+    """Look at the key, unless a router is here that asks for none. Raises ``ConfigError``, ``NoKey``.
+
+    Where neither a key nor any router is known, one may be started here just now, and it is waited for.
+    """
+    found = find_routers(mesh, routers, os.environ).found
+    endpoints = [endpoint for router in found for endpoint in router.endpoints]
+    if any(endpoint.startswith("ipc://") for endpoint in endpoints):
+        return
+    key = key_of_environment(os.environ) or read_key(key_path(mesh, os.environ))
+    if key is not None or endpoints:
+        (key or load(mesh, os.environ)).entry(role)
 
 
 def check_environment(invocation: Invocation) -> None:

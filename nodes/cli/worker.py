@@ -6,7 +6,8 @@ import os
 
 import click
 
-from nodes.cli.environment import check_environment
+from mesh.model import Role
+from nodes.cli.environment import check_environment, check_key
 from nodes.cli.hostnames import file_name, node_name
 from nodes.cli.invocation import Invocation, pass_invocation, router_option, shared_options
 from nodes.cli.node_files import output_to, pid_file
@@ -43,8 +44,11 @@ def worker(
     name = node_name(hostname or f"worker{os.getpid()}")
     if routers:
         os.environ["MESH_ROUTERS"] = ",".join(routers)  # for tasks that submit tasks
+    settings = invocation.settings()
+    if not invocation.supervised:  # else its router is started beside it
+        check_key(settings.mesh, routers, Role.WORKER)
     config = WorkerConfig(
-        settings=invocation.settings(),
+        settings=settings,
         app=invocation.app,
         include=include,
         queues=queues or ("default",),

@@ -26,6 +26,7 @@ from bench.scenarios import everything, payload
 from bench.scenarios.catalog import CATALOG, Scenario
 from bench.scenarios.plan import Plan
 from mesh.errors import StoreFull, Unavailable
+from mesh.net.keys import new_key
 from mesh.net.runtime_dir import RouterRecord, RuntimeDir
 from nodes.cli.main import main
 
@@ -172,6 +173,7 @@ def test_what_a_mesh_that_runs_already_has_of_its_own_is_not_to_be_asked_for(
 def test_a_mesh_that_is_not_there_is_told_in_one_line(place: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("MESH_RUNTIME_DIR", str(place / "run"))
     monkeypatch.setenv("MESH_CONNECT_TIMEOUT_S", "0.1")
+    monkeypatch.setenv("MESH_KEY", new_key().text)
     # What was tried is told where there was time for a look, and with two busy processors there may be none.
     with pytest.raises(Unavailable, match=r"\Ano router answered \(mesh 'nowhere'.*\Z"):
         run("throughput", "--mesh", "nowhere")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 
 import pytest
 
@@ -79,22 +78,27 @@ def test_another_protocol(cluster: Cluster) -> None:
     assert "protocol 1 here, 2 at the router: install the same version of taskmesh on both" in line
 
 
-@pytest.mark.parametrize(
-    ("key", "says"),
-    [
-        (lambda: new_key().text, "has another mesh key"),
-        (lambda: whole_key().export(Role.CLIENT).text, "has a client's key, which makes no worker"),
-    ],
-    ids=["another mesh", "another role"],
-)
-def test_a_worker_says_it_and_waits_for_better(
-    cluster: Cluster, address: str, key: Callable[[], str], says: str
-) -> None:
-    cluster.environ["MESH_KEY"] = key()
+def test_a_worker_with_the_key_of_another_mesh_says_it_and_waits_for_better(cluster: Cluster, address: str) -> None:
+    cluster.environ["MESH_KEY"] = new_key().text
     worker = cluster.worker("w", "--router", address, wait=False)
     wait_until(lambda: "starts 1 executor" in worker.text(), 20.0, "it starts")
-    wait_until(lambda: says in worker.text(), AT_ONCE_S, says)
+    wait_until(lambda: "has another mesh key" in worker.text(), AT_ONCE_S)
     assert worker.is_running
+
+
+def test_a_worker_with_the_key_of_another_role_ends(cluster: Cluster, address: str) -> None:
+    cluster.environ["MESH_KEY"] = whole_key().export(Role.CLIENT).text
+    worker = cluster.worker("w", "--router", address, wait=False)
+    assert worker.wait(20.0) == 2
+    assert "has a client's key, which makes no worker" in worker.text()
+
+
+def test_a_worker_without_a_key_waits_for_a_router_here_and_says_what_it_lacks(cluster: Cluster) -> None:
+    worker = cluster.worker("w", wait=False)
+    wait_until(lambda: "no router yet: no router of mesh 't' runs on this machine" in worker.text(), 20.0)
+    assert "no key of mesh 't' on this machine" in worker.text()
+    cluster.router("--listen", "off")
+    cluster.wait_welcomed(worker)
 
 
 def test_nobody_listens_there(cluster: Cluster) -> None:

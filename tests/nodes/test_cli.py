@@ -14,7 +14,8 @@ from urllib.parse import quote
 
 import pytest
 
-from mesh.errors import ConfigError, Overloaded, Refused, StoreLocked, TaskFailed, TimeoutError, UnknownTask
+from mesh import Mesh
+from mesh.errors import ConfigError, NoKey, Overloaded, Refused, StoreLocked, TaskFailed, TimeoutError, UnknownTask
 from mesh.model import Role
 from mesh.net.keys import new_key
 from mesh.settings import VARIABLES
@@ -116,9 +117,6 @@ MISTAKES = [
     (["-A", "tasks", "bench", "throughput"], 2, "-A has no effect here"),
     (["bench", "latency", "--runs", "few"], 2, "'few' is not a valid whole number"),
     (["call", "x", "--eta", "2030-01-01", "--countdown", "3"], 2, "choose one"),
-    (["call", "x"], 3, "Is `mesh --mesh t up` running?"),
-    (["status"], 3, "Is `mesh --mesh t up` running?"),
-    (["--mesh", "default", "status"], 3, "Is `mesh up` running?"),
     (["status", "--router", "nowhere"], 2, "router address 'nowhere'"),
     (["status", "-A", "missing"], 2, "there is no module 'missing'"),
     (["-A", "missing", "status"], 2, "there is no module 'missing'"),
@@ -150,6 +148,7 @@ def test_a_mistake_is_one_line_and_an_exit_code(run: Run, arguments: list[str], 
 
 
 def test_that_no_router_is_there_is_said_once(run: Run) -> None:
+    run("key", "new")
     _, _, err = run("status")
     for text in ("no router answered", "mesh 't'"):
         assert err.count(text) == 1, err
@@ -175,6 +174,7 @@ def test_a_task_that_the_app_has_not_is_refused_before_it_waits_for_ever(
 def test_a_task_of_an_included_module_is_one_of_the_app(run: Run, tmp_path: Path) -> None:
     (tmp_path / "app_g.py").write_text("from mesh import Mesh\napp = Mesh('app_g', include=['more_g'])\n")
     (tmp_path / "more_g.py").write_text("from app_g import app\n@app.task\ndef f(): ...\n")
+    run("key", "new")
     assert run("call", "more_g.f", "-A", "app_g")[0] == 3
     assert run("call", "f", "-A", "app_g")[0] == 2
 
@@ -427,6 +427,66 @@ def test_a_key_file_that_others_can_read_is_refused(run: Run) -> None:
     code, _, err = run("key")
     assert (code, err.count("\n")) == (2, 1)
     assert "chmod 600" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "command"),
+    [(["call", "x"], "mesh --mesh t"), (["status"], "mesh --mesh t"), (["--mesh", "default", "status"], "mesh")],
+    ids=str,
+)
+def test_without_a_key_and_a_router_here_both_are_said_and_what_to_type(
+    run: Run, monkeypatch: pytest.MonkeyPatch, arguments: list[str], command: str
+) -> None:
+    monkeypatch.setenv("MESH_CONNECT_TIMEOUT_S", "2")  # half of it is time for a look
+    code, out, err = run(*arguments)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert f"runs on this machine: is `{command} up` running?" in err
+    assert "no key of mesh" in err and f"you `{command} join KEY`" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "command"),
+    [(["call", "x"], "mesh --mesh t"), (["status"], "mesh --mesh t"), (["--mesh", "default", "status"], "mesh")],
+    ids=str,
+)
+def test_with_a_key_and_no_router_trying_again_may_help(run: Run, arguments: list[str], command: str) -> None:
+    run(*arguments[:2] if "--mesh" in arguments else (), "key", "new")
+    code, out, err = run(*arguments)
+    assert (code, out, err.count("\n")) == (3, "", 1)
+    assert f"Is `{command} up` running?" in err
+
+
+@pytest.mark.parametrize(
+    "verb", [["status"], ["call", "a.b"], ["worker"], ["bench", "latency", "--mesh", "t"]], ids=str
+)
+@pytest.mark.parametrize(
+    ("text", "mode", "says"),
+    [
+        (new_key().text, 0o644, "can be read by others: type `chmod 600"),
+        (new_key().text[:-1], 0o600, "the key is incomplete or has a wrong letter"),
+        ("hello", 0o600, "this is not a mesh key"),
+    ],
+    ids=["of others", "mistyped", "none"],
+)
+def test_a_key_file_of_no_use_is_said_and_not_waited_with(
+    run: Run, monkeypatch: pytest.MonkeyPatch, verb: list[str], text: str, mode: int, says: str
+) -> None:
+    monkeypatch.setenv("MESH_CONNECT_TIMEOUT_S", "300")
+    path = Path(run("key", "path")[1].strip())
+    path.parent.mkdir(parents=True)
+    path.write_text(text)
+    path.chmod(mode)
+    code, _, err = run(*verb)
+    assert (code, err.count("\n")) == (2, 1)
+    assert str(path) in err and says in err and text not in err
+
+
+def test_a_script_that_waits_is_told_of_the_key(run: Run) -> None:
+    with (
+        Mesh("script", connect_timeout_s=2.0, exit_flush_s=0.0) as app,
+        pytest.raises(NoKey, match="no key of mesh 't'"),
+    ):
+        app.submit(len, "abc").get()
 
 
 @pytest.mark.parametrize(
