@@ -79,7 +79,7 @@ class Settings:
     batch_tasks_max: int = 1_000  # tasks in one SUBMIT
     submit_timeout_s: float = 10.0  # a submit blocked by a limit fails after this with Overloaded or Unavailable
     connect_timeout_s: float = 5.0  # no router by then: say what was tried
-    exit_flush_s: float = 10.0  # an interpreter that exits waits this long for its submits to be accepted
+    exit_flush_s: float = 10.0  # a program that ends, and met a router, waits so long for its submits to be accepted
     unknown_grace_s: float = 2.0  # an id may be unknown this long: its submitter may be slower than its reader
 
     # payloads

@@ -42,7 +42,7 @@ from mesh.core.events import (
     StopRequested,
     TasksCancelled,
 )
-from mesh.errors import Overloaded, Refused, Unavailable, UnknownTask
+from mesh.errors import ConfigError, Overloaded, Refused, Unavailable, UnknownTask
 from mesh.messages import Submit
 from mesh.model import Blob, Buffer, FunctionCode, TaskOptions, TaskSpec, payload_size
 from mesh.runtime.channels import RouterChannels, Transport
@@ -58,6 +58,7 @@ from mesh.wire.codec import blobs_of
 
 STORY_S = 0.2  # a wait that ran out lasts so much longer at the most, for the word of a router why it did
 SILENT_END_S = 1.0  # a program that ends waits so long for its submits before it says what it waits for
+LOST_NAMED_MAX = 10  # of the tasks that a program leaves behind
 
 log = logging.getLogger("mesh.connection")
 
@@ -268,12 +269,30 @@ class Connection:
                 left = self._count_unaccepted()
                 tasks = f"{left} task{'s' * (left != 1)}"
                 log.warning("waiting up to %g s for a router to accept %s; Ctrl-C gives up", limit_s, tasks)
-                self._wait_until(is_done, limit_s - SILENT_END_S, hopeless=False)
+                with suppress(Refused, Unavailable, ConfigError):  # no router is to be expected: said below
+                    self._wait_until(is_done, limit_s - SILENT_END_S)
         finally:
             left = self._count_unaccepted()
             if left:
                 waited = time.monotonic() - began
-                log.error("%d tasks were not accepted in %.1f s and are LOST; %s", left, waited, self.situation())
+                log.error(
+                    "%d tasks were not accepted in %.1f s and are LOST (%s); %s",
+                    left,
+                    waited,
+                    self._name_unaccepted(),
+                    self.situation(),
+                )
+
+    def _name_unaccepted(self) -> str:
+        """Some of them, for people: the first of those that the loop does not have in hand just now."""
+        named = [
+            f"{batch.options[task.option].name} {task.id}"
+            for batch in list(self._machine.batches.values())[:LOST_NAMED_MAX]
+            for task in batch.tasks[:LOST_NAMED_MAX]
+        ]
+        named += [f"{one.options.name} {one.task.id}" for one in self._submissions[:LOST_NAMED_MAX]]
+        more = ", ..." if len(named) > LOST_NAMED_MAX or len(named) < self._count_unaccepted() else ""
+        return ", ".join(named[:LOST_NAMED_MAX]) + more
 
     def _count_unaccepted(self) -> int:
         """How many, and never too few: looked at in the order in which the loop passes them on."""

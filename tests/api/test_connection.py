@@ -506,7 +506,7 @@ def test_closing_says_loudly_what_could_not_be_handed_over(router, caplog):
     with caplog.at_level(logging.ERROR):
         app.close()
 
-    assert "1 tasks were not accepted" in caplog.text and "LOST" in caplog.text
+    assert "1 tasks were not accepted" in caplog.text and f"LOST ({noop.__module__}.noop {result.id})" in caplog.text
     with pytest.raises(Unavailable, match="closed"):
         result.get(timeout=5)
 
@@ -546,6 +546,18 @@ def test_closing_says_what_it_waits_for_when_it_takes_long(router, caplog, monke
     said = [record.getMessage() for record in caplog.records]
     assert said[0] == "waiting up to 0.05 s for a router to accept 1 task; Ctrl-C gives up"
     assert "LOST" in said[1]
+
+
+def test_a_program_that_met_no_router_does_not_wait_for_one_beyond_the_time_to_connect(router, caplog, monkeypatch):
+    monkeypatch.setattr("mesh.runtime.connection.SILENT_END_S", 0.01)
+    app = joined(router, found=False, connect_timeout_s=0.1, exit_flush_s=600.0)
+    for _ in range(20):
+        app.task(noop).delay()
+    app.close()  # ends long before the test's time is over
+
+    last = caplog.records[-1].getMessage()
+    assert "20 tasks were not accepted" in last and "no router answered" in last
+    assert last.count(".noop ") == 10 and ", ...);" in last
 
 
 def test_a_forked_child_has_a_connection_of_its_own(router):
