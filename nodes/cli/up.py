@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import click
 
@@ -99,54 +99,61 @@ def up(
     check_environment(invocation)
     settings = invocation.settings()
     name = node_name(hostname or f"worker{os.getpid()}")
-    shared = _arguments({"--mesh": settings.mesh, "-A": invocation.app, "-l": loglevel}, {"-q": invocation.quiet})
-    supervised = ["--supervised-by", str(os.getpid())]
     url = store_url(store, level, os.environ)
     on_lan = lan_choice(lan, port, interfaces, advertise)
     if wanted is not None and not lan:
         raise ConfigError("--routers is about the LAN: add --lan")
-    needed = _needs_router(settings, routers, invocation, url, lan=lan)
-    watch = None
-    if lan and not (needed and _must_be_here(settings, url)):
-        watch = RouterWatch(settings, routers, Replenishing(wanted or 1, secrets.token_hex(8)))
-        needed = needed and watch.count_within(LOOK_S, wanted or 1) < (wanted or 1)
-        if needed:
-            watch.close()
-            watch = None
-    commands = {}
+    needed, watch = _look_around(settings, routers, invocation, url, wanted or 1, lan=lan)
+    shared = [
+        *_arguments({"--mesh": settings.mesh, "-A": invocation.app, "-l": loglevel}, {"-q": invocation.quiet}),
+        *("--supervised-by", str(os.getpid())),
+    ]
+    worker: dict[str, object] = {
+        "-n": name.replace("%", "%%"),
+        "-c": concurrency,
+        "-Q": ",".join(queues) or None,
+        "-I": ",".join(include) or None,
+        "--max-tasks-per-child": max_tasks_per_child,
+        "--time-limit": time_limit,
+    }
+    addresses = [argument for address in routers for argument in ("--router", address)]
+    commands = {"worker": node_command(["worker", *shared, *_arguments(worker), *addresses])}
     if needed or watch is not None:
-        commands["router"] = node_command(
-            ["router", *shared, *supervised, *_arguments({"--store": url}), *_lan_arguments(on_lan)]
-        )
-    commands["worker"] = node_command(
-        [
-            *("worker", *shared, *supervised),
-            *_arguments(
-                {
-                    "-n": name.replace("%", "%%"),
-                    "-c": concurrency,
-                    "-Q": ",".join(queues) or None,
-                    "-I": ",".join(include) or None,
-                    "--max-tasks-per-child": max_tasks_per_child,
-                    "--time-limit": time_limit,
-                }
-            ),
-            *(argument for address in routers for argument in ("--router", address)),
-        ]
-    )
+        router = ["router", *shared, *_arguments({"--store": url}), *_lan_arguments(on_lan)]
+        commands = {"router": node_command(router)} | commands
     with pid_file(pidfile and file_name(pidfile, name)), output_to(logfile and file_name(logfile, name)):
-        supervisor = Supervisor(
-            commands,
-            stop_s=settings.drain_s + STOP_MARGIN_S,
-            report=lambda text: click.echo(f"mesh: {text}", err=True),
-            reserve=["router"] if watch is not None else [],
-        )
-        if watch is not None:
-            watch.run_in_background(lambda: _start_router(supervisor))
+        supervisor = _supervisor(commands, settings, watch)
         if not invocation.quiet:
             told = url if needed else "with the router"
             threading.Thread(target=announce, args=(settings, routers, name, told, lan), daemon=True).start()
         return supervisor.run()
+
+
+def _look_around(
+    settings: Settings, routers: Sequence[str], invocation: Invocation, url: str | None, wanted: int, *, lan: bool
+) -> tuple[bool, RouterWatch | None]:
+    """Whether a router is to be started here now, and what else sees when one is to be."""
+    needed = _needs_router(settings, routers, invocation, url, lan=lan)
+    if not lan or (needed and _must_be_here(settings, url)):
+        return needed, None
+    watch = RouterWatch(settings, routers, Replenishing(wanted, secrets.token_hex(8)))
+    if needed and watch.count_within(LOOK_S, wanted) < wanted:
+        watch.close()
+        return True, None
+    return False, watch
+
+
+def _supervisor(commands: Mapping[str, list[str]], settings: Settings, watch: RouterWatch | None) -> Supervisor:
+    """``watch``: starts the router that is held in reserve."""
+    supervisor = Supervisor(
+        commands,
+        stop_s=settings.drain_s + STOP_MARGIN_S,
+        report=lambda text: click.echo(f"mesh: {text}", err=True),
+        reserve=["router"] if watch is not None else [],
+    )
+    if watch is not None:
+        watch.run_in_background(lambda: _start_router(supervisor))
+    return supervisor
 
 
 def _must_be_here(settings: Settings, url: str | None) -> bool:
