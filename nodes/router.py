@@ -151,6 +151,7 @@ class RouterNode:
     def _open_doors(self, config: RouterConfig, keys: Sequence[AnyKey]) -> Doors | None:
         if config.tcp is None and config.lan is None:
             return None
+        mesh = config.settings.mesh
         try:
             whole = _whole_keys(keys)
             return Doors(
@@ -158,8 +159,8 @@ class RouterNode:
                 config.tcp,
                 config.lan,
                 whole,
-                lambda: _whole_keys(live_keys(config.settings.mesh, os.environ)),
-                lambda key_id: Announcement(About(key_id, self._machine.router_id, self._machine.boot)),
+                lambda: _whole_keys(live_keys(mesh, os.environ)),
+                lambda key_id: Announcement(About(key_id, self._machine.router_id, self._machine.boot, mesh)),
             )
         except BaseException:
             self._transport.close(0)

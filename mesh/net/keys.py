@@ -30,7 +30,7 @@ _CHECK_BYTES = 5
 _FILE_BYTES_MAX = 1_000
 _ROLES = {f"{_PREFIX}-{role}": role for role in (Role.CLIENT, Role.WORKER)}
 _INCOMPLETE = "the key is incomplete or has a wrong letter; copy it again, from {prefix}: to its end"
-_MESH_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+MESH_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +201,7 @@ def key_path(mesh: str, environ: Mapping[str, str]) -> Path:
 
 def check_mesh_name(mesh: str) -> None:
     """Raise ``ConfigError`` unless ``mesh`` can be part of a file name and of an mDNS record."""
-    if not _MESH_NAME.fullmatch(mesh):
+    if not MESH_NAME.fullmatch(mesh):
         raise ConfigError(f"mesh name {mesh!r}: use 1 to 64 letters, digits, '-' and '_'")
 
 

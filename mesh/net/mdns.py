@@ -18,6 +18,7 @@ from mesh.messages import PROTOCOL
 from mesh.net.find import Found
 from mesh.net.heard import ADDRESSES_MAX, SERVICE, Heard
 
+MESH = "mesh"  # of the texts of an announcement, the one that names the mesh
 CLOSE_S = 2.0  # saying goodbye takes 0.4 s
 
 
@@ -28,6 +29,7 @@ class About:
     key_id: str
     router_id: str
     incarnation: int
+    mesh: str = ""
 
     @property
     def name(self) -> str:
@@ -35,7 +37,8 @@ class About:
 
     @property
     def texts(self) -> dict[str, str]:
-        return {"v": str(PROTOCOL), "kid": self.key_id, "id": self.router_id, "inc": str(self.incarnation)}
+        texts = {"v": str(PROTOCOL), "kid": self.key_id, "id": self.router_id, "inc": str(self.incarnation)}
+        return texts | {MESH: self.mesh}
 
 
 @dataclass(frozen=True, slots=True)

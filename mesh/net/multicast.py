@@ -14,10 +14,12 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from zeroconf import DNSIncoming, DNSOutgoing, DNSPointer, DNSQuestion  # type: ignore[attr-defined]  # it has them
+from zeroconf import DNSIncoming, DNSOutgoing, DNSPointer, DNSQuestion, DNSText  # type: ignore[attr-defined]  # it has them
 
 from mesh.net.heard import SERVICE
 from mesh.net.interfaces import LanAddress
+from mesh.net.keys import MESH_NAME
+from mesh.net.mdns import MESH
 
 PORT = 5353
 GROUP, GROUP6 = "224.0.0.251", "ff02::fb"
@@ -30,11 +32,15 @@ _IP_MULTICAST_ALL, _IPV6_MULTICAST_ALL = 49, 29  # of Linux: else we would hear 
 
 @dataclass(slots=True)
 class Probe:
-    """What came of one address. ``announced``: key ids of meshes, and the addresses from which they were said."""
+    """What came of one address. ``announced``: key ids of meshes, and the addresses from which they were said.
+
+    ``names``: those of the meshes, by key id.
+    """
 
     place: LanAddress
     own_heard: bool = False
     announced: set[tuple[str, str]] = field(default_factory=set)
+    names: dict[str, str] = field(default_factory=dict)
     problem: str = ""
 
 
@@ -130,8 +136,29 @@ def _take(receiver: socket.socket, probe: Probe, question: bytes) -> None:
     if not said.valid or said.is_query():
         return
     for record in said.answers():
-        if not isinstance(record, DNSPointer) or record.key != SERVICE or record.ttl == 0:
-            continue
-        key_id, dash, _ = record.alias.partition("-")
-        if dash and len(probe.announced) < ANNOUNCED_MAX and len(key_id) <= ANNOUNCED_MAX and key_id.isalnum():
-            probe.announced.add((key_id, source[0].partition("%")[0]))
+        if isinstance(record, DNSPointer) and record.key == SERVICE and record.ttl:
+            key_id = _key_id(record.alias)
+            if key_id and len(probe.announced) < ANNOUNCED_MAX:
+                probe.announced.add((key_id, source[0].partition("%")[0]))
+        elif isinstance(record, DNSText) and record.key.endswith(f".{SERVICE}") and record.ttl:
+            key_id, name = _key_id(record.name), _mesh_name(record.text)
+            if key_id and name and len(probe.names) < ANNOUNCED_MAX:
+                probe.names[key_id] = name
+
+
+def _key_id(name: str) -> str:
+    """That of the mesh whose router has a record of this name; empty where it is none of ours."""
+    key_id, dash, _ = name.partition("-")
+    return key_id if dash and len(key_id) <= ANNOUNCED_MAX and key_id.isalnum() else ""
+
+
+def _mesh_name(text: bytes) -> str:
+    """What a record says that its mesh is called; empty where it does not say so, or what no mesh can be called."""
+    mark = f"{MESH}=".encode()
+    while text:
+        size = text[0]
+        item, text = text[1 : size + 1], text[size + 1 :]
+        name = item.removeprefix(mark).decode("ascii", "replace")
+        if item.startswith(mark) and MESH_NAME.fullmatch(name):
+            return name
+    return ""

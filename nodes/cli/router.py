@@ -12,6 +12,7 @@ from nodes.cli.hostnames import file_name, node_name
 from nodes.cli.invocation import Invocation, pass_invocation, shared_options
 from nodes.cli.node_files import output_to, pid_file
 from nodes.cli.node_options import lan_choice, lan_options, log_options, store_options, store_url, supervised_option
+from nodes.cli.strangers import check_alone
 from nodes.router import RouterConfig, run_router
 
 
@@ -59,11 +60,14 @@ def router(
     """
     check_environment(invocation)
     name = node_name(hostname or "router")
+    settings, on_lan = invocation.settings(), lan_choice(lan, port, interfaces, advertise)
+    if on_lan is not None and not invocation.supervised:  # else its supervisor has looked
+        check_alone(settings.mesh, on_lan.interfaces)
     config = RouterConfig(
-        settings=invocation.settings(),
+        settings=settings,
         store=store_url(store, level, os.environ),
         tcp=listen_address(listen),
-        lan=lan_choice(lan, port, interfaces, advertise),
+        lan=on_lan,
         name=name,
         loglevel=loglevel,
         salvage=salvage,

@@ -31,6 +31,7 @@ from nodes.cli.node_options import (
     work_options,
 )
 from nodes.cli.numbers import Count
+from nodes.cli.strangers import check_alone
 from nodes.replenishing import Replenishing
 from nodes.router_watch import RouterWatch
 from nodes.supervisor import Supervisor, node_command
@@ -103,7 +104,7 @@ def up(
     on_lan = lan_choice(lan, port, interfaces, advertise)
     if wanted is not None and not lan:
         raise ConfigError("--routers is about the LAN: add --lan")
-    needed, watch = _look_around(settings, routers, invocation, url, wanted or 1, lan=lan)
+    needed, watch = _look_around(settings, routers, invocation, url, wanted or 1, on_lan)
     shared = [
         *_arguments({"--mesh": settings.mesh, "-A": invocation.app, "-l": loglevel}, {"-q": invocation.quiet}),
         *("--supervised-by", str(os.getpid())),
@@ -130,11 +131,18 @@ def up(
 
 
 def _look_around(
-    settings: Settings, routers: Sequence[str], invocation: Invocation, url: str | None, wanted: int, *, lan: bool
+    settings: Settings,
+    routers: Sequence[str],
+    invocation: Invocation,
+    url: str | None,
+    wanted: int,
+    lan: LanOptions | None,
 ) -> tuple[bool, RouterWatch | None]:
     """Whether a router is to be started here now, and what else sees when one is to be."""
-    needed = _needs_router(settings, routers, invocation, url, lan=lan)
-    if not lan or (needed and _must_be_here(settings, url)):
+    needed = _needs_router(settings, routers, invocation, url, lan=lan is not None)
+    if needed and lan is not None:
+        check_alone(settings.mesh, lan.interfaces)
+    if lan is None or (needed and _must_be_here(settings, url)):
         return needed, None
     watch = RouterWatch(settings, routers, Replenishing(wanted, secrets.token_hex(8)))
     if needed and watch.count_within(LOOK_S, wanted) < wanted:

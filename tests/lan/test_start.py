@@ -113,3 +113,18 @@ def test_a_machine_whose_router_listens_to_itself_alone_says_so(lan: Lan) -> Non
     said = a.run(["mesh", "up", "--lan"], check=False)
     assert said.returncode == 2
     assert "listens to this machine only: stop it first" in said.stderr
+
+
+def test_a_machine_that_has_not_joined_makes_no_second_mesh_of_the_same_name_unasked(lan: Lan) -> None:
+    a, b = lan.host("a"), lan.host("b")
+    up(a)
+    key_id = a.run(["mesh", "key"]).stdout.split()[4]
+    for verb in ("up", "router"):
+        said = b.run(["mesh", verb, "--lan"], check=False)
+        assert said.returncode == 2 and said.stderr.count("\n") == 1, said
+        assert f"a mesh named 'default' with key id {key_id} is announced by " in said.stderr
+        assert "`mesh join`" in said.stderr and "`mesh key new`" in said.stderr
+        assert "no key" in b.run(["mesh", "key"], check=False).stderr, "none was made"
+    b.start(["mesh", "--mesh", "other", "up", "--lan", "-c", "1"]).wait_said("mesh 'other' is up")
+    b.run(["mesh", "key", "new"])
+    b.start(["mesh", "up", "--lan", "-c", "1"]).wait_said("mesh 'default' is up")
