@@ -19,6 +19,7 @@ class Trouble(enum.StrEnum):
     """What kind of problem it is, for code; the text is for people."""
 
     WRONG_KEY = "wrong_key"
+    DENIED = "denied"  # a node's own key, which the router does not let in
     NO_COMMON_SECURITY = "no_common_security"  # one side uses a mesh key, the other does not
     GREETING = "greeting"  # a connection failed before its first message
     NO_ROUTER = "no_router"

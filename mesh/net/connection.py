@@ -194,7 +194,7 @@ class Connection:
         where = f"the router at {self.endpoint}"
         if kind == monitor.DENIED:
             text = f"{where} does not accept our key: it was revoked, or never allowed there"
-            return Problem(Trouble.WRONG_KEY, text, self.peer)
+            return Problem(Trouble.DENIED, text, self.peer)
         if kind == monitor.GREETING_BROKEN and self.endpoint.startswith("ipc://"):  # no key is asked for there
             return Problem(Trouble.GREETING, f"{where} went away during the greeting, or hangs", self.peer)
         if kind == monitor.GREETING_BROKEN:

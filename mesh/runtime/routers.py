@@ -405,7 +405,7 @@ class Routers:
         if route is None:
             return
         route.problem = problem.text
-        if problem.kind not in (Trouble.WRONG_KEY, Trouble.NO_COMMON_SECURITY):
+        if problem.kind not in (Trouble.WRONG_KEY, Trouble.DENIED, Trouble.NO_COMMON_SECURITY):
             return
         route.misfits += 1
         sure = [one for one in self._routes.values() if one.source in (Source.NAMED, Source.HERE)]

@@ -17,6 +17,7 @@ class KeyFacts:
     is_file: bool = True
     key_id: str = ""
     role: str = ""  # of a role key; empty for the whole key
+    public: str = ""  # what a router lists of a node with a role key of its own
     problem: str = ""
 
 
@@ -45,6 +46,7 @@ class Greeting(enum.Enum):
 
     WELCOME = "welcome"
     WRONG_KEY = "wrong_key"
+    DENIED = "denied"  # it knows no node with this key, or no more
     NO_ROUTER = "no_router"  # something else listens there
     NONE = "none"  # not in time
 

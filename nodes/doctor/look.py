@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from mesh.errors import ConfigError, NoKey
-from mesh.net.keys import AnyKey, MeshKey, key_path, load
+from mesh.net.keys import AnyKey, MeshKey, key_path, load, node_key_text
 from nodes.doctor.facts import FirewallFacts, FirewallKind, KeyFacts
 
 COMMAND_S = 1.0
@@ -30,7 +30,9 @@ def look_at_key(mesh: str, environ: Mapping[str, str]) -> tuple[KeyFacts, AnyKey
         key = load(mesh, environ)
     except (NoKey, ConfigError) as error:
         return KeyFacts(place, is_file, problem=str(error)), None
-    return KeyFacts(place, is_file, key.key_id, "" if isinstance(key, MeshKey) else str(key.role)), key
+    if isinstance(key, MeshKey):
+        return KeyFacts(place, is_file, key.key_id), key
+    return KeyFacts(place, is_file, key.key_id, str(key.role), node_key_text(key.own.public)), key
 
 
 def look_at_firewall(environ: Mapping[str, str]) -> FirewallFacts:

@@ -46,7 +46,7 @@ def judge_search(routers: Sequence[RouterFacts], tried: str) -> list[Finding]:
 
 def judge(router: RouterFacts, host: HostFacts, key: KeyFacts, firewall: FirewallFacts) -> list[Finding]:
     """All that is to be said of one router."""
-    findings = _addresses(router, firewall)
+    findings = _addresses(router, key, firewall)
     if not router.used:
         return findings
     findings += _key(router, key)
@@ -66,11 +66,11 @@ def judge(router: RouterFacts, host: HostFacts, key: KeyFacts, firewall: Firewal
     return findings
 
 
-def _addresses(router: RouterFacts, firewall: FirewallFacts) -> list[Finding]:
+def _addresses(router: RouterFacts, key: KeyFacts, firewall: FirewallFacts) -> list[Finding]:
     """One that answers is enough, and the others are said; else it is as bad as where the address is from."""
     findings = []
     for address in router.addresses:
-        text, advice = _of_address(address, firewall)
+        text, advice = _of_address(address, key, firewall)
         if address.greeting is Greeting.WELCOME:
             name = f": {router.status.name}" if router.status else ""
             findings.append(ok("router", f"{address.endpoint} ({router.how}) {text}{name}"))
@@ -81,7 +81,7 @@ def _addresses(router: RouterFacts, firewall: FirewallFacts) -> list[Finding]:
     return findings
 
 
-def _of_address(address: AddressFacts, firewall: FirewallFacts) -> tuple[str, str]:
+def _of_address(address: AddressFacts, key: KeyFacts, firewall: FirewallFacts) -> tuple[str, str]:
     """What came of it, and what to do."""
     port = address.endpoint.rpartition(":")[2]
     ports = [int(port)] if port.isdecimal() and int(port) not in PORTS else PORTS
@@ -100,10 +100,16 @@ def _of_address(address: AddressFacts, firewall: FirewallFacts) -> tuple[str, st
         return "has nobody listening at that port", "start it there: `mesh up --lan`, or look for its port in its log"
     if address.reach is Reach.UNNAMED:
         return f"is no name of a host: {address.problem}", "write its IP address"
-    return _of_greeting(address)
+    return _of_greeting(address, key)
 
 
-def _of_greeting(address: AddressFacts) -> tuple[str, str]:
+def _of_greeting(address: AddressFacts, key: KeyFacts) -> tuple[str, str]:
+    if address.greeting is Greeting.DENIED:
+        return f"does not let us in: {address.problem}", (
+            f"to let this node in, on the router's machine: `mesh node allow NAME {key.role} {key.public}`, with the name "
+            "it is to have (`mesh node list` shows those that are in); to make it a new key, `mesh node enroll --force "
+            "NAME` here first"
+        )
     if address.greeting is Greeting.WRONG_KEY:
         return f"does not let us in: {address.problem}", JOIN
     if address.greeting is Greeting.NO_ROUTER:

@@ -46,6 +46,7 @@ M = TypeVar("M", bound=Message)
 
 _GREETINGS = {
     Trouble.WRONG_KEY: Greeting.WRONG_KEY,
+    Trouble.DENIED: Greeting.DENIED,
     Trouble.NO_COMMON_SECURITY: Greeting.WRONG_KEY,
     Trouble.GREETING: Greeting.NO_ROUTER,
 }

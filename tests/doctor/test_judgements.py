@@ -234,6 +234,10 @@ def test_no_router_at_all_is_a_failure_with_what_was_tried() -> None:
 def test_another_key_and_something_that_is_no_router_are_told_apart() -> None:
     wrong = AddressFacts(ADDRESS, Reach.OPEN, Greeting.WRONG_KEY, "the router has another mesh key")
     assert "mesh join --force" in only(of_router(RouterFacts("given", Source.NAMED, (wrong,))), "router").advice
+    denied = RouterFacts("given", Source.NAMED, (replace(wrong, greeting=Greeting.DENIED, problem="was revoked"),))
+    node = replace(KEY, role="worker", public="mesh1-node:x:y")
+    found = only(of_router(denied, key=node), "router")
+    assert "`mesh node allow NAME worker mesh1-node:x:y`" in found.advice and "join" not in found.advice
     other = replace(wrong, greeting=Greeting.NO_ROUTER)
     assert "something else" in only(of_router(RouterFacts("given", Source.NAMED, (other,))), "router").text
 

@@ -41,7 +41,7 @@ def test_an_enrolled_node_comes_in_with_its_role_and_a_stranger_does_not(net, en
     stranger = net.dealer()
     stranger.connect(router.endpoints[TCP], new_role_key(Role.WORKER, net.key.router), Role.WORKER)
     net.until(lambda: net.of(stranger).problems, stranger, router)
-    assert net.of(stranger).problems[0].kind is Trouble.WRONG_KEY
+    assert net.of(stranger).problems[0].kind is Trouble.DENIED
     assert router.counters.keys_denied == 1
 
 
