@@ -70,7 +70,7 @@ class MeshKey:
         secret = blake2b(b"mesh/curve/v1/" + role.value.encode(), key=self.root, digest_size=32).digest()
         return _pair(secret)
 
-    def entry(self, role: Role) -> Entry:
+    def entry(self, role: Role, command: str = "mesh") -> Entry:
         """How a node of ``role`` comes in. A client does as an admin: who holds all of the key may do all."""
         return Entry(self.role(Role.ADMIN if role is Role.CLIENT else role), self.router.public)
 
@@ -121,12 +121,20 @@ class RoleKey:
         """That of the mesh key."""
         return self.router.key_id
 
-    def entry(self, role: Role) -> Entry:
-        """How a node of ``role`` comes in. Raises ``NoKey`` for another role than this key's."""
+    def entry(self, role: Role, command: str = "mesh") -> Entry:
+        """How a node of ``role`` comes in. Raises ``NoKey`` for another role than this key's, with what to type.
+
+        ``command``: as ``command_of`` gives it for the mesh.
+        """
         if role is not self.role:
+            what, source = (
+                ("is not the whole key of the mesh", "key show --secret")
+                if role is Role.ADMIN
+                else (f"makes no {role}", f"key export --role {role}")
+            )
             raise NoKey(
-                f"this machine has a {self.role}'s key, which makes no {role}: get another with "
-                f"`mesh key export --role {role}` where the mesh key is, then `mesh join --force KEY`"
+                f"this machine has a {self.role}'s key, which {what}: get another with "
+                f"`{command} {source}` where the mesh key is, then `{command} join --force KEY`"
             )
         return Entry(self.own, self.router.public)
 

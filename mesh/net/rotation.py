@@ -25,8 +25,8 @@ def rotate(path: Path) -> tuple[MeshKey, MeshKey]:
     kept = read_key(old_key_path(path))
     if kept is not None and kept != old:
         raise ConfigError(
-            f"key {kept.key_id} is still kept from the last time: when all nodes have key {old.key_id}, type "
-            "`mesh key rotate --finish`"
+            f"key {kept.key_id} is still kept from the last time: when all nodes have key {old.key_id}, type this with "
+            "--finish"
         )
     create_private(old_key_path(path), old.text + "\n")
     new = new_key()

@@ -84,7 +84,7 @@ class Dialer:
         unfit = None
         try:
             key = load(self._mesh, os.environ)
-            key.entry(self._role)
+            key.entry(self._role, command_of(self._mesh))
         except ConfigError as error:  # somebody may type `mesh join` while we wait
             unfit = error
         else:

@@ -11,7 +11,7 @@ from mesh.model import Role
 from mesh.net.find import find_routers, named_routers
 from mesh.net.keys import key_of_environment, key_path, load, read_key
 from mesh.net.names import unnamed
-from mesh.settings import VARIABLES
+from mesh.settings import VARIABLES, command_of
 from nodes.cli.invocation import Invocation
 
 NAMED_S = 2.0  # for looking up the names of routers
@@ -28,7 +28,7 @@ def check_key(mesh: str, routers: Sequence[str] | None, role: Role) -> None:
         return
     key = key_of_environment(os.environ) or read_key(key_path(mesh, os.environ))
     if key is not None or endpoints:
-        (key or load(mesh, os.environ)).entry(role)
+        (key or load(mesh, os.environ)).entry(role, command_of(mesh))
 
 
 def check_environment(invocation: Invocation) -> None:

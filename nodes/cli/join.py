@@ -9,13 +9,14 @@ from collections.abc import Sequence
 import click
 
 from mesh.errors import ConfigError
+from mesh.model import Role
 from mesh.net.find import Search, find_routers, named_routers
 from mesh.net.keys import AnyKey, MeshKey, key_path, parse_key, replace_key, save
 from mesh.net.knocking import Knocked, knock
 from mesh.net.known import KnownRouter, remember
 from mesh.net.lan import PORTS
 from mesh.net.mdns import Browser
-from mesh.settings import command_of
+from mesh.settings import DEFAULT_MESH, command_of
 from nodes.cli.environment import check_environment, check_named
 from nodes.cli.invocation import Invocation, pass_invocation, router_option, shared_options
 from nodes.cli.standard_input import read_line
@@ -37,8 +38,8 @@ def join(invocation: Invocation, key: str | None, routers: tuple[str, ...], forc
     """
     check_environment(invocation)
     check_named(routers)  # what is wrong with an address is said before anything is kept
-    given = parse_key(key or _asked_for())
     mesh_name = invocation.settings().mesh
+    given = parse_key(key or _asked_for(command_of(mesh_name)))
     path = key_path(mesh_name, os.environ)
     kept = replace_key(path, given) if force else save(path, given)
     if kept != given:
@@ -66,39 +67,45 @@ def _look(mesh_name: str, key: AnyKey, routers: Sequence[str]) -> str:
                 "blocked by a firewall (UDP port 5353) or by the network; then give an address: "
                 f"--router HOST:{PORTS[0]}"
             )
-        return _said(mesh_name, knocked, where)
+        return _said(mesh_name, key, knocked, where)
     finally:
         if browser is not None:
             browser.close()
 
 
-def _said(mesh_name: str, knocked: Knocked, where: str) -> str:
+def _said(mesh_name: str, key: AnyKey, knocked: Knocked, where: str) -> str:
     """What came of it, and what to type next."""
     command = command_of(mesh_name)
     found = knocked.found
     if found is None:
         why = "; ".join([*knocked.problems, where])
+        verb = "worker -A APP" if _may_be(key, Role.WORKER) else "status"
         return (
             f"no router answers yet ({why})\n"
             f"the key is kept all the same. Next: `{command} up --lan` where the router is to run, and where it is not "
-            f"found by itself, here: {command} worker --router HOST:{PORTS[0]}"
+            f"found by itself, here: {command} {verb} --router HOST:{PORTS[0]}"
         )
     if found.router_id is not None:
         endpoints = dict.fromkeys([knocked.endpoint, *found.endpoints])
         remember(mesh_name, os.environ, [KnownRouter(found.router_id, tuple(endpoints))])
     there = f" --router {knocked.endpoint.removeprefix('tcp://')}" if found.router_id is None else ""
-    return (
-        f"a router answers at {knocked.endpoint} ({found.how})\n"
-        f"next: {command} worker -A APP{there}, or any script with Mesh(...)"
-    )
+    address = f', router="{there.removeprefix(" --router ")}"' if there else ""
+    named = "" if mesh_name == DEFAULT_MESH else f', mesh="{mesh_name}"'
+    ways = [f"{command} worker -A APP{there}"] if _may_be(key, Role.WORKER) else []
+    ways += [f'any script with Mesh("APP"{named}{address})'] if _may_be(key, Role.CLIENT) else []
+    return f"a router answers at {knocked.endpoint} ({found.how})\nnext: {', or '.join(ways)}"
 
 
-def _asked_for() -> str:
+def _may_be(key: AnyKey, role: Role) -> bool:
+    return isinstance(key, MeshKey) or key.role is role
+
+
+def _asked_for(command: str) -> str:
     """The key that is typed unseen, or comes through a pipe. Raises ``UsageError`` where none does."""
     if sys.stdin and sys.stdin.isatty():
         typed: str = click.prompt("Key", hide_input=True, err=True)
         return typed
     text = read_line()
     if not text.strip():
-        raise click.UsageError("no key on standard input: give it there, or type `mesh join KEY`")
+        raise click.UsageError(f"no key on standard input: give it there, or type `{command} join KEY`")
     return text

@@ -51,7 +51,7 @@ def enroll(invocation: Invocation, name: str, router: str | None, role: str, for
         raise ConfigError("MESH_KEY is set, and goes before any file: unset it first")
     mesh_name = invocation.settings().mesh
     path = key_path(mesh_name, os.environ)
-    made = new_role_key(Role(role), _router_key(path, router, force))
+    made = new_role_key(Role(role), _router_key(path, router, force, command_of(mesh_name)))
     public = node_key_text(made.own.public)
     enrolment.make_node(name, role, public)
     replace_key(path, made)
@@ -60,7 +60,7 @@ def enroll(invocation: Invocation, name: str, router: str | None, role: str, for
     click.echo(f"{command_of(mesh_name)} node allow {name} {role} {public}")
 
 
-def _router_key(path: Path, given: str | None, force: bool) -> RouterKey:
+def _router_key(path: Path, given: str | None, force: bool, command: str) -> RouterKey:
     """By what the node is to know its router. Raises ``ConfigError`` where that, or what is to become of ``path``, is
     not clear."""
     found = read_key(path)
@@ -70,7 +70,7 @@ def _router_key(path: Path, given: str | None, force: bool) -> RouterKey:
     if given:
         return parse_router_key(given)
     if found is None:
-        raise ConfigError("which mesh? Type `mesh key public` where its router runs, and add what it prints")
+        raise ConfigError(f"which mesh? Type `{command} key public` where its router runs, and add what it prints")
     return found.router
 
 

@@ -6,15 +6,17 @@ import os
 import secrets
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
 import click
 
 from mesh.errors import ConfigError, NoKey
+from mesh.model import Role
 from mesh.net.find import named_routers, routers_here
 from mesh.net.interfaces import is_for_others
-from mesh.net.keys import load
+from mesh.net.keys import MeshKey, load
 from mesh.net.lan import LanOptions
-from mesh.settings import Settings
+from mesh.settings import Settings, command_of
 from mesh.store.place import default_path
 from nodes.announce import announce
 from nodes.cli.environment import check_environment
@@ -139,6 +141,8 @@ def _look_around(
     lan: LanOptions | None,
 ) -> tuple[bool, RouterWatch | None]:
     """Whether a router is to be started here now, and what else sees when one is to be."""
+    if lan is not None:
+        _check_whole(settings.mesh)
     needed = _needs_router(settings, routers, invocation, url, lan=lan is not None)
     if needed and lan is not None:
         check_alone(settings.mesh, lan.interfaces)
@@ -149,6 +153,20 @@ def _look_around(
         watch.close()
         return True, None
     return False, watch
+
+
+def _check_whole(mesh: str) -> None:
+    """Raise ``NoKey`` where the key that is here makes no router: with --lan one may be started here any time."""
+    with suppress(NoKey):
+        key = load(mesh, os.environ)
+        if isinstance(key, MeshKey):
+            return
+        instead = f"type `{command_of(mesh)} worker` instead, or " if key.role is Role.WORKER else ""
+        raise ConfigError(
+            f"this machine has a {key.role}'s key, and `{command_of(mesh)} up --lan` may start a router, which takes "
+            f"the whole key of the mesh: {instead}type `{command_of(mesh)} join --force`, with what "
+            f"`{command_of(mesh)} key show --secret` prints where that is"
+        )
 
 
 def _supervisor(commands: Mapping[str, list[str]], settings: Settings, watch: RouterWatch | None) -> Supervisor:

@@ -17,7 +17,7 @@ from mesh.net.keys import AnyKey
 from mesh.net.mdns import Browser
 from mesh.net.multicast import ask
 from mesh.net.runtime_dir import RuntimeDir
-from mesh.settings import Settings
+from mesh.settings import Settings, command_of
 from nodes.doctor import firewalls, interfaces, keys, multicast, routers
 from nodes.doctor.facts import Announced, MulticastFacts, RouterFacts
 from nodes.doctor.findings import Finding
@@ -58,7 +58,7 @@ def examine(settings: Settings, wanted: Wanted) -> list[Finding]:
     firewall = looking.result()
     met = _with_records(settings, met)
     own = {str(address.ip) for adapter in adapters for address in adapter.addresses}
-    return [
+    findings = [
         *keys.judge(key_facts, wanted.key_id),
         *interfaces.judge(adapters, wanted.interfaces),
         *firewalls.judge(firewall),
@@ -66,6 +66,9 @@ def examine(settings: Settings, wanted: Wanted) -> list[Finding]:
         *routers.judge_search(met, search.tried),
         *(finding for one in met for finding in routers.judge(one, host, key_facts, firewall)),
     ]
+    # Those who judge know of one mesh, and need not know what it is called.
+    typed = f"`{command_of(settings.mesh)} "
+    return [replace(finding, advice=finding.advice.replace("`mesh ", typed)) for finding in findings]
 
 
 def _ask(places: Sequence[LanAddress]) -> list[MulticastFacts]:

@@ -106,9 +106,9 @@ def _of_address(address: AddressFacts, key: KeyFacts, firewall: FirewallFacts) -
 def _of_greeting(address: AddressFacts, key: KeyFacts) -> tuple[str, str]:
     if address.greeting is Greeting.DENIED:
         return f"does not let us in: {address.problem}", (
-            f"to let this node in, on the router's machine: `mesh node allow NAME {key.role} {key.public}`, with the name "
-            "it is to have (`mesh node list` shows those that are in); to make it a new key, `mesh node enroll --force "
-            "NAME` here first"
+            f"to let this node in, on the router's machine: `mesh node allow NAME {key.role} {key.public}`, with the "
+            "name it is to have (`mesh node list` shows those that are in); to make it a new key, `mesh node enroll "
+            "--force NAME` here first"
         )
     if address.greeting is Greeting.WRONG_KEY:
         return f"does not let us in: {address.problem}", JOIN

@@ -347,7 +347,24 @@ def test_a_role_key_of_the_environment_counts_and_makes_no_other_role(
     monkeypatch.setenv("MESH_KEY", new_key().export(Role.WORKER).text)
     assert "for     workers only" in run("key")[1]
     code, _, err = run("status", "--router", "127.0.0.1:1")
-    assert code == 2 and "has a worker's key, which makes no client" in err and "mesh key export --role client" in err
+    assert code == 2 and "has a worker's key, which makes no client" in err
+    assert "`mesh --mesh t key export --role client`" in err
+
+
+@pytest.mark.parametrize(
+    ("role", "command", "instead"),
+    [(Role.CLIENT, "status --router", ""), (Role.WORKER, "worker -A APP --router", "worker` instead, or ")],
+)
+def test_who_joins_with_a_role_key_is_told_what_that_key_can_do(
+    run: Run, monkeypatch: pytest.MonkeyPatch, role: Role, command: str, instead: str
+) -> None:
+    monkeypatch.setattr("nodes.cli.join.LOOK_S", 0.0)
+    out = run("join", new_key().export(role).text, "--router", "127.0.0.1:1")[1]
+    assert "`mesh --mesh t up --lan` where the router is to run" in out and f"here: mesh --mesh t {command} HOST" in out
+    code, _, err = run("up", "--lan")
+    assert (code, err.count("\n")) == (2, 1)
+    assert f"has a {role}'s key, and `mesh --mesh t up --lan` may start a router" in err and instead in err
+    assert ("worker`" in err) is (role is Role.WORKER) and "admin" not in err
 
 
 def test_a_node_is_enrolled_allowed_listed_and_revoked(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -356,7 +373,7 @@ def test_a_node_is_enrolled_allowed_listed_and_revoked(run: Run, monkeypatch: py
     router = run("key", "public")[1].strip()
     home = os.environ["XDG_CONFIG_HOME"]
     monkeypatch.setenv("XDG_CONFIG_HOME", home + "-of-the-node")
-    assert "mesh key public" in run("node", "enroll", "w1")[2]
+    assert "`mesh --mesh t key public`" in run("node", "enroll", "w1")[2]
     code, line, _ = run("node", "enroll", "w1", router)
     secret = run("key", "show", "--secret")[1].split(":")[1]
     assert code == 0 and secret not in line
@@ -414,7 +431,8 @@ def test_a_key_that_is_not_typed_is_read_from_a_pipe(run: Run, tmp_path: Path, c
 
     wrong = (
         2,
-        "mesh: error: no key on standard input: give it there, or type `mesh join KEY`; see `mesh join --help`\n",
+        "mesh: error: no key on standard input: give it there, or type `mesh --mesh t join KEY`; "
+        "see `mesh join --help`\n",
     )
     assert join("") == wrong
     assert join(f"{key.text}\n") == (wrong if closed else (0, ""))
