@@ -126,7 +126,10 @@ class Doors:
             self._complain(f"{error}; the keys from before count")
             return
         if not set(keys) & set(self.keys):
-            self._complain(f"the key was replaced by {keys[0].key_id}, not rotated: that counts after a restart")
+            self._complain(
+                f"the key was replaced by {keys[0].key_id}, not rotated: that counts after a restart, or once the key "
+                "from before is in its .old file, too, as `mesh key rotate` says"
+            )
             return
         for key in set(self.keys) - set(keys):
             log.info("mesh key %s counts no more; connections cut: %d", key.key_id, self._transport.forget_key(key))

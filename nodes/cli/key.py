@@ -99,8 +99,8 @@ def path(invocation: Invocation) -> None:
 def rotate(invocation: Invocation, finish: bool) -> None:
     """Make a new key while the mesh runs. The old one counts beside it, until --finish.
 
-    Routers of this user on this machine let nodes in with either, from a second later on. Give the new key to all nodes
-    (`mesh join --force KEY`), and finish when `mesh status` says that nobody comes in with the old one.
+    Routers of this user on this machine let nodes in with either, from a second later on. What it prints says what is
+    to be done on other machines, and when to finish.
     """
     if os.environ.get("MESH_KEY"):
         raise ConfigError("MESH_KEY is set, and goes before any file: unset it first")
@@ -113,4 +113,11 @@ def rotate(invocation: Invocation, finish: bool) -> None:
     old, new = rotation.rotate(path)
     named = command_of(mesh_name)
     click.echo(f"key {new.key_id} of mesh {mesh_name!r} is in {path}; key {old.key_id} counts beside it")
-    click.echo(f"next: `{named} join --force KEY` on other machines, then `{named} key rotate --finish` here")
+    steps = [
+        f"where other routers run: copy {rotation.old_key_path(path)} there, then {path}; until then they let in "
+        "nobody with the new key",
+        f"on the other machines: `{named} join --force`, with what `{named} key show --secret` prints here",
+        f"when `{named} status` shows no connection with key {old.key_id}: `{named} key rotate --finish`, here and "
+        "where other routers run",
+    ]
+    click.echo("\n".join(["next, in this order:", *(f"{n}. {step}" for n, step in enumerate(steps, 1))]))

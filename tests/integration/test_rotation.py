@@ -49,7 +49,9 @@ def test_a_key_is_rotated_while_the_mesh_works(cluster: Cluster, tmp_path: Path)
     old = mesh(cluster, "key", "show", "--secret")
     one = worker_elsewhere(cluster, "one", tmp_path / "one", port, old)
 
-    mesh(cluster, "key", "rotate")
+    said = mesh(cluster, "key", "rotate")
+    steps = ["t.key.old there, then", "`mesh --mesh t join --force`", "`mesh --mesh t key rotate --finish`"]
+    assert sorted(steps, key=said.index) == steps, said
     new = mesh(cluster, "key", "show", "--secret")
     assert new != old
     wait_until(lambda: "is asked for at" in router.text(), 5.0, "the router has seen the new key")
