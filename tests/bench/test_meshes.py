@@ -156,6 +156,14 @@ def test_a_mesh_runs_tasks_and_leaves_no_process_behind(tmp_path):
 
 
 @pytest.mark.processes
+def test_a_mesh_that_has_lost_its_workers_is_not_waited_for(tmp_path):
+    with running_mesh(tmp_path, level="memory", concurrency=1) as mesh:
+        mesh.nodes["worker1"].kill()
+        with pytest.raises(MeshError, match="no worker is left in this mesh: start one with `mesh worker`"):
+            measure("bench.peers.mesh", "latency", 10, environ=mesh.environ)
+
+
+@pytest.mark.processes
 @pytest.mark.parametrize("ships", [True, False])
 def test_a_mesh_that_runs_already_keeps_no_result_of_what_was_measured(ships, tmp_path):
     with running_mesh(tmp_path, level="process", concurrency=1) as mesh:
