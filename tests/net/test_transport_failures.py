@@ -294,3 +294,17 @@ def test_an_address_that_is_none_is_refused_and_holds_nothing_up(address: str) -
         dealer.connect(address, new_key(), Role.WORKER)
     dealer.receive(0.0)
     dealer.close(0.0)  # would wait for ever for a socket that was left open
+
+
+def test_who_hangs_up_during_the_greeting_on_this_host_is_told_from_one_with_another_key(net, tmp_path):
+    path = tmp_path / "s"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+        dealer = net.dealer()
+        dealer.connect(f"ipc://{path}", None, Role.WORKER)
+        listener.settimeout(5)
+        listener.accept()[0].close()
+        net.until(lambda: net.of(dealer).problems, dealer)
+    problem = net.of(dealer).problems[0]
+    assert problem.kind is Trouble.GREETING and "went away during the greeting, or hangs" in problem.text
