@@ -159,8 +159,13 @@ class MaxRetriesExceededError(TaskError):
 class Retry(TaskError):
     """Raised by ``self.retry()`` to leave the task; it will run again at ``eta`` (UTC seconds)."""
 
-    def __init__(self, message: str = "", eta: float = 0.0, args: Any = None, kwargs: Any = None) -> None:
+    from_now = False  # the eta is by the clock of this host
+
+    def __init__(
+        self, message: str = "", eta: float = 0.0, args: Any = None, kwargs: Any = None, from_now: bool = False
+    ) -> None:
         super().__init__(message)
         self.eta = eta
         self.new_args = args
         self.new_kwargs = kwargs
+        self.from_now = from_now

@@ -92,6 +92,7 @@ class Submit(Message, frozen=True, array_like=True, gc=False, tag="SUBMIT"):
     """Tasks to accept, all or none. ``repeated``: some of their ids may be known already (a resend, a chosen id).
 
     ``elsewhere``: another router may have accepted them, and could not say so.
+    ``at``: the sender's wall clock, where instants of the tasks are by it; else 0.
     """
 
     batch: Count
@@ -99,6 +100,7 @@ class Submit(Message, frozen=True, array_like=True, gc=False, tag="SUBMIT"):
     tasks: list[TaskSpec]
     repeated: bool = False
     elsewhere: bool = False
+    at: Instant = 0.0
 
 
 class Watch(Message, frozen=True, array_like=True, gc=False, tag="WATCH"):
@@ -223,10 +225,14 @@ class Credit(Message, frozen=True, array_like=True, gc=False, tag="CREDIT"):
 
 
 class Settled(Message, frozen=True, array_like=True, gc=False, tag="SETTLED"):
-    """How attempts ended; kept by the worker and sent again until SETTLED_ACK names ``batch``."""
+    """How attempts ended; kept by the worker and sent again until SETTLED_ACK names ``batch``.
+
+    ``at``: the sender's wall clock, where instants of retries are by it; else 0.
+    """
 
     batch: Count
     settlements: list[Settlement]
+    at: Instant = 0.0
 
 
 class Released(Message, frozen=True, array_like=True, gc=False, tag="RELEASED"):
@@ -246,10 +252,11 @@ class GetFunction(Message, frozen=True, array_like=True, gc=False, tag="GET_FUNC
 
 
 class Deliver(Message, frozen=True, array_like=True, gc=False, tag="DELIVER"):
-    """Attempts to run, with the options they refer to."""
+    """Attempts to run, with the options they refer to. ``at``: the router's wall clock, where any expires; else 0."""
 
     options: dict[Count, TaskOptions]
     tasks: list[Delivery]
+    at: Instant = 0.0
 
 
 class SettledAck(Message, frozen=True, array_like=True, gc=False, tag="SETTLED_ACK"):

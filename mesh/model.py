@@ -109,11 +109,13 @@ class TaskOptions(Struct, frozen=True, array_like=True, gc=False):
 
 
 class TaskExtra(Struct, frozen=True, array_like=True, gc=False):
-    """What few calls carry."""
+    """What few calls carry. ``eta_from_now``, ``expires_from_now``: by the sender's clock, see ``mesh.core.clocks``."""
 
     headers: dict[str, str] | None = None
     parent_id: str | None = None
     root_id: str | None = None
+    eta_from_now: bool = False
+    expires_from_now: bool = False
 
 
 class TaskSpec(Struct, frozen=True, array_like=True, gc=False):
@@ -151,10 +153,14 @@ class ErrorInfo(Struct, frozen=True, array_like=True, gc=False):
 
 
 class Retrying(Struct, frozen=True, array_like=True, gc=False):
-    """How a task wants to be tried again: not before ``eta``, with new arguments where ``payload`` is given."""
+    """How a task wants to be tried again: not before ``eta``, with new arguments where ``payload`` is given.
+
+    ``from_now``: the eta is by the sender's clock, see ``mesh.core.clocks``.
+    """
 
     eta: Instant
     payload: Payload | None = None
+    from_now: bool = False
 
 
 class Settlement(Struct, frozen=True, array_like=True, gc=False):

@@ -156,8 +156,12 @@ class Mesh:
         eta: float | None = None,
         expires_at: float | None = None,
         headers: dict[str, str] | None = None,
+        from_now: tuple[bool, bool] = (False, False),
     ) -> Result[Any]:
-        """Submit one call; everything is checked already. This is the hot path of every submit."""
+        """Submit one call; everything is checked already. This is the hot path of every submit.
+
+        ``from_now``: whether ``eta`` and ``expires_at`` are so many seconds from now, by this host's clock.
+        """
         connection = self.open_connection or self.connection
         new_id = task_id or self.new_id()
         settings = self.settings
@@ -170,7 +174,7 @@ class Mesh:
         if parent is None and eta is None and expires_at is None and headers is None:
             spec = TaskSpec(new_id, 0, payload)
         else:
-            spec = TaskSpec(new_id, 0, payload, eta, expires_at, _extra(headers, parent))
+            spec = TaskSpec(new_id, 0, payload, eta, expires_at, _extra(headers, parent, from_now))
         # the outcome of a task that ignores its result is not sent; who asks for it anyway, watches it
         promise = None if options.ignore_result else Promise(new_id)
         return Result(new_id, self, connection.submit(options, spec, parts, promise, code, task_id is not None))
@@ -257,6 +261,7 @@ class Mesh:
             eta=starts_at(countdown, eta),
             expires_at=ends_at(expires),
             headers=None if headers is None else checked_headers(headers),
+            from_now=(countdown is not None, expires is not None and not isinstance(expires, datetime)),
         )
 
     def submit(self, function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Result[R]:
@@ -483,7 +488,7 @@ def local_app(main: str | None) -> Mesh:
     return Mesh(main)
 
 
-def _extra(headers: dict[str, str] | None, parent: Any) -> TaskExtra | None:
+def _extra(headers: dict[str, str] | None, parent: Any, from_now: tuple[bool, bool]) -> TaskExtra | None:
     if parent is None or not parent.id:
-        return None if headers is None else TaskExtra(headers)
-    return TaskExtra(headers, parent.id, parent.root_id or parent.id)
+        return TaskExtra(headers, None, None, *from_now) if headers is not None or any(from_now) else None
+    return TaskExtra(headers, parent.id, parent.root_id or parent.id, *from_now)

@@ -313,6 +313,7 @@ class Task(Generic[P, R]):
             from_now("countdown", self._countdown(countdown)) if eta is None else instant("eta", eta),
             None if args is None else checked_args(args),
             None if kwargs is None else checked_kwargs(kwargs),
+            from_now=eta is None,
         )
         if exc is not None:
             retry.__cause__ = exc

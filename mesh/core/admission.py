@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from mesh.clock import Now
+from mesh.core.clocks import submitted
 from mesh.core.commands import LookUpOutcomes
 from mesh.core.events import OutcomesLookedUp
 from mesh.core.ledger import Ledger
@@ -41,6 +42,7 @@ class Admission:
     def on_submit(self, session: Session, submit: Submit, raw: bytes | None, now: Now) -> None:
         """Take in a batch, refuse it, or look up first which of its tasks are finished already."""
         peer = session.peer
+        submit, raw = submitted(submit, raw, now.wall)
         tasks = self._table.tasks
         fresh = [spec.id for spec in submit.tasks if spec.id not in tasks] if submit.repeated else None
         refusal = self._refusal(submit, len(submit.tasks) if fresh is None else len(fresh))

@@ -20,6 +20,7 @@ from msgspec.structs import replace
 from mesh.clock import Now
 from mesh.core.awaited import Awaited, Place
 from mesh.core.client_side import ClientSide
+from mesh.core.clocks import any_from_now
 from mesh.core.commands import (
     Command,
     PublishDropped,
@@ -141,6 +142,7 @@ class ClientMachine:
         self._next_batch = 0
         self._out: list[Command] = []
         self._deadline: float | None = None
+        self._wall = 0.0  # of this wake-up
         self._handlers: dict[type, Callable[[Any, Now], None]] = {
             MessageReceived: self._on_message,
             RouterFound: self._on_router_found,
@@ -175,6 +177,7 @@ class ClientMachine:
 
     def handle(self, events: Sequence[Event], now: Now) -> list[Command]:
         """Take in what happened and the time; return what is to be done about it, in order."""
+        self._wall = now.wall
         for event in events:
             self._handlers[type(event)](event, now)
         self._deadline = self._earliest()
@@ -466,7 +469,8 @@ class ClientMachine:
         batch.leave()
         batch.router = peer
         elsewhere = bool(batch.perhaps_at - {peer})
-        self._send(peer, Submit(batch.number, batch.options, batch.tasks, batch.repeated, elsewhere))
+        at = self._wall if any_from_now(batch.tasks) else 0.0
+        self._send(peer, Submit(batch.number, batch.options, batch.tasks, batch.repeated, elsewhere, at))
         batch.repeated = True
 
     def _settle_batch(self, number: int) -> OutBatch | None:

@@ -105,9 +105,9 @@ class Dispatch:
                 at_once.append(delivery)
         size_of = task_bytes_with(options)
         for part in pack(at_once, size_of):
-            self._ledger.send(peer, _deliver(options, part, len(tasks)))
+            self._ledger.send(peer, _deliver(options, part, len(tasks), now.wall))
         for part in pack(recorded, size_of):
-            self._ledger.send_after_commit(peer, _deliver(options, part, len(tasks)))
+            self._ledger.send_after_commit(peer, _deliver(options, part, len(tasks), now.wall))
         return False
 
     def _recall(self, now: Now) -> None:
@@ -149,8 +149,9 @@ class Dispatch:
         self._members.weigh(worker)
 
 
-def _deliver(options: dict[int, Any], part: Sequence[Delivery], total: int) -> Message:
+def _deliver(options: dict[int, Any], part: Sequence[Delivery], total: int, wall: float) -> Message:
     if len(part) < total:
         used = {delivery.option for delivery in part}
         options = {number: found for number, found in options.items() if number in used}
-    return Deliver(options, list(part))
+    expires = any(delivery.expires_at is not None for delivery in part)
+    return Deliver(options, list(part), wall if expires else 0.0)

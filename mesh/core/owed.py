@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from itertools import accumulate
 
+from mesh.core.clocks import any_retry_from_now
 from mesh.core.commands import Command, Send
 from mesh.core.executors import Held
 from mesh.core.holding import Holding
@@ -45,6 +46,7 @@ class Owed:
         self._out = out
         self.sides: dict[Peer, RouterSide] = {}
         self.of_forgotten: list[tuple[Peer, Settlement]] = []  # of this wake-up; that it runs for nobody was reported
+        self.wall = 0.0  # of this wake-up
 
     @property
     def unacked(self) -> int:
@@ -76,13 +78,16 @@ class Owed:
             side.unacked[side.batch] = settlements = list(part)
             side.owed += len(settlements)
             if side.session.open:
-                self._out.append(Send(side.peer, Settled(side.batch, settlements)))
+                self._out.append(Send(side.peer, self._settled(side.batch, settlements)))
         side.fresh = []
 
     def report_again(self, side: RouterSide) -> None:
         """A session begins: tell again what was not acknowledged in the last."""
         for batch, settlements in side.unacked.items():
-            self._out.append(Send(side.peer, Settled(batch, settlements)))
+            self._out.append(Send(side.peer, self._settled(batch, settlements)))
+
+    def _settled(self, batch: int, settlements: list[Settlement]) -> Settled:
+        return Settled(batch, settlements, self.wall if any_retry_from_now(settlements) else 0.0)
 
     def anything(self, now: float) -> bool:
         """Whether a router that is there, or may be back at once, is to be told or to acknowledge something."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from mesh.clock import Now
+from mesh.core.clocks import settled
 from mesh.core.ledger import Ledger
 from mesh.core.membership import Membership
 from mesh.core.peers import Worker
@@ -42,7 +43,7 @@ class Settling:
         table = self._table
         tasks, leases, peer, name = table.tasks, worker.leases, worker.peer, worker.name
         lost: list[TaskRecord] = []
-        for settlement in message.settlements:
+        for settlement in settled(message, now.wall):
             task = tasks.get(settlement.id)
             if task is None:
                 self._counters["stale"] += 1

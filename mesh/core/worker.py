@@ -13,6 +13,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from mesh.clock import Now
+from mesh.core.clocks import delivered
 from mesh.core.commands import Command, DropPeer, Exit, PublishRefused, ReportForgotten, Send, SessionEnded
 from mesh.core.crew import Crew
 from mesh.core.events import (
@@ -128,6 +129,7 @@ class WorkerMachine:
 
     def handle(self, events: Sequence[Event], now: Now) -> list[Command]:
         """Take in what happened and the time; return what is to be done about it, in order."""
+        self._owed.wall = now.wall
         for event in events:
             self._handlers[type(event)](event, now)
         self._tick(now)
@@ -305,7 +307,7 @@ class WorkerMachine:
         options = message.options
         if self.time_limit_s is not None or self._time_limits or self._at_most_once:
             options = {number: self._as_defined(found) for number, found in options.items()}
-        tasks = message.tasks
+        tasks = delivered(message, now.wall)
         if len(self.routers) > 1:
             tasks = self._twins.take(side, tasks, options)
         self._holding.add(side.peer, tasks, options)

@@ -230,7 +230,8 @@ class Runner:
             raise ConfigError(
                 f"cannot be tried again at {eta!r}: that is no instant in UTC seconds, 0 to {INSTANT_MAX:g}"
             )
-        return Settlement(delivery.id, delivery.attempt, Ending.RETRY, retry=Retrying(float(eta), payload)), parts
+        retrying = Retrying(float(eta), payload, retry.from_now or not retry.eta)
+        return Settlement(delivery.id, delivery.attempt, Ending.RETRY, retry=retrying), parts
 
     def _without_unsendable(self, delivery: Delivery, results: list[Any]) -> Ended:
         results = replace_unsendable(results, lambda value: self._encode(value, delivery))

@@ -187,3 +187,37 @@ def test_a_worker_that_leaves_does_not_ask_whether_a_router_is_there(cluster: Cl
     log, _ = worker.communicate(timeout=10.0)
     assert worker.returncode == 0, log
     assert "no router yet" not in log[log.index("asked to stop") :]
+
+
+SKEWED = "import os, time\n_time = time.time\ntime.time = lambda: _time() + float(os.environ['SKEW'])\n"
+
+
+def skewed(cluster: Cluster, seconds: float) -> dict[str, str]:
+    """An environment in which Python's clock is so far ahead."""
+    place = cluster.place / "skew"
+    place.mkdir(exist_ok=True)
+    (place / "sitecustomize.py").write_text(SKEWED)
+    return {"PYTHONPATH": str(place), "SKEW": str(seconds)}
+
+
+def test_a_retry_and_an_expiry_take_their_time_whatever_the_workers_clock_shows(cluster: Cluster) -> None:
+    cluster.router()
+    own = cluster.environ
+    cluster.environ = own | skewed(cluster, 3600.0)
+    cluster.worker("ahead")
+    cluster.environ = own
+    app = cluster.client()
+    assert app.send_task(f"{APP}.retry_once", (), expires=600).get(timeout=30.0) == 1
+
+
+@pytest.mark.parametrize("seconds", [-3600.0, 3600.0])
+def test_a_countdown_and_an_expiry_take_their_time_whatever_the_callers_clock_shows(
+    cluster: Cluster, seconds: float
+) -> None:
+    cluster.router()
+    cluster.worker("w")
+    own = cluster.environ
+    cluster.environ = own | skewed(cluster, seconds)
+    script = cluster.script("print(echo.apply_async((1,), countdown=0.1, expires=600).get(timeout=30))")
+    cluster.environ = own
+    assert script.communicate(timeout=60)[0].strip() == "1"

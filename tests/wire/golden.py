@@ -28,9 +28,34 @@ LEFT = model.Blob("blob-1", [2, 3], f"{'0f' * 20}.{'a1' * 8}")
 
 OLDER = {"HELLO", "HELLO at most once", "SUBMIT", "DELIVER", "SETTLED", "OUTCOMES", "WATCH", "REFUSE", "HEARTBEAT"}
 OLDER |= {"HELLO that maps", "IDENTIFY", "SUBMIT of what was left"}
+OLDER |= {"SUBMIT of what may be elsewhere", "DELIVER of what was left", "SETTLED with what was left"}
 """Examples from before a field was added at the end: they are read for ever, and written no more."""
 
+_from_now = model.TaskExtra(None, None, None, True, True)
+
 EXAMPLES: dict[str, m.Message] = {
+    "SUBMIT of times from now": m.Submit(
+        5,
+        [_options],
+        [model.TaskSpec("a", 0, LEFT, 1.7e9, 1.8e9, _from_now), model.TaskSpec("b", 0, BLOB, None, None, _extra)],
+        False,
+        False,
+        1.6e9,
+    ),
+    "DELIVER of what expires": m.Deliver(
+        {17: _options},
+        [model.Delivery("a", 17, 2, LEFT, 1, 1, 1.8e9, _extra), model.Delivery("b", 17, 1, BLOB)],
+        1.7e9,
+    ),
+    "SETTLED to be tried again from now": m.Settled(
+        3,
+        [
+            model.Settlement("a", 2, model.Ending.FAILED, b"", 1.7e9, 0.5, _error),
+            model.Settlement("b", 1, model.Ending.RETRY, retry=model.Retrying(1.8e9, LEFT, True)),
+            model.Settlement("c", 1, model.Ending.SUCCEEDED, BLOB),
+        ],
+        1.7e9,
+    ),
     "HELLO that maps": m.Hello("client", "node-1", "host/1", "3.11", "0.1.0", maps=True),
     "HELLO of a router": m.Hello("router", "r1", "host/1", "3.11", "0.1.0", addresses=["tcp://10.0.0.1:5000"]),
     "SUBMIT of what was left": m.Submit(

@@ -1,0 +1,60 @@
+"""So many seconds from now are so many, whatever the clocks of caller, router and worker show."""
+
+from __future__ import annotations
+
+import pytest
+
+from mesh.core.clocks import any_from_now, any_retry_from_now, delivered, settled, submitted
+from mesh.messages import Deliver, Settled, Submit
+from mesh.model import INSTANT_MAX, Delivery, Ending, Retrying, Settlement, TaskExtra, TaskOptions, TaskSpec
+
+ROUTER = 1_000_000.0
+OPTIONS = [TaskOptions("t")]
+
+
+def spec(eta: float | None, expires_at: float | None, *from_now: bool, **rest: str) -> TaskSpec:
+    return TaskSpec("a", 0, b"", eta, expires_at, TaskExtra(None, rest.get("parent"), None, *from_now))
+
+
+@pytest.mark.parametrize("ahead", [-15.0, 0.0, 20.0])
+def test_what_a_caller_counts_from_now_is_by_the_routers_clock_afterwards(ahead: float) -> None:
+    here = ROUTER + ahead
+    tasks = [spec(here + 0.5, here + 10, True, True), spec(here + 0.5, 7.0, True, False, parent="p")]
+    assert any_from_now(tasks)
+    found, raw = submitted(Submit(1, OPTIONS, tasks, True, at=here), b"raw", ROUTER)
+    assert raw is None, "the bytes that came say something else"
+    first, second = found.tasks
+    assert (first.eta, first.expires_at, first.extra) == (ROUTER + 0.5, ROUTER + 10, None)
+    assert (second.eta, second.expires_at) == (ROUTER + 0.5, 7.0), "an instant that the user named is let be"
+    assert second.extra == TaskExtra(None, "p")
+    assert submitted(found, None, ROUTER + 99) == (found, None), "once is enough"
+
+
+def test_what_has_no_such_time_is_let_be_with_its_bytes() -> None:
+    plain = Submit(1, OPTIONS, [TaskSpec("a", 0, b"", 5.0, 6.0), TaskSpec("b", 0, b"")])
+    assert not any_from_now(plain.tasks)
+    assert submitted(plain, b"raw", ROUTER) == (plain, b"raw")
+
+
+@pytest.mark.parametrize("ahead", [-15.0, 20.0])
+def test_a_retry_from_now_is_by_the_routers_clock_afterwards(ahead: float) -> None:
+    here = ROUTER + ahead
+    retries = [Retrying(here + 0.3, b"x", True), Retrying(here + 0.3)]
+    settlements = [Settlement("a", 1, Ending.RETRY, retry=retry) for retry in retries]
+    assert any_retry_from_now(settlements) and not any_retry_from_now(settlements[1:])
+    found = settled(Settled(1, settlements, here), ROUTER)
+    assert [one.retry for one in found] == [Retrying(ROUTER + 0.3, b"x"), retries[1]]
+
+
+def test_a_worker_lets_a_task_expire_by_the_routers_clock() -> None:
+    tasks = [Delivery("a", 0, 1, b"", expires_at=ROUTER + 10), Delivery("b", 0, 1, b"")]
+    found = delivered(Deliver({0: OPTIONS[0]}, tasks, ROUTER), ROUTER + 20)
+    assert [one.expires_at for one in found] == [ROUTER + 30, None]
+    assert delivered(Deliver({0: OPTIONS[0]}, tasks), ROUTER + 20) == tasks, "an older router does not say its time"
+
+
+@pytest.mark.parametrize(("at", "moved"), [(INSTANT_MAX, 0.0), (1.0, INSTANT_MAX)])
+def test_no_clock_moves_an_instant_out_of_bounds(at: float, moved: float) -> None:
+    wall = 0.5 if at == INSTANT_MAX else INSTANT_MAX
+    found, _ = submitted(Submit(1, OPTIONS, [spec(10.0, None, True)], at=at), None, wall)
+    assert found.tasks[0].eta == pytest.approx(moved, abs=20)
