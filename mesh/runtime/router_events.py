@@ -6,6 +6,7 @@ Connections come and go; the machine knows routers. So a connection that is made
 from __future__ import annotations
 
 import logging
+import time
 
 from mesh.core.commands import SessionEnded
 from mesh.core.events import Event, MessageReceived, PeerLost, RouterFound
@@ -14,6 +15,8 @@ from mesh.model import Peer
 from mesh.net.arrivals import Arrivals
 from mesh.runtime.channels import RouterChannels
 from mesh.runtime.routers import Routers
+
+SKEW_S = 2.0  # clocks may differ so much; more is said
 
 log = logging.getLogger("mesh.connection")
 
@@ -24,6 +27,8 @@ class RouterEvents:
     def __init__(self, routers: Routers, channels: RouterChannels) -> None:
         self._routers = routers
         self._channels = channels
+        self._differed = False  # the last heartbeat's clock and ours
+        self._skew_said = False
 
     def take(self, arrivals: Arrivals) -> list[Event]:
         """What happened between the node and its routers, in order."""
@@ -70,8 +75,23 @@ class RouterEvents:
             self._routers.welcome(event.peer, message.routers)
         elif type(message) is Heartbeat:
             self._routers.hear_of(message.routers)
+            self._compare_clocks(message.at)
         elif type(message) is SayHello:
             self._routers.unwelcome(event.peer)
+
+    def _compare_clocks(self, theirs: float) -> None:
+        """Say once that a router's clock differs; of two heartbeats in a row, one was not long on its way."""
+        behind = time.time() - theirs
+        differs = theirs > 0.0 and abs(behind) > SKEW_S
+        if differs and self._differed and not self._skew_said:
+            self._skew_said = True
+            log.warning(
+                "this machine's clock is %.0f s %s its router's: an eta or expiry given as a date means another moment "
+                "there; `mesh doctor` says more",
+                abs(behind),
+                "ahead of" if behind > 0 else "behind",
+            )
+        self._differed = differs
 
     def end_session(self, command: SessionEnded) -> None:
         """The machine has given up a session whose connection lives."""

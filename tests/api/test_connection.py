@@ -21,7 +21,7 @@ import pytest
 from mesh import AsyncResult, ConfigError, Mesh, Overloaded, TimeoutError, Unavailable, UnknownTask
 from mesh.core.events import TasksSubmitted
 from mesh.errors import MeshError, Refused
-from mesh.messages import Accepted, Bye, Hello, Outcomes, Rejected, Reply, Unknown, Watch
+from mesh.messages import Accepted, Bye, Heartbeat, Hello, Outcomes, Rejected, Reply, Unknown, Watch
 from mesh.model import Outcome, TaskState
 from mesh.runtime.connection import STORY_S
 from mesh.runtime.depot import show_depot
@@ -447,6 +447,22 @@ def test_a_lost_message_is_noticed_and_made_good(router):
 
     assert result.get(timeout=5) is None
     app.close()
+
+
+# clocks
+
+
+def test_a_clock_that_differs_from_the_routers_is_said_once(router, caplog):
+    app = joined(router)
+    app.task(noop).delay().get(timeout=5)
+    now = time.time()
+    for ahead in (60.0, 0.0, 60.0, 60.0, 60.0, 0.0, 60.0, 60.0):
+        router.say(Heartbeat(now + ahead, load=1))
+    wait_until(lambda: "clock is" in caplog.text)
+    app.task(noop).delay().get(timeout=5)
+    app.close()
+    said = [record.getMessage() for record in caplog.records if "clock is" in record.getMessage()]
+    assert len(said) == 1 and "clock is 60 s behind its router's" in said[0]
 
 
 # the end
