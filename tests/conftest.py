@@ -11,7 +11,7 @@ from hypothesis import settings
 EXAMPLES = int(os.environ.get("MESH_EXAMPLES", "100"))
 
 settings.register_profile("house", print_blob=True, deadline=None, max_examples=EXAMPLES)
-settings.register_profile("fast", settings.get_profile("house"), max_examples=max(1, EXAMPLES // 5))
+settings.register_profile("fast", settings.get_profile("house"), max_examples=max(1, EXAMPLES // 10))
 settings.load_profile("house")
 
 gc.disable()  # until all tests are collected: none of that is garbage, and to look through it takes a third of the time
