@@ -1,10 +1,8 @@
-"""Several routers on several hosts: what one had accepted is not lost with it, and new work goes on."""
+"""Several routers on several hosts: workers serve all, and another machine takes the place of one that is gone."""
 
 from __future__ import annotations
 
-import json
 import time
-from typing import Any
 
 import pytest
 
@@ -59,11 +57,6 @@ class Mesh:
         logs = [host.home / "ran" for host in self.hosts.values()]
         return sorted(line for log in logs if log.exists() for line in log.read_text().splitlines())
 
-    def status(self, name: str, router: str) -> dict[str, Any]:
-        done = self[name].run(["mesh", "status", "--json", "--router", f"{self[router].address}:6374"])
-        found: dict[str, Any] = json.loads(done.stdout)
-        return found
-
 
 def test_a_worker_that_knows_one_router_serves_all(lan: Lan) -> None:
     mesh = Mesh(lan, "a", "b", "c")
@@ -103,50 +96,6 @@ def test_an_address_that_a_router_has_no_more_is_named_to_nobody(lan: Lan) -> No
     a.wait_said("now listens on the LAN")
     wait_until(lambda: "10.77.0.150" not in named(), 15.0, "b names it no more")
     assert f"{mesh['a'].address}:6374" in named()
-
-
-CLIENT = """
-import sys, time
-from tasks import app, note
-results = {}
-for number in range(400):
-    results[number] = note.delay(f"t{number}", 0.005)
-    time.sleep(0.01)
-    if number == 100:
-        print("under way", flush=True)
-lost = []
-for number, result in results.items():
-    try:
-        assert result.get(timeout=60) == f"t{number}"
-    except Exception as error:
-        lost.append((number, repr(error)))
-print("lost", lost, flush=True)
-"""
-
-
-def test_when_the_only_router_of_a_host_is_killed_work_goes_on_at_another(lan: Lan) -> None:
-    mesh = Mesh(lan, "a", "b", "c", "d")
-    first = mesh.router("a")
-    mesh.router("b")
-    mesh.worker("c")
-    (mesh["d"].home / "client.py").write_text(CLIENT)
-    client = mesh["d"].start(["python", "client.py"])
-    client.wait_said("under way", 30.0)
-    first.kill()
-    began = time.monotonic()
-    before = len(mesh.ran())
-    wait_until(lambda: len(mesh.ran()) > before + 5, 10.0, "new work is taken again")
-    print(f"\nnew work ran {time.monotonic() - began:.2f} s after the router was killed")
-    time.sleep(3.0)
-    again = mesh["a"].start(["mesh", "router", "--lan"])
-    again.wait_said("is up")
-    client.wait(90.0)
-    assert "lost []" in client.text(), client.text()
-    ran = mesh.ran()
-    assert set(ran) >= {f"t{number}" for number in range(400)}
-    doubled = len(ran) - len(set(ran))
-    print(f"ran twice: {doubled} of {len(set(ran))}")
-    assert doubled <= 40, "more than was out when the router was killed"
 
 
 def test_another_machine_takes_over_when_the_only_router_is_gone_with_its_host(lan: Lan) -> None:
