@@ -55,6 +55,24 @@ def test_a_script_on_another_machine_that_has_joined_gets_a_result(lan: Lan) -> 
     print(f"\njoined in {joined - began:.2f} s, first result {time.monotonic() - joined:.2f} s later, Python included")
 
 
+def test_hosts_with_ipv6_only_find_each_other(lan: Lan) -> None:
+    a, b = lan.host("a", ipv4=False), lan.host("b", ipv4=False)
+    _, key = up(a)
+    give_tasks(b)
+    said = b.run(["mesh", "join", key]).stdout
+    assert f"a router answers at tcp://[{a.address6}]:6374 (announced on the LAN)" in said
+    assert b.run(["python", "script.py"]).stdout.strip() == "('a', 144)"
+
+
+def test_two_meshes_on_one_wire_run_each_its_own_tasks(lan: Lan) -> None:
+    hosts = {name: lan.host(name) for name in "abcd"}
+    for one, other in ("ac", "bd"):
+        _, key = up(hosts[one])
+        give_tasks(hosts[other])
+        hosts[other].run(["mesh", "join", key])
+    assert [hosts[name].run(["python", "script.py"]).stdout.strip() for name in "cd"] == ["('a', 144)", "('b', 144)"]
+
+
 def test_a_terminal_is_told_the_whole_command_that_others_type(lan: Lan) -> None:
     a = lan.host("a")
     command = shlex.join([*COMMANDS["mesh"], "up", "--lan", "-c", "1"])
