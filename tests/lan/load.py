@@ -40,8 +40,10 @@ def write(line):
 prefix, count, pause, seconds, patience = sys.argv[1], int(sys.argv[2]), *map(float, sys.argv[3:])
 waiting = {}
 
-def look(timeout):
+def look(timeout, deadline=float("inf")):
     for name, result in list(waiting.items()):
+        if time.monotonic() > deadline:
+            return
         try:
             value = result.get(timeout=timeout)
         except TimeoutError:
@@ -61,7 +63,7 @@ for number in range(count):
         look(0)
 deadline = time.monotonic() + patience
 while waiting and time.monotonic() < deadline:
-    look(0.05)
+    look(0.05, deadline)
 write(f"ended {prefix} {time.time():.3f} left {len(waiting)}")
 print("ended", flush=True)
 """
