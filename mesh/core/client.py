@@ -11,11 +11,9 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from math import inf
 from operator import attrgetter
 from typing import Any
-
-from msgspec.structs import replace
 
 from mesh.clock import Now
 from mesh.core.awaited import Awaited, Place
@@ -47,7 +45,8 @@ from mesh.core.events import (
     TasksCancelled,
     TasksSubmitted,
 )
-from mesh.core.packing import has_long_options, pack, task_bytes_with, text_bytes
+from mesh.core.out_batches import OutBatch, OutBatches
+from mesh.core.packing import pack, text_bytes
 from mesh.core.sessions import Due
 from mesh.core.suspects import Suspects
 from mesh.core.wishes import Wish, Wishes
@@ -71,42 +70,8 @@ from mesh.messages import (
     Watch,
     Welcome,
 )
-from mesh.model import FunctionCode, Peer, Role, TaskOptions, TaskSpec, payload_size
+from mesh.model import Peer, Role
 from mesh.settings import Settings
-
-FUNCTIONS_MAX = 512  # shipped functions kept for the next session; those that a batch needs stay beyond that, too
-
-
-@dataclass(slots=True)
-class OutBatch:
-    """A submitted batch that no router has accepted yet."""
-
-    number: int
-    options: list[TaskOptions]
-    tasks: list[TaskSpec]
-    size: int
-    give_up_at: float  # monotonic: after this an overloaded mesh makes it fail
-    repeated: bool
-    retry_at: float = 0.0  # monotonic; of a refused batch
-    refusal: Rejected | None = None  # for load; it is sent again
-    functions_asked: bool = False  # a router no longer had the functions it needs
-    router: Peer | None = None  # it was sent there and is not answered
-    perhaps_at: frozenset[Peer] = frozenset()  # it was sent there and was not answered; it may be there
-
-    @property
-    def at_most_once(self) -> bool:
-        """Whether a second router must not have it while the first may have it, too."""
-        return any(options.at_most_once for options in self.options)
-
-    def may_be_at(self, router: Peer) -> bool:
-        """Whether this router may have accepted it."""
-        return self.router == router or router in self.perhaps_at
-
-    def leave(self) -> None:
-        """The session in which it was sent is over: it was not answered, and may be there."""
-        if self.router is not None:
-            self.perhaps_at |= {self.router}
-        self.router = None
 
 
 class ClientMachine:
@@ -131,15 +96,10 @@ class ClientMachine:
         self.routers: dict[Peer, ClientSide] = {}
         self.home: Peer | None = None  # the router we submit to
         self._awaited = Awaited()
-        self.batches: dict[int, OutBatch] = {}
-        self._refused: dict[int, OutBatch] = {}  # those of them with a refusal
+        self._batches = OutBatches(settings)
         self.suspects = Suspects()
-        self.unaccepted = 0
-        self.unaccepted_bytes = 0
-        self._functions: dict[str, FunctionCode] = {}  # the one that was used last comes last
         self._owner: Peer | None = None  # the last home: it has what is awaited AT_HOME
         self._wishes = Wishes()
-        self._next_batch = 0
         self._out: list[Command] = []
         self._deadline: float | None = None
         self._wall = 0.0  # of this wake-up
@@ -173,6 +133,21 @@ class ClientMachine:
         """Each id whose outcome somebody here wants, and where it is to come from."""
         return self._awaited.places
 
+    @property
+    def batches(self) -> Mapping[int, OutBatch]:
+        """What no router has accepted yet, by number."""
+        return self._batches.by_number
+
+    @property
+    def unaccepted(self) -> int:
+        """Tasks that no router has accepted yet."""
+        return self._batches.tasks
+
+    @property
+    def unaccepted_bytes(self) -> int:
+        """Bytes of their payloads."""
+        return self._batches.bytes
+
     # the machine
 
     def handle(self, events: Sequence[Event], now: Now) -> list[Command]:
@@ -193,10 +168,9 @@ class ClientMachine:
 
     def _earliest(self) -> float | None:
         deadlines = [side.deadline() for side in self.routers.values()]
-        for batch in self._refused.values():
-            there = self._router_for(batch) is not None
-            deadlines.append(min(batch.retry_at, batch.give_up_at) if there else batch.give_up_at)
-        return min(deadlines, default=None)
+        deadline = min(deadlines, default=inf)
+        deadline = min(deadline, self._batches.next_deadline(self._router_for))
+        return None if deadline == inf else deadline
 
     def _do_what_is_due(self, now: Now) -> None:
         for peer, side in self.routers.items():
@@ -212,7 +186,7 @@ class ClientMachine:
                 self._send(peer, Heartbeat(now.wall))
             if side.give_up(now.mono):
                 self._give_up_router(side, "the router that accepted it is gone, and kept it in memory only")
-        for batch in list(self._refused.values()):
+        for batch in self._batches.refused():
             self._try_again(batch, now)
 
     def _send(self, peer: Peer, message: Message) -> None:
@@ -273,7 +247,7 @@ class ClientMachine:
                 self._send(ready, wish)
         if not side.keeps:
             if self._owner == peer:
-                self._awaited.leave(peer, self._unaccepted_ids())
+                self._awaited.leave(peer, self._batches.ids())
             stranded = self._awaited.strand(peer, why)
             for other in self._listening():
                 self._watch(other, stranded)
@@ -302,11 +276,8 @@ class ClientMachine:
 
     def _go_home(self, peer: Peer) -> None:
         if self._owner is not None and self._owner != peer:
-            self._awaited.leave(self._owner, self._unaccepted_ids())
+            self._awaited.leave(self._owner, self._batches.ids())
         self.home = self._owner = peer
-
-    def _unaccepted_ids(self) -> set[str]:
-        return {task.id for batch in self.batches.values() for task in batch.tasks}
 
     def _is_better(self, side: ClientSide) -> bool:
         return side.is_better_than(self.routers[self.home] if self.home is not None else None)
@@ -328,7 +299,7 @@ class ClientMachine:
         is_home = self.home == peer
         routers = (peer, None) if is_home else (peer,)
         rest = self._submit_all(peer, routers, self._wishes.take(*routers))
-        own = self._awaited.of(peer, home=is_home, unaccepted=self._unaccepted_ids())
+        own = self._awaited.of(peer, home=is_home, unaccepted=self._batches.ids())
         for part in pack(own, text_bytes):
             self._send(peer, Watch(list(part), own=True))
         self._watch(peer, self._awaited.anywhere())
@@ -418,54 +389,24 @@ class ClientMachine:
     # submitting
 
     def _on_tasks_submitted(self, event: TasksSubmitted, now: Now) -> None:
-        for code in event.functions:
-            self._functions.pop(code.digest, None)
-            self._functions[code.digest] = code
         tasks, options = event.tasks, event.options
         if any(one.ignore_result for one in options):
             tasks = [spec for spec in tasks if not options[spec.option].ignore_result]
         self._awaited.add(map(_id, tasks))
-        give_up_at = now.mono + self.settings.submit_timeout_s
-        most = self.settings.batch_tasks_max
-        long_options = has_long_options(options)
-        for part in pack(event.tasks, task_bytes_with(options)):
-            for start in range(0, len(part), most):
-                batch_options, batch_tasks = options, list(part[start : start + most])
-                if long_options:
-                    batch_options, batch_tasks = _only_used(options, batch_tasks)
-                self._new_batch(event, batch_options, batch_tasks, give_up_at)
-        if len(self._functions) > FUNCTIONS_MAX:
-            self._forget_functions()
-
-    def _forget_functions(self) -> None:
-        needed = {options.function for batch in self.batches.values() for options in batch.options}
-        for digest in [digest for digest in self._functions if digest not in needed]:
-            if len(self._functions) <= FUNCTIONS_MAX:
-                return
-            del self._functions[digest]
+        for batch in self._batches.add(event, now.mono):
+            if (ready := self._ready()) is not None:
+                self._submit(ready, batch)
+        for digest in self._batches.forget_functions():
             for side in self.routers.values():
                 side.functions.discard(digest)
-
-    def _new_batch(
-        self, event: TasksSubmitted, options: list[TaskOptions], tasks: list[TaskSpec], give_up_at: float
-    ) -> None:
-        self._next_batch += 1
-        size = sum(payload_size(spec.payload) for spec in tasks)
-        batch = OutBatch(self._next_batch, options, tasks, size, give_up_at, event.chosen)
-        self.batches[batch.number] = batch
-        self.unaccepted += len(tasks)
-        self.unaccepted_bytes += size
-        ready = self._ready()
-        if ready is not None:
-            self._submit(ready, batch)
 
     def _submit(self, peer: Peer, batch: OutBatch) -> None:
         sent = self.routers[peer].functions
         for options in batch.options:
             digest = options.function
-            if digest is not None and digest not in sent and digest in self._functions:
+            if digest is not None and digest not in sent and digest in self._batches.functions:
                 sent.add(digest)
-                self._send(peer, PutFunction(self._functions[digest]))
+                self._send(peer, PutFunction(self._batches.functions[digest]))
         batch.leave()
         batch.router = peer
         elsewhere = bool(batch.perhaps_at - {peer})
@@ -474,13 +415,9 @@ class ClientMachine:
         batch.repeated = True
 
     def _settle_batch(self, number: int) -> OutBatch | None:
-        batch = self.batches.pop(number, None)
-        if batch is not None:
-            self._refused.pop(number, None)
-            self.unaccepted -= len(batch.tasks)
-            self.unaccepted_bytes -= batch.size
-            if self.suspects.by_router:
-                self._clear(batch)
+        batch = self._batches.settle(number)
+        if batch is not None and self.suspects.by_router:
+            self._clear(batch)
         return batch
 
     def _on_accepted(self, side: ClientSide, message: Accepted, now: Now) -> None:
@@ -517,9 +454,7 @@ class ClientMachine:
                 self._submit(side.peer, batch)
                 return
         if message.code in ("overloaded", "function") and now.mono < batch.give_up_at:
-            batch.retry_at = now.mono + message.retry_after_s
-            batch.refusal = message
-            self._refused[batch.number] = batch
+            self._batches.refuse(batch, message, now.mono)
             self._clear(batch)
             batch.router = None
         else:
@@ -537,8 +472,7 @@ class ClientMachine:
         if now.mono >= batch.give_up_at:
             self._give_up(batch, batch.refusal)
         elif now.mono >= batch.retry_at and (router := self._router_for(batch)) is not None:
-            batch.refusal = None
-            del self._refused[batch.number]
+            self._batches.send_again(batch)
             self._submit(router, batch)
 
     def _router_for(self, batch: OutBatch) -> Peer | None:
@@ -557,7 +491,7 @@ class ClientMachine:
             self._out.append(PublishOutcomes(wanted))
 
     def _on_unknown(self, side: ClientSide, message: Unknown, now: Now) -> None:
-        unaccepted = self._unaccepted_ids()
+        unaccepted = self._batches.ids()
         denied = [task_id for task_id in message.ids if task_id not in unaccepted]
         home = side.peer == self._owner
         self._publish_unknown(self._awaited.deny(denied, side.peer, self._may_know(), home=home))
@@ -614,7 +548,7 @@ class ClientMachine:
                 self._keep(peer, message)
 
     def _keep(self, peer: Peer | None, message: Message) -> None:
-        self._complain(self._wishes.keep(peer, self._next_batch, message))
+        self._complain(self._wishes.keep(peer, self._batches.last, message))
 
     def _complain(self, why: str | None) -> None:
         if why is not None:
@@ -628,13 +562,10 @@ class ClientMachine:
 
     def check(self) -> None:
         """Raise ``AssertionError`` if an invariant is broken. Called after every step of a test."""
-        assert self.unaccepted == sum(len(batch.tasks) for batch in self.batches.values()), "unaccepted miscounted"
-        assert self.unaccepted_bytes == sum(batch.size for batch in self.batches.values())
-        refused = {number for number, batch in self.batches.items() if batch.refusal is not None}
-        assert self._refused.keys() == refused, "batches to be sent again miscounted"
+        self._batches.check()
         self._wishes.check()
         self._awaited.check()
-        self.suspects.check((b.router, b.number) for b in self.batches.values() if b.router and not b.refusal)
+        self.suspects.check(self._batches.out())
         assert self.home is None or self.routers[self.home].open, "home is a router without a session"
 
 
@@ -643,9 +574,3 @@ _id = attrgetter("id")
 
 def _at(endpoint: str) -> str:
     return f" at {endpoint}" if endpoint else ""
-
-
-def _only_used(options: list[TaskOptions], tasks: list[TaskSpec]) -> tuple[list[TaskOptions], list[TaskSpec]]:
-    """The options these tasks refer to, and the tasks referring to those."""
-    places = {option: place for place, option in enumerate(dict.fromkeys(task.option for task in tasks))}
-    return [options[option] for option in places], [replace(task, option=places[task.option]) for task in tasks]

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from mesh.core.awaited import Where
-from mesh.core.client import FUNCTIONS_MAX, ClientMachine
+from mesh.core.client import ClientMachine
 from mesh.core.commands import (
     Command,
     PublishDropped,
@@ -33,6 +33,7 @@ from mesh.core.events import (
     TasksCancelled,
     TasksSubmitted,
 )
+from mesh.core.out_batches import FUNCTIONS_MAX
 from mesh.core.wishes import WISHES_MAX
 from mesh.messages import (
     Accepted,
@@ -198,7 +199,7 @@ def test_no_more_functions_are_kept_than_the_limit_and_those_that_batches_need()
     mesh.hear(SayHello())
     again = sent(mesh.hear(WELCOME))
     assert PutFunction(FunctionCode(f"d{FUNCTIONS_MAX}", "3.11", b"code")) in again
-    assert len(mesh.machine._functions) == FUNCTIONS_MAX
+    assert len(mesh.machine._batches.functions) == FUNCTIONS_MAX
     assert isinstance(ship(0)[0], PutFunction)  # who submits it hands it over again
 
 
