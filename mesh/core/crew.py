@@ -66,6 +66,7 @@ class Crew:
         self._failures = 0  # generations of executors that ended without a task since one finished one
         self._failed = 0  # the last executor that is of the last of them
         self._leaving = False
+        self._forgot = False  # what a forgotten router delivered may run
 
     @property
     def running(self) -> int:
@@ -75,6 +76,15 @@ class Crew:
     def running_ids(self) -> set[str]:
         """The tasks that executors have."""
         return {task_id for executor in self._busy.values() for task_id in executor.chunk}
+
+    def orphans(self) -> set[str]:
+        """Those of them that a router delivered which is forgotten."""
+        if not self._forgot:
+            return set()
+        sides = self._owed.sides
+        found = {i for e in self._busy.values() for i, one in e.chunk.items() if one.router not in sides}
+        self._forgot = bool(found)
+        return found
 
     def router_of(self, task_id: str) -> Peer | None:
         """The router that a task which is in an executor is from."""
@@ -431,6 +441,7 @@ class Crew:
 
     def forget_router(self, router: Peer) -> str:
         """Nothing of a router's will be run any more; what is under way, for people."""
+        self._forgot = True
         for key in [key for key in self._wanted if key[0] == router]:
             del self._wanted[key]
         return named([one for e in self._busy.values() for one in e.chunk.values() if one.router == router])

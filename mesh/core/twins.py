@@ -30,13 +30,19 @@ class Twins:
         self._finished: OrderedDict[str, tuple[Peer, Settlement]] = OrderedDict()  # the oldest first
         self._finished_bytes = 0
 
-    def take(self, side: RouterSide, deliveries: list[Delivery], options: Mapping[int, TaskOptions]) -> list[Delivery]:
-        """Take what another router has delivered too; the rest."""
+    def take(
+        self,
+        side: RouterSide,
+        deliveries: list[Delivery],
+        options: Mapping[int, TaskOptions],
+        orphans: Collection[str] = (),
+    ) -> list[Delivery]:
+        """Take what another router has delivered too; the rest. ``orphans``: what runs for one that is forgotten."""
         rest: list[Delivery] = []
         held, finished, peer = self._holding.held, self._finished, side.peer
         for delivery in deliveries:
             one = held.get(delivery.id)
-            if one is not None and one.router != peer:
+            if delivery.id in orphans if one is None else one.router != peer:
                 self._add(Held(peer, delivery, options[delivery.option]))
                 continue
             known = finished.get(delivery.id)

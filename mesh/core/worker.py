@@ -308,8 +308,9 @@ class WorkerMachine:
         if self.time_limit_s is not None or self._time_limits or self._at_most_once:
             options = {number: self._as_defined(found) for number, found in options.items()}
         tasks = delivered(message, now.wall)
-        if len(self.routers) > 1:
-            tasks = self._twins.take(side, tasks, options)
+        orphans = self._crew.orphans()
+        if len(self.routers) > 1 or orphans:
+            tasks = self._twins.take(side, tasks, options, orphans)
         self._holding.add(side.peer, tasks, options)
 
     def _as_defined(self, options: TaskOptions) -> TaskOptions:

@@ -843,6 +843,15 @@ def test_what_runs_for_a_router_that_is_forgotten_is_not_run_a_second_time_for_t
     assert told(mesh.settle(1, "a"), OTHER) == [("a", 3, Ending.SUCCEEDED)]
 
 
+def test_what_still_runs_for_a_router_that_is_forgotten_is_not_run_beside_it_for_one_that_delivers_it_then() -> None:
+    mesh = with_other(slots=2)
+    mesh.hear(deliver("a"))
+    mesh.do(RouterForgotten(R))
+    assert mesh.do(got(OTHER, deliver(delivery("a", attempt=3)))) == []
+    assert told(mesh.settle(1, "a"), OTHER) == [("a", 3, Ending.SUCCEEDED)]
+    assert [type(c) for c in mesh.do(got(OTHER, deliver("b"))) if isinstance(c, RunChunk)] == [RunChunk]
+
+
 def test_what_ended_for_a_router_that_is_forgotten_is_answered_to_the_other() -> None:
     mesh = with_other()
     mesh.hear(deliver("a"))
