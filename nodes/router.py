@@ -360,6 +360,8 @@ class RouterNode:
     # going out
 
     def _send(self, peer: Peer, message: Message) -> None:
+        if type(message) is Refuse:
+            self._complaints.add("refused", f"refused peer {peer.decode()}: {message.reason}", monotonic())
         stamp = self._links.stamp(peer)
         if stamp is None:
             return

@@ -20,6 +20,7 @@ from mesh.messages import PROTOCOL, Cancel, Drop, Heartbeat, Hello, Refuse, Welc
 from mesh.model import NodeInfo, Peer, Role
 from mesh.settings import Settings
 
+TEXT_MAX = 255  # characters of what a node says of itself: it is kept, and shown
 ATTEMPT_MAX = 1 << 31  # no task was ever tried so often: a claim beyond it is a lie, and must not be counted on from
 
 
@@ -90,22 +91,41 @@ class Membership:
         """Open a session, or say why not."""
         hello: Hello = event.message  # type: ignore[assignment]
         peer = event.peer
-        role = _known_role(hello.role)
+        refusal = self._refusal(peer, hello, event.role)
+        if refusal is not None:
+            self.refuse(peer, *refusal)
+            self._ledger.add(DropPeer(peer))
+            return
+        self._ledger.send(peer, self._welcome)
+        if hello.worker is not None:
+            self._welcome_worker(peer, hello, now)
+        else:
+            self._welcome_client(Session(peer, hello, Role(hello.role), now.mono), now)
+
+    def _refusal(self, peer: Peer, hello: Hello, key: Role | None) -> tuple[str, str] | None:
+        """(code, reason) when this HELLO opens no session."""
         if hello.protocol != PROTOCOL:
             numbers = f"protocol {hello.protocol} here, {PROTOCOL} at the router"
-            self.refuse(peer, "protocol", f"{numbers}: install the same version of taskmesh on both")
-        elif role is None or (role is Role.WORKER) != (hello.worker is not None):
-            self.refuse(peer, "invalid", f"a HELLO of role {hello.role!r} is not understood")
-        elif not may_be(event.role, role):
-            self.refuse(peer, "role", f"a {event.role} key does not make a {role}")
-        else:
-            self._ledger.send(peer, self._welcome)
-            if role is Role.WORKER:
-                self._welcome_worker(peer, hello, now)
-            else:
-                self._welcome_client(Session(peer, hello, role, now.mono), now)
-            return
-        self._ledger.add(DropPeer(peer))
+            return "protocol", f"{numbers}: install the same version of taskmesh on both"
+        for field in ("role", "name", "python", "version"):
+            size = len(getattr(hello, field))
+            if size > TEXT_MAX:
+                return "invalid", f"the {field} of a node has at most {TEXT_MAX} characters, not {size}"
+        role = _known_role(hello.role)
+        if role is None or (role is Role.WORKER) != (hello.worker is not None):
+            return "invalid", f"a HELLO of role {hello.role!r} is not understood"
+        if not may_be(key, role):
+            return "role", f"a {key} key does not make a {role}"
+        session = self.get(peer)
+        if session is not None and session.node_id != hello.node_id:
+            return "invalid", f"this connection speaks for node {session.node_id!r}, another node makes one of its own"
+        count, limit = len(self.workers) + len(self.clients) + len(self.unheard), self._settings.nodes_max
+        if count >= limit and not self._takes_part(hello.node_id):
+            return "overloaded", f"{count} nodes take part already, and nodes_max is {limit}"
+        return None
+
+    def _takes_part(self, node_id: str) -> bool:
+        return node_id in self._nodes or any(client.node_id == node_id for client in self.clients.values())
 
     def _welcome_client(self, client: Session, now: Now) -> None:
         """It says next what it waits for, so what it waited for on an earlier connection can go."""

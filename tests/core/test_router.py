@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 
 import msgspec
 import pytest
@@ -921,6 +922,46 @@ def test_a_hello_that_makes_no_sense_is_refused(hello: Hello) -> None:
     assert isinstance(refusal, Refuse)
     assert refusal.code == "invalid"
     assert commands[-1] == DropPeer(C1)
+
+
+@pytest.mark.parametrize("field", ["role", "name", "python", "version"])
+def test_a_hello_with_a_text_that_is_too_long_is_refused_without_it(field: str) -> None:
+    mesh = Driven(quiet())
+    long = msgspec.structs.replace(hello_client(), **{field: "x" * 256})
+    reason = f"the {field} of a node has at most 255 characters, not 256"
+    assert mesh.hear(C1, long) == [Send(C1, Refuse("invalid", reason)), DropPeer(C1)]
+    assert mesh.machine.counters["refused"] == 1
+
+
+@pytest.mark.parametrize("hello", [hello_client, hello_worker])
+def test_a_connection_speaks_for_one_node(hello: Callable[[str], Hello]) -> None:
+    mesh = Driven(quiet())
+    mesh.hear(W1, hello("first"))
+    commands = mesh.hear(W1, hello("second"))
+    reason = "this connection speaks for node 'first', another node makes one of its own"
+    assert commands == [Send(W1, Refuse("invalid", reason)), DropPeer(W1)]
+    assert sent(mesh.hear(W1, hello("first"))) == [WELCOME]
+
+
+def test_of_more_nodes_than_the_limit_those_that_are_there_already_go_on() -> None:
+    mesh = Driven(Settings(heartbeat_s=1e3, nodes_max=2))
+    mesh.hear(C1, hello_client("c1"))
+    mesh.hear(W1, hello_worker("w1"))
+    reason = "2 nodes take part already, and nodes_max is 2"
+    for hello in (hello_client("c2"), hello_worker("w2")):
+        assert mesh.hear(C2, hello) == [Send(C2, Refuse("overloaded", reason)), DropPeer(C2)]
+    assert sent(mesh.hear(W2, hello_worker("w1"))) == [WELCOME], "it connects anew"
+    mesh.do(PeerLost(C1))
+    assert sent(mesh.hear(C2, hello_client("c2"))) == [WELCOME]
+    assert mesh.machine.counters["refused"] == 2
+
+
+def test_a_worker_of_before_the_restart_has_its_place_among_the_nodes() -> None:
+    mesh = Driven(Settings(heartbeat_s=1e3, nodes_max=1))
+    mesh.machine.restore([], [], [NodeInfo("w1", "w1")])
+    [refusal] = sent(mesh.hear(C1, hello_client()))
+    assert isinstance(refusal, Refuse) and "nodes_max" in refusal.reason
+    assert sent(mesh.hear(W1, hello_worker("w1"))) == [WELCOME]
 
 
 @pytest.mark.parametrize("key", [Role.WORKER, Role.CLIENT, Role.ADMIN, None])
