@@ -52,7 +52,8 @@ class Settings:
     nodes_max: int = 10_000  # workers and clients with a session; beyond, the HELLO of another is refused
     queued_tasks_max: int = 5_000_000  # accepted and unfinished; beyond: Overloaded
     queued_bytes_max: int = 4 << 30  # of their payloads
-    outbox_bytes_max: int = 64 << 20  # unsent to one peer; beyond: its session is cut and it must say HELLO again
+    outbox_bytes_max: int = 64 << 20  # unsent to one peer; beyond: it is cut off and must come anew
+    unread_bytes_max: int = 256 << 20  # of one peer on TCP, besides one largest payload; beyond: it is cut off
     commit_delay_s: float = 0.001  # new tasks just delivered are committed no later, with what comes meanwhile
     free_bytes_min: int = 64 << 20  # of disk; below: submits are Overloaded, completions still fit
     losses_max: int = 10  # worker nodes lost with a task before it is taken for poison, too

@@ -123,6 +123,7 @@ class RouterNode:
             tcp=None,
             key=None,
             outbox_bytes_max=settings.outbox_bytes_max,
+            unread_bytes_max=settings.unread_bytes_max + settings.payload_bytes_max,
             nodes=self._enrolment.nodes,
         )
         self._doors = self._open_doors(config, keys)

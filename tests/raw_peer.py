@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Callable
+from itertools import count
 
 import zmq
 
-from mesh.messages import Hello, Message, WorkerInfo
+from mesh.messages import Hello, Identify, Message, WorkerInfo
 from mesh.model import Role
 from mesh.net.keys import CurvePair
 from mesh.wire.codec import decode_from_router, encode
@@ -46,6 +48,22 @@ class RawPeer:
     def send_raw(self, frames: list[bytes]) -> None:
         """Send frames that may mean nothing."""
         self._socket.send_multipart(frames)
+
+    def flood(self, make: Callable[[int], Message], until: Callable[[], bool]) -> None:
+        """Send what ``make`` gives for 0, 1, … as fast as it goes, and read nothing."""
+        for turn in count():
+            if turn % 100 == 0 and until():
+                return
+            message = make(turn)
+            outside = type(message) is Identify
+            session, number = (0, 0) if outside else (self._session, self._number + 1)
+            try:
+                frames = [bytes(frame) for frame in encode(message, session, number)]
+                self._socket.send_multipart(frames, zmq.NOBLOCK)
+            except zmq.Again:
+                self._socket.poll(1, zmq.POLLOUT)
+                continue
+            self._number += not outside
 
     def hear(self, within_ms: int = ANSWER_MS) -> Message | None:
         """The next message that is no heartbeat or probe; None where none comes."""

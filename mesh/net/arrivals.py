@@ -25,6 +25,7 @@ class Trouble(enum.StrEnum):
     NO_ROUTER = "no_router"
     TOO_MANY_FRAMES = "too_many_frames"
     OUTBOX_FULL = "outbox_full"
+    FLOOD = "flood"  # a connection sends more than is taken of it
     PEER_CONFLICT = "peer_conflict"
 
 
@@ -56,6 +57,7 @@ class Counters:
     sent: int = 0
     delayed: int = 0  # messages that had to wait in an outbox
     cut: int = 0  # peers whose outbox was full
+    flooding: int = 0  # connections ended because they sent more than was taken of them
     lost: int = 0  # peers reported as lost
     dropped: int = 0  # messages with too many frames, of a peer in conflict, or of one that was cut off
     revoked: int = 0  # connections cut because their node is enrolled no more

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import socket as system_socket
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ import zmq
 from mesh.model import Buffer, Peer, Role
 from mesh.net import monitor
 from mesh.net.arrivals import Arrivals, Counters, Problem, Trouble
+from mesh.net.backlog import Backlog
 from mesh.net.frames import BYTES_PER_WAKE_MAX, FRAMES_MAX, MESSAGES_PER_WAKE_MAX, read_frames, size_of, write_frames
 from mesh.net.keys import MeshKey
 from mesh.net.monitor import Monitor
@@ -35,7 +37,10 @@ class PeerGone(Exception):
 
 @dataclass(slots=True, frozen=True, eq=False)
 class Caller:
-    """A connection that has spoken. ``role`` is what the key of ``user`` allows; None where no key was needed."""
+    """A connection that has spoken. ``role`` is what the key of ``user`` allows; None where no key was needed.
+
+    ``backlog`` is kept of those that came over TCP.
+    """
 
     peer: Peer
     listener: Listener
@@ -43,6 +48,7 @@ class Caller:
     fd: int
     user: str | None
     role: Role | None
+    backlog: Backlog | None
 
 
 class Listener:
@@ -78,6 +84,7 @@ class Listener:
         self._callers: dict[bytes, Caller] = {}  # by routing id
         self._by_fd: dict[int, Caller] = {}
         self._gone: set[bytes] = set()  # reported as lost while messages of theirs may be untaken
+        self._severed: set[bytes] = set()  # whose end is still to be seen: nothing of theirs is taken any more
 
     def listen(self, endpoint: str) -> str:
         """Listen there too; give back the address as bound. Raises ``ConfigError``."""
@@ -113,6 +120,9 @@ class Listener:
             caller = callers.get(routing_id) or self._meet(routing_id, first, suspects)
             if caller is None:
                 continue
+            if frames is not None and caller.backlog is not None:
+                caller.backlog.bytes += size_of(frames)
+                caller.backlog.frames += len(frames)
             # Asked of every message, for 0.3 µs: a routing id can be claimed anew, the connection's key cannot.
             if self._secure and first.get("User-Id") != caller.user:
                 self._refuse(caller, Trouble.PEER_CONFLICT, "a message with another key", arrivals)
@@ -162,7 +172,9 @@ class Listener:
     def forget(self, caller: Caller, *, gone: bool) -> None:
         """Drop what is known of a connection. Where it is not ``gone``, its next message makes it a new peer."""
         self._callers.pop(caller.routing_id, None)
-        if self._by_fd.get(caller.fd) is caller:
+        if gone:
+            self._severed.discard(caller.routing_id)
+        if caller.routing_id not in self._severed and self._by_fd.get(caller.fd) is caller:
             del self._by_fd[caller.fd]
         if gone and not self.drained:
             self._gone.add(caller.routing_id)
@@ -175,9 +187,11 @@ class Listener:
     def sever(self, caller: Caller) -> None:
         """End a connection as its other end would; libzmq, which has no way to do so, sees that its stream is over.
 
-        Where the descriptor belongs to another connection by now, that one comes back by itself.
+        What it had on its way is dropped. Where the descriptor belongs to another connection by now, that one comes
+        back by itself.
         """
         if self._by_fd.get(caller.fd) is caller:
+            self._severed.add(caller.routing_id)
             _shut_down(caller.fd)
 
     def close(self, linger_ms: int) -> None:
@@ -186,16 +200,20 @@ class Listener:
 
     def _meet(self, routing_id: bytes, first: zmq.Frame, suspects: set[Caller]) -> Caller | None:
         """A connection speaks for the first time; None for one that was reported as lost, or that was cut off."""
+        if routing_id in self._gone or routing_id in self._severed:
+            self._counters.dropped += 1
+            return None
         user = str(first.get("User-Id")) if self._secure else None
         role = self._roster.role(user)
         fd = _fd_of(first)
         if self._secure and role is None and fd not in self._by_fd:  # it was let in a moment before
             _shut_down(fd)
-        if routing_id in self._gone or (self._secure and role is None):
+        if self._secure and role is None:
             self._counters.dropped += 1
             return None
         self._met += 1
-        caller = Caller(Peer(f"{self._kind}-{self._met}".encode()), self, routing_id, fd, user, role)
+        backlog = Backlog(fd, time.monotonic()) if self._secure else None
+        caller = Caller(Peer(f"{self._kind}-{self._met}".encode()), self, routing_id, fd, user, role, backlog)
         if caller.fd != _UNKNOWN_FD:
             earlier = self._by_fd.get(caller.fd)
             if earlier is not None:  # its descriptor is in use again, so its own connection has ended

@@ -34,6 +34,9 @@ _DRAIN_FIRST_S = 0.030
 # A full peer that has room again wakes us, unless the news came between two looks: then this does.
 _FLUSH_RETRY_S = 0.050
 
+_LOOK_AT_BACKLOGS_S = 0.25
+_LOOKED_AT_MAX = 500  # connections at once, besides those that speak: a look costs 4 µs
+
 USERS_SHOWN_MAX = 100  # those with the most connections
 
 
@@ -50,10 +53,14 @@ class RouterTransport:
         tcp: str | None,
         key: MeshKey | None,
         outbox_bytes_max: int,
+        unread_bytes_max: int = 1 << 30,
         nodes: Sequence[EnrolledNode] = (),
     ) -> None:
         self.counters = Counters()
         self._outbox_bytes_max = outbox_bytes_max
+        self._unread_bytes_max = unread_bytes_max
+        self._look_at = 0.0  # when to look next at what is not taken yet
+        self._to_look_at: list[Caller] = []
         self._callers: dict[Peer, Caller] = {}
         self._outboxes: dict[Peer, Outbox] = {}
         self._lost: list[Peer] = []
@@ -141,6 +148,7 @@ class RouterTransport:
                 listener.suspect(suspects, arrivals.problems)
         if self._zap is not None and self._zap.fd in fired:
             self._zap.serve()
+        self._cut_floods(arrivals)
         self._probe_suspects(suspects)
         arrivals.lost += self._lost
         arrivals.problems += self._problems
@@ -183,8 +191,7 @@ class RouterTransport:
         self._roster.set_nodes(nodes)
         revoked = [c for c in self._callers.values() if c.user is not None and self._roster.role(c.user) is None]
         for caller in revoked:
-            caller.listener.sever(caller)
-            self._lose(caller, gone=False)
+            self._end(caller)
         self.counters.revoked += len(revoked)
         return len(revoked)
 
@@ -276,6 +283,36 @@ class RouterTransport:
             return False
         return True
 
+    def _cut_floods(self, arrivals: Arrivals) -> None:
+        """End connections that send more than is taken of them."""
+        now = time.monotonic()
+        if not self._secure or now < self._look_at:
+            return
+        self._look_at = now + _LOOK_AT_BACKLOGS_S
+        if not self._to_look_at:
+            self._to_look_at = [caller for caller in self._callers.values() if caller.backlog is not None]
+        looked_at = {caller.peer: caller for caller in self._to_look_at[-_LOOKED_AT_MAX:]}
+        del self._to_look_at[-_LOOKED_AT_MAX:]
+        for peer in {peer for peer, _, _ in arrivals.messages}:
+            if (speaker := self._callers.get(peer)) is not None:
+                looked_at[peer] = speaker
+        for peer, caller in looked_at.items():
+            if caller.backlog is None or self._callers.get(peer) is not caller:
+                continue
+            unread = caller.backlog.measure(now)
+            if unread > self._unread_bytes_max:
+                self.counters.flooding += 1
+                text = (
+                    f"peer {peer.decode()} sends more than is taken: {unread} bytes are waiting, the limit is "
+                    f"{self._unread_bytes_max} (MESH_UNREAD_BYTES_MAX and MESH_PAYLOAD_BYTES_MAX); it is cut off"
+                )
+                self._problems.append(Problem(Trouble.FLOOD, text, peer))
+                self._end(caller)
+
+    def _end(self, caller: Caller) -> None:
+        caller.listener.sever(caller)
+        self._lose(caller, gone=False)
+
     def _flush(self) -> None:
         for peer, outbox in list(self._outboxes.items()):
             caller = self._callers[peer]
@@ -297,10 +334,10 @@ class RouterTransport:
         self.counters.cut += 1
         text = (
             f"peer {caller.peer.decode()} does not read: {len(outbox)} messages of {outbox.bytes} bytes were waiting "
-            "for it, the limit is MESH_OUTBOX_BYTES_MAX; its session is cut"
+            "for it, the limit is MESH_OUTBOX_BYTES_MAX; it is cut off"
         )
         self._problems.append(Problem(Trouble.OUTBOX_FULL, text, caller.peer))
-        self._lose(caller, gone=False)
+        self._end(caller)
         return False
 
     def _lose(self, caller: Caller, *, gone: bool) -> None:

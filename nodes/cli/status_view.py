@@ -57,6 +57,7 @@ def _turned_away(router: Status) -> str:
     kinds = {
         "mute connection": sockets.get("mute", 0),  # its key was wrong, mostly
         "revoked connection": sockets.get("revoked", 0),
+        "flooding connection": sockets.get("flooding", 0) + sockets.get("cut", 0),  # it sent or asked too much at once
         "forbidden message": sum(messages.get(why, 0) for why in ("refused", "garbage")),
         "false announcement": sum(lan.values()),
     }

@@ -9,14 +9,14 @@ import select
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, suppress
 from urllib.parse import urlsplit
 
 import psutil
 import pytest
 
-from mesh.messages import Heartbeat, Query, Reply, Welcome
+from mesh.messages import Heartbeat, Identify, Message, Query, Reply, Watch, Welcome
 from mesh.model import Role
 from mesh.net.keys import load
 from tests.chaos.test_strangers import record, served_meanwhile
@@ -162,6 +162,44 @@ def test_ten_thousand_frames_in_one_message_are_dropped_and_its_sender_goes_on(
         assert isinstance(peer.say(Query(2, "status")), Reply)
     assert memory(router) - before < 256 * MIB, "one such message, at the most"
     wait_until(lambda: counted(cluster, "dropped") >= 21, 5.0, "they are counted")
+
+
+FLOODS: dict[str, Callable[[int], Message]] = {
+    "identify": lambda number: Identify(),
+    "large identify": lambda number: Identify(bytes(MIB)),
+    "query": lambda number: Query(number, "status"),
+    "watch": lambda number: Watch([f"{number}-{i}".ljust(200, "x") for i in range(1_000)]),
+    "heartbeat": lambda number: Heartbeat(),
+}
+
+
+def flood_until(peer: RawPeer, make: Callable[[int], Message], is_over: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20.0
+    peer.flood(make, lambda: is_over() or time.monotonic() > deadline)
+    assert is_over()
+
+
+@pytest.mark.parametrize("kind", FLOODS)
+def test_who_has_a_key_and_sends_as_fast_as_it_can_and_reads_nothing_is_cut_off(cluster: Cluster, kind: str) -> None:
+    limits = {"UNREAD_BYTES_MAX": 32, "PAYLOAD_BYTES_MAX": 32, "OUTBOX_BYTES_MAX": 32}
+    cluster.environ |= {f"MESH_{name}": str(mib * MIB) for name, mib in limits.items()}
+    router = cluster.router()
+    cluster.worker("w1")
+    entry = load("t", os.environ).entry(Role.CLIENT)
+    before, most = memory(router), 0
+
+    def cut() -> int:
+        nonlocal most
+        most = max(most, memory(router))
+        return router.text().count("cut off")
+
+    with served_meanwhile(cluster, router, within_s=5.0):
+        for times in (1, 2, 3):
+            with closing(RawPeer(str(record().tcp), entry.own, entry.router)) as peer:
+                assert isinstance(peer.greet(Role.CLIENT), Welcome)
+                flood_until(peer, FLOODS[kind], lambda times=times: cut() >= times)
+    assert most - before < 512 * MIB
+    wait_until(lambda: counted(cluster, "flooding") + counted(cluster, "cut") >= 3, 5.0, "they are counted")
 
 
 def test_connections_that_come_and_go_leave_nothing_behind(

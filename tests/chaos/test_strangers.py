@@ -54,8 +54,8 @@ def record() -> RouterRecord:
 
 
 @contextmanager
-def served_meanwhile(cluster: Cluster, router: Node) -> Iterator[None]:
-    """Round trips go on, each in less than a second, and the router is the same at the end."""
+def served_meanwhile(cluster: Cluster, router: Node, within_s: float = 1.0) -> Iterator[None]:
+    """Round trips go on, none takes longer, and the router is the same at the end."""
     app = cluster.client()
     send(app, "echo", 0).get(timeout=5.0)
     trips: list[float] = []
@@ -77,7 +77,7 @@ def served_meanwhile(cluster: Cluster, router: Node) -> Iterator[None]:
         over.set()
         thread.join(20.0)
     print(f"{len(trips)} round trips meanwhile, the slowest {max(trips):.3f} s")
-    assert max(trips) < 1.0
+    assert max(trips) < within_s
     assert router.is_running, router.text()
 
 
