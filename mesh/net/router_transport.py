@@ -65,7 +65,7 @@ class RouterTransport:
         self._outboxes: dict[Peer, Outbox] = {}
         self._lost: list[Peer] = []
         self._problems: list[Problem] = []
-        self._suspects: dict[Caller, int] = {}  # how often each was asked
+        self._suspects: dict[Caller, tuple[int, float]] = {}  # how often each was asked, and when it is asked next
         self._probe_at = 0.0
         self._drained_by = 0.0
         self._poll = Poll()
@@ -256,7 +256,7 @@ class RouterTransport:
         if added:
             if not self._suspects:
                 self._drained_by = now + _DRAIN_FIRST_S
-            self._suspects.update(dict.fromkeys(added, 0))
+            self._suspects.update(dict.fromkeys(added, (0, now)))
             self._probe_at = now
         if now < self._probe_at:
             return
@@ -264,15 +264,15 @@ class RouterTransport:
             listener.has_input()  # lets the sockets notice who went
             if not listener.drained and now < self._drained_by:
                 return  # a suspect's last messages may be among what is not taken yet
-        for caller, asked in list(self._suspects.items()):
-            if not self._probe(caller):
+        for caller, (asked, ask_at) in list(self._suspects.items()):
+            if ask_at > now or not self._probe(caller):
                 continue
-            self._suspects[caller] = asked + 1
             if asked + 1 == len(_PROBE_AFTER_S):
                 del self._suspects[caller]
                 caller.listener.clear(caller)
-        if self._suspects:
-            self._probe_at = now + min(_PROBE_AFTER_S[asked] for asked in self._suspects.values())
+            else:
+                self._suspects[caller] = asked + 1, now + _PROBE_AFTER_S[asked + 1]
+        self._probe_at = min((ask_at for _, ask_at in self._suspects.values()), default=0.0)
 
     def _probe(self, caller: Caller) -> bool:
         self.counters.probes_sent += 1
