@@ -12,7 +12,15 @@ from mesh.errors import ConfigError
 from mesh.model import Buffer, Peer
 from mesh.net import monitor
 from mesh.net.arrivals import Arrivals, Counters, Problem, Trouble
-from mesh.net.frames import BYTES_PER_WAKE_MAX, FRAMES_MAX, MESSAGES_PER_WAKE_MAX, read_frames, size_of, write_frames
+from mesh.net.frames import (
+    BYTES_PER_WAKE_MAX,
+    FRAMES_MAX,
+    MESSAGES_PER_WAKE_MAX,
+    PROBE,
+    read_frames,
+    size_of,
+    write_frames,
+)
 from mesh.net.keys import Entry
 from mesh.net.monitor import Monitor
 from mesh.net.outbox import Outbox
@@ -21,6 +29,7 @@ from mesh.net.sockets import NOBLOCK, POLLIN, POLLOUT, Socket, dealer_socket, ev
 _EVENTS = monitor.LOST | monitor.GREETED | monitor.RETRIED | monitor.GREETING_FAILED
 # libzmq gives an address up for good when the greeting is refused; a router there may have the right key later.
 _REOPEN_AFTER_S = 1.0
+_LAST_WORD_MS = 100
 
 
 class Connection:
@@ -46,6 +55,7 @@ class Connection:
         self._entry = read_entry() if read_entry else None
         self._counters = counters
         self._silent = False  # it was told that nobody listens there
+        self._has_spoken = False  # since it was let in
         self._quiet = False  # it had nothing to receive when it was asked, and was not used since
         self.is_open = False
         self.open()
@@ -79,8 +89,10 @@ class Connection:
         self.is_open = True  # else its descriptors are nobody's
 
     def close(self, linger_ms: int = 0) -> None:
-        """Let go of the socket."""
+        """Let go of the socket. A router takes one that was let in and goes without a word for a stranger."""
         if self.is_open:
+            if self.up and not self._has_spoken and self._write(PROBE):
+                linger_ms = max(linger_ms, _LAST_WORD_MS)
             self.is_open, self._quiet = False, True
             self._monitor.close()
             self._socket.close(linger_ms)
@@ -154,7 +166,7 @@ class Connection:
         """Tell what the monitor saw."""
         for kind, value in self._monitor.read():
             if kind == monitor.GREETED:
-                self.up, self._silent, self.reopen_at = True, False, None
+                self.up, self._silent, self.reopen_at, self._has_spoken = True, False, None, False
                 arrivals.connected.append(self.peer)
             elif kind == monitor.LOST:
                 self._cut = True
@@ -188,6 +200,7 @@ class Connection:
             write_frames(self._socket, frames)
         except zmq.Again:
             return False
+        self._has_spoken = True
         return True
 
     def _refused(self, kind: int, value: int) -> Problem:

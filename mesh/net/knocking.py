@@ -13,6 +13,7 @@ from mesh.net.find import Found, in_turns
 from mesh.net.keys import AnyKey, MeshKey
 
 LOOK_S = 0.05
+FINISH_S = 0.2  # for greetings that are under way when one router has answered: cut short, they look hostile there
 ADDRESSES_MAX = 256  # knocked at in one go
 
 
@@ -34,18 +35,24 @@ def knock(find: Callable[[], Sequence[Found]], key: AnyKey, within_s: float) -> 
     transport = DealerTransport(outbox_bytes_max=1)
     deadline = time.monotonic() + within_s
     try:
-        while knocked.found is None and (left_s := deadline - time.monotonic()) > 0:
-            for found, endpoint in in_turns([(found, endpoint) for endpoint in found.endpoints] for found in find()):
+        undecided: set[Peer] = set()
+        while (undecided or knocked.found is None) and (left_s := deadline - time.monotonic()) > 0:
+            looked = find() if knocked.found is None else ()
+            for found, endpoint in in_turns([(found, endpoint) for endpoint in found.endpoints] for found in looked):
                 new = endpoint.startswith("tcp://") and endpoint not in knocked.tried
                 if new and len(knocked.tried) < ADDRESSES_MAX:
                     knocked.tried.append(endpoint)
-                    asked[transport.connect(endpoint, key, role)] = found, endpoint
+                    peer = transport.connect(endpoint, key, role)
+                    asked[peer] = found, endpoint
+                    undecided.add(peer)
             arrivals = transport.receive(min(LOOK_S, left_s))
+            undecided -= {*arrivals.connected, *(problem.peer for problem in arrivals.problems if problem.peer)}
             for problem in arrivals.problems:
                 if problem.kind is not Trouble.NO_ROUTER and problem.text not in knocked.problems:
                     knocked.problems.append(problem.text)
-            for peer in arrivals.connected[:1]:
-                knocked.found, knocked.endpoint = asked[peer]
+            if arrivals.connected and knocked.found is None:
+                knocked.found, knocked.endpoint = asked[arrivals.connected[0]]
+                deadline = min(deadline, time.monotonic() + FINISH_S)
     finally:
         transport.close(0.0)
     return knocked

@@ -23,7 +23,7 @@ from mesh.net.arrivals import Arrivals, Counters, Problem, Trouble
 from mesh.net.backlog import Backlog
 from mesh.net.frames import BYTES_PER_WAKE_MAX, FRAMES_MAX, MESSAGES_PER_WAKE_MAX, read_frames, size_of, write_frames
 from mesh.net.keys import MeshKey
-from mesh.net.monitor import Monitor
+from mesh.net.monitor import Monitor, SocketEvent
 from mesh.net.roster import Roster, domain_of
 from mesh.net.sockets import MORE, NOBLOCK, POLLIN, Socket, bind, events_of, router_socket
 
@@ -70,6 +70,7 @@ class Listener:
         else:
             self._socket = router_socket(context, key.role(Role.ROUTER), domain_of(key))
         self._monitor = Monitor(self._socket, _EVENTS)
+        self._seen: list[SocketEvent] = []
         self.endpoints: list[str] = []
         self.fd: int = self._socket.FD
         self.monitor_fd = self._monitor.fd
@@ -101,6 +102,10 @@ class Listener:
         """Whether there is something to take; also makes the socket notice what its I/O thread did."""
         self.used = bool(events_of(self._socket) & POLLIN)
         return self.used
+
+    def observe(self) -> None:
+        """Note what became of connections; before ``drain``, or one that spoke and went at once would look mute."""
+        self._seen += self._monitor.read()
 
     def drain(self, arrivals: Arrivals, suspects: set[Caller]) -> None:
         """Take messages until there are none or it is somebody else's turn."""
@@ -136,9 +141,10 @@ class Listener:
         self._counters.received += count
 
     def suspect(self, suspects: set[Caller], problems: list[Problem]) -> None:
-        """Add those whose connection may have ended, and tell of connections that failed their greeting."""
+        """Of what was observed: add those that may have gone, and tell of connections that failed their greeting."""
         failed: dict[str, int] = {}
-        for kind, value in self._monitor.read():
+        seen, self._seen = self._seen, []
+        for kind, value in seen:
             if kind == monitor.LOST:
                 caller = self._by_fd.pop(value, None)
                 if caller is not None:

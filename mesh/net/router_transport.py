@@ -142,9 +142,12 @@ class RouterTransport:
         fired = self._poll.wait(patience, arrivals.readable, arrivals.writable)
         suspects: set[Caller] = set()
         for listener in self._listeners:
-            if listener in busy or listener.fd in fired:
+            observed = listener.monitor_fd in fired
+            if observed:
+                listener.observe()
+            if observed or listener in busy or listener.fd in fired:
                 listener.drain(arrivals, suspects)
-            if listener.monitor_fd in fired:
+            if observed:
                 listener.suspect(suspects, arrivals.problems)
         if self._zap is not None and self._zap.fd in fired:
             self._zap.serve()

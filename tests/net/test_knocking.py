@@ -7,6 +7,7 @@ import pytest
 from mesh.net.find import Found
 from mesh.net.keys import new_key
 from mesh.net.knocking import knock
+from tests.cluster import wait_until
 
 
 @pytest.fixture
@@ -38,6 +39,16 @@ def test_the_first_address_that_answers_with_the_key_wins(net, serve):
     right = found("ipc:///nowhere", "tcp://127.0.0.1:1", ours)
     knocked = knock(lambda: [found("tcp://127.0.0.1:2", router_id="r2"), right], net.key, 5.0)
     assert (knocked.found, knocked.endpoint) == (right, ours)
+
+
+def test_who_knocks_is_no_stranger_to_the_router_at_any_of_its_addresses(net, serve):
+    router = net.router(ipc=False)
+    endpoints = [router.endpoints[0], *(router.listen("tcp://127.0.0.1:*") for _ in range(5))]
+    serve(router)
+    for _ in range(5):
+        assert knock(lambda: [found(*endpoints)], net.key, 5.0).found is not None
+    wait_until(lambda: router.counters.lost + router.counters.mute == 30, 5.0, "all of them have gone")
+    assert (router.counters.mute, router.counters.greetings_failed) == (0, 0)
 
 
 def test_a_router_with_another_key_does_not_count_and_is_told_of(net, serve):
