@@ -29,6 +29,7 @@ from mesh.net.sockets import NOBLOCK, POLLIN, POLLOUT, Socket, dealer_socket, ev
 _EVENTS = monitor.LOST | monitor.GREETED | monitor.RETRIED | monitor.GREETING_FAILED
 # libzmq gives an address up for good when the greeting is refused; a router there may have the right key later.
 _REOPEN_AFTER_S = 1.0
+REOPEN_AFTER_MAX_S = 10.0  # twice as long after each refusal, up to this
 _LAST_WORD_MS = 100
 
 
@@ -55,6 +56,7 @@ class Connection:
         self._entry = read_entry() if read_entry else None
         self._counters = counters
         self._silent = False  # it was told that nobody listens there
+        self._reopen_after_s = _REOPEN_AFTER_S
         self._has_spoken = False  # since it was let in
         self._quiet = False  # it had nothing to receive when it was asked, and was not used since
         self.is_open = False
@@ -167,6 +169,7 @@ class Connection:
         for kind, value in self._monitor.read():
             if kind == monitor.GREETED:
                 self.up, self._silent, self.reopen_at, self._has_spoken = True, False, None, False
+                self._reopen_after_s = _REOPEN_AFTER_S
                 arrivals.connected.append(self.peer)
             elif kind == monitor.LOST:
                 self._cut = True
@@ -182,7 +185,8 @@ class Connection:
                 self._counters.greetings_failed += 1
                 arrivals.problems.append(self._refused(kind, value))
                 if self.reopen_at is None:  # libzmq may try on by itself, and that is not to put it off
-                    self.reopen_at = time.monotonic() + _REOPEN_AFTER_S
+                    self.reopen_at = time.monotonic() + self._reopen_after_s
+                    self._reopen_after_s = min(2 * self._reopen_after_s, REOPEN_AFTER_MAX_S)
 
     def lose(self, arrivals: Arrivals) -> None:
         """The connection is gone with all that was not sent."""

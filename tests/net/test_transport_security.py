@@ -7,12 +7,19 @@ import time
 import pytest
 import zmq
 
+from mesh.errors import ConfigError
 from mesh.model import Role
-from mesh.net import sockets
+from mesh.net import connection, sockets
 from mesh.net.arrivals import Trouble
 from mesh.net.keys import Entry, new_key
 
 TCP = 1
+
+
+def test_a_libzmq_that_strangers_can_end_is_refused(monkeypatch):
+    monkeypatch.setattr(zmq, "zmq_version_info", lambda: (4, 3, 4))
+    with pytest.raises(ConfigError, match="install -U pyzmq"):
+        sockets.new_context()
 
 
 @pytest.fixture
@@ -87,6 +94,18 @@ def test_a_wrong_key_is_told_within_three_seconds_and_again(net):
     assert "another mesh key" in net.of(router).problems[0].text
     net.until(lambda: len(net.of(dealer).problems) > 1, dealer, router)
     assert not net.of(dealer).connected
+
+
+def test_a_wrong_key_is_tried_at_longer_and_longer_pauses(net, monkeypatch):
+    monkeypatch.setattr(connection, "_REOPEN_AFTER_S", 0.01)
+    monkeypatch.setattr(connection, "REOPEN_AFTER_MAX_S", 0.1)
+    router, dealer = net.router(), net.dealer()
+    peer = dealer.connect(router.endpoints[TCP], new_key(), Role.WORKER)
+    pauses = []
+    for times in range(1, 7):
+        net.until(lambda times=times: len(net.of(dealer).problems) >= times, dealer, router)
+        pauses.append(dealer._connections[peer]._reopen_after_s)
+    assert pauses == [0.02, 0.04, 0.08, 0.1, 0.1, 0.1]
 
 
 def test_a_connection_refused_for_its_key_comes_up_once_the_router_has_that_key(net):
