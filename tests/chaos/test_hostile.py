@@ -15,10 +15,24 @@ from urllib.parse import urlsplit
 
 import psutil
 import pytest
+import zmq
 
-from mesh.messages import Heartbeat, Identify, Message, Query, Reply, Watch, Welcome
+from mesh.messages import (
+    Credit,
+    GetFunction,
+    Heartbeat,
+    Identify,
+    Message,
+    Query,
+    Refuse,
+    Released,
+    Reply,
+    Settled,
+    Watch,
+    Welcome,
+)
 from mesh.model import Role
-from mesh.net.keys import load
+from mesh.net.keys import load, new_key
 from tests.chaos.test_strangers import record, served_meanwhile
 from tests.chaos.test_strangers import router as router
 from tests.cluster import Cluster, Node, wait_until
@@ -145,6 +159,37 @@ def test_a_handshake_that_was_recorded_lets_nobody_in(cluster: Cluster, router: 
                 wait_until(lambda: is_over(connection), 10.0, "it is refused")
     wait_until(lambda: counted(cluster, "mute") - begun >= 20, 5.0, "they are counted")
     assert counted(cluster, "keys_accepted") == 1
+
+
+@pytest.mark.parametrize("kind", ["a key of another mesh", "no key"])
+def test_who_has_no_key_of_this_mesh_is_counted_and_delivers_nothing(cluster: Cluster, router: Node, kind: str) -> None:
+    begun = counted(cluster, "mute")
+    entry = load("t", os.environ).entry(Role.CLIENT)
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    with served_meanwhile(cluster, router):
+        for _ in range(5):
+            stranger = context.socket(zmq.DEALER)
+            if kind != "no key":
+                own = new_key().role(Role.CLIENT)
+                stranger.set(zmq.CURVE_PUBLICKEY, own.public)
+                stranger.set(zmq.CURVE_SECRETKEY, own.secret)
+                stranger.set(zmq.CURVE_SERVERKEY, entry.router)
+            stranger.connect(str(record().tcp))
+            with suppress(zmq.Again):  # it is refused already
+                stranger.send(b"let me in", zmq.NOBLOCK)
+        wait_until(lambda: counted(cluster, "mute") - begun >= 5, 10.0, "they are counted")
+    context.destroy(linger=0)
+    status = cluster.client().status()["router"]
+    assert status["counters"]["garbage"] == 0 and status["transport"]["counters"]["keys_accepted"] == 0
+
+
+def test_a_client_that_sends_a_workers_verbs_is_refused_each_time(cluster: Cluster, router: Node) -> None:
+    entry = load("t", os.environ).entry(Role.CLIENT)
+    with served_meanwhile(cluster, router), closing(RawPeer(str(record().tcp), entry.own, entry.router)) as peer:
+        assert isinstance(peer.greet(Role.CLIENT), Welcome)
+        for message in (Credit(1_000), Settled(1, []), Released([]), GetFunction("f")) * 5:
+            assert isinstance(peer.say(message), Refuse)
+    assert cluster.client().status()["router"]["counters"]["refused"] == 20
 
 
 def test_ten_thousand_frames_in_one_message_are_dropped_and_its_sender_goes_on(
