@@ -2,7 +2,7 @@
 
 MeshError
 ├── ConfigError                 the settings or the command are wrong: fix and start again
-│   └── NoKey                   no mesh key where one is needed
+│   └── NoKey                   no mesh key where one is needed (also Unavailable)
 ├── ProtocolError               a peer sent what the protocol forbids: dropped and counted
 ├── Refused                     a router would not have this node (key, version, role)
 ├── Unavailable                 nobody answered in time: trying again may help
@@ -42,10 +42,6 @@ class ConfigError(MeshError):
     """The settings or the command are wrong; fix them and start again."""
 
 
-class NoKey(ConfigError):
-    """No mesh key on this machine where one is needed."""
-
-
 class ProtocolError(MeshError):
     """A peer sent what the protocol forbids, or a message is larger than a peer may be sent."""
 
@@ -56,6 +52,10 @@ class Refused(MeshError):
 
 class Unavailable(MeshError):
     """Nobody answered in time; trying again may help."""
+
+
+class NoKey(ConfigError, Unavailable):
+    """No mesh key on this machine where one is needed, or not the one: nobody answers until there is."""
 
 
 class Overloaded(Unavailable):

@@ -35,7 +35,7 @@ def test_what_is_out_when_the_router_is_killed_is_not_run_again(cluster: Cluster
     wait_until(lambda: len(cluster.runs()) >= 20, 10.0, "they run")
     held = app.status()["workers"][0]["held"]
     print(f"{held} of 500 are out")
-    assert held > 200
+    assert held > 20, "more than what runs, or the test shows nothing"
     router.kill()
     time.sleep(away_s)  # how long it is away is what is tested
     cluster.wait_up(cluster.again(router))
@@ -245,7 +245,7 @@ def test_a_second_router_on_the_same_store_is_refused_with_the_name_of_the_first
 def test_a_client_without_a_router_says_what_it_tried_and_works_once_there_is_one(cluster: Cluster) -> None:
     app = cluster.client(connect_timeout_s=0.5)
     result = send(app, "echo", 5)
-    with pytest.raises(Unavailable, match="names no running router"):
+    with pytest.raises(Unavailable, match="no router of mesh 't' runs on this machine"):
         result.get(timeout=5.0)
     with pytest.raises(MeshError):
         app.status()
