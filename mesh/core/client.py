@@ -530,7 +530,10 @@ class ClientMachine:
 
     def _on_query_asked(self, event: QueryAsked, now: Now) -> None:
         query = Query(event.request, event.what, list(event.arguments))
-        if (ready := self._ready()) is not None:
+        if event.router is not None:
+            if event.router in self._listening():
+                self._send(event.router, query)
+        elif (ready := self._ready()) is not None:
             self._send(ready, query)
         else:
             self._keep(None, query)

@@ -176,11 +176,12 @@ class TasksCancelled(Struct, frozen=True, gc=False):
 
 
 class QueryAsked(Struct, frozen=True, gc=False):
-    """The user asks a router."""
+    """The user asks a router; ``router``: this one, if it is there now. None: home, once there is one."""
 
     request: int
     what: str
     arguments: tuple[str, ...] = ()
+    router: Peer | None = None
 
 
 class QueryGivenUp(Struct, frozen=True, gc=False):

@@ -44,14 +44,14 @@ from mesh.core.events import (
 )
 from mesh.errors import ConfigError, Overloaded, Refused, Unavailable, UnknownTask
 from mesh.messages import Submit
-from mesh.model import Blob, Buffer, FunctionCode, TaskOptions, TaskSpec, payload_size
+from mesh.model import Blob, Buffer, FunctionCode, Peer, TaskOptions, TaskSpec, payload_size
 from mesh.runtime.channels import RouterChannels, Transport
 from mesh.runtime.dialing import Dialing
 from mesh.runtime.exiting import call_at_exit
 from mesh.runtime.flushing import Flush, Lost, rejection
 from mesh.runtime.promises import Promise, Promises
 from mesh.runtime.router_events import RouterEvents
-from mesh.runtime.routers import POLL_S, Routers
+from mesh.runtime.routers import POLL_S, Known, Routers
 from mesh.runtime.submissions import Submission, grouped
 from mesh.settings import Settings
 from mesh.wire.codec import blobs_of
@@ -196,6 +196,34 @@ class Connection:
             del self._replies[request]
             if not reply:
                 self._ask(QueryGivenUp(request))
+
+    def query_each(self, what: str, timeout: float, *, named: bool = False) -> list[tuple[Known, bytes | None]]:
+        """Ask every router that is known, or the ``named`` ones; None for one that has not answered in ``timeout`` s.
+
+        One that welcomes this node meanwhile is asked, too. Raises ``Unavailable``, ``Refused``.
+        """
+        requests: dict[str, int] = {}
+        known: list[Known] = []
+
+        def all_have_answered() -> bool:
+            known[:] = [one for one in self._routers.known() if one.is_named or not named]
+            for one in known:
+                if one.id is not None and one.is_welcome and one.id not in requests:
+                    request = requests[one.id] = self._next_request()
+                    self._replies[request] = []
+                    self._ask(QueryAsked(request, what, router=Peer(one.id.encode())))
+            return all(body_of(one) is not None for one in known)
+
+        def body_of(one: Known) -> bytes | None:
+            request = None if one.id is None else requests.get(one.id)
+            return None if request is None else next(iter(self._replies[request]), None)
+
+        try:
+            self._wait_until(all_have_answered, timeout)
+            return [(one, body_of(one)) for one in known]
+        finally:
+            for request in requests.values():
+                del self._replies[request]
 
     def story(self, task_id: str) -> str:
         """Why a task is not finished, in the words of a router; empty where none says it within ``STORY_S``."""

@@ -8,7 +8,7 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from math import inf
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from mesh.core.events import RouterForgotten
 from mesh.errors import ConfigError, MeshError, Refused, Unavailable
@@ -49,6 +49,18 @@ class Route:
         self.problem = ""  # nobody listens there, or nobody who lets us in
         self.since = now  # monotonic: it was opened, or went up or down
         self.misfits = 0  # greetings in a row that failed for the key
+
+
+class Known(NamedTuple):
+    """A router that a node was served by, or should be; ``id`` is None where nobody has said who is there.
+
+    ``endpoint``: where it is, over TCP where it is said to be: that is short, and means something elsewhere.
+    """
+
+    id: str | None
+    endpoint: str
+    is_named: bool  # by whoever started this node
+    is_welcome: bool  # this node is, there and now
 
 
 class Routers:
@@ -112,6 +124,29 @@ class Routers:
     @property
     def has_news(self) -> bool:
         return bool(self._news)
+
+    def known(self) -> list[Known]:
+        """All routers that have said who they are, and those that are named or run here and have not said it yet.
+
+        What others announced or told of is left out until it has proved itself: it may be a second address, or nobody.
+        """
+        known = {
+            router.decode(): self._known(router.decode(), route, router in self._welcomed)
+            for router, route in list(self._serving.items())
+            if route is not None
+        }
+        said = {endpoint: router_id for router_id, endpoints in list(self._said.items()) for endpoint in endpoints}
+        for route in list(self._routes.values()):
+            if route.router is None and route.source in (Source.NAMED, Source.HERE):
+                met = self._met.get(route.endpoint)
+                router_id = said.get(route.endpoint) if met is None else met.decode()
+                known.setdefault(router_id or route.endpoint, self._known(router_id, route, False))
+        return list(known.values())
+
+    def _known(self, router_id: str | None, route: Route, is_welcome: bool) -> Known:
+        tcp = [endpoint for endpoint in self._said.get(router_id or "", ()) if endpoint.startswith("tcp://")]
+        endpoint = tcp[0] if tcp and route.endpoint.startswith("ipc://") else route.endpoint
+        return Known(router_id, endpoint, route.source is Source.NAMED, is_welcome)
 
     def patience(self, deadline: float | None) -> float:
         """Seconds a thread may wait in one go for something that a router must do; -1 for as long as it takes."""

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from nodes.counts import count_of, number
 from nodes.tables import Table
 
+ID_SHORT = 8  # digits of an id
+
 Status = dict[str, Any]
+Answer = tuple[str | None, str, Status | None]
+"""Of a router: its id, where it is, and what it says of itself; None where it has not answered."""
 
 
 def rates(before: Status, after: Status) -> dict[str, float]:
@@ -36,7 +41,40 @@ def headline(mesh: str, status: Status, per_s: dict[str, float]) -> str:
         f"{number(failed)} ended otherwise; now {rate(per_s['accepted_per_s'])} in, "
         f"{rate(per_s['finished_per_s'])} done"
     )
-    return "\n".join(line for line in (first, second, _mesh_keys(router), _turned_away(router)) if line)
+    lines = (first, second, _all_routers(status), _mesh_keys(router), _turned_away(router))
+    return "\n".join(line for line in lines if line)
+
+
+def router_rows(answers: Sequence[Answer]) -> list[Status]:
+    """What each router is like; of one that has not answered only where it should be."""
+    rows = []
+    for router_id, address, status in answers:
+        router = {} if status is None else status["router"]
+        row = {key: router.get(key) for key in ("name", "version", "durability", "store_full", "uptime_s", "tasks")}
+        workers = None if status is None else len(status["workers"]) + status["left_out"]["workers"]
+        rows.append({"id": router_id, "address": address, "answers": status is not None, **row, "workers": workers})
+    return sorted(rows, key=lambda row: (not row["answers"], row["name"], row["address"]))
+
+
+def totals(answers: Sequence[Answer]) -> dict[str, int]:
+    """Over the routers that have answered; a worker counts once, however many routers it serves."""
+    said = [status for _, _, status in answers if status is not None]
+    return {
+        "routers": len(answers),
+        "answering": len(said),
+        "tasks": sum(status["router"]["tasks"] for status in said),
+        "workers": len({worker["id"] for status in said for worker in status["workers"]}),
+    }
+
+
+def _all_routers(status: Status) -> str:
+    """Where there are several: what they have between them."""
+    sums = status.get("totals", {})
+    if sums.get("routers", 1) < 2:
+        return ""
+    mute = sums["routers"] - sums["answering"]
+    text = f"all {sums['routers']} routers: {number(sums['tasks'])} unfinished, {count_of(sums['workers'], 'worker')}"
+    return f"{text}; {mute} of them {'does' if mute == 1 else 'do'} not answer" if mute else text
 
 
 def _mesh_keys(router: Status) -> str:
@@ -63,6 +101,25 @@ def _turned_away(router: Status) -> str:
     }
     found = [count_of(count, kind) for kind, count in kinds.items() if count]
     return f"turned away since its start: {', '.join(found)}" if found else ""
+
+
+def tables(status: Status) -> list[Table]:
+    """The routers where there are several, and the workers and queues of the one that is shown."""
+    own = [workers_table(status), queues_table(status)]
+    return [routers_table(status), *own] if len(status["routers"]) > 1 else own
+
+
+def routers_table(status: Status) -> Table:
+    """One row for each router."""
+    table = Table("routers", ["router", "address", "id", ">unfinished", ">workers", "level", "version", "note"])
+    for row in status["routers"]:
+        counts = ["" if row[key] is None else number(row[key]) for key in ("tasks", "workers")]
+        notes = ["shown below"] if row["id"] == status["router"]["id"] else []
+        notes += ["STORE FULL"] if row["store_full"] else []
+        notes += [] if row["answers"] else ["does not answer"]
+        texts = [row["name"] or "", row["address"].removeprefix("tcp://"), (row["id"] or "")[:ID_SHORT]]
+        table.rows.append([*texts, *counts, row["durability"] or "", row["version"] or "", ", ".join(notes)])
+    return table
 
 
 def workers_table(status: Status) -> Table:

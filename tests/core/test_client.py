@@ -705,6 +705,15 @@ def test_cancels_and_queries_wait_for_a_router() -> None:
     assert mesh.hear(Reply(7, b"{}")) == [PublishReply(7, b"{}")]
 
 
+def test_a_query_for_one_router_goes_to_that_one_or_to_none() -> None:
+    mesh = client(R1, R2)
+    assert mesh.do(QueryAsked(1, "status", router=R2)) == [Send(R2, Query(1, "status"))]
+    mesh.do(PeerLost(R2))
+    assert mesh.do(QueryAsked(2, "status", router=R2)) == []
+    mesh.do(wait=1.0)
+    assert Query(2, "status") not in sent(mesh.hear(WELCOME, peer=R2)), "who asked looks again who is there"
+
+
 def test_cancels_and_queries_do_not_wait_without_end() -> None:
     mesh = Driven()
     mesh.do(*(QueryAsked(i, "status") for i in range(WISHES_MAX)))

@@ -254,6 +254,69 @@ def test_a_call_may_have_a_time_to_come_and_a_queue(cluster: Cluster, run: Run) 
     assert wait_until(lambda: json.loads(run("result", task_id, "--json")[1])["state"] == "REVOKED", 5.0)
 
 
+def second_router(cluster: Cluster) -> Node:
+    """Another router of the mesh, with a store of its own and an address that can be typed."""
+    node = cluster.start("second", "router", "--listen", "127.0.0.1:*", store=f"sqlite://{cluster.place / 'second.db'}")
+    cluster.wait_up(node)
+    return node
+
+
+def record_of(cluster: Cluster, node: Node) -> dict[str, Any]:
+    """What a router says of itself in the runtime directory."""
+    records: list[dict[str, Any]] = [json.loads(path.read_text()) for path in (cluster.place / "r").glob("*.json")]
+    return next(record for record in records if record["pid"] == node.pid)
+
+
+def test_status_has_a_line_for_each_router_of_the_mesh_and_what_they_have_in_all(
+    cluster: Cluster, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MESH_KEY", new_key().text)
+    cluster.environ["MESH_KEY"] = os.environ["MESH_KEY"]
+    first, second = cluster.router(), second_router(cluster)
+    records = [record_of(cluster, node) for node in (first, second)]
+    for record, count in zip(records, (3, 4), strict=True):
+        app = cluster.client()
+        app.routers = [record["ipc"]]
+        for n in range(count):
+            send(app, "echo", n, countdown=600)
+        app.flush(timeout=10.0)
+    wait_until(lambda: status(run)["totals"]["tasks"] == 7, 20.0, "each router has its tasks")
+    cluster.worker("w")
+    wait_until(lambda: [row["workers"] for row in status(run)["routers"]] == [1, 1], 20.0, "both have the worker")
+    found = status(run)
+    assert {(row["id"], row["tasks"]) for row in found["routers"]} == {
+        (record["router_id"], count) for record, count in zip(records, (3, 4), strict=True)
+    }
+    assert all(row["answers"] and row["durability"] and row["version"] for row in found["routers"])
+    assert found["totals"] == {"routers": 2, "answering": 2, "tasks": 7, "workers": 1}
+    _, text, _ = run("status")
+    assert "all 2 routers: 7 unfinished, 1 worker\n" in text
+    lines = [line for record in records for line in text.splitlines() if record["router_id"][:8] in line]
+    assert len(lines) == 2
+    code, out, _ = run("status", "--json", "--router", records[1]["tcp"].removeprefix("tcp://"))
+    named = json.loads(out)
+    assert (code, named["router"]["id"], named["totals"]["routers"]) == (0, records[1]["router_id"], 1)
+
+
+@pytest.mark.chaos
+def test_status_says_which_router_does_not_answer_and_shows_the_others(cluster: Cluster, run: Run) -> None:
+    second = second_router(cluster)
+    first = cluster.router()
+    records = {node: record_of(cluster, node) for node in (first, second)}
+    second.stop()
+    found = status(run)
+    assert found["router"]["id"] == records[first]["router_id"]
+    assert {(row["id"], row["answers"], row["tasks"]) for row in found["routers"]} == {
+        (records[first]["router_id"], True, 0),
+        (records[second]["router_id"], False, None),
+    }
+    assert found["totals"] == {"routers": 2, "answering": 1, "tasks": 0, "workers": 0}
+    _, text, _ = run("status")
+    assert "1 of them does not answer" in text
+    [line] = [line for line in text.splitlines() if records[second]["router_id"][:8] in line]
+    assert line.endswith("does not answer")
+
+
 def test_status_shows_workers_queues_and_why_tasks_are_parked(cluster: Cluster, run: Run) -> None:
     cluster.router()
     cluster.worker("w", slots=2)

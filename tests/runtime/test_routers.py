@@ -16,7 +16,7 @@ from mesh.errors import NoKey, Refused, Unavailable
 from mesh.model import Peer
 from mesh.net.arrivals import Arrivals, Problem, Trouble
 from mesh.net.find import Found, Search, Source
-from mesh.runtime.routers import ANNOUNCED_MAX, NOTES_ANNOUNCED_MAX, NOTES_MAX, ROUTES_MAX, Routers
+from mesh.runtime.routers import ANNOUNCED_MAX, NOTES_ANNOUNCED_MAX, NOTES_MAX, ROUTES_MAX, Known, Routers
 from mesh.settings import Settings
 from tests.api.waiting import wait_until
 
@@ -225,6 +225,27 @@ def test_all_addresses_of_a_router_are_tried_and_the_first_that_answers_is_kept(
     looking.hear("tcp://c:1")
     looking.hear("tcp://d:1", router_id=OLD.decode())
     assert looking.connected[3:] == [], "there is a way to it"
+
+
+def test_routers_that_run_here_or_are_named_are_known_before_they_answer_and_strangers_are_not() -> None:
+    looking = Looking()
+    looking.hear("tcp://named:1")
+    looking.hear("ipc://old", "tcp://127.0.0.1:1", router_id="r-old", source=Source.HERE)
+    looking.hear("tcp://anybody:1", router_id="r-odd", source=Source.ANNOUNCED)
+    looking.hear("tcp://gone:1", router_id="r-met", source=Source.MET)
+    looking.routers.hear_of(["tcp://second-address:1"])
+    looking.routers.connect_to_found()
+    named, here = Known(None, "tcp://named:1", True, False), Known("r-old", "tcp://127.0.0.1:1", False, False)
+    assert looking.routers.known() == [named, here]
+    looking.meet("tcp://anybody:1", NEW)
+    looking.meet("ipc://old", OLD)
+    looking.routers.welcome(OLD, ())
+    welcome, new = here._replace(is_welcome=True), Known("r-new", "tcp://anybody:1", False, False)
+    assert looking.routers.known() == [new, welcome, named]
+    looking.meet("tcp://named:1", OLD)
+    assert looking.routers.known() == [new, welcome], "a second address is no second router"
+    looking.lose("ipc://old")
+    assert looking.routers.known() == [new, here], "it is away"
 
 
 def test_a_router_of_this_user_on_this_host_has_one_way() -> None:
