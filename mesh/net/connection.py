@@ -34,7 +34,10 @@ _LAST_WORD_MS = 100
 
 
 class Connection:
-    """Named ``peer`` on this side; the router names it anew each time. ``read_entry`` None: no encryption, for ipc."""
+    """Named ``peer`` on this side; the router names it anew each time. ``read_entry`` None: no encryption, for ipc.
+
+    ``command``: what people type for this mesh.
+    """
 
     def __init__(
         self,
@@ -45,8 +48,10 @@ class Connection:
         read_entry: Callable[[], Entry] | None,
         outbox_bytes_max: int,
         counters: Counters,
+        command: str,
     ) -> None:
         self.endpoint = endpoint
+        self._command = command
         self.peer = peer
         self.up = False  # greeted: the other end is a ROUTER that has let us in
         self.reopen_at: float | None = None
@@ -215,11 +220,13 @@ class Connection:
         if kind == monitor.GREETING_BROKEN and self.endpoint.startswith("ipc://"):  # no key is asked for there
             return Problem(Trouble.GREETING, f"{where} went away during the greeting, or hangs", self.peer)
         if kind == monitor.GREETING_BROKEN:
-            text = f"{where} has another mesh key (or went away during the greeting): compare `mesh key` on both sides"
+            compare = f"compare `{self._command} key` on both sides"
+            text = f"{where} has another mesh key (or went away during the greeting): {compare}"
             return Problem(Trouble.WRONG_KEY, text, self.peer)
         if value == monitor.MECHANISM_MISMATCH:
             text = f"{where} and this process do not agree on using a mesh key: one has a key and the other has none"
             return Problem(Trouble.NO_COMMON_SECURITY, text, self.peer)
         if value == monitor.BAD_CRYPTOGRAPHY:
-            return Problem(Trouble.WRONG_KEY, f"{where} has another mesh key: compare `mesh key` on both", self.peer)
+            text = f"{where} has another mesh key: compare `{self._command} key` on both sides"
+            return Problem(Trouble.WRONG_KEY, text, self.peer)
         return Problem(Trouble.GREETING, f"what answers at {self.endpoint} is no router (0x{value:x})", self.peer)

@@ -37,17 +37,19 @@ class DealerTransport:
         self.fd = self._poll.fd
         """Readable when ``receive`` has something, if the last ``receive`` had nothing and nothing was sent since."""
 
-    def connect(self, endpoint: str, key: AnyKey | Callable[[], AnyKey] | None, role: Role) -> Peer:
+    def connect(
+        self, endpoint: str, key: AnyKey | Callable[[], AnyKey] | None, role: Role, command: str = "mesh"
+    ) -> Peer:
         """Begin to connect to ``endpoint`` as ``role``. Raises ``NoKey`` for tcp without a key for that.
 
         ``key`` may be what reads it: then it is read anew before each further try. The peer given back names this
-        connection here; two addresses of one router are two connections.
+        connection here; two addresses of one router are two connections. ``command``: what people type for this mesh.
         """
         self._poll.check_process()
         read_entry = None
         if not endpoint.startswith("ipc://"):
             if key is None:
-                raise NoKey(f"{endpoint} needs the mesh key: type `mesh join <key>`, or set MESH_KEY")
+                raise NoKey(f"{endpoint} needs the mesh key: type `{command} join <key>`, or set MESH_KEY")
             read_entry = functools.partial(_entry, key, role)
         self._made += 1
         connection = Connection(
@@ -57,6 +59,7 @@ class DealerTransport:
             read_entry=read_entry,
             outbox_bytes_max=self._outbox_bytes_max,
             counters=self.counters,
+            command=command,
         )
         self._connections[connection.peer] = connection
         self._attach(connection)

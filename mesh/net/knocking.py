@@ -27,8 +27,11 @@ class Knocked:
     tried: list[str] = field(default_factory=list)
 
 
-def knock(find: Callable[[], Sequence[Found]], key: AnyKey, within_s: float) -> Knocked:
-    """Try all tcp addresses of all that ``find`` gives now and meanwhile, at once; the first that answers wins."""
+def knock(find: Callable[[], Sequence[Found]], key: AnyKey, within_s: float, command: str = "mesh") -> Knocked:
+    """Try all tcp addresses of all that ``find`` gives now and meanwhile, at once; the first that answers wins.
+
+    ``command``: what people type for this mesh.
+    """
     knocked = Knocked()
     role = Role.CLIENT if isinstance(key, MeshKey) else key.role
     asked: dict[Peer, tuple[Found, str]] = {}
@@ -42,7 +45,7 @@ def knock(find: Callable[[], Sequence[Found]], key: AnyKey, within_s: float) -> 
                 new = endpoint.startswith("tcp://") and endpoint not in knocked.tried
                 if new and len(knocked.tried) < ADDRESSES_MAX:
                     knocked.tried.append(endpoint)
-                    peer = transport.connect(endpoint, key, role)
+                    peer = transport.connect(endpoint, key, role, command)
                     asked[peer] = found, endpoint
                     undecided.add(peer)
             arrivals = transport.receive(min(LOOK_S, left_s))

@@ -119,7 +119,7 @@ class Dialer:
         """Connect to a router. Raises ``NoKey``, ``ConfigError``."""
         # Who may open a socket file of this user on this machine needs no key.
         key = None if endpoint.startswith("ipc://") else partial(load, self._mesh, os.environ)
-        return self._transport.connect(endpoint, key, self._role)
+        return self._transport.connect(endpoint, key, self._role, command_of(self._mesh))
 
     def remember(self, router_id: str, endpoints: Sequence[str]) -> None:
         """Keep where a router was met, for the next start of any node of this user."""

@@ -59,7 +59,7 @@ def _look(mesh_name: str, key: AnyKey, routers: Sequence[str]) -> str:
         return find_routers(mesh_name, routers, os.environ, browser)
 
     try:
-        knocked = knock(lambda: search().found, key, LOOK_S)
+        knocked = knock(lambda: search().found, key, LOOK_S, command_of(mesh_name))
         where = search().tried
         if browser is not None and browser.is_silent:
             where += (

@@ -54,7 +54,7 @@ def whole_key() -> MeshKey:
 def test_another_mesh_key(cluster: Cluster, address: str) -> None:
     code, line = told(cluster, address, MESH_KEY=new_key().text)
     assert code == 2
-    assert f"the router at tcp://{address} has another mesh key" in line and "compare `mesh key`" in line
+    assert f"the router at tcp://{address} has another mesh key" in line and "compare `mesh --mesh t key`" in line
 
 
 def test_no_key_on_this_machine(cluster: Cluster, address: str) -> None:
