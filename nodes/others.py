@@ -10,6 +10,7 @@ import logging
 import platform
 from collections.abc import Callable, Sequence
 from math import inf
+from typing import Any
 
 from msgspec.structs import replace
 
@@ -87,6 +88,13 @@ class Others:
     def facts(self) -> dict[str, int]:
         """What strangers announce on the LAN, for people."""
         return {"announced_left_out": self._dialer.left_out, "announced_unproven": self._routers.unproven}
+
+    def known(self) -> list[dict[str, Any]]:
+        """Which there are, for people; also those that are away."""
+        return [
+            {"id": one.id, "address": one.endpoint, "answers": one.is_welcome}
+            for one in self._routers.known()[:ADDRESSES_MAX]
+        ]
 
     def next_deadline(self) -> float:
         """The monotonic second at which ``take`` must be called even if nothing happens."""

@@ -239,6 +239,7 @@ class RouterNode:
             self._look_at_doors()
             self._look_at_enrolment()
             self._machine.transport = self._transport.facts() | {"lan": self._others.facts() if self._others else {}}
+            self._machine.others = self._others.known() if self._others else []
             if self._streamed:
                 self._streamed = False
                 give_back()

@@ -100,6 +100,7 @@ class RouterMachine:
         )
         self.transport: dict[str, Any] = {}  # what the process around the machine says of its sockets; for people
         self.store: dict[str, Any] = {}  # and of its store
+        self.others: list[dict[str, Any]] = []  # and of the other routers
         self.since: Now | None = None
         self.halted = False  # the store takes nothing at all
         self._now = Now(0.0, 0.0)

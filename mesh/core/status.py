@@ -48,6 +48,7 @@ def snapshot(router: RouterMachine, now: Now) -> dict[str, Any]:
             "clients": len(router.clients),
             "transport": router.transport,
             "store": router.store,
+            "others": router.others,
         },
         "workers": workers,
         "queues": queues,

@@ -14,7 +14,7 @@ from mesh import Mesh
 from nodes.cli.client import client
 from nodes.cli.invocation import Invocation, pass_invocation, router_option, shared_options
 from nodes.cli.numbers import Seconds
-from nodes.cli.status_view import Answer, Status, headline, rates, router_rows, tables, totals
+from nodes.cli.status_view import Answer, Status, away, headline, rates, router_rows, tables, totals
 from nodes.tables import plain, rich
 
 RATE_S = 0.5  # between the two looks that give a rate
@@ -57,6 +57,8 @@ def _look(app: Mesh, before: Status, named: bool) -> Status:
         for one, body in app.connection.query_each("status", ANSWER_S, named=named)
     ]
     said = [status for _, _, status in found if status is not None]
+    if not named:
+        found += away(found)
     same = (status for status in said if status["router"]["id"] == before["router"]["id"])
     shown = next(same, None) or next(iter(said), None) or app.status()
     return {**shown, "routers": router_rows(found), "totals": totals(found)}

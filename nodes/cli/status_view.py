@@ -45,6 +45,17 @@ def headline(mesh: str, status: Status, per_s: dict[str, float]) -> str:
     return "\n".join(line for line in lines if line)
 
 
+def away(answers: Sequence[Answer]) -> list[Answer]:
+    """Routers that we did not find, and that one which has answered knows, and has no answer from either."""
+    known = {router_id or address for router_id, address, _ in answers}
+    told: dict[str, Answer] = {}
+    for other in (other for _, _, status in answers if status for other in status["router"].get("others", ())):
+        name = other["id"] or other["address"]
+        if name not in known and not other["answers"]:
+            told[name] = (other["id"], other["address"], None)
+    return list(told.values())
+
+
 def router_rows(answers: Sequence[Answer]) -> list[Status]:
     """What each router is like; of one that has not answered only where it should be."""
     rows = []

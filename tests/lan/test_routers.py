@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 
 import pytest
@@ -72,6 +73,24 @@ def test_a_worker_that_knows_one_router_serves_all(lan: Lan) -> None:
     there = mesh["b"].run(["python", "-c", script]).stdout
     assert there.strip() == "at b"
     assert mesh.ran() == ["at b"]
+
+
+def test_status_lists_the_routers_of_other_hosts_and_says_which_is_away(lan: Lan) -> None:
+    mesh = Mesh(lan, "a", "b", "c")
+    mesh.router("a")
+    mesh.router("b")
+
+    def answers(**environ: str) -> dict[str, bool]:
+        status = json.loads(mesh["c"].run(["mesh", "status", "--json"], environ=environ).stdout)
+        return {str(row["name"]): row["answers"] for row in status["routers"]}
+
+    both = {"router@a": True, "router@b": True}
+    wait_until(lambda: answers() == both, 20.0, "both are heard of")
+    lan.block_multicast()
+    through_a = {"MESH_ROUTERS": f"{mesh['a'].address}:6374"}
+    wait_until(lambda: answers(**through_a) == both, 20.0, "one names the other")
+    mesh["b"].link(up=False)
+    wait_until(lambda: answers(**through_a) == {"router@a": True, "None": False}, 20.0, "the other is away")
 
 
 def test_a_worker_that_runs_joins_a_router_that_starts_later(lan: Lan) -> None:

@@ -24,7 +24,7 @@ from nodes.cli.main import INSTEAD, VERBS, exit_code, main
 from nodes.cli.node_files import output_to, pid_file
 from nodes.cli.node_options import store_url
 from nodes.cli.router import listen_address
-from nodes.cli.status_view import duration, headline, queues_table, rates, workers_table
+from nodes.cli.status_view import Status, away, duration, headline, queues_table, rates, workers_table
 from nodes.supervisor import how_it_ended
 from nodes.tables import Table, plain
 from tests.cluster import REPOSITORY
@@ -672,6 +672,18 @@ def test_the_status_is_readable_without_a_terminal() -> None:
     assert plain(workers_table(STATUS)).splitlines()[1].split("  ")[0] == "w1@box"
     assert "draining, silent for 4 s" in plain(workers_table(STATUS))
     assert "no worker serves it" in plain(queues_table(STATUS))
+
+
+def test_a_router_that_others_miss_is_shown_once_and_one_they_reach_is_left_to_be_found() -> None:
+    others = [
+        {"id": "aa", "address": "tcp://a:1", "answers": False},
+        {"id": "bb", "address": "tcp://b:1", "answers": True},
+        {"id": "cc", "address": "tcp://c:1", "answers": False},
+    ]
+    one: Status = STATUS | {"router": STATUS["router"] | {"others": others}}
+    assert away([("aa", "tcp://a:1", one), ("dd", "tcp://d:1", one), ("ee", "tcp://e:1", STATUS)]) == [
+        ("cc", "tcp://c:1", None)
+    ]
 
 
 def test_plain_tables_align_numbers_to_the_right() -> None:
