@@ -1,4 +1,4 @@
-"""A Redis server of the bench's own, for peers that need one: on a free loopback port, ended by pid."""
+"""A Redis server of one's own, for peers of the bench and for tests: on a free loopback port, ended by pid."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -35,6 +35,7 @@ class RedisServer:
     url: str
     pid: int
     command: str
+    port: int
 
 
 def find_server() -> str | None:
@@ -43,13 +44,15 @@ def find_server() -> str | None:
 
 
 @contextmanager
-def running_redis(directory: Path, level: str) -> Iterator[RedisServer]:
-    """An empty server that keeps its files in ``directory``. Raises ``Unavailable``."""
+def running_redis(
+    directory: Path, level: str, *, port: int | None = None, options: Sequence[str] = ()
+) -> Iterator[RedisServer]:
+    """A server that keeps its files in ``directory``, at ``port`` or a free one. Raises ``Unavailable``."""
     program = find_server()
     if program is None:
         raise Unavailable("no Redis server is installed: `make bench-peers` says how")
-    port = _free_port()
-    arguments = ["--bind", "127.0.0.1", "--port", str(port), "--dir", str(directory), *PERSISTENCE[level]]
+    port = port or free_port()
+    arguments = ["--bind", "127.0.0.1", "--port", str(port), "--dir", str(directory), *PERSISTENCE[level], *options]
     log = directory / "redis.log"
     with log.open("ab") as out:
         server = subprocess.Popen(
@@ -62,7 +65,7 @@ def running_redis(directory: Path, level: str) -> Iterator[RedisServer]:
     try:
         _wait_until_ready(server, port, log)
         stated = " ".join(argument or '""' for argument in PERSISTENCE[level])
-        yield RedisServer(f"redis://127.0.0.1:{port}", server.pid, f"{_version(program)} {stated}")
+        yield RedisServer(f"redis://127.0.0.1:{port}", server.pid, f"{_version(program)} {stated}", port)
     finally:
         server.terminate()
         try:
@@ -72,7 +75,8 @@ def running_redis(directory: Path, level: str) -> Iterator[RedisServer]:
             server.wait()
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of this host that nobody has now."""
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         return int(found.getsockname()[1])

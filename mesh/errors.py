@@ -14,9 +14,11 @@ MeshError
 ├── UnknownTask                 nobody knows this task id
 ├── StoreError                  the journal or result store failed
 │   ├── StoreLocked             another router holds this store
+│   ├── StoreLost               another router has taken this store over
 │   ├── StoreDamaged            rows are missing or changed since they were written
 │   │   └── RowDamaged          one result or function was changed; the rest can be used
-│   └── StoreFull               no room left to write
+│   └── StoreUnavailable        it cannot be written or read now: trying again may help
+│       └── StoreFull           no room left to write
 └── TaskError                   the task itself did not succeed
     ├── TaskFailed              it raised an exception that could not be rebuilt here
     ├── TimeLimitExceeded       it ran over its time limit and was killed
@@ -110,8 +112,19 @@ class RowDamaged(StoreDamaged):
     """One result or one shipped function was changed since it was written; all else can be used."""
 
 
-class StoreFull(StoreError):
-    """There is no room left to write; what was written stays."""
+class StoreLost(StoreError):
+    """Another router has taken this store over; nothing more can be written by this one."""
+
+
+class StoreUnavailable(StoreError):
+    """The store cannot be written or read now; what was written stays.
+
+    A commit that ended so may have been done all the same: it is to be repeated with the same records before any other.
+    """
+
+
+class StoreFull(StoreUnavailable):
+    """There is no room left to write: nothing was, and what was written before stays."""
 
 
 class TaskError(MeshError):

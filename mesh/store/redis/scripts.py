@@ -1,0 +1,300 @@
+"""What is done in Redis as a whole or not at all: one Lua script for each.
+
+A script that writes does nothing unless it is called by the router that owns the journal: ``meta`` has the owner's
+token and its *epoch*, which grows with each owner. The lock beside it runs out when its holder no longer renews it. A
+script that Redis refuses for want of memory has written nothing: its first write is one that is refused.
+"""
+
+from __future__ import annotations
+
+from hashlib import sha1
+
+_PRELUDE = """
+local meta, token, epoch, base, mine = KEYS[1], ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+local call = redis.call
+
+local function stranger()
+  local found = call('HMGET', meta, 'owner', 'epoch')
+  if found[1] == token then return nil end
+  if not found[1] or tonumber(found[2] or 0) < tonumber(epoch) then return {'gone'} end
+  return {'lost', call('GET', mine .. 'lock') or ''}
+end
+local no = stranger()
+if no then return no end
+
+local function each(command, key, values, step)
+  for first = 1, #values, step do
+    call(command, key, unpack(values, first, math.min(first + step - 1, #values)))
+  end
+end
+
+local function drop_blob(router, key)
+  call('UNLINK', base .. 'r:' .. router .. ':b:' .. key)
+  if call('HGET', base .. 'blob_at', key) == router then call('HDEL', base .. 'blob_at', key) end
+end
+
+local function head(row)
+  if #row < 46 then return '', 0, 0, '' end
+  local router, batch, expires, length = struct.unpack('<c12ddH', row, 17)
+  return router, batch, expires, string.sub(row, 47, 46 + length)
+end
+
+local function number(value) return string.format('%.0f', value) end
+"""
+
+ACQUIRE = """
+local meta, token, lock, ttl, holder, taken_from = KEYS[1], ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
+local owner, held = redis.call('HGET', meta, 'owner'), redis.call('GET', lock)
+if held and held ~= holder and held ~= taken_from then return {'held', held, redis.call('PTTL', lock)} end
+redis.call('SET', lock, holder, 'PX', ttl)
+if owner ~= token then
+  redis.call('HINCRBY', meta, 'epoch', 1)
+  redis.call('HSET', meta, 'owner', token)
+end
+return {'ok', unpack(redis.call('HMGET', meta, 'epoch', 'commits', 'seq', 'boot', 'batches'))}
+"""
+"""Take the journal: ``held`` while another has it, who is not ``taken_from``."""
+
+RECLAIM = """
+local meta, token, epoch, lock, ttl, holder = KEYS[1], ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
+local found = redis.call('HMGET', meta, 'owner', 'epoch')
+if found[1] and found[1] ~= token and tonumber(found[2] or 0) >= tonumber(epoch) then
+  return {'lost', redis.call('GET', lock) or ''}
+end
+redis.call('SET', lock, holder, 'PX', ttl)
+redis.call('HSET', meta, 'owner', token, 'epoch', epoch, 'seq', ARGV[6], 'boot', ARGV[7],
+  'batches', redis.call('HLEN', ARGV[8]))
+return {'ok', redis.call('HGET', meta, 'commits') or '0'}
+"""
+"""Go on with a server that has come back without what made the journal this router's."""
+
+BOOT = (
+    _PRELUDE
+    + """
+local boots = call('HGET', meta, 'booted_by')
+if boots ~= ARGV[5] then
+  call('HSET', meta, 'booted_by', ARGV[5])
+  call('HINCRBY', meta, 'boot', 1)
+end
+for _, key in ipairs(call('SMEMBERS', mine .. 'staged')) do call('UNLINK', mine .. 's:' .. key) end
+call('DEL', mine .. 'staged')
+local seq = tonumber(call('HGET', meta, 'seq') or 0)
+for _, early in ipairs(call('SMEMBERS', mine .. 'early')) do
+  if call('HEXISTS', mine .. 'journal', early) == 0 then call('DEL', mine .. 'settled:' .. early) end
+end
+call('DEL', mine .. 'early')
+return {'ok', unpack(call('HMGET', meta, 'boot', 'seq', 'batches', 'commits'))}
+"""
+)
+"""Count a start, and remove what no commit followed. ``ARGV[5]`` makes one start of a repeated call."""
+
+RENEW = (
+    _PRELUDE
+    + """
+if call('PEXPIRE', mine .. 'lock', ARGV[5]) == 0 then call('SET', mine .. 'lock', ARGV[6], 'PX', ARGV[5]) end
+return {'ok', call('HLEN', base .. 'outcomes'), call('HLEN', mine .. 'journal')}
+"""
+)
+
+RELEASE = """
+if redis.call('HGET', KEYS[1], 'owner') == ARGV[1] then redis.call('DEL', ARGV[2]) end
+return {'ok'}
+"""
+
+PRUNE = (
+    _PRELUDE
+    + """
+local now, limit = ARGV[5], ARGV[6]
+local pruned = 0
+for _, id in ipairs(call('ZRANGEBYSCORE', base .. 'expiries', '-inf', '(' .. now, 'LIMIT', 0, limit)) do
+  local row = call('HGET', base .. 'outcomes', id)
+  local router, batch, expires, key
+  if row then router, batch, expires, key = head(row) end
+  if not row then
+    call('ZREM', base .. 'expiries', id)
+  elseif expires >= tonumber(now) then
+    call('ZADD', base .. 'expiries', expires, id)
+  elseif call('HEXISTS', base .. 'r:' .. router .. ':journal', number(batch)) == 1 then
+    call('ZREM', base .. 'expiries', id)
+    call('SADD', base .. 'r:' .. router .. ':held:' .. number(batch), id)
+  else
+    call('ZREM', base .. 'expiries', id)
+    call('HDEL', base .. 'outcomes', id)
+    if key ~= '' then drop_blob(router, key) end
+    pruned = pruned + 1
+  end
+end
+return {'ok', pruned}
+"""
+)
+"""Forget outcomes that expired. One whose batch is open is set aside, and looked at again when that is finished."""
+
+COMMIT = (
+    _PRELUDE
+    + """
+local n, ttl, holder, grows, last_seq = tonumber(ARGV[5]), ARGV[6], ARGV[7], ARGV[8], tonumber(ARGV[9])
+local router = ARGV[10]
+local journal, outcomes = mine .. 'journal', base .. 'outcomes'
+local found = call('HMGET', meta, 'commits', 'seq')
+local commits, seq = tonumber(found[1] or 0), tonumber(found[2] or 0)
+if commits == n then return {'ok'} end
+if commits ~= n - 1 then return {'behind', commits} end
+
+local at = 12
+local count = tonumber(ARGV[11])
+for i = 1, count do
+  if call('HEXISTS', journal, ARGV[at + 2 * i - 2]) == 1 then return {'there', ARGV[at + 2 * i - 2]} end
+end
+
+if grows == '1' then call('SET', mine .. 'lock', holder, 'PX', ttl) else call('PEXPIRE', mine .. 'lock', ttl) end
+local batches = 0
+for i = 1, count do
+  batches = batches + call('HSETNX', journal, ARGV[at], ARGV[at + 1])
+  at = at + 2
+end
+if last_seq > seq then seq = last_seq end
+
+local ops = {}
+
+function ops.put(count)
+  for i = at, at + count - 1 do
+    local key = ARGV[i]
+    if call('EXISTS', mine .. 'b:' .. key) == 1 then
+      call('UNLINK', mine .. 's:' .. key)
+    elseif call('EXISTS', mine .. 's:' .. key) == 1 then
+      call('RENAME', mine .. 's:' .. key, mine .. 'b:' .. key)
+      call('HSET', base .. 'blob_at', key, router)
+    end
+    call('SREM', mine .. 'staged', key)
+  end
+  return count
+end
+
+function ops.unput(count)
+  for i = at, at + count - 1 do
+    call('UNLINK', mine .. 's:' .. ARGV[i])
+    call('SREM', mine .. 'staged', ARGV[i])
+  end
+  return count
+end
+
+function ops.set(count)
+  local values = {}
+  for i = at + 1, at + 2 * count do values[#values + 1] = ARGV[i] end
+  each('HSET', mine .. ARGV[at], values, 1000)
+  return 2 * count + 1
+end
+
+function ops.del(count)
+  local values = {}
+  for i = at + 1, at + count do values[#values + 1] = ARGV[i] end
+  each('HDEL', mine .. ARGV[at], values, 1000)
+  return count + 1
+end
+
+function ops.outcomes(count)
+  local expiries, settled, open = {}, {}, {}
+  for i = at, at + 2 * count - 2, 2 do
+    local id, row = ARGV[i], ARGV[i + 1]
+    local from, batch, expires, key = head(row)
+    if call('HSETNX', outcomes, id, row) == 1 then
+      expiries[#expiries + 1] = expires
+      expiries[#expiries + 1] = id
+    elseif key ~= '' then
+      local by, _, _, kept = head(call('HGET', outcomes, id))
+      if by ~= from or kept ~= key then drop_blob(from, key) end
+    end
+    if open[batch] == nil then
+      local name = number(batch)
+      open[batch] = batch > seq or call('HEXISTS', journal, name) == 1
+      settled[batch] = {}
+      if batch > seq then call('SADD', mine .. 'early', name) end
+    end
+    if open[batch] then table.insert(settled[batch], id) end
+  end
+  each('ZADD', base .. 'expiries', expiries, 1000)
+  for batch, ids in pairs(settled) do each('SADD', mine .. 'settled:' .. number(batch), ids, 1000) end
+  return 2 * count
+end
+
+function ops.finish(count)
+  for i = at, at + count - 1 do
+    batches = batches - call('HDEL', journal, ARGV[i])
+    call('UNLINK', mine .. 'settled:' .. ARGV[i])
+    for _, id in ipairs(call('SMEMBERS', mine .. 'held:' .. ARGV[i])) do call('ZADD', base .. 'expiries', 0, id) end
+    call('DEL', mine .. 'held:' .. ARGV[i])
+  end
+  return count
+end
+
+function ops.forget(count)
+  for i = at, at + count - 1 do
+    local row = call('HGET', outcomes, ARGV[i])
+    if row then
+      local by, _, _, key = head(row)
+      if key ~= '' then drop_blob(by, key) end
+      call('HDEL', outcomes, ARGV[i])
+      call('ZREM', base .. 'expiries', ARGV[i])
+    end
+  end
+  return count
+end
+
+function ops.unblob(count)
+  for i = at, at + count - 1 do drop_blob(router, ARGV[i]) end
+  return count
+end
+
+local function use(digest, used_at)
+  if call('ZADD', mine .. 'functions', used_at, digest) == 1 then call('HINCRBY', base .. 'users', digest, 1) end
+end
+
+function ops.save(count)
+  for i = at, at + 2 * count - 2, 2 do
+    local old = call('HGET', base .. 'functions', ARGV[i])
+    call('HSET', base .. 'functions', ARGV[i], ARGV[i + 1])
+    if old then
+      local by, _, _, key = head(old)
+      local now_by, _, _, now_key = head(ARGV[i + 1])
+      if key ~= '' and (by ~= now_by or key ~= now_key) then drop_blob(by, key) end
+    end
+  end
+  return 2 * count
+end
+
+function ops.use(count)
+  for i = at, at + 2 * count - 2, 2 do
+    if call('HEXISTS', base .. 'functions', ARGV[i]) == 1 then use(ARGV[i], ARGV[i + 1]) end
+  end
+  return 2 * count
+end
+
+function ops.unsave(count)
+  for i = at, at + count - 1 do
+    local digest = ARGV[i]
+    if call('ZREM', mine .. 'functions', digest) == 1 and call('HINCRBY', base .. 'users', digest, -1) <= 0 then
+      local by, _, _, key = head(call('HGET', base .. 'functions', digest) or '')
+      if key ~= '' then drop_blob(by, key) end
+      call('HDEL', base .. 'functions', digest)
+      call('HDEL', base .. 'users', digest)
+    end
+  end
+  return count
+end
+
+while ARGV[at] do
+  local op, size = ops[ARGV[at]], tonumber(ARGV[at + 1])
+  at = at + 2
+  at = at + op(size)
+end
+call('HSET', meta, 'commits', n, 'seq', seq)
+call('HINCRBY', meta, 'batches', batches)
+return {'ok'}
+"""
+)
+"""One commit, the ``n``th of this journal: one that is said twice, for its answer was lost, is done once."""
+
+
+def sha_of(script: str) -> str:
+    """By what Redis knows a script that it has seen."""
+    return sha1(script.encode(), usedforsecurity=False).hexdigest()

@@ -1,0 +1,385 @@
+"""The store on a Redis server.
+
+All keys of a mesh begin with ``taskmesh:{mesh}:`` and so lie in one slot of a cluster: a commit is one script and one
+round trip. Outcomes and functions are there for all routers, the rest is of one router each, below ``r:<router id>:``.
+
+    keys         key id → the key of the rows, sealed with that mesh key
+    outcomes     task id → row                     expiries   when each may go, in order
+    functions    digest → row                      users      how many routers keep each
+    blob_at      key → the router that has the large payload
+    r:ID:meta    owner, epoch, boot, commits, seq, batches
+    r:ID:lock    who has the journal; runs out unless renewed
+    r:ID:journal, marks, nodes, functions (when each was last used)
+    r:ID:settled:SEQ   tasks of an open batch that are finished       r:ID:held:SEQ   outcomes it keeps from expiring
+    r:ID:b:KEY, s:KEY  a large payload; one that no commit followed yet (``staged`` has their keys)
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any, TypeVar
+
+from mesh.core.commands import Record
+from mesh.errors import ConfigError, StoreDamaged, StoreError, StoreFull, StoreLocked, StoreLost
+from mesh.model import Blob, Buffer, FunctionCode, NodeInfo, Outcome, TaskMark
+from mesh.store.base import Recovered, StoredBatch, StoreUsage
+from mesh.store.redis import scripts
+from mesh.store.redis.address import parse_address
+from mesh.store.redis.durability import look_up
+from mesh.store.redis.holder import default_router, is_gone, read_holder, this_holder
+from mesh.store.redis.link import Link, Value
+from mesh.store.redis.payloads import Payloads
+from mesh.store.redis.prepared import Prepared, prepare
+from mesh.store.redis.rows import Rows
+from mesh.store.redis.sealing import StoreKeys, find_row_key, new_row_key, seal
+
+log = logging.getLogger("mesh.store")
+
+SCAN = 1_000  # rows asked for at once when all are read
+_NAMED = 10  # damaged rows named in one message
+_WAY_OUT = "start the router once with --salvage, which sets them aside and goes on with the rest"
+
+T = TypeVar("T")
+
+
+class RedisStore:
+    """``router_id`` names the journal; ``salvaged`` has a line for each thing given up with ``salvage``.
+
+    Opening raises ``ConfigError``, ``StoreUnavailable``, ``StoreDamaged``, and ``StoreLocked`` while another process
+    has the journal: one that was killed is noticed at once on its own host, elsewhere after ``lock_s``.
+    """
+
+    depot: Path | None = None
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        mesh: str,
+        keys: Callable[[], StoreKeys],
+        timeout_s: float = 2.0,
+        lock_s: float = 10.0,
+        salvage: bool = False,
+    ) -> None:
+        address = parse_address(url)
+        name = address.router if address.router is not None else default_router()
+        self.router_id = blake2b(name.encode(), digest_size=6).hexdigest()
+        self.url = address.name
+        self.salvaged: list[str] = []
+        self._salvage = salvage
+        self._keys = keys
+        self._keys_seen: list[str] = []
+        self._lock_ms = int(lock_s * 1000)
+        self._base = f"{address.prefix}:{{{mesh}}}:"
+        self._mine = f"{self._base}r:{self.router_id}:"
+        self._meta = f"{self._mine}meta"
+        self._holder = this_holder()
+        self._link = Link(address, timeout_s)
+        try:
+            self._open()
+        except BaseException:
+            self._link.close()
+            raise
+
+    def _open(self) -> None:
+        self.durability = look_up(self._link)
+        self.level = self.durability.level
+        self._seal = self._row_key()
+        self._rows = Rows(self._seal, self.router_id)
+        self._payloads = Payloads(self._link, self._rows.blobs, self._base, self._mine)
+        self._unsure: tuple[Prepared, list[Record]] | None = None  # a commit whose answer did not come
+        self._acquire()
+        log.info("%s: %s", self.url, self.durability.promise)
+        if self.durability.warning:
+            log.warning("%s: %s", self.url, self.durability.warning)
+
+    # who may write
+
+    def _row_key(self) -> bytes:
+        place = f"{self._base}keys"
+        sealed = {_text(key): row for key, row in self._link.command("HGETALL", place).items()}
+        keys = self._keys()
+        if not keys:
+            raise ConfigError(f"{self.url}: a store on Redis takes the whole key of the mesh")
+        row_key = find_row_key(sealed, keys)
+        if row_key is None:
+            if sealed or self._link.command("EXISTS", f"{self._base}outcomes", f"{self._base}functions", self._meta):
+                raise StoreDamaged(
+                    f"{self.url} key {place}: what is there was written with another key of mesh "
+                    f"(of {', '.join(sorted(sealed)) or 'none'}, here: {', '.join(key_id for key_id, _ in keys)}): "
+                    "give this router that key, or its store another ?prefix="
+                )
+            key_id, secret = keys[0]
+            self._link.command("HSETNX", place, key_id, seal(new_row_key(), secret))
+            return self._row_key()  # another router may have been first
+        self._reseal(row_key, sealed, keys)
+        return row_key
+
+    def _reseal(self, row_key: bytes, sealed: Collection[str], keys: StoreKeys) -> None:
+        """Let in who has the newest key of the mesh, and those no more whose key does not count."""
+        place = f"{self._base}keys"
+        for key_id, secret in keys:
+            if key_id not in sealed:
+                self._link.command("HSET", place, key_id, seal(row_key, secret))
+        live = [key_id for key_id, _ in keys]
+        gone = [key_id for key_id in sealed if key_id not in live]
+        if gone:
+            self._link.command("HDEL", place, *gone)
+        self._keys_seen = live
+
+    def _acquire(self) -> None:
+        deadline = time.monotonic() + self._lock_ms / 1000
+        taken_from = b""
+        lock = f"{self._mine}lock"
+        while True:
+            args = (self._holder.token, lock, self._lock_ms, self._holder.text, taken_from)
+            word, *values = self._link.script(scripts.ACQUIRE, [self._meta], args)
+            if word == "ok":
+                break
+            held, left_ms = values
+            holder = read_holder(held)
+            if holder is not None and is_gone(holder):
+                taken_from = held
+            elif time.monotonic() >= deadline:
+                raise StoreLocked(self._held_by(held))
+            else:
+                time.sleep(min(max(left_ms, 20), 200) / 1000)
+        self._epoch, self._commits, self._last_seq, self._boot, _ = (int(value or 0) for value in values)
+
+    def _held_by(self, held: bytes) -> str:
+        holder = read_holder(held)
+        name = holder.name if holder is not None else "an unknown process"
+        return (
+            f"{self.url}: the journal of router {self.router_id} is in use by {name}; one router uses a journal at a "
+            "time: stop that one, or give this one a name of its own with ?router=NAME at the end of its --store"
+        )
+
+    def _owned(self, script: str, *args: Value) -> list[Any]:
+        """Do a script as the owner of the journal. Raises ``StoreLost`` where another is."""
+        own: tuple[Value, ...] = (self._holder.token, self._epoch, self._base, self._mine)
+        word, *values = self._link.script(script, [self._meta], (*own, *args))
+        if word == "gone":
+            self._reclaim()
+            word, *values = self._link.script(script, [self._meta], (*own, *args))
+        if word == "lost":
+            raise StoreLost(f"{self._held_by(values[0])}; what was not committed is lost")
+        return [word, *values]
+
+    def _reclaim(self) -> None:
+        """The server has come back as it was before this router took the journal, and nobody else has it."""
+        own = (self._holder.token, self._epoch, f"{self._mine}lock", self._lock_ms, self._holder.text)
+        rest = (self._last_seq, self._boot, f"{self._mine}journal")
+        word, value = self._link.script(scripts.RECLAIM, [self._meta], (*own, *rest))
+        if word == "lost":
+            raise StoreLost(f"{self._held_by(value)}; what was not committed is lost")
+        keys = self._keys()
+        self._link.command("HSETNX", f"{self._base}keys", keys[0][0], seal(self._seal, keys[0][1]))
+        self._set_back(int(value))
+
+    def _set_back(self, commits: int) -> None:
+        log.error(
+            "%s lost data: it has commit %d of router %s, and had acknowledged %d (%s). Tasks of the lost ones go on "
+            "as long as this router runs; results of theirs that were told are gone",
+            self.url,
+            commits,
+            self.router_id,
+            self._commits,
+            self.durability.promise,
+        )
+        self._commits = commits
+
+    # starting
+
+    def recover(self) -> Recovered:
+        """Read what is unfinished and count this start. Raises ``StoreDamaged`` naming the rows."""
+        self._settle_unsure()
+        _, *values = self._owned(scripts.BOOT, secrets.token_hex(8))
+        self._boot, self._last_seq, stored, self._commits = (int(value or 0) for value in values)
+        self._payloads.forget_new()
+        batches = {
+            seq: StoredBatch(seq, raw, accepted_at)
+            for seq, accepted_at, raw in self._read_all("journal", "batches", self._rows.read_batch)
+        }
+        if len(batches) != stored:
+            self._miss_batches(len(batches), stored)
+        for seqs in _cut(sorted(batches), SCAN):
+            settled = self._link.commands([("SMEMBERS", f"{self._mine}settled:{seq}") for seq in seqs])
+            for seq, ids in zip(seqs, settled):
+                batches[seq].settled = {_text(task_id) for task_id in ids}
+        marks: list[TaskMark] = self._read_all("marks", "marks of tasks", self._rows.read_mark)
+        nodes: list[NodeInfo] = self._read_all("nodes", "workers", self._rows.read_node)
+        uses = self._link.command("ZRANGE", f"{self._mine}functions", 0, -1, "WITHSCORES")
+        functions = {_text(digest): float(used_at) for digest, used_at in zip(uses[::2], uses[1::2])}
+        found = [batches[seq] for seq in sorted(batches)]
+        return Recovered(self._boot, self._last_seq + 1, found, marks, nodes, functions)
+
+    def _read_all(self, place: str, what: str, read: Callable[[bytes, bytes], T | None]) -> list[T]:
+        key = f"{self._mine}{place}"
+        rows: dict[bytes, bytes] = {}
+        cursor: object = None
+        while cursor != 0:
+            cursor, some = self._link.command("HSCAN", key, int(cursor or 0), "COUNT", SCAN)  # type: ignore[call-overload]
+            rows.update(some)
+        found, damaged = [], []
+        for name, row in rows.items():
+            value = read(name, row)
+            if value is None:
+                damaged.append(name)
+            else:
+                found.append(value)
+        if damaged:
+            self._set_aside(key, what, damaged, rows)
+        return found
+
+    def _set_aside(self, key: str, what: str, damaged: Sequence[bytes], rows: dict[bytes, bytes]) -> None:
+        named = ", ".join(name.decode(errors="replace") for name in damaged[:_NAMED])
+        more = " ..." if len(damaged) > _NAMED else ""
+        text = f"{self.url} key {key}: {what} that are not what a router wrote: {named}{more} ({len(damaged)} in all)"
+        if not self._salvage:
+            raise StoreDamaged(f"{text}; {_WAY_OUT}")
+        for name in damaged:
+            self._link.commands([("HSET", f"{key}:damaged", name, rows[name]), ("HDEL", key, name)])
+        self.salvaged.append(f"{text}; set aside in key {key}:damaged")
+
+    def _miss_batches(self, found: int, stored: int) -> None:
+        text = f"{self.url} key {self._mine}journal: {found} whole batches where {stored} were written"
+        if not self._salvage:
+            raise StoreDamaged(f"{text}; {_WAY_OUT}")
+        self._link.command("HSET", self._meta, "batches", found)
+        self.salvaged.append(text)
+
+    # writing
+
+    def commit(self, records: Sequence[Record], held_back: Collection[str] = ()) -> None:
+        """Write all records by one script, or none. Raises ``StoreUnavailable``, ``StoreFull``, ``StoreLost``."""
+        if self._settle_unsure(records):
+            return
+        put, removed = self._payloads.to_commit(held_back)
+        if not records and not put:
+            return
+        prepared = prepare(records, self._rows, self._commits + 1, self._last_seq, put, removed)
+        self._unsure = (prepared, list(records))
+        self._do(prepared)
+
+    def _settle_unsure(self, records: Sequence[Record] = ()) -> bool:
+        """Make sure of the commit whose answer did not come; whether that was of these records."""
+        if self._unsure is None:
+            return False
+        prepared, earlier = self._unsure
+        self._do(prepared)
+        return list(records) == earlier
+
+    def _do(self, prepared: Prepared) -> None:
+        while True:
+            try:
+                word, *values = self._owned(scripts.COMMIT, *self._arguments(prepared))
+            except StoreFull:
+                self._unsure = None  # nothing was written, and what comes next may be less
+                raise
+            if word != "behind":
+                break
+            self._set_back(int(values[0]))
+            prepared.number = self._commits + 1
+        self._unsure = None
+        if word == "there":
+            raise StoreError(f"{self.url}: journal row {_text(values[0])} is there already")
+        self._commits = prepared.number
+        self._last_seq = prepared.last_seq
+        self._payloads.committed(prepared.put, prepared.removed)
+
+    def _arguments(self, prepared: Prepared) -> list[Value]:
+        return [
+            prepared.number,
+            self._lock_ms,
+            self._holder.text,
+            int(prepared.grows),
+            prepared.last_seq,
+            self.router_id,
+            len(prepared.batches) // 2,
+            *prepared.batches,
+            *prepared.operations,
+        ]
+
+    # reading
+
+    def outcomes(self, ids: Sequence[str]) -> list[Outcome]:
+        """The outcomes there are of these ids. Raises ``RowDamaged`` naming the id."""
+        place = f"{self._base}outcomes"
+        where = f"{self.url} key {place}"
+        found: list[Outcome] = []
+        for some in _cut(list(dict.fromkeys(ids)), SCAN):
+            rows = self._link.command("HMGET", place, *some)
+            found += [self._rows.read_outcome(i, row, where) for i, row in zip(some, rows) if row is not None]
+        return found
+
+    def function(self, digest: str) -> FunctionCode | None:
+        """A shipped function, or None. Raises ``RowDamaged``."""
+        place = f"{self._base}functions"
+        row = self._link.command("HGET", place, digest)
+        return None if row is None else self._rows.read_function(digest, row, f"{self.url} key {place}")
+
+    # large payloads
+
+    def put_blob(self, blob: Blob, parts: Iterable[Buffer]) -> bool:
+        """Write a large payload, unless this router has committed one of its key; whether there was none yet.
+
+        Raises ``StoreError`` when the parts are not of its size.
+        """
+        return self._payloads.put(blob, parts)
+
+    def take_back_blob(self, blob: Blob) -> bool:
+        """Forget a payload that was put since the last commit; whether it was. It goes with the next one."""
+        return self._payloads.take_back(blob.key)
+
+    def adopt_blob(self, blob: Blob) -> bool:
+        """Raise ``LookupError``: there is no depot to leave files in."""
+        raise LookupError(f"{self.url} has no depot: blob {blob.key} must be sent")
+
+    def discard_blob(self, blob: Blob) -> None:
+        """There is no depot."""
+
+    def read_blob(self, blob: Blob) -> Sequence[bytes | memoryview] | None:
+        """A large payload in parts, or None. Raises ``StoreDamaged``."""
+        return self._payloads.read(blob)
+
+    # keeping house
+
+    def prune(self, now: float, limit: int) -> int:
+        """Forget up to ``limit`` outcomes that expired before ``now``, whichever router wrote them."""
+        return int(self._owned(scripts.PRUNE, repr(now), limit)[1])
+
+    def usage(self) -> StoreUsage:
+        """How full the server is; also renews the lock, and lets in who has a new key of the mesh."""
+        _, outcomes, batches = self._owned(scripts.RENEW, self._lock_ms, self._holder.text)
+        keys = self._keys()
+        if keys and [key_id for key_id, _ in keys] != self._keys_seen:
+            self._reseal(self._seal, [_text(key) for key in self._link.command("HKEYS", f"{self._base}keys")], keys)
+        return StoreUsage(self._free_bytes(), outcomes, batches)
+
+    def _free_bytes(self) -> int | None:
+        if self._link.is_cluster:
+            return None
+        memory = self._link.command("INFO", "memory")
+        most = int(memory.get("maxmemory", 0))
+        return max(0, most - int(memory["used_memory"])) if most else None
+
+    def close(self) -> None:
+        """Let go of the journal, so that the next router need not wait for the lock to run out."""
+        try:
+            self._link.script(scripts.RELEASE, [self._meta], (self._holder.token, f"{self._mine}lock"))
+        except StoreError as error:
+            log.warning("the lock is left to run out: %s", error)
+        self._link.close()
+
+
+def _cut(values: Sequence[T], most: int) -> Iterator[Sequence[T]]:
+    return (values[start : start + most] for start in range(0, len(values), most))
+
+
+def _text(value: bytes | str) -> str:
+    return value.decode(errors="replace") if isinstance(value, bytes) else value
