@@ -15,6 +15,7 @@ from mesh.net.find import find_routers
 from mesh.net.keys import load
 from mesh.settings import DEFAULT_MESH, Settings, command_of
 from mesh.store.place import default_url
+from mesh.store.redis.address import masked
 from nodes.counts import count_of
 
 PATIENCE_S = 60.0  # a worker whose app takes longer to import is up when it is up
@@ -96,5 +97,5 @@ def _wait_for_worker(app: Any, worker: str) -> tuple[dict[str, Any], dict[str, A
 
 def _store_path(settings: Settings, store: str | None) -> str:
     if store is not None and not store.startswith("sqlite://?"):
-        return store
-    return default_url(settings.mesh, os.environ)
+        return masked(store)
+    return masked(default_url(settings.mesh, os.environ))

@@ -12,6 +12,7 @@ import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from hashlib import blake2b
 from importlib.metadata import version
 from pathlib import Path
@@ -23,7 +24,7 @@ from mesh.clock import SystemClock
 from mesh.core.events import Event, PeerLost
 from mesh.core.links import OUTSIDE, RouterLinks, Stamp
 from mesh.core.router import RouterMachine
-from mesh.errors import ConfigError, ProtocolError, StoreDamaged, StoreError, StoreFull
+from mesh.errors import ConfigError, ProtocolError, StoreDamaged, StoreError, StoreFull, StoreUnavailable
 from mesh.messages import Function, Hello, Message, Refuse, Rejected
 from mesh.model import Blob, Buffer, Peer, Role
 from mesh.net.arrivals import Arrivals
@@ -42,6 +43,7 @@ from mesh.store.base import Store
 from mesh.store.blob_file import file_name
 from mesh.store.open import open_store
 from mesh.store.place import default_url
+from mesh.store.redis.address import masked
 from mesh.wire.codec import Incoming, blobs_of, decode_body, decode_from_node, encode, encode_body
 from mesh.wire.frames import read_header
 from mesh.wire.payloads import with_payloads, without_payloads
@@ -82,7 +84,8 @@ def run_router(config: RouterConfig) -> int:
     settings = config.settings
     url = config.store or default_url(settings.mesh, os.environ)
     with _way_out(settings.mesh, url):
-        store = open_store(url, settings=settings, salvage=config.salvage)
+        keys = partial(_store_keys, settings.mesh)
+        store = open_store(url, settings=settings, salvage=config.salvage, keys=keys)
     try:
         with _way_out(settings.mesh, url):
             node = RouterNode(config, store)
@@ -101,7 +104,7 @@ def _way_out(mesh: str, url: str) -> Iterator[None]:
     try:
         yield
     except StoreDamaged as damaged:
-        command = shlex.join(["mesh", "router", "--salvage", "--mesh", mesh, "--store", url])
+        command = shlex.join(["mesh", "router", "--salvage", "--mesh", mesh, "--store", masked(url)])
         raise StoreDamaged(f"{damaged}: {command}") from damaged
 
 
@@ -279,7 +282,11 @@ class RouterNode:
         log.info("%s enrolled by %s; connections cut: %d", enrolled, self._enrolment.path, cut)
 
     def _look_at_room(self) -> list[Event]:
-        free_bytes = self._store.usage().free_bytes
+        try:
+            free_bytes = self._store.usage().free_bytes
+        except StoreUnavailable as away:
+            self._complaints.add("away", f"the store is away: {away}", monotonic())
+            return []
         given_up = len(getattr(self._store, "salvaged", ()))
         free_bytes_min = self._settings.free_bytes_min
         self._machine.store = {"free_bytes": free_bytes, "free_bytes_min": free_bytes_min, "given_up": given_up}
@@ -293,6 +300,8 @@ class RouterNode:
         except StoreFull as full:
             log.warning("old outcomes stay for now, deleting them needs room too: %s", full)
             return 0
+        except StoreUnavailable:
+            return 0  # the look at the room complained
 
     # coming in
 
@@ -427,11 +436,20 @@ def _whole_keys(keys: Sequence[AnyKey]) -> list[MeshKey]:
     return [whole_key(key, "a router that listens over TCP") for key in keys]
 
 
+def _store_keys(mesh: str) -> list[tuple[str, bytes]]:
+    """What a store that others can write to signs its rows with."""
+    load_or_create(mesh, os.environ)
+    whole = [whole_key(key, "a router with a store on Redis") for key in live_keys(mesh, os.environ)]
+    return [(key.key_id, key.store) for key in whole]
+
+
 def _router_id(store: Store) -> str:
     """The same for each start on the same store, so that nodes find the socket of a restarted router where it was.
 
     Of two machines that have one name, as many have that were set up from one image, each has its own.
     """
+    if store.router_id is not None:
+        return store.router_id
     unique = secrets.token_hex(8) if store.level == "memory" else ""
     return blake2b(f"{_machine_id()}:{platform.node()}:{store.url}:{unique}".encode(), digest_size=6).hexdigest()
 

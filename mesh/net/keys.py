@@ -70,6 +70,11 @@ class MeshKey:
         secret = blake2b(b"mesh/curve/v1/" + role.value.encode(), key=self.root, digest_size=32).digest()
         return _pair(secret)
 
+    @property
+    def store(self) -> bytes:
+        """The secret by which routers know what one of them wrote into a store that others can write to."""
+        return blake2b(b"mesh/store/v1", key=self.root, digest_size=32).digest()
+
     def entry(self, role: Role, command: str = "mesh") -> Entry:
         """How a node of ``role`` comes in. A client does as an admin: who holds all of the key may do all."""
         return Entry(self.role(Role.ADMIN if role is Role.CLIENT else role), self.router.public)

@@ -12,7 +12,7 @@ import enum
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mesh.errors import StoreFull
+from mesh.errors import StoreFull, StoreUnavailable
 from mesh.messages import Message, Rejected, Submit
 from mesh.model import Blob, Buffer, Peer
 from mesh.store.base import Store
@@ -53,8 +53,9 @@ class PayloadIntake:
                     self._store.discard_blob(blob)
                 elif self._put(blob, parts, maps):
                     new.append(blob)
-            except StoreFull as error:
-                why, full = f"the store is full: {error}", True
+            except StoreUnavailable as error:
+                is_full = isinstance(error, StoreFull)
+                why, full = f"the store is {'full' if is_full else 'away'}: {error}", True
                 self._store.discard_blob(blob)
             except LookupError as error:
                 why = f"send it again: {error}"

@@ -14,6 +14,9 @@ accept and start nothing, and nobody is told anything that is not durable. What 
 new tasks do not, so it is tried alone. Who asks is answered with what is durable; a question whose answer is among the
 records waits with them, once for whoever asks.
 
+A store that is *away* holds back as much. Whether it did the commit that it did not answer is not known, so that one is
+repeated as it was before any other; what the machine looked up is asked again, and nobody is told what is not known.
+
 What waits was meant for the session of its time. In the next one a node says what it holds and what it wants, and what
 was held back would be wrong then: it is not sent.
 """
@@ -21,7 +24,7 @@ was held back would be wrong then: it is not sent.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from msgspec.structs import replace
 
@@ -45,7 +48,7 @@ from mesh.core.commands import (
 )
 from mesh.core.events import Event, FunctionLookedUp, OutcomesLookedUp, StoreFilled, StoreFreed
 from mesh.core.router import RouterMachine
-from mesh.errors import RowDamaged, StoreFull
+from mesh.errors import RowDamaged, StoreFull, StoreUnavailable
 from mesh.messages import Accepted, Deliver, Message, Outcomes, Submit
 from mesh.model import Blob, ErrorInfo, FunctionCode, Outcome, Peer, TaskState
 from mesh.store.base import Store
@@ -54,7 +57,8 @@ from mesh.wire.codec import blobs_of
 log = logging.getLogger("mesh.router")
 
 FORGETS_MAX = 100_000  # results to be forgotten that are kept in mind while there is no room
-RETRY_S = 0.5  # between two tries of a commit that had no room
+RETRY_S = 0.5  # between two tries of a commit that had no room, or of a store that is away
+QUESTIONS_MAX = 10_000  # to a store that is away; who asked beyond must say HELLO again
 
 
 class RouterStep:
@@ -83,7 +87,9 @@ class RouterStep:
         self._ask_others = ask_others
         self._records: list[Record] = []  # not yet durable
         self._later: list[tuple[Send, int | None]] = []  # waits for them; the session it is for
+        self._doubtful = 0  # so many records, from the first, were in a commit that may have been done
         self._questions: list[LookUpOutcomes | LookUpFunction] = []
+        self._ask_at: float | None = None  # the store was away when it was asked
         self._unanswered: dict[tuple[Peer, str], None] = {}  # who waits for which outcome among the records
         self._unnamed: dict[str, Blob] = {}  # large payloads that came, and no record names yet
         self._retry_at: float | None = None
@@ -107,7 +113,7 @@ class RouterStep:
             if self._commit(now):
                 later, self._later = self._later, []
                 self._tell(later)
-            events = self._answers()
+            events = self._answers(now)
             if not events:
                 return
 
@@ -125,7 +131,7 @@ class RouterStep:
     def next_deadline(self) -> float | None:
         """The monotonic second at which ``step`` must be called even if nothing happens."""
         deadline = self.machine.next_deadline()
-        for own in (self._retry_at, self._commit_by):
+        for own in (self._retry_at, self._commit_by, self._ask_at):
             if own is not None and (deadline is None or own < deadline):
                 deadline = own
         return deadline
@@ -174,7 +180,7 @@ class RouterStep:
 
     def _keep_forgets(self, command: DropOutcomes) -> None:
         """While there is no room, results are asked to be forgotten again and again."""
-        last = self._records[-1] if self._records else None
+        last = self._records[-1] if len(self._records) > self._doubtful else None
         known = last.ids if isinstance(last, DropOutcomes) else []
         ids = list(dict.fromkeys([*known, *command.ids]))
         if len(ids) > FORGETS_MAX:
@@ -191,24 +197,43 @@ class RouterStep:
                 self._send(command.peer, command.message)
 
     def _commit(self, now: Now) -> bool:
-        """Make everything durable; False while there is no room."""
+        """Make everything durable; False while there is no room, or no store."""
         if not self._records:
             return True
         if self._retry_at is not None and now.mono < self._retry_at:
             return False
         try:
-            self.store.commit(self._records)
+            while self._records:
+                self._commit_next()
         except StoreFull as full:
             self._retry_at = now.mono + RETRY_S
             self._commit_without_new_tasks()
             self._tell_room(f"the store is full: {full}", now)
             return False
-        self._records = []
+        except StoreUnavailable as away:
+            self._retry_at = now.mono + RETRY_S
+            self._tell_room(f"the store is away: {away}", now)
+            return False
         if self._retry_at is not None:
             self._retry_at = None
             self._tell_room(None, now)
             return self._commit(now)
         return True
+
+    def _commit_next(self) -> None:
+        """Commit what was tried in vain, as it was; otherwise all there is."""
+        tried = self._records[: self._doubtful or len(self._records)]
+        rest = self._records[len(tried) :]
+        held_back = {blob.key for record in rest for blob in _named_by(record)}
+        try:
+            self.store.commit(tried, held_back)
+        except StoreFull:
+            self._doubtful = 0
+            raise
+        except StoreUnavailable:
+            self._doubtful = len(tried)
+            raise
+        self._records, self._doubtful = rest, 0
 
     def _commit_without_new_tasks(self) -> None:
         new, rest = _parted(self._records)
@@ -218,6 +243,9 @@ class RouterStep:
         try:
             self.store.commit(rest, {blob.key for submit in waiting for blob in blobs_of(submit)})
         except StoreFull:
+            return
+        except StoreUnavailable:
+            self._records, self._doubtful = rest + new, len(rest)
             return
         self._records = new
         ids = {spec.id for submit in waiting for spec in submit.tasks}
@@ -254,7 +282,9 @@ class RouterStep:
         self._told_room = (reason is not None, halt)
         return [StoreFreed() if reason is None else StoreFilled(reason, halt)]
 
-    def _answers(self) -> list[Event]:
+    def _answers(self, now: Now) -> list[Event]:
+        if self._ask_at is not None and now.mono < self._ask_at:
+            return []
         questions, self._questions = self._questions, []
         pending: dict[str, Outcome] = {}
         if self._records and questions:  # there was no room
@@ -264,17 +294,37 @@ class RouterStep:
         elif self._unanswered and not self._records:
             questions += self._asked_again()
         answers: list[Event] = []
-        for question in questions:
-            if isinstance(question, LookUpFunction):
-                answers.append(FunctionLookedUp(question.peer, question.digest, self._function(question.digest)))
-                continue
-            ids = question.ids
-            if pending and question.submit is None:
-                self._unanswered.update(((question.peer, i), None) for i in ids if i in pending)
-                ids = [i for i in ids if i not in pending]
-            found = self._outcomes(ids) + [pending[i] for i in ids if i in pending]
-            answers.append(OutcomesLookedUp(question.peer, ids, found, question.submit, question.raw))
+        for number, question in enumerate(questions):
+            try:
+                answers.append(self._answer(question, pending))
+            except StoreUnavailable as away:
+                return answers + self._ask_later(questions[number:], f"the store is away: {away}", now)
+        if self._ask_at is not None:
+            self._ask_at = None
+            answers += self._news_of_room(None) if self._retry_at is None else []
         return answers
+
+    def _answer(self, question: LookUpOutcomes | LookUpFunction, pending: Mapping[str, Outcome]) -> Event:
+        if isinstance(question, LookUpFunction):
+            return FunctionLookedUp(question.peer, question.digest, self._function(question.digest))
+        ids = question.ids
+        if pending and question.submit is None:
+            ids = [i for i in ids if i not in pending]
+        found = self._outcomes(ids) + [pending[i] for i in ids if i in pending]
+        if len(ids) < len(question.ids):
+            self._unanswered.update(((question.peer, i), None) for i in question.ids if i in pending)
+        return OutcomesLookedUp(question.peer, ids, found, question.submit, question.raw)
+
+    def _ask_later(self, questions: Sequence[LookUpOutcomes | LookUpFunction], why: str, now: Now) -> list[Event]:
+        self._ask_at = now.mono + RETRY_S
+        beyond = questions[QUESTIONS_MAX:]
+        if beyond:
+            peers = dict.fromkeys(question.peer for question in beyond)
+            log.warning("%d sessions end, too much is asked while the store is away: they ask again", len(peers))
+            for peer in peers:
+                self._drop(peer)
+        self._questions = list(questions[:QUESTIONS_MAX])
+        return self._news_of_room(why) if self._retry_at is None else []
 
     def _asked_again(self) -> list[LookUpOutcomes]:
         by_peer: dict[Peer, list[str]] = {}

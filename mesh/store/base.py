@@ -54,10 +54,12 @@ class StoreUsage:
 
 
 class Store(Protocol):
-    """What a router needs of a store. Every method may raise ``StoreError``."""
+    """What a router needs of a store. Every method may raise ``StoreError``, most ``StoreUnavailable``: try again."""
 
     level: str
     url: str
+    router_id: str | None
+    """Whose journal this is, where a store has those of several routers; None where it has one."""
     depot: Path | None
     """Where processes of this user on this host may leave large payloads, and read committed ones; None for nowhere."""
 
@@ -66,6 +68,8 @@ class Store(Protocol):
 
     def commit(self, records: Sequence[Record], held_back: Collection[str] = ()) -> None:
         """Make all records durable, in order, or none. Raises ``StoreFull`` (try again later), ``StoreError``.
+
+        ``StoreUnavailable`` otherwise: it may have been done. The same records are to be committed again before others.
 
         ``held_back``: keys of large payloads that were put for records which wait; they stay as they are.
         A task whose outcome is dropped stays finished as long as the batch it came in is open.

@@ -30,6 +30,7 @@ class MemoryStore:
     """``room`` is asked before each commit; when it says False, the commit raises ``StoreFull``."""
 
     level = "memory"
+    router_id: str | None = None
     depot: Path | None = None
 
     def __init__(self, url: str = "memory://", *, room: Callable[[], bool] = always_room) -> None:

@@ -48,6 +48,8 @@ class SqliteStore:
     Opening raises ``StoreLocked`` while another process has the file, ``StoreDamaged`` when commits are missing.
     """
 
+    router_id: str | None = None
+
     def __init__(
         self,
         path: str | Path,

@@ -11,6 +11,7 @@ import click
 from mesh.errors import ConfigError
 from mesh.net.interfaces import parse_address
 from mesh.net.lan import PORTS, LanOptions
+from mesh.store.redis.address import is_redis
 from nodes.cli.celery_flags import celery_flags
 from nodes.cli.invocation import Invocation
 from nodes.cli.numbers import Count, Seconds
@@ -63,7 +64,7 @@ def store_options(function: F) -> F:
     return click.option(
         "--store",
         metavar="URL",
-        help="Where accepted tasks and results are kept: sqlite:///absolute/path.db or memory:// "
+        help="Where accepted tasks and results are kept: sqlite:///absolute/path.db, redis://host or memory:// "
         "(else MESH_STORE, else a file of yours).",
     )(function)
 
@@ -182,6 +183,8 @@ def store_url(store: str | None, level: str | None, environ: Mapping[str, str]) 
     given = store or environ.get("MESH_STORE")
     if not given:
         return "memory://" if level == "memory" else f"sqlite://?level={level}"
+    if is_redis(given):
+        raise ConfigError("--level says nothing to a store on Redis: what survives there is up to its server")
     if _level(given) == level:
         return given
     if level == "memory" or _level(given) is not None:

@@ -15,7 +15,7 @@ from mesh.core.commands import AppendBatch, DropOutcomes, Record
 from mesh.core.events import Event, PeerLost
 from mesh.core.router import RouterMachine
 from mesh.core.settling import ACK_PAUSE_S
-from mesh.errors import StoreError, StoreFull
+from mesh.errors import StoreError, StoreFull, StoreUnavailable
 from mesh.messages import (
     Accepted,
     Bye,
@@ -54,7 +54,9 @@ class Process:
         self.log: list[Any] = []
         self.messages: list[tuple[Peer, Message]] = []
         self.written: list[Record] = []
-        self.room = "all"  # or "outcomes" (no new tasks), or "none"
+        self.room = "all"  # or "outcomes" (no new tasks), or "none"; or the store is "away"
+        self.deaf = False  # the store does the first commit all the same
+        self.tried: list[list[Record]] = []
         self.seconds = 0.0
         self.new_blobs: list[Blob] = []
         self.store = store or MemoryStore()
@@ -62,6 +64,12 @@ class Process:
 
         def commit_noted(records: Sequence[Record], held_back: Collection[str] = ()) -> None:
             new = any(isinstance(record, AppendBatch) for record in records)
+            if self.room == "away":
+                self.tried.append(list(records))
+                if self.deaf:
+                    commit(records, held_back)
+                    self.deaf = False
+                raise StoreUnavailable("connection refused")
             if self.room == "none" or (self.room == "outcomes" and new):
                 raise StoreFull("no room")
             commit(records, held_back)
@@ -291,6 +299,68 @@ def test_while_the_store_is_full_nobody_is_told_anything_that_is_not_durable() -
     assert one.hear(C1, submit("a")) == ["Deliver"]
     assert one.hear(W1, Settled(1, [settlement("a")]), wait=0.1) == []
     assert one.store.outcomes(["a"]) == []
+
+
+def test_while_the_store_is_away_nobody_is_told_anything_that_is_not_durable() -> None:
+    one = process()
+    one.room = "away"
+    assert one.hear(C1, submit("a")) == ["Deliver"]
+    assert one.hear(W1, Settled(1, [settlement("a")]), wait=0.1) == []
+    assert one.hear(C1, submit("b", batch=2), wait=RETRY_S) == ["Rejected"]
+    message = one.messages[-1][1]
+    assert isinstance(message, Rejected) and message.reason == "the store is away: connection refused"
+    one.room = "all"
+    assert one.do(wait=RETRY_S) == ["commit", "commit", "Accepted", "Outcomes", "SettledAck"]
+    assert [len(records) for records in one.tried] == [1, 1], "tried as it was, whatever came since"
+    assert one.tried[0] == one.tried[1]
+
+
+def test_a_commit_that_may_have_been_done_is_repeated_before_what_came_since() -> None:
+    class Once(MemoryStore):
+        """Takes the records of a repeated commit for done, as a store must that did not answer."""
+
+        unanswered: Sequence[Record] = ()
+
+        def commit(self, records: Sequence[Record], held_back: Collection[str] = ()) -> None:
+            if self.unanswered:
+                assert records == self.unanswered
+                self.unanswered = ()
+                return
+            super().commit(records, held_back)
+
+    store = Once()
+    one = process(store=store)
+    one.room, one.deaf = "away", True
+    one.hear(C1, submit("a", "b"))
+    store.unanswered = one.tried[0]
+    one.hear(W1, Settled(1, [settlement("a")]), wait=0.1)
+    one.room = "all"
+    assert one.do(wait=RETRY_S) == ["commit", "commit", "Accepted", "Outcomes", "SettledAck"]
+    assert [outcome.id for outcome in one.store.outcomes(["a", "b"])] == ["a"]
+
+
+def test_what_is_asked_of_a_store_that_is_away_is_answered_when_it_is_back() -> None:
+    one = process()
+    one.hear(C1, submit("a"))
+    one.hear(W1, Settled(1, [settlement("a")]))
+    one.do(wait=1.0)
+    code = FunctionCode("d", "3.11", b"code")
+    one.hear(C1, PutFunction(code))
+    outcomes, function = one.store.outcomes, one.store.function
+
+    def away(_: Any) -> Any:
+        raise StoreUnavailable("connection refused")
+
+    one.store.outcomes = one.store.function = away  # type: ignore[method-assign]
+    assert one.hear(C1, Watch(["a", "b"])) == []
+    assert one.hear(W1, GetFunction("d"), wait=0.1) == []
+    assert one.hear(C1, submit("c", batch=2), wait=0.1) == ["Rejected"]
+    assert one.step.next_deadline() == pytest.approx(1001.0 + RETRY_S)
+    one.store.outcomes, one.store.function = outcomes, function  # type: ignore[method-assign]
+    assert one.do(wait=0.1) == [], "it is not asked again at each wake-up"
+    told = one.do(wait=RETRY_S)
+    assert "Outcomes" in told and "Function" in told
+    assert "Accepted" in one.hear(C1, submit("c", batch=3))
 
 
 def test_what_was_held_back_is_told_once_there_is_room() -> None:

@@ -22,11 +22,9 @@ def look_up(link: Link) -> Durability:
     try:
         found = {**link.command("CONFIG GET", "append*"), **link.command("CONFIG GET", "save")}
         found |= link.command("CONFIG GET", "maxmemory*")
-    except StoreUnavailable as error:
-        if "NOPERM" not in str(error) and "permission" not in str(error):
-            raise
-        return _UNKNOWN
-    except StoreError:  # a service that knows no CONFIG
+    except StoreUnavailable:
+        raise
+    except StoreError:  # this user may not ask, or the service knows no CONFIG
         return _UNKNOWN
     config = {_text(key): _text(value) for key, value in found.items()}
     return _judge(config)

@@ -19,7 +19,7 @@ PAUSE_S = 0.5  # at least so long after a failure nothing is asked
 
 _PASSES = frozenset(
     ("READONLY", "LOADING", "MISCONF", "MASTERDOWN", "NOREPLICAS", "CLUSTERDOWN", "TRYAGAIN", "BUSY", "MOVED", "ASK")
-    + ("NOAUTH", "WRONGPASS", "NOPERM")
+    + ("NOAUTH", "WRONGPASS")
 )
 _STALE = frozenset({"READONLY", "LOADING", "MASTERDOWN", "CLUSTERDOWN"})  # another server may be the right one now
 _IN_SCRIPT = re.compile(r"-(OOM|READONLY|MISCONF|NOREPLICAS|MASTERDOWN)\b")  # as servers before 7.0 say it
@@ -132,7 +132,9 @@ class Link:
 
     def _translate(self, error: Exception, started: float) -> NoReturn:
         word = _word(error)
-        why = f"{type(error).__name__}: {error}" if not str(error) else str(error)
+        why = str(error) or type(error).__name__
+        if type(error).__name__ in _TYPES and word not in why:
+            why = f"{word} {why}"
         text = f"{self.name}: {why}"
         if word == "OOM":
             raise StoreFull(text) from error

@@ -68,7 +68,8 @@ class RedisStore:
     ) -> None:
         address = parse_address(url)
         name = address.router if address.router is not None else default_router()
-        self.router_id = blake2b(name.encode(), digest_size=6).hexdigest()
+        self._id = blake2b(name.encode(), digest_size=6).hexdigest()
+        self.router_id: str | None = self._id
         self.url = address.name
         self.salvaged: list[str] = []
         self._salvage = salvage
@@ -76,7 +77,7 @@ class RedisStore:
         self._keys_seen: list[str] = []
         self._lock_ms = int(lock_s * 1000)
         self._base = f"{address.prefix}:{{{mesh}}}:"
-        self._mine = f"{self._base}r:{self.router_id}:"
+        self._mine = f"{self._base}r:{self._id}:"
         self._meta = f"{self._mine}meta"
         self._holder = this_holder()
         self._link = Link(address, timeout_s)
@@ -90,7 +91,7 @@ class RedisStore:
         self.durability = look_up(self._link)
         self.level = self.durability.level
         self._seal = self._row_key()
-        self._rows = Rows(self._seal, self.router_id)
+        self._rows = Rows(self._seal, self._id)
         self._payloads = Payloads(self._link, self._rows.blobs, self._base, self._mine)
         self._unsure: tuple[Prepared, list[Record]] | None = None  # a commit whose answer did not come
         self._acquire()
@@ -299,7 +300,7 @@ class RedisStore:
             self._holder.text,
             int(prepared.grows),
             prepared.last_seq,
-            self.router_id,
+            self._id,
             len(prepared.batches) // 2,
             *prepared.batches,
             *prepared.operations,

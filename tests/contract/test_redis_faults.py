@@ -1,0 +1,461 @@
+"""A real Redis that is killed, full, slow, a replica, or written to by others: what its store says then."""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import signal
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+
+from bench.redis_server import RedisServer, running_redis
+from mesh.core.commands import AppendBatch, DropBatches, DropOutcomes, RecordOutcomes, SaveFunction, SaveMarks, SaveNode
+from mesh.errors import (
+    RowDamaged,
+    StoreDamaged,
+    StoreError,
+    StoreFull,
+    StoreLocked,
+    StoreLost,
+    StoreUnavailable,
+)
+from mesh.model import FunctionCode, NodeInfo, TaskMark
+from mesh.store.redis import holder
+from mesh.store.redis.link import PAUSE_S
+from mesh.store.redis.store import RedisStore
+from tests.contract.stores import BLOB, PARTS, outcome_of, submit_of
+from tests.redis_server import KEYS, need_server, open_redis, own_url, redis_server
+
+pytestmark = pytest.mark.processes
+
+
+class Server:
+    """One server on one port, that can be killed and started again with what it wrote."""
+
+    def __init__(self, directory: Path, level: str) -> None:
+        need_server()
+        self._directory = directory
+        self._level = level
+        self._running = ExitStack()
+        self.port: int | None = None
+        self.start()
+
+    def start(self, *options: str) -> None:
+        server = running_redis(self._directory, self._level, port=self.port, options=options)
+        self.running: RedisServer = self._running.enter_context(server)
+        self.port = self.running.port
+        self.url = self.running.url
+        self.admin = redis.Redis(port=self.port)
+
+    def kill(self) -> None:
+        os.kill(self.running.pid, signal.SIGKILL)
+        self._running.close()
+
+    def close(self) -> None:
+        self._running.close()
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    server = Server(tmp_path, "disk")
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def url() -> str:
+    return own_url(redis_server().url)
+
+
+@pytest.fixture
+def admin() -> redis.Redis:
+    return redis.Redis(port=redis_server().port)
+
+
+class Clock:
+    """Time for a store that is not to wait."""
+
+    now = 0.0
+
+
+def on_clock(store: RedisStore) -> Clock:
+    clock = Clock()
+    store._link._clock = lambda: clock.now
+    return clock
+
+
+def append(seq: int, *ids: str) -> AppendBatch:
+    return AppendBatch(seq, submit_of(*ids), None, 1000.5)
+
+
+def prefix_of(url: str) -> str:
+    return f"{url.rpartition('prefix=')[2]}:{{m}}:"
+
+
+def mine(store: RedisStore) -> str:
+    return f"{prefix_of(store.url)}r:{store.router_id}:"
+
+
+def seqs(store: RedisStore) -> list[int]:
+    return [batch.seq for batch in store.recover().batches]
+
+
+# killed, slow, full, a replica
+
+
+def test_what_was_committed_is_there_after_the_server_was_killed(server: Server) -> None:
+    store = open_redis(server.url)
+    store.recover()
+    assert store.level == "disk"
+    store.commit([append(1, "a"), append(2, "b")])
+    server.kill()
+    clock = on_clock(store)
+    late = [append(3, "c"), RecordOutcomes([outcome_of("a", batch=1)])]
+    for _ in range(3):
+        clock.now += 2 * PAUSE_S
+        with pytest.raises(StoreUnavailable) as error:
+            store.commit(late)
+        assert not isinstance(error.value, StoreFull)
+    for read in (lambda: store.outcomes(["a"]), lambda: store.function("d"), lambda: store.read_blob(BLOB)):
+        with pytest.raises(StoreUnavailable):
+            read()
+    server.start()
+    clock.now += 2 * PAUSE_S
+    store.commit(late)
+    store.close()
+    store = open_redis(server.url)
+    assert [(b.seq, b.settled) for b in store.recover().batches] == [(1, {"a"}), (2, set()), (3, set())]
+    store.close()
+
+
+def test_a_commit_whose_answer_was_lost_is_done_once(url: str, admin: redis.Redis) -> None:
+    store = open_redis(url, timeout_s=0.1)
+    store.recover()
+    clock = on_clock(store)
+    records = [append(1, "a"), RecordOutcomes([outcome_of("b")])]
+    store.commit([SaveMarks([])])
+    admin.client_pause(300, all=True)
+    with pytest.raises(StoreUnavailable, match=r"[Tt]imeout"):
+        store.commit(records)
+    clock.now += 10
+    while True:
+        try:
+            store.commit(records)
+            break
+        except StoreUnavailable:
+            clock.now += 10
+    store.commit([append(2, "c")])
+    assert seqs(store) == [1, 2]
+    assert admin.hget(f"{mine(store)}meta", "commits") == b"3"
+    store.close()
+
+
+class Deaf:
+    """A connection whose answers do not come, although all is done."""
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+
+    def execute_command(self, *args: Any) -> Any:
+        self._client.execute_command(*args)
+        raise redis.TimeoutError("Timeout reading from socket")
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_a_commit_that_was_done_unheard_is_not_done_again(url: str, same: bool) -> None:
+    store = open_redis(url)
+    store.recover()
+    clock = on_clock(store)
+    store.put_blob(BLOB, PARTS)
+    first = [append(1, "a"), RecordOutcomes([outcome_of("x", payload=BLOB)]), DropOutcomes(["y"])]
+    client = store._link._client
+    store._link._client = Deaf(client)
+    for _ in range(2):
+        clock.now += 10
+        with pytest.raises(StoreUnavailable):
+            store.commit(first)
+    store._link._client = client
+    clock.now += 10
+    if same:
+        store.commit(first)
+    store.commit([append(2, "b"), RecordOutcomes([outcome_of("y")])])
+    assert (seqs(store), store.usage().batches) == ([1, 2], 2)
+    assert store.outcomes(["x", "y"]) == [outcome_of("x", payload=BLOB), outcome_of("y")]
+    assert store.read_blob(BLOB) == PARTS
+    store.close()
+
+
+def test_after_a_failure_nothing_waits_again_at_once(url: str, admin: redis.Redis) -> None:
+    store = open_redis(url, timeout_s=0.05)
+    clock = on_clock(store)
+    admin.client_pause(500, all=True)
+    with pytest.raises(StoreUnavailable):
+        store.usage()
+    client, store._link._client = store._link._client, None  # type: ignore[assignment]
+    with pytest.raises(StoreUnavailable, match="asked again soon"):
+        store.usage()
+    store._link._client = client
+    clock.now += 2 * PAUSE_S
+    admin.ping()
+    assert store.usage().batches == 0
+    store.close()
+
+
+def test_a_full_server_says_so_and_deleting_still_works(server: Server) -> None:
+    store = open_redis(server.url)
+    store.recover()
+    store.commit([append(1, "a"), RecordOutcomes([outcome_of("old", expires_at=1.0), outcome_of("x")])])
+    server.admin.config_set("maxmemory", "1mb")
+    for _ in range(2):
+        with pytest.raises(StoreFull, match="OOM"):
+            store.commit([append(2, "b"), DropBatches([1])])
+    with pytest.raises(StoreFull):
+        store.put_blob(BLOB, PARTS)
+    assert store.usage().free_bytes == 0
+    store.commit([DropBatches([1]), DropOutcomes(["x"])])
+    assert store.prune(100.0, 10) == 1
+    server.admin.config_set("maxmemory", "0")
+    store.commit([append(2, "b")])
+    assert seqs(store) == [2]
+    store.close()
+
+
+def test_a_server_that_became_a_replica_writes_nothing_until_it_is_none(server: Server) -> None:
+    store = open_redis(server.url)
+    store.recover()
+    clock = on_clock(store)
+    server.admin.execute_command("REPLICAOF", "127.0.0.1", "1")
+    with pytest.raises(StoreUnavailable, match=r"(?i)read only replica|READONLY|MASTERDOWN"):
+        store.commit([append(1, "a")])
+    server.admin.execute_command("REPLICAOF", "NO", "ONE")
+    clock.now += 10
+    store.commit([append(1, "a")])
+    assert seqs(store) == [1]
+    store.close()
+
+
+def test_a_server_that_lost_commits_is_noticed_and_gone_on_with(
+    server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    server.admin.config_set("appendonly", "no")
+    store = open_redis(server.url)
+    assert (store.level, "appendonly no" in store.durability.promise) == ("process", True)
+    store.recover()
+    store.commit([append(1, "a")])
+    server.admin.flushall()  # as one that comes back without what it had in memory
+    with caplog.at_level(logging.ERROR):
+        store.commit([append(2, "b"), RecordOutcomes([outcome_of("a", batch=1)])])
+    assert "lost data" in caplog.text and "appendonly no" in caplog.text
+    assert seqs(store) == [2]
+    store.commit([append(3, "c")])
+    store.close()
+    store = open_redis(server.url)
+    assert seqs(store) == [2, 3]
+    assert store.outcomes(["a"]) == [outcome_of("a", batch=1)]
+    store.close()
+
+
+def test_the_level_is_what_the_server_promises(server: Server) -> None:
+    def promise() -> tuple[str, str]:
+        store = open_redis(server.url)
+        store.close()
+        return store.level, store.durability.promise.partition(":")[0]
+
+    assert promise() == ("disk", "appendfsync always")
+    server.admin.config_set("appendfsync", "everysec")
+    assert promise() == ("process", "appendfsync everysec")
+    server.admin.config_set("maxmemory", "100mb")
+    server.admin.config_set("maxmemory-policy", "allkeys-lru")
+    store = open_redis(server.url)
+    assert "noeviction" in store.durability.warning
+    store.close()
+    server.admin.execute_command("ACL", "SETUSER", "u", "on", ">p", "~*", "+@all", "-config")
+    store = open_redis(server.url.replace("//", "//u:p@"))
+    assert (store.level, store.durability.promise[:7]) == ("process", "unknown")
+    assert ":p@" not in store.url
+    store.close()
+
+
+def test_a_wrong_password_is_no_store(server: Server) -> None:
+    with pytest.raises(StoreError) as error:
+        open_redis(server.url.replace("//", "//u:s3cret@"))
+    assert "s3cret" not in str(error.value)
+
+
+# who has the journal
+
+
+def test_one_router_has_a_journal_at_a_time(url: str) -> None:
+    store = open_redis(url)
+    with pytest.raises(StoreLocked, match=rf"pid {os.getpid()} on .*router=NAME"):
+        open_redis(url, lock_s=0.2)
+    store.commit([append(1, "a")])
+    other = open_redis(f"{url}&router=other")
+    assert other.router_id != store.router_id
+    other.commit([append(1, "b"), RecordOutcomes([outcome_of("c")])])
+    assert (seqs(store), store.outcomes(["c"]), seqs(other)) == ([1], [outcome_of("c")], [1])
+    store.close()
+    other.close()
+    open_redis(url).close()
+
+
+def test_the_journal_of_a_process_that_is_gone_is_free_at_once(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    gone = open_redis(url, lock_s=1000.0)
+    gone.commit([append(1, "a")])
+    monkeypatch.setattr(holder, "_started", lambda pid: "another time")
+    store = open_redis(url, lock_s=1000.0)
+    assert seqs(store) == [1]
+    with pytest.raises(StoreLost, match="in use by pid"):
+        gone.commit([append(2, "b")])
+    with pytest.raises(StoreLost):
+        gone.usage()
+    assert seqs(store) == [1]
+    store.close()
+
+
+def test_a_router_that_said_nothing_for_long_goes_on_unless_another_took_over(url: str, admin: redis.Redis) -> None:
+    store = open_redis(url)
+    admin.delete(f"{mine(store)}lock")
+    store.commit([append(1, "a")])
+    assert admin.pttl(f"{mine(store)}lock") > 0
+    admin.delete(f"{mine(store)}lock")
+    store.usage()
+    admin.delete(f"{mine(store)}lock")
+    other = open_redis(url)
+    with pytest.raises(StoreLost):
+        store.commit([append(2, "b")])
+    assert seqs(other) == [1]
+    store.close()
+    assert admin.exists(f"{mine(other)}lock"), "who lost it lets go of nothing"
+    other.close()
+
+
+# written to by others
+
+
+def fill(url: str) -> RedisStore:
+    store = open_redis(url)
+    store.recover()
+    store.put_blob(BLOB, PARTS)
+    store.commit(
+        [
+            append(1, "a"),
+            append(2, "b"),
+            SaveMarks([TaskMark("a", 1, 1, 0, 0), TaskMark("b", 2, 1, 0, 0)]),
+            SaveNode(NodeInfo("n1", "one")),
+            SaveFunction(FunctionCode("d1", "3.11", b"code"), 1.0),
+            RecordOutcomes([outcome_of("x"), outcome_of("y", payload=BLOB), outcome_of("z")]),
+        ]
+    )
+    return store
+
+
+FORGED = [secrets.token_bytes(80), b"", b"\x00" * 200]
+
+
+@pytest.mark.parametrize("value", FORGED, ids=["noise", "empty", "zeros"])
+@pytest.mark.parametrize(("place", "field"), [("journal", "1"), ("marks", "a"), ("nodes", "n1"), ("journal", "7")])
+def test_a_row_that_no_router_wrote_is_refused_by_its_name_and_can_be_set_aside(url, admin, place, field, value):
+    store = fill(url)
+    key = f"{mine(store)}{place}"
+    admin.hset(key, field, value)
+    with pytest.raises(StoreDamaged, match=rf"{place}: .* not what a router wrote: {field} .*--salvage"):
+        store.recover()
+    store.close()
+    store = open_redis(url, salvage=True)
+    left = store.recover()
+    assert store.salvaged
+    assert [b.seq for b in left.batches] == ([2] if field == "1" else [1, 2])
+    assert admin.hget(f"{key}:damaged", field) == value
+    store.close()
+    store = open_redis(url)
+    store.recover()
+    store.close()
+
+
+def test_a_row_counts_only_in_its_place(url, admin):
+    store = fill(url)
+    admin.hset(f"{mine(store)}journal", "9", admin.hget(f"{mine(store)}journal", "1"))
+    with pytest.raises(StoreDamaged, match=r"journal: .*: 9 "):
+        store.recover()
+    outcomes = f"{prefix_of(url)}outcomes"
+    admin.hset(outcomes, "other", admin.hget(outcomes, "x"))
+    with pytest.raises(RowDamaged, match="task other"):
+        store.outcomes(["other"])
+    store.close()
+
+
+def test_a_journal_that_lost_rows_is_refused(url, admin):
+    store = fill(url)
+    admin.hdel(f"{mine(store)}journal", "2")
+    with pytest.raises(StoreDamaged, match="1 whole batches where 2 were written"):
+        store.recover()
+    store.close()
+
+
+def test_a_forged_result_is_one_damaged_row(url, admin):
+    store = fill(url)
+    admin.hset(f"{prefix_of(url)}outcomes", "x", secrets.token_bytes(100))
+    with pytest.raises(RowDamaged, match=r"task x: .*outcomes is not what a router wrote"):
+        store.outcomes(["x", "z"])
+    assert store.outcomes(["z"]) == [outcome_of("z")]
+    store.close()
+
+
+def test_a_forged_function_is_refused_and_saving_it_again_mends_it(url, admin):
+    store = fill(url)
+    admin.hset(f"{prefix_of(url)}functions", "d1", b"x" * 60)
+    with pytest.raises(RowDamaged, match="function d1"):
+        store.function("d1")
+    code = FunctionCode("d1", "3.11", b"code")
+    store.commit([SaveFunction(code, 2.0)])
+    assert store.function("d1") == code
+    store.close()
+
+
+@pytest.mark.parametrize("field", ["h", "0", "1"])
+def test_a_forged_payload_is_refused(url, admin, field):
+    store = fill(url)
+    key = f"{mine(store)}b:{BLOB.key}"
+    value = bytearray(admin.hget(key, field))
+    value[len(value) // 2] ^= 1
+    admin.hset(key, field, bytes(value))
+    with pytest.raises(StoreDamaged, match="b:t1:result is not what was written"):
+        store.read_blob(BLOB)
+    store.close()
+
+
+def test_a_store_of_another_key_is_refused(url, admin):
+    fill(url).close()
+    with pytest.raises(StoreDamaged, match=r"another key of mesh .*of k1, here: k2"):
+        open_redis(url, keys=[("k2", b"another")])
+    admin.delete(f"{prefix_of(url)}keys")
+    with pytest.raises(StoreDamaged, match="of none"):
+        open_redis(url)
+
+
+def test_a_new_mesh_key_takes_over_while_the_old_one_counts(url):
+    fill(url).close()
+    both = [("k2", b"another"), *KEYS]
+    store = open_redis(url, keys=both)
+    store.close()
+    store = open_redis(url, keys=both[:1])
+    assert seqs(store) == [1, 2]
+    assert store.outcomes(["y"]) == [outcome_of("y", payload=BLOB)]
+    store.close()
+    with pytest.raises(StoreDamaged):
+        open_redis(url)
+
+
+def test_a_running_router_lets_a_new_mesh_key_in(url):
+    store = fill(url)
+    store._keys = lambda: [("k2", b"another"), *KEYS]
+    store.usage()
+    store.close()
+    open_redis(url, keys=[("k2", b"another")]).close()
