@@ -45,14 +45,19 @@ def find_server() -> str | None:
 
 @contextmanager
 def running_redis(
-    directory: Path, level: str, *, port: int | None = None, options: Sequence[str] = ()
+    directory: Path, level: str, *, port: int | None = None, options: Sequence[str] = (), sentinel: Path | None = None
 ) -> Iterator[RedisServer]:
-    """A server that keeps its files in ``directory``, at ``port`` or a free one. Raises ``Unavailable``."""
+    """A server that keeps its files in ``directory``, at ``port`` or a free one. Raises ``Unavailable``.
+
+    With ``sentinel``, a file of its settings, it is a sentinel.
+    """
     program = find_server()
     if program is None:
         raise Unavailable("no Redis server is installed: `make bench-peers` says how")
     port = port or free_port()
     arguments = ["--bind", "127.0.0.1", "--port", str(port), "--dir", str(directory), *PERSISTENCE[level], *options]
+    if sentinel is not None:
+        arguments = [str(sentinel), "--sentinel", *arguments[:6]]
     log = directory / "redis.log"
     with log.open("ab") as out:
         server = subprocess.Popen(
