@@ -11,7 +11,7 @@ PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup --no-loadscope-reo
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check style types layers fast processes chaos lan format bench-peers clean
+.PHONY: help demo test check style types layers fast processes chaos lan format bench-peers redis clean
 
 help:  ## show what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -19,7 +19,7 @@ help:  ## show what can be made
 demo: $(VENV)/.installed  ## see a mesh at work in half a minute
 	@$(BIN)/mesh demo
 
-test: check  ## everything that must hold: style, types, layers, then all tests but those of the LAN, fast ones first
+test: check redis  ## everything that must hold: style, types, layers, then all tests but those of the LAN, fast ones first
 	@$(PYTEST) -m "not lan"
 
 check: style types layers
@@ -46,6 +46,14 @@ chaos: $(VENV)/.installed-dev  ## the tests that kill, stop and starve processes
 
 lan: $(VENV)/.installed-dev  ## the tests on hosts of their own, network namespaces: as root, with iproute2
 	@$(BIN)/python -m pytest -m lan -s
+
+redis:  ## a Redis server from the system's packages, which the tests of that store start themselves: as root, with apt-get
+	@command -v redis-server >/dev/null || command -v valkey-server >/dev/null || { \
+		if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+			apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq redis-server >/dev/null; \
+		else \
+			echo "no Redis server: its tests are skipped (apt-get install redis-server, or make redis as root)"; \
+		fi; }
 
 format: $(VENV)/.installed-dev  ## put the code into the project's style
 	@$(BIN)/ruff check --fix .

@@ -5,12 +5,14 @@ from __future__ import annotations
 import atexit
 import itertools
 import os
+import signal
 import tempfile
 from contextlib import ExitStack
 from functools import lru_cache
 from pathlib import Path
 
 import pytest
+import redis
 
 from bench.redis_server import RedisServer, find_server, running_redis
 from mesh.store.redis.sealing import StoreKeys
@@ -48,3 +50,31 @@ def open_redis(
 ) -> RedisStore:
     """Open a store as a router does."""
     return RedisStore(url, mesh="m", keys=lambda: keys, timeout_s=timeout_s, lock_s=lock_s, salvage=salvage)
+
+
+class Server:
+    """One server on one port, that can be killed and started again with what it wrote."""
+
+    def __init__(self, directory: Path, level: str) -> None:
+        need_server()
+        self._directory = directory
+        self._level = level
+        self._running = ExitStack()
+        self.port: int | None = None
+        self.start()
+
+    def start(self, *options: str) -> None:
+        """Start it, again where it was."""
+        server = running_redis(self._directory, self._level, port=self.port, options=options)
+        self.running: RedisServer = self._running.enter_context(server)
+        self.port = self.running.port
+        self.url = self.running.url
+        self.admin = redis.Redis(port=self.port)
+
+    def kill(self) -> None:
+        """kill -9."""
+        os.kill(self.running.pid, signal.SIGKILL)
+        self._running.close()
+
+    def close(self) -> None:
+        self._running.close()

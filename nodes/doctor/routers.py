@@ -165,8 +165,8 @@ def _store(router: RouterFacts, status: StatusFacts) -> list[Finding]:
         findings.append(
             failure(
                 "store",
-                f"{router.named}: its disk is full, it accepts nothing",
-                "make room there; it goes on by itself",
+                f"{router.named}: its store is full or away, it accepts nothing",
+                "its log says which: make room there, or see to its server; it goes on by itself",
             )
         )
     if store.given_up:

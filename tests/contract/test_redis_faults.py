@@ -5,18 +5,16 @@ from __future__ import annotations
 import logging
 import os
 import secrets
-import signal
 from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
 
-from bench.redis_server import RedisServer, running_redis
 from mesh.core.commands import AppendBatch, DropBatches, DropOutcomes, RecordOutcomes, SaveFunction, SaveMarks, SaveNode
 from mesh.errors import (
+    ConfigError,
     RowDamaged,
     StoreDamaged,
     StoreError,
@@ -28,37 +26,12 @@ from mesh.errors import (
 from mesh.model import FunctionCode, NodeInfo, TaskMark
 from mesh.store.redis import holder
 from mesh.store.redis.link import PAUSE_S
+from mesh.store.redis.sealing import StoreKeys
 from mesh.store.redis.store import RedisStore
 from tests.contract.stores import BLOB, PARTS, outcome_of, submit_of
-from tests.redis_server import KEYS, need_server, open_redis, own_url, redis_server
+from tests.redis_server import KEYS, Server, open_redis, own_url, redis_server
 
 pytestmark = pytest.mark.processes
-
-
-class Server:
-    """One server on one port, that can be killed and started again with what it wrote."""
-
-    def __init__(self, directory: Path, level: str) -> None:
-        need_server()
-        self._directory = directory
-        self._level = level
-        self._running = ExitStack()
-        self.port: int | None = None
-        self.start()
-
-    def start(self, *options: str) -> None:
-        server = running_redis(self._directory, self._level, port=self.port, options=options)
-        self.running: RedisServer = self._running.enter_context(server)
-        self.port = self.running.port
-        self.url = self.running.url
-        self.admin = redis.Redis(port=self.port)
-
-    def kill(self) -> None:
-        os.kill(self.running.pid, signal.SIGKILL)
-        self._running.close()
-
-    def close(self) -> None:
-        self._running.close()
 
 
 @pytest.fixture
@@ -261,6 +234,18 @@ def test_a_server_that_lost_commits_is_noticed_and_gone_on_with(
     store.close()
 
 
+def test_a_server_that_was_emptied_and_begun_anew_by_another_router_is_lost(server: Server) -> None:
+    store = open_redis(server.url)
+    store.recover()
+    store.commit([append(1, "a")])
+    server.admin.flushall()
+    other = open_redis(f"{server.url}?router=other")
+    with pytest.raises(StoreLost, match="emptied"):
+        store.commit([append(2, "b")])
+    store.close()
+    other.close()
+
+
 def test_the_level_is_what_the_server_promises(server: Server) -> None:
     def promise() -> tuple[str, str]:
         store = open_redis(server.url)
@@ -451,6 +436,19 @@ def test_a_new_mesh_key_takes_over_while_the_old_one_counts(url):
     store.close()
     with pytest.raises(StoreDamaged):
         open_redis(url)
+
+
+def test_a_mesh_key_that_cannot_be_read_any_more_ends_no_router(url, caplog):
+    store = fill(url)
+
+    def gone() -> StoreKeys:
+        raise ConfigError("the key is gone")
+
+    store._keys = gone
+    for _ in range(2):
+        assert store.usage().batches == 2
+    assert caplog.text.count("the key is gone") == 1
+    store.close()
 
 
 def test_a_running_router_lets_a_new_mesh_key_in(url):

@@ -51,9 +51,9 @@ def _add_changes(prepared: Prepared, changes: Changes, rows: Rows) -> None:
             marks += (task_id, rows.mark(mark))
     prepared.add("set", marks, 2, "marks")
     prepared.add("del", [task_id for task_id, mark in changes.marks.items() if mark is None], 1, "marks")
+    prepared.add("finish", changes.dropped_batches)  # first: what is settled of these need not be noted
     if changes.outcomes:
         prepared.add("outcomes", rows.outcomes(changes.outcomes), 2)
-    prepared.add("finish", changes.dropped_batches)
     prepared.add("forget", changes.dropped_outcomes)
     _add_functions(prepared, changes, rows)
     nodes: list[Value] = []

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from mesh.errors import RowDamaged
 from mesh.model import Blob, FunctionCode, NodeInfo, Outcome, Payload, TaskMark
-from mesh.store.redis.sealing import Signer
+from mesh.store.redis.sealing import MAC_BYTES, Signer
 
 _JOURNAL = struct.Struct("<qd")
 _HEAD = struct.Struct("<12sddH")
@@ -126,3 +126,8 @@ def _after_head(body: bytes) -> tuple[Blob | None, memoryview]:
     (count,) = struct.unpack_from("<H", body, at)
     sizes = struct.unpack_from(f"<{count}Q", body, at + 2)
     return Blob(key, list(sizes)), view[at + 2 + 8 * count :]
+
+
+def without_mac_and_head(row: bytes) -> memoryview:
+    """What an outcome or a function was encoded to, by the word of the row alone: to look at, not to rely on."""
+    return _after_head(row[MAC_BYTES:])[1]

@@ -220,7 +220,7 @@ end
 function ops.finish(count)
   for i = at, at + count - 1 do
     batches = batches - call('HDEL', journal, ARGV[i])
-    call('UNLINK', mine .. 'settled:' .. ARGV[i])
+    call('DEL', mine .. 'settled:' .. ARGV[i])  -- small: another thread would cost more
     for _, id in ipairs(call('SMEMBERS', mine .. 'held:' .. ARGV[i])) do call('ZADD', base .. 'expiries', 0, id) end
     call('DEL', mine .. 'held:' .. ARGV[i])
   end

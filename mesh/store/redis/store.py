@@ -75,6 +75,7 @@ class RedisStore:
         self._salvage = salvage
         self._keys = keys
         self._keys_seen: list[str] = []
+        self._no_keys = ""  # why they could not be read
         self._lock_ms = int(lock_s * 1000)
         self._base = f"{address.prefix}:{{{mesh}}}:"
         self._mine = f"{self._base}r:{self._id}:"
@@ -103,7 +104,7 @@ class RedisStore:
 
     def _row_key(self) -> bytes:
         place = f"{self._base}keys"
-        sealed = {_text(key): row for key, row in self._link.command("HGETALL", place).items()}
+        sealed = self._sealed()
         keys = self._keys()
         if not keys:
             raise ConfigError(f"{self.url}: a store on Redis takes the whole key of the mesh")
@@ -120,6 +121,10 @@ class RedisStore:
             return self._row_key()  # another router may have been first
         self._reseal(row_key, sealed, keys)
         return row_key
+
+    def _sealed(self) -> dict[str, bytes]:
+        found = self._link.command("HGETALL", f"{self._base}keys")
+        return {_text(key_id): row for key_id, row in found.items()}
 
     def _reseal(self, row_key: bytes, sealed: Collection[str], keys: StoreKeys) -> None:
         """Let in who has the newest key of the mesh, and those no more whose key does not count."""
@@ -178,8 +183,8 @@ class RedisStore:
         word, value = self._link.script(scripts.RECLAIM, [self._meta], (*own, *rest))
         if word == "lost":
             raise StoreLost(f"{self._held_by(value)}; what was not committed is lost")
-        keys = self._keys()
-        self._link.command("HSETNX", f"{self._base}keys", keys[0][0], seal(self._seal, keys[0][1]))
+        self._keys_seen = []
+        self._look_at_keys()
         self._set_back(int(value))
 
     def _set_back(self, commits: int) -> None:
@@ -357,10 +362,23 @@ class RedisStore:
     def usage(self) -> StoreUsage:
         """How full the server is; also renews the lock, and lets in who has a new key of the mesh."""
         _, outcomes, batches = self._owned(scripts.RENEW, self._lock_ms, self._holder.text)
-        keys = self._keys()
-        if keys and [key_id for key_id, _ in keys] != self._keys_seen:
-            self._reseal(self._seal, [_text(key) for key in self._link.command("HKEYS", f"{self._base}keys")], keys)
+        self._look_at_keys()
         return StoreUsage(self._free_bytes(), outcomes, batches)
+
+    def _look_at_keys(self) -> None:
+        try:
+            keys = self._keys()
+        except ConfigError as error:  # somebody is at work on the file: what was found at the start still counts
+            if str(error) != self._no_keys:
+                log.error("the mesh key cannot be read, the one from before counts for the store: %s", error)
+            self._no_keys = str(error)
+            return
+        self._no_keys = ""
+        if keys and [key_id for key_id, _ in keys] != self._keys_seen:
+            sealed = self._sealed()
+            if find_row_key(sealed, keys) not in (None, self._seal):
+                raise StoreLost(f"{self.url} was emptied and is in use by another router: what this one wrote is gone")
+            self._reseal(self._seal, sealed, keys)
 
     def _free_bytes(self) -> int | None:
         if self._link.is_cluster:

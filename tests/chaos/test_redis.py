@@ -1,0 +1,81 @@
+"""A mesh whose journal is on a Redis server, while that is killed, held up and started again: nothing is lost."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from mesh.store.redis.rows import without_mac_and_head
+from tests.chaos.nemesis import Load, kill_router, pause
+from tests.chaos.test_kill import new_seed
+from tests.cluster import Cluster, send, wait_until
+from tests.redis_server import Server
+
+pytestmark = [pytest.mark.chaos, pytest.mark.timeout(120)]
+
+ROUNDS = int(os.environ.get("MESH_CHAOS_ROUNDS", "8"))
+
+
+@pytest.fixture
+def server(cluster: Cluster) -> Iterator[Server]:
+    directory = Path(cluster.place, "redis")
+    directory.mkdir()
+    server = Server(directory, "disk")
+    cluster.environ["MESH_STORE"] = server.url
+
+    def outcomes() -> list[tuple[str, str]]:
+        rows = server.admin.hgetall("taskmesh:{t}:outcomes")
+        return [(key.decode(), msgspec.msgpack.decode(without_mac_and_head(row))[1]) for key, row in rows.items()]
+
+    cluster.outcomes = outcomes  # type: ignore[method-assign]
+    yield server
+    server.close()
+
+
+def test_a_redis_that_is_killed_or_hangs_and_a_router_that_is_killed_lose_nothing(
+    cluster: Cluster, server: Server
+) -> None:
+    seed = new_seed()
+    rng = random.Random(seed)
+    router = cluster.router(store_timeout_s=0.5)
+    cluster.worker("w1")
+    cluster.worker("w2")
+    load = Load(cluster, 2, seed)
+    load.wait_running()
+    for _ in range(ROUNDS):
+        pause(rng, 0.1, 0.6)
+        what = rng.random()
+        if what < 0.4:
+            server.kill()
+            pause(rng, 0.0, 1.0)
+            server.start()
+        elif what < 0.7:
+            os.kill(server.running.pid, signal.SIGSTOP)
+            pause(rng, 0.1, 1.5)
+            os.kill(server.running.pid, signal.SIGCONT)
+        else:
+            load.faults.append(kill_router(router))
+            router = cluster.again(router)
+            cluster.wait_up(router)
+    verdict = load.finish(cluster.client())
+    assert verdict.is_good, verdict
+
+
+def test_while_redis_is_away_nothing_is_told_and_the_mesh_goes_on_by_itself(cluster: Cluster, server: Server) -> None:
+    router = cluster.router(store_timeout_s=0.5)
+    cluster.worker("w1")
+    app = cluster.client()
+    assert send(app, "echo", 3).get(timeout=10) == 3
+    os.kill(server.running.pid, signal.SIGSTOP)
+    held = send(app, "echo", 7)
+    wait_until(lambda: "the store is away" in router.text(), 10.0, "the router says so")
+    assert not held.ready()
+    os.kill(server.running.pid, signal.SIGCONT)
+    assert held.get(timeout=20) == 7
+    assert router.is_running
