@@ -79,3 +79,26 @@ def test_while_redis_is_away_nothing_is_told_and_the_mesh_goes_on_by_itself(clus
     os.kill(server.running.pid, signal.SIGCONT)
     assert held.get(timeout=20) == 7
     assert router.is_running
+
+
+def test_large_payloads_and_shipped_functions_are_kept_in_redis_and_two_routers_share_results(
+    cluster: Cluster, server: Server
+) -> None:
+    cluster.start("first", "router", "-l", "info", "--store", f"{server.url}?router=one")
+    cluster.wait_up(cluster.nodes[-1])
+    cluster.worker("w1")
+    app = cluster.client()
+    large = b"x" * 3_000_000
+    result = send(app, "echo", large)
+    assert result.get(timeout=20) == large
+    offset = 5
+    assert app.submit(lambda value: value + offset, 3).get(timeout=20) == 8
+    assert server.admin.keys("taskmesh:{t}:r:*:b:*"), "the payload is there"
+    cluster.nodes[0].kill()
+    cluster.start("second", "router", "-l", "info", "--store", f"{server.url}?router=two")
+    cluster.wait_up(cluster.nodes[-1])
+    assert cluster.client().AsyncResult(result.id).get(timeout=20) == large
+    cluster.nodes[-1].kill()
+    again = cluster.again(cluster.nodes[0])
+    cluster.wait_up(again)
+    assert send(app, "echo", large).get(timeout=20) == large

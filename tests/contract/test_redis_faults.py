@@ -26,6 +26,7 @@ from mesh.errors import (
 from mesh.model import FunctionCode, NodeInfo, TaskMark
 from mesh.store.redis import holder
 from mesh.store.redis.link import PAUSE_S
+from mesh.store.redis.scripts import COMMIT
 from mesh.store.redis.sealing import StoreKeys
 from mesh.store.redis.store import RedisStore
 from tests.contract.stores import BLOB, PARTS, outcome_of, submit_of
@@ -161,6 +162,34 @@ def test_a_commit_that_was_done_unheard_is_not_done_again(url: str, same: bool) 
     assert (seqs(store), store.usage().batches) == ([1, 2], 2)
     assert store.outcomes(["x", "y"]) == [outcome_of("x", payload=BLOB), outcome_of("y")]
     assert store.read_blob(BLOB) == PARTS
+    store.close()
+
+
+def test_a_commit_that_was_given_up_and_comes_late_takes_no_others_place(url: str, admin: redis.Redis) -> None:
+    store = open_redis(url)
+    store.recover()
+    clock = on_clock(store)
+    client = store._link._client
+    late: list[tuple[Any, ...]] = []
+
+    class Slow:
+        errors = iter([redis.TimeoutError("Timeout"), redis.exceptions.OutOfMemoryError("command not allowed")])
+
+        def execute_command(self, *args: Any) -> Any:
+            late.append(args)
+            raise next(self.errors)
+
+    store._link._client = Slow()  # type: ignore[assignment]
+    records = [RecordOutcomes([outcome_of("x")])]
+    with pytest.raises(StoreUnavailable):
+        store.commit(records)
+    clock.now += 10
+    with pytest.raises(StoreFull):
+        store.commit(records)
+    store._link._client = client
+    admin.execute_command("EVAL", COMMIT, *late[0][2:])
+    store.commit([append(1, "a")])
+    assert (seqs(store), store.outcomes(["x"])) == ([1], [outcome_of("x")])
     store.close()
 
 

@@ -13,8 +13,12 @@ from mesh.store.redis.rows import Rows
 
 @dataclass(slots=True)
 class Prepared:
-    """``grows``: it takes memory, and so needs room. ``put`` and ``removed`` are large payloads."""
+    """``serial`` is its own, ``number`` may change. ``grows``: it takes memory, and so needs room.
 
+    ``put`` and ``removed`` are large payloads.
+    """
+
+    serial: str
     number: int
     put: list[str]
     removed: list[str]
@@ -30,10 +34,10 @@ class Prepared:
 
 
 def prepare(
-    records: Sequence[Record], rows: Rows, number: int, last_seq: int, put: list[str], removed: list[str]
+    records: Sequence[Record], rows: Rows, serial: str, number: int, last_seq: int, put: list[str], removed: list[str]
 ) -> Prepared:
     """The ``number``th commit of a journal."""
-    prepared = Prepared(number, put, removed, grows=bool(put), last_seq=last_seq)
+    prepared = Prepared(serial, number, put, removed, grows=bool(put), last_seq=last_seq)
     prepared.add("put", put)
     prepared.add("unput", removed)
     for changes in gather(records):

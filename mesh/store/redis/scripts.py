@@ -133,15 +133,16 @@ COMMIT = (
     _PRELUDE
     + """
 local n, ttl, holder, grows, last_seq = tonumber(ARGV[5]), ARGV[6], ARGV[7], ARGV[8], tonumber(ARGV[9])
-local router = ARGV[10]
+local router, serial = ARGV[10], ARGV[11]
 local journal, outcomes = mine .. 'journal', base .. 'outcomes'
-local found = call('HMGET', meta, 'commits', 'seq')
+local found = call('HMGET', meta, 'commits', 'seq', 'serial')
 local commits, seq = tonumber(found[1] or 0), tonumber(found[2] or 0)
-if commits == n then return {'ok'} end
-if commits ~= n - 1 then return {'behind', commits} end
+if commits == n and found[3] == serial then return {'ok'} end
+if commits >= n then return {'ahead', commits} end
+if commits < n - 1 then return {'behind', commits} end
 
-local at = 12
-local count = tonumber(ARGV[11])
+local at = 13
+local count = tonumber(ARGV[12])
 for i = 1, count do
   if call('HEXISTS', journal, ARGV[at + 2 * i - 2]) == 1 then return {'there', ARGV[at + 2 * i - 2]} end
 end
@@ -287,12 +288,15 @@ while ARGV[at] do
   at = at + 2
   at = at + op(size)
 end
-call('HSET', meta, 'commits', n, 'seq', seq)
+call('HSET', meta, 'commits', n, 'seq', seq, 'serial', serial)
 call('HINCRBY', meta, 'batches', batches)
 return {'ok'}
 """
 )
-"""One commit, the ``n``th of this journal: one that is said twice, for its answer was lost, is done once."""
+"""One commit, the ``n``th of this journal: one that is said twice, for its answer was lost, is done once.
+
+``serial`` tells it from another that was to be the ``n``th, was given up, and reached the server late: ``ahead``.
+"""
 
 
 def sha_of(script: str) -> str:

@@ -75,6 +75,7 @@ class RedisStore:
         self._salvage = salvage
         self._keys = keys
         self._keys_seen: list[str] = []
+        self._serial = 0  # of commits, tried or done
         self._no_keys = ""  # why they could not be read
         self._lock_ms = int(lock_s * 1000)
         self._base = f"{address.prefix}:{{{mesh}}}:"
@@ -268,7 +269,9 @@ class RedisStore:
         put, removed = self._payloads.to_commit(held_back)
         if not records and not put:
             return
-        prepared = prepare(records, self._rows, self._commits + 1, self._last_seq, put, removed)
+        self._serial += 1
+        serial = f"{self._epoch}.{self._serial}"
+        prepared = prepare(records, self._rows, serial, self._commits + 1, self._last_seq, put, removed)
         self._unsure = (prepared, list(records))
         self._do(prepared)
 
@@ -287,9 +290,12 @@ class RedisStore:
             except StoreFull:
                 self._unsure = None  # nothing was written, and what comes next may be less
                 raise
-            if word != "behind":
+            if word == "behind":
+                self._set_back(int(values[0]))
+            elif word == "ahead":
+                self._commits = int(values[0])
+            else:
                 break
-            self._set_back(int(values[0]))
             prepared.number = self._commits + 1
         self._unsure = None
         if word == "there":
@@ -306,6 +312,7 @@ class RedisStore:
             int(prepared.grows),
             prepared.last_seq,
             self._id,
+            prepared.serial,
             len(prepared.batches) // 2,
             *prepared.batches,
             *prepared.operations,
