@@ -18,6 +18,7 @@ INLINE_BYTES_MOST = 512 << 10  # an envelope may have 2 MiB
 MAY_BE_ZERO = frozenset(
     {
         "free_bytes_min",
+        "store_wait_s",
         "commit_delay_s",
         "grace_s",
         "drain_s",
@@ -57,6 +58,7 @@ class Settings:
     commit_delay_s: float = 0.001  # new tasks just delivered are committed no later, with what comes meanwhile
     free_bytes_min: int = 64 << 20  # of disk; below: submits are Overloaded, completions still fit
     store_timeout_s: float = 2.0  # a Redis store answers by then; less than heartbeat_s * (liveness - 1)
+    store_wait_s: float = 60.0  # a router that starts waits this long for a Redis store that is not there yet
     store_lock_s: float = 10.0  # a router that says nothing to its Redis store so long may lose its journal to another
     losses_max: int = 10  # worker nodes lost with a task before it is taken for poison, too
     deaths_max: int = 3  # worker processes a task may take with it before it is dead-lettered

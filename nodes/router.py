@@ -16,7 +16,7 @@ from functools import partial
 from hashlib import blake2b
 from importlib.metadata import version
 from pathlib import Path
-from time import monotonic
+from time import monotonic, sleep
 
 from msgspec.structs import replace
 
@@ -59,6 +59,7 @@ log = logging.getLogger("mesh.router")
 
 CHORES_S = 1.0  # between two looks at the disk, at outcomes that are old enough to go and at complaints
 PRUNE_AT_ONCE = 1_000
+STORE_AGAIN_S = 0.5  # between two looks for a store that is not there yet
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,8 +85,7 @@ def run_router(config: RouterConfig) -> int:
     settings = config.settings
     url = config.store or default_url(settings.mesh, os.environ)
     with _way_out(settings.mesh, url):
-        keys = partial(_store_keys, settings.mesh)
-        store = open_store(url, settings=settings, salvage=config.salvage, keys=keys)
+        store = _open_store(url, config)
     try:
         with _way_out(settings.mesh, url):
             node = RouterNode(config, store)
@@ -96,6 +96,26 @@ def run_router(config: RouterConfig) -> int:
             return 1
     finally:
         store.close()
+
+
+def _open_store(url: str, config: RouterConfig) -> Store:
+    """Open the store, and wait for it where it may only be slower than this router. Raises ``StoreError``."""
+    settings = config.settings
+    keys = partial(_store_keys, settings.mesh)
+    deadline = monotonic() + settings.store_wait_s
+    told = False
+    while True:
+        try:
+            return open_store(url, settings=settings, salvage=config.salvage, keys=keys)
+        except StoreFull:
+            raise
+        except StoreUnavailable as away:
+            if monotonic() >= deadline:
+                raise
+            if not told:
+                log.warning("waits up to %g s for its store: %s", settings.store_wait_s, away)
+                told = True
+            sleep(STORE_AGAIN_S)
 
 
 @contextmanager

@@ -81,6 +81,14 @@ def test_while_redis_is_away_nothing_is_told_and_the_mesh_goes_on_by_itself(clus
     assert router.is_running
 
 
+def test_a_router_that_is_started_before_its_redis_waits_for_it(cluster: Cluster, server: Server) -> None:
+    server.kill()
+    router = cluster.start("router", "router", "-l", "info")
+    wait_until(lambda: "for its store" in router.text(), 10.0, "the router says what it waits for")
+    server.start()
+    cluster.wait_up(router)
+
+
 def test_large_payloads_and_shipped_functions_are_kept_in_redis_and_two_routers_share_results(
     cluster: Cluster, server: Server
 ) -> None:

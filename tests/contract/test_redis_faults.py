@@ -300,6 +300,7 @@ def test_a_wrong_password_is_no_store(server: Server) -> None:
     with pytest.raises(StoreError) as error:
         open_redis(server.url.replace("//", "//u:s3cret@"))
     assert "s3cret" not in str(error.value)
+    assert not isinstance(error.value, StoreUnavailable), "waiting mends nothing"
 
 
 # who has the journal

@@ -19,8 +19,8 @@ PAUSE_S = 0.5  # at least so long after a failure nothing is asked
 
 _PASSES = frozenset(
     ("READONLY", "LOADING", "MISCONF", "MASTERDOWN", "NOREPLICAS", "CLUSTERDOWN", "TRYAGAIN", "BUSY", "MOVED", "ASK")
-    + ("NOAUTH", "WRONGPASS")
 )
+_REFUSED = frozenset({"NOAUTH", "WRONGPASS"})  # no time mends that
 _STALE = frozenset({"READONLY", "LOADING", "MASTERDOWN", "CLUSTERDOWN"})  # another server may be the right one now
 _IN_SCRIPT = re.compile(r"-(OOM|READONLY|MISCONF|NOREPLICAS|MASTERDOWN)\b")  # as servers before 7.0 say it
 _TYPES = {
@@ -138,7 +138,8 @@ class Link:
         text = f"{self.name}: {why}"
         if word == "OOM":
             raise StoreFull(text) from error
-        if isinstance(error, (*self._cut, *self._timeout)) or word in _PASSES or not _is_reply(error):
+        passes = isinstance(error, (*self._cut, *self._timeout)) or word in _PASSES or not _is_reply(error)
+        if passes and word not in _REFUSED:
             now = self._clock()
             self._quiet_until, self._why = now + max(PAUSE_S, now - started), why
             if word in _STALE:
