@@ -112,7 +112,7 @@ class RedisStore:
         row_key = find_row_key(sealed, keys)
         if row_key is None:
             if sealed or self._link.command("EXISTS", f"{self._base}outcomes", f"{self._base}functions", self._meta):
-                raise StoreDamaged(
+                raise ConfigError(
                     f"{self.url} key {place}: what is there was written with another key of mesh "
                     f"(of {', '.join(sorted(sealed)) or 'none'}, here: {', '.join(key_id for key_id, _ in keys)}): "
                     "give this router that key, or its store another ?prefix="
