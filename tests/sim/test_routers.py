@@ -37,6 +37,10 @@ class SeveralRouters(Story):
             world.add_router("process")
         elif what < 0.35:
             self.lose_an_answer()
+        elif what < 0.39 and site.router is not None:
+            store = site.router.store
+            store.is_away = True
+            world.after(rng.uniform(0.1, 2.0), lambda: setattr(store, "is_away", False))
         elif what < 0.42:
             site.store.room = lambda: False
             world.after(rng.uniform(0.1, 2.0), lambda: setattr(site.store, "room", lambda: True))

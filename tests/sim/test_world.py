@@ -51,6 +51,10 @@ class Story:
         if what < 0.3 and world.router is not None:
             world.crash_router()
             world.after(rng.uniform(0.01, 2.0), world.start_router)
+        elif what < 0.35 and world.router is not None:
+            store = world.router.store
+            store.is_away = True
+            world.after(rng.uniform(0.1, 2.0), lambda: setattr(store, "is_away", False))
         elif what < 0.4:
             world.store.room = lambda: False
             world.after(rng.uniform(0.1, 2.0), lambda: setattr(world.store, "room", lambda: True))

@@ -55,7 +55,7 @@ from mesh.core.events import (
 from mesh.core.links import NodeLinks, RouterLinks
 from mesh.core.router import RouterMachine
 from mesh.core.worker import WorkerMachine
-from mesh.messages import Deliver, Message, Submit
+from mesh.messages import Deliver, Message, Rejected, Submit
 from mesh.model import (
     Blob,
     Delivery,
@@ -76,6 +76,7 @@ from mesh.runtime.router_step import RouterStep
 from mesh.settings import Settings
 from mesh.store.memory import MemoryStore
 from mesh.wire.codec import blobs_of
+from tests.sim.remote import RemoteStore
 
 WALL = 1_800_000_000.0  # an arbitrary date
 ROUTER = Peer(b"router")
@@ -761,7 +762,8 @@ class RouterNode:
         self.ask_others: Callable[[list[str]], None] = self.asked.append
         name = site.peer.decode()
         self.links = RouterLinks(name)
-        found = site.store.recover()
+        self.store = RemoteStore(site.store, site.lives)
+        found = self.store.recover()
         self.machine = RouterMachine(
             name, name, world.settings, boot=found.boot, next_seq=found.next_seq, durability=site.level
         )
@@ -774,14 +776,14 @@ class RouterNode:
         )
         self.step = RouterStep(
             self.machine,
-            site.store,
+            self.store,
             encode_submit=encode,
             send=self._send,
             drop=self.links.close,
             session=self.links.session,
             ask_others=lambda ids: self.ask_others(ids),
         )
-        self.intake = PayloadIntake(site.store)
+        self.intake = PayloadIntake(self.store)
         self._armed = -1.0
 
     def receive(self, source: Peer, session: int, number: int, message: Message) -> None:
@@ -792,9 +794,22 @@ class RouterNode:
         elif taken is not None:
             blobs = blobs_of(message)
             self.world.blobs.update((blob.key, blob) for blob in blobs)
-            if self.intake.take(source, message, [(blob, [b"data"]) for blob in blobs], maps=False) is None:
+            not_taken = self.intake.take(source, message, [(blob, [b"data"]) for blob in blobs], maps=False)
+            if not_taken is None:
                 new_blobs, self.intake.new = self.intake.new, []
                 self.wake([taken], new_blobs)
+            elif isinstance(not_taken.what, Rejected):
+                self._send(source, not_taken.what)
+            else:
+                self._look_at_room()
+
+    def _look_at_room(self) -> None:
+        """Have those say it again whose large payloads could not be taken, once they can."""
+        if self.store.is_away:
+            self.world.after(1.0, self._look_at_room)
+            return
+        for peer in self.intake.fitting(None):
+            self.links.close(peer)
 
     def _send(self, peer: Peer, message: Message) -> None:
         stamp = self.links.stamp(peer)

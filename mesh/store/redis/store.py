@@ -40,7 +40,7 @@ from mesh.store.redis.sealing import StoreKeys, find_row_key, new_row_key, seal
 
 log = logging.getLogger("mesh.store")
 
-SCAN = 1_000  # rows asked for at once when all are read
+READ = 200  # rows asked for at once: they may have 64 KiB each, and a server answers one question at a time
 _NAMED = 10  # damaged rows named in one message
 _WAY_OUT = "start the router once with --salvage, which sets them aside and goes on with the rest"
 
@@ -214,7 +214,7 @@ class RedisStore:
         }
         if len(batches) != stored:
             self._miss_batches(len(batches), stored)
-        for seqs in _cut(sorted(batches), SCAN):
+        for seqs in _cut(sorted(batches), READ):
             settled = self._link.commands([("SMEMBERS", f"{self._mine}settled:{seq}") for seq in seqs])
             for seq, ids in zip(seqs, settled):
                 batches[seq].settled = {_text(task_id) for task_id in ids}
@@ -230,7 +230,7 @@ class RedisStore:
         rows: dict[bytes, bytes] = {}
         cursor: object = None
         while cursor != 0:
-            cursor, some = self._link.command("HSCAN", key, int(cursor or 0), "COUNT", SCAN)  # type: ignore[call-overload]
+            cursor, some = self._link.command("HSCAN", key, int(cursor or 0), "COUNT", READ)  # type: ignore[call-overload]
             rows.update(some)
         found, damaged = [], []
         for name, row in rows.items():
@@ -325,7 +325,7 @@ class RedisStore:
         place = f"{self._base}outcomes"
         where = f"{self.url} key {place}"
         found: list[Outcome] = []
-        for some in _cut(list(dict.fromkeys(ids)), SCAN):
+        for some in _cut(list(dict.fromkeys(ids)), READ):
             rows = self._link.command("HMGET", place, *some)
             found += [self._rows.read_outcome(i, row, where) for i, row in zip(some, rows) if row is not None]
         return found
