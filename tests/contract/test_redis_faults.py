@@ -351,6 +351,14 @@ def test_a_router_that_said_nothing_for_long_goes_on_unless_another_took_over(ur
     other.close()
 
 
+def test_a_journal_of_another_format_is_refused(url: str, admin: redis.Redis) -> None:
+    store = open_redis(url)
+    store.close()
+    admin.hset(f"{mine(store)}meta", "format", "2")
+    with pytest.raises(ConfigError, match="has format 2"):
+        open_redis(url)
+
+
 # written to by others
 
 

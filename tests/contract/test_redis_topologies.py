@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -64,6 +66,21 @@ def test_a_socket_of_this_host(running: ExitStack, tmp_path: Path) -> None:
     path = tmp_path / "redis.sock"
     running.enter_context(running_redis(tmp_path, "process", options=["--unixsocket", str(path)]))
     use(f"unix://{path}")
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl makes the certificate")
+def test_a_server_over_tls_with_a_password(running: ExitStack, tmp_path: Path) -> None:
+    key, certificate, port = tmp_path / "key.pem", tmp_path / "certificate.pem", free_port()
+    made = "req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost -addext subjectAltName=IP:127.0.0.1"
+    command = ["openssl", *made.split(), "-keyout", str(key), "-out", str(certificate)]
+    subprocess.run(command, check=True, capture_output=True)
+    options = ["--tls-port", str(port), "--tls-auth-clients", "no", "--user", "u", "on", ">s3cret", "~*", "+@all"]
+    for name, path in (("cert", certificate), ("key", key), ("ca-cert", certificate)):
+        options += [f"--tls-{name}-file", str(path)]
+    running.enter_context(running_redis(tmp_path, "process", options=options))
+    use(f"rediss://u:s3cret@127.0.0.1:{port}?ca={certificate}")
+    with pytest.raises(StoreUnavailable, match=r"(?i)certificate"):
+        open_redis(f"rediss://u:s3cret@127.0.0.1:{port}")
 
 
 def test_a_cluster(running: ExitStack, tmp_path: Path) -> None:

@@ -44,16 +44,18 @@ local function number(value) return string.format('%.0f', value) end
 
 ACQUIRE = """
 local meta, token, lock, ttl, holder, taken_from = KEYS[1], ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
+local format = redis.call('HGET', meta, 'format')
+if format and format ~= ARGV[6] then return {'format', format} end
 local owner, held = redis.call('HGET', meta, 'owner'), redis.call('GET', lock)
 if held and held ~= holder and held ~= taken_from then return {'held', held, redis.call('PTTL', lock)} end
 redis.call('SET', lock, holder, 'PX', ttl)
 if owner ~= token then
   redis.call('HINCRBY', meta, 'epoch', 1)
-  redis.call('HSET', meta, 'owner', token)
+  redis.call('HSET', meta, 'owner', token, 'format', ARGV[6])
 end
 return {'ok', unpack(redis.call('HMGET', meta, 'epoch', 'commits', 'seq', 'boot', 'batches'))}
 """
-"""Take the journal: ``held`` while another has it, who is not ``taken_from``."""
+"""Take the journal: ``held`` while another has it, who is not ``taken_from``; ``format`` where it is of another."""
 
 RECLAIM = """
 local meta, token, epoch, lock, ttl, holder = KEYS[1], ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]

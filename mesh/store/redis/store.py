@@ -41,6 +41,7 @@ from mesh.store.redis.sealing import StoreKeys, find_row_key, new_row_key, seal
 log = logging.getLogger("mesh.store")
 
 READ = 200  # rows asked for at once: they may have 64 KiB each, and a server answers one question at a time
+FORMAT = 1  # of keys and rows
 _NAMED = 10  # damaged rows named in one message
 _WAY_OUT = "start the router once with --salvage, which sets them aside and goes on with the rest"
 
@@ -144,10 +145,15 @@ class RedisStore:
         taken_from = b""
         lock = f"{self._mine}lock"
         while True:
-            args = (self._holder.token, lock, self._lock_ms, self._holder.text, taken_from)
+            args = (self._holder.token, lock, self._lock_ms, self._holder.text, taken_from, FORMAT)
             word, *values = self._link.script(scripts.ACQUIRE, [self._meta], args)
             if word == "ok":
                 break
+            if word == "format":
+                raise ConfigError(
+                    f"{self.url}: the journal of router {self.router_id} has format {_text(values[0])}, and this "
+                    f"version knows {FORMAT}: start the version that wrote it, or use another ?prefix="
+                )
             held, left_ms = values
             holder = read_holder(held)
             if holder is not None and is_gone(holder):
