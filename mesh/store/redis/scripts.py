@@ -196,15 +196,26 @@ function ops.del(count)
 end
 
 function ops.outcomes(count)
-  local expiries, settled, open = {}, {}, {}
+  local known, values, expiries, settled, open = {}, {}, {}, {}, {}
+  for first = at, at + 2 * count - 2, 2000 do
+    local ids = {}
+    for i = first, math.min(first + 1998, at + 2 * count - 2), 2 do ids[#ids + 1] = ARGV[i] end
+    for i, row in ipairs(call('HMGET', outcomes, unpack(ids))) do
+      if row then known[ids[i]] = row end
+    end
+  end
+  local last = 0
   for i = at, at + 2 * count - 2, 2 do
     local id, row = ARGV[i], ARGV[i + 1]
     local from, batch, expires, key = head(row)
-    if call('HSETNX', outcomes, id, row) == 1 then
-      expiries[#expiries + 1] = expires
-      expiries[#expiries + 1] = id
+    local first = known[id]
+    if not first then
+      known[id] = row
+      values[last + 1], values[last + 2] = id, row
+      expiries[last + 1], expiries[last + 2] = expires, id
+      last = last + 2
     elseif key ~= '' then
-      local by, _, _, kept = head(call('HGET', outcomes, id))
+      local by, _, _, kept = head(first)
       if by ~= from or kept ~= key then drop_blob(from, key) end
     end
     if open[batch] == nil then
@@ -215,6 +226,7 @@ function ops.outcomes(count)
     end
     if open[batch] then table.insert(settled[batch], id) end
   end
+  each('HSET', outcomes, values, 1000)
   each('ZADD', base .. 'expiries', expiries, 1000)
   for batch, ids in pairs(settled) do each('SADD', mine .. 'settled:' .. number(batch), ids, 1000) end
   return 2 * count
