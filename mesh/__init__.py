@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from mesh.api.app import Mesh
     from mesh.api.result import AsyncResult
     from mesh.api.task import Task
+    from mesh.schedules import crontab
 
 __all__ = [
     "AsyncResult",
@@ -52,11 +53,12 @@ __all__ = [
     "Unavailable",
     "UnknownTask",
     "WorkerLostError",
+    "crontab",
 ]
 
 __version__ = "0.1.0"  # what nodes tell each other, and what pyproject.toml reads
 
-_API = {"AsyncResult": "mesh.api.result", "Mesh": "mesh.api.app", "Task": "mesh.api.task"}
+_API = {"AsyncResult": "mesh.api.result", "Mesh": "mesh.api.app", "Task": "mesh.api.task", "crontab": "mesh.schedules"}
 
 
 def __getattr__(name: str) -> Any:

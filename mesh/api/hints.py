@@ -19,7 +19,7 @@ _ROWS = (
     ("use app.map, which makes chunks by itself", "chunks starmap xmap xstarmap"),
     (
         "not there yet: there is no scheduler for periodic tasks",
-        "crontab schedules beat_schedule add_periodic_task on_after_configure on_after_finalize",
+        "beat_schedule add_periodic_task on_after_configure on_after_finalize",
     ),
     (
         "not there yet: no result knows of others; inside a task self.request.parent_id and root_id do",

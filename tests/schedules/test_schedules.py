@@ -8,6 +8,7 @@ from zoneinfo import ZoneInfo
 import msgspec
 import pytest
 
+import mesh
 from mesh.errors import ConfigError
 from mesh.schedules import (
     Cron,
@@ -156,6 +157,13 @@ def test_what_a_peer_may_send_and_is_no_cron_is_found_by_a_check():
     for use in (check, describe, lambda when: next_due(when, 0.0)):
         with pytest.raises(ConfigError, match="minute"):
             use(sent)
+
+
+def test_the_names_of_celery_are_where_its_users_look():
+    assert mesh.crontab is crontab
+    from mesh.schedules import crontab as a, schedule as b  # noqa: PLC0415, I001
+
+    assert (a, b) == (crontab, schedule)
 
 
 def test_an_instant_is_named_by_its_microseconds():
