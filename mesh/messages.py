@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
+from mesh.entries import DueUs, Entry, Firing
 from mesh.model import (
     Count,
     Delivery,
@@ -142,6 +143,16 @@ class PutFunction(Message, frozen=True, array_like=True, gc=False, tag="PUT_FUNC
     code: FunctionCode
 
 
+class Schedule(Message, frozen=True, array_like=True, gc=False, tag="SCHEDULE"):
+    """Change or list entries; answered by one REPLY. ``operation``: add | update | pause | resume | remove | trigger
+    | list. The last is of the entries with these names, or of all."""
+
+    request: Count
+    operation: str
+    names: list[Id] = []
+    entries: list[Entry] = []
+
+
 # router → any node
 
 
@@ -248,6 +259,72 @@ class GetFunction(Message, frozen=True, array_like=True, gc=False, tag="GET_FUNC
     digest: Id
 
 
+# scheduler → router
+
+
+class AskLease(Message, frozen=True, array_like=True, gc=False, tag="ASK_LEASE"):
+    """I would be the leader, or would stay it; with ``keep`` False I am no more."""
+
+    keep: bool = True
+
+
+class Declare(Message, frozen=True, array_like=True, gc=False, tag="DECLARE"):
+    """The entries in the code of ``app`` as it was loaded at ``declared_at``, in parts: from ``first`` to ``last``."""
+
+    app: Id
+    declared_at: Instant
+    entries: list[Entry]
+    first: bool = True
+    last: bool = True
+
+
+class Fire(Message, frozen=True, array_like=True, gc=False, tag="FIRE"):
+    """These are due, says the leader of ``term``; of one entry, the earliest first."""
+
+    term: Count
+    number: Count
+    firings: list[Firing]
+
+
+# router → scheduler
+
+
+class Leased(Message, frozen=True, array_like=True, gc=False, tag="LEASED"):
+    """The answer to ASK_LEASE, and said to who becomes the leader: ``term``, 0 where it is another, or nobody.
+
+    It counts for ``ttl_s`` from the asking; ``at`` is the router's wall clock, ``holder`` the leader's name.
+    """
+
+    term: Count
+    ttl_s: Seconds
+    at: Instant
+    holder: str = ""
+
+
+class Entries(Message, frozen=True, array_like=True, gc=False, tag="ENTRIES"):
+    """To the leader of ``term``: entries that are new or changed, each with its last due time, and those ``gone``.
+
+    ``first``: all that it was told before is void, and these are the first of all there are.
+    """
+
+    term: Count
+    entries: list[tuple[Entry, DueUs]]
+    gone: list[Id] = []
+    first: bool = False
+
+
+class Fired(Message, frozen=True, array_like=True, gc=False, tag="FIRED"):
+    """The answer to FIRE ``number``: where the entries in it stand now. ``stale``: who sent it leads no more.
+
+    ``reason``: why nothing of it, or not all, was taken; for people.
+    """
+
+    number: Count
+    stale: bool
+    positions: list[tuple[Id, DueUs]] = []
+    reason: str = ""
+
+
 # router → worker
 
 
@@ -301,10 +378,14 @@ FromNode = (
     | Cancel
     | Query
     | PutFunction
+    | Schedule
     | Credit
     | Settled
     | Released
     | GetFunction
+    | AskLease
+    | Declare
+    | Fire
 )
 """What a router receives."""
 
@@ -326,5 +407,8 @@ FromRouter = (
     | Cancel
     | Function
     | Shutdown
+    | Leased
+    | Entries
+    | Fired
 )
 """What a client or a worker receives."""

@@ -14,6 +14,7 @@ from typing import Any
 from mesh.errors import ConfigError
 
 INLINE_BYTES_MOST = 512 << 10  # an envelope may have 2 MiB
+FIRINGS_MOST = 1_000  # with the longest names they are 1 MiB
 
 MAY_BE_ZERO = frozenset(
     {
@@ -67,6 +68,12 @@ class Settings:
     functions_max: int = 100_000  # shipped functions a router keeps; beyond, a batch with another is Overloaded
     watched_ids_max: int = 1_000_000  # ids one client may wait for besides its own
 
+    # periodic tasks
+    schedule_lease_ttl_s: float = 10.0  # a leader that says nothing for so long is the leader no more
+    schedule_ahead_s: float = 60.0  # a due time so far ahead of the router's clock is not believed
+    schedule_entries_max: int = 10_000  # entries a router keeps; more are refused
+    schedule_firings_max: int = 500  # due times in one FIRE
+
     # workers
     credit_s: float = 0.020  # work a worker wants at hand
     credit_max: int = 8_192  # deliveries a worker may hold at the most
@@ -108,6 +115,10 @@ class Settings:
         if self.inline_bytes_max > INLINE_BYTES_MOST:
             most = f"at most {INLINE_BYTES_MOST} bytes fit into a message"
             raise ConfigError(f"setting inline_bytes_max = {self.inline_bytes_max}: {most}")
+        if self.schedule_firings_max > FIRINGS_MOST:
+            raise ConfigError(
+                f"setting schedule_firings_max = {self.schedule_firings_max}: at most {FIRINGS_MOST} fit into a message"
+            )
 
     def with_overrides(self, **values: Any) -> Settings:
         """A copy with the values that are not None. Raises ``ConfigError`` for a name it does not know."""

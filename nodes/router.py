@@ -158,6 +158,7 @@ class RouterNode:
             drop=self._links.close,
             session=self._links.session,
             ask_others=self._ask_others,
+            complain=lambda kind, text: self._complaints.add(kind, text, monotonic()),
         )
         self._others: Others | None = None
         if config.lan is not None:
@@ -448,7 +449,16 @@ def _recovered(config: RouterConfig, store: Store) -> RouterMachine:
         next_seq=found.next_seq,
     )
     batches = [(batch.seq, batch.accepted_at, decode_body(batch.raw), batch.settled) for batch in found.batches]
-    machine.restore(batches, found.marks, found.nodes, found.functions, others=config.lan is not None)
+    machine.restore(
+        batches,
+        found.marks,
+        found.nodes,
+        found.functions,
+        apps=found.apps,
+        entries=found.entries,
+        positions=found.positions,
+        others=config.lan is not None,
+    )
     return machine
 
 

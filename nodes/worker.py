@@ -19,6 +19,7 @@ from typing import Any
 from mesh.clock import SystemClock
 from mesh.core.commands import (
     Command,
+    Complain,
     DropPeer,
     Exit,
     PublishRefused,
@@ -41,6 +42,7 @@ from mesh.runtime.router_events import RouterEvents
 from mesh.runtime.routers import Routers
 from mesh.settings import Settings
 from mesh.wire.functions import PYTHON
+from nodes.complaints import Complaints
 from nodes.counts import count_of
 from nodes.logs import configure_logs
 from nodes.stopping import Stopping
@@ -116,6 +118,7 @@ class Agent:
         self._complain_after_s = LONELY_S
         self._unfit_said = False
         self._exit: Exit | None = None
+        self._complaints = Complaints(log)
 
     def run(self) -> int:
         """Serve until told to stop, or until there is no sense in going on."""
@@ -152,6 +155,7 @@ class Agent:
             events.append(StopRequested(at_once=self._stops_seen > 1))
         self._obey(self._machine.handle(events, self._clock.now()))
         self._forget_blobs()
+        self._complaints.due(monotonic())
         self._complain_when_lonely()
 
     def _pause_s(self) -> float:
@@ -185,6 +189,8 @@ class Agent:
                 _log_forgotten(command)
             elif isinstance(command, Exit):
                 self._exit = command
+            elif isinstance(command, Complain):
+                self._complaints.add(command.kind, command.text, monotonic())
             elif isinstance(command, SessionEnded):
                 self._from_routers.end_session(command)
             elif isinstance(command, PublishRefused):

@@ -68,17 +68,24 @@ class Admission:
             return "invalid", "a task refers to options that were not sent with it"
         if not fresh:
             return None
-        if self.full is not None:
-            return "overloaded", self.full
+        if (why := self.no_room(fresh)) is not None:
+            return "overloaded", why
         table, settings = self._table, self._settings
-        if len(table.tasks) + fresh > settings.queued_tasks_max:
-            return "overloaded", f"{len(table.tasks)} tasks are queued; the limit is {settings.queued_tasks_max}"
-        if table.bytes >= settings.queued_bytes_max:
-            return "overloaded", f"{table.bytes} bytes are queued; the limit is {settings.queued_bytes_max}"
         if (digest := table.functions.missing(submit.options)) is not None:
             if len(table.functions.kept) >= settings.functions_max:
                 return "overloaded", f"{len(table.functions.kept)} shipped functions are kept, functions_max"
             return "function", f"the router does not have the shipped function {digest}: it is to be sent again"
+        return None
+
+    def no_room(self, fresh: int) -> str | None:
+        """Why so many new tasks cannot be taken now; None where they can."""
+        table, settings = self._table, self._settings
+        if self.full is not None:
+            return self.full
+        if len(table.tasks) + fresh > settings.queued_tasks_max:
+            return f"{len(table.tasks)} tasks are queued; the limit is {settings.queued_tasks_max}"
+        if table.bytes >= settings.queued_bytes_max:
+            return f"{table.bytes} bytes are queued; the limit is {settings.queued_bytes_max}"
         return None
 
     def on_outcomes_looked_up(self, event: OutcomesLookedUp, now: Now) -> None:

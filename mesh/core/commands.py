@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
+from mesh.entries import Entry, Position
 from mesh.messages import Message, Submit
 from mesh.model import Blob, Delivery, FunctionCode, NodeInfo, Outcome, Peer, TaskMark, TaskOptions
 
@@ -103,6 +104,31 @@ class DropNode(Struct, frozen=True, gc=False):
     node_id: str
 
 
+class SaveApp(Struct, frozen=True, gc=False):
+    """The code of ``app`` was declared as it was at ``declared_at`` (UTC seconds); 0: forget the app."""
+
+    app: str
+    declared_at: float
+
+
+class SaveEntry(Struct, frozen=True, gc=False):
+    """Keep an entry of periodic tasks, in the place of one of its name."""
+
+    entry: Entry
+
+
+class DropEntry(Struct, frozen=True, gc=False):
+    """This entry is gone, and its position with it."""
+
+    name: str
+
+
+class SavePositions(Struct, frozen=True, gc=False):
+    """How far these entries have come; in one commit with the tasks that were made for it."""
+
+    positions: list[Position]
+
+
 Record = (
     AppendBatch
     | DropBatches
@@ -115,8 +141,19 @@ Record = (
     | DropFunctions
     | SaveNode
     | DropNode
+    | SaveApp
+    | SaveEntry
+    | DropEntry
+    | SavePositions
 )
 RECORDS = Record.__args__
+
+
+class Complain(Struct, frozen=True, gc=False):
+    """Tell people, who need not hear of each of its ``kind``."""
+
+    kind: str
+    text: str
 
 
 # questions: router → store; answered by events
@@ -285,6 +322,7 @@ Command = (
     | LookUpOutcomes
     | LookUpFunction
     | AskOthers
+    | Complain
     | StartExecutor
     | RunChunk
     | GiveFunction

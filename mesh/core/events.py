@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from msgspec import Struct
 
+from mesh.entries import Entry
 from mesh.messages import Message, Submit
 from mesh.model import FunctionCode, Outcome, Peer, Role, Settlement, TaskOptions, TaskSpec
 
@@ -85,13 +86,16 @@ class StoreFreed(Struct, frozen=True, gc=False):
 class ExecutorStarted(Struct, frozen=True, gc=False):
     """An executor is ready; ``tasks`` are the names its modules define.
 
-    Of those: seconds a task may run where its definition says so, and which are delivered at most once.
+    Of those: seconds a task may run where its definition says so, and which are delivered at most once. ``app``: the
+    name of the app, None where there is none; ``entries``: its periodic tasks.
     """
 
     executor: int
     tasks: Sequence[str] = ()
     time_limits: Mapping[str, float] = {}
     at_most_once: Sequence[str] = ()
+    app: str | None = None
+    entries: Sequence[Entry] = ()
 
 
 class ExecutorSettled(Struct, frozen=True, gc=False):

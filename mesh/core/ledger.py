@@ -12,17 +12,22 @@ from mesh.core.commands import (
     Command,
     DropBatches,
     DropBlobs,
+    DropEntry,
     DropFunctions,
     DropNode,
     DropOutcomes,
     KeepFunctions,
     RecordOutcomes,
+    SaveApp,
+    SaveEntry,
     SaveFunction,
     SaveMarks,
     SaveNode,
+    SavePositions,
     Send,
 )
 from mesh.core.packing import outcome_bytes, pack
+from mesh.entries import Position
 from mesh.messages import Accepted, Message, Outcomes, SettledAck
 from mesh.model import Blob, NodeInfo, Outcome, Peer, TaskMark
 
@@ -42,6 +47,8 @@ class Ledger:
         self.blobs: list[Blob] = []
         self.functions: list[SaveFunction | KeepFunctions | DropFunctions] = []
         self.nodes: dict[str, NodeInfo | None] = {}
+        self.entries: list[SaveApp | SaveEntry | DropEntry] = []
+        self.positions: dict[str, Position] = {}
         self.accepted: defaultdict[Peer, list[int]] = defaultdict(list)
         self.acks: defaultdict[Peer, list[int]] = defaultdict(list)
         self.news: defaultdict[Peer, list[Outcome]] = defaultdict(list)
@@ -73,6 +80,8 @@ class Ledger:
             or self.blobs
             or self.functions
             or self.nodes
+            or self.entries
+            or self.positions
             or self.accepted
             or self.acks
             or self.news
@@ -93,11 +102,14 @@ class Ledger:
             commands.append(DropBlobs(self.blobs))
         for node_id, node in self.nodes.items():
             commands.append(DropNode(node_id) if node is None else SaveNode(node))
+        commands += self.entries
+        if self.positions:
+            commands.append(SavePositions(list(self.positions.values())))
         self._clear_records()
 
     def _clear_records(self) -> None:
         self.batches, self.functions, self.outcomes, self.unmarked = [], [], [], []
-        self.marks, self.nodes = {}, {}
+        self.marks, self.nodes, self.entries, self.positions = {}, {}, [], {}
         self.done_batches, self.forgotten, self.blobs = [], [], []
 
     def _close_messages(self, commands: list[Command]) -> None:

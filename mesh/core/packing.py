@@ -8,9 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
+import msgspec
+
+from mesh.entries import Entry
 from mesh.model import Delivery, ErrorInfo, Outcome, Payload, Settlement, TaskExtra, TaskOptions, TaskSpec
 
 T = TypeVar("T")
+_encode = msgspec.msgpack.Encoder().encode
 
 MESSAGE_BYTES_MAX = 1 << 20  # of the items in one envelope; peers take frames of twice that
 MESSAGE_ITEMS_MAX = 4_096
@@ -73,6 +77,11 @@ def outcome_bytes(outcome: Outcome) -> int:
     size = 4 * (len(outcome.id) + len(outcome.name) + len(outcome.queue) + len(outcome.worker))
     size += len(payload) if type(payload) is bytes else payload_bytes(payload)
     return size if error is None else size + _error_bytes(error)
+
+
+def entry_bytes(entry: Entry) -> int:
+    """What an entry takes; there are few of them, so it is asked of the encoder."""
+    return len(_encode(entry))
 
 
 def _options_bytes(options: TaskOptions) -> int:

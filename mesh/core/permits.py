@@ -8,9 +8,12 @@ mesh key is; who came in by this user's own socket has no key, and may do all.
 from __future__ import annotations
 
 from mesh.messages import (
+    AskLease,
     Bye,
     Cancel,
     Credit,
+    Declare,
+    Fire,
     GetFunction,
     Heartbeat,
     Hello,
@@ -18,6 +21,7 @@ from mesh.messages import (
     PutFunction,
     Query,
     Released,
+    Schedule,
     Settled,
     Submit,
     Unwatch,
@@ -26,8 +30,8 @@ from mesh.messages import (
 from mesh.model import Role
 
 ANY_VERBS: frozenset[type[Message]] = frozenset({Hello, Bye, Heartbeat})
-CLIENT_VERBS: frozenset[type[Message]] = frozenset({Submit, Watch, Unwatch, Cancel, Query, PutFunction})
-WORKER_VERBS: frozenset[type[Message]] = frozenset({Credit, Settled, Released, GetFunction})
+CLIENT_VERBS: frozenset[type[Message]] = frozenset({Submit, Watch, Unwatch, Cancel, Query, PutFunction, Schedule})
+WORKER_VERBS: frozenset[type[Message]] = frozenset({Credit, Settled, Released, GetFunction, AskLease, Declare, Fire})
 ADMIN_QUERIES = frozenset({"purge"})
 
 

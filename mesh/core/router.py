@@ -7,7 +7,7 @@ task's state changes in ``tasks`` only.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -16,6 +16,7 @@ from mesh.clock import Now
 from mesh.core.admission import Admission
 from mesh.core.commands import Command, DropPeer, LookUpFunction
 from mesh.core.dispatch import Dispatch
+from mesh.core.entries import EntryBook
 from mesh.core.events import (
     Event,
     FunctionLookedUp,
@@ -28,6 +29,8 @@ from mesh.core.events import (
     StoreFreed,
     UnknownElsewhere,
 )
+from mesh.core.firing import Firings
+from mesh.core.lease import Lease
 from mesh.core.ledger import Ledger
 from mesh.core.limbo import Limbo
 from mesh.core.membership import Membership
@@ -41,10 +44,14 @@ from mesh.core.states import CANCELLED, LEASED
 from mesh.core.status import snapshot
 from mesh.core.story import stories
 from mesh.core.tasks import TaskTable
+from mesh.entries import Entry, Position
 from mesh.messages import (
+    AskLease,
     Bye,
     Cancel,
     Credit,
+    Declare,
+    Fire,
     Function,
     GetFunction,
     Heartbeat,
@@ -54,6 +61,7 @@ from mesh.messages import (
     Released,
     Reply,
     SayHello,
+    Schedule,
     Settled,
     Submit,
     Unwatch,
@@ -95,6 +103,12 @@ class RouterMachine:
                 "settled_elsewhere",
                 "garbage",
                 "problems",
+                "firings",
+                "firings_caught_up",
+                "firings_skipped",
+                "firings_refused",
+                "firings_stale",
+                "entries_refused",
             ),
             0,
         )
@@ -113,9 +127,14 @@ class RouterMachine:
         self._dispatch = Dispatch(table, members, ledger)
         self._settling = Settling(table, members, ledger, self.counters)
         self._purges = Purges(table, ledger)
+        entries: dict[str, Entry] = {}
+        self.lease = lease = Lease(settings, boot, members, ledger)
+        no_room = self._admission.no_room
+        self.firings = firings = Firings(settings, entries, lease, table, no_room, ledger, self.counters)
+        self.book = book = EntryBook(settings, entries, members, lease, firings, ledger, self.counters)
         self._handlers: dict[type, Callable[[Any, Now], None]] = {
             MessageReceived: self._on_message,
-            PeerLost: lambda event, now: members.lose(event.peer, "connection lost", now),
+            PeerLost: self._on_peer_lost,
             OutcomesLookedUp: self._admission.on_outcomes_looked_up,
             FunctionLookedUp: self._on_function_looked_up,
             OthersFound: limbo.on_others_found,
@@ -132,10 +151,14 @@ class RouterMachine:
             Cancel: self._on_cancel,
             Query: self._on_query,
             PutFunction: self._on_put_function,
+            Schedule: book.on_schedule,
             Credit: self._on_credit,
             Settled: self._settling.on_settled,
             Released: self._dispatch.on_released,
             GetFunction: self._on_get_function,
+            AskLease: lambda session, message, now: lease.on_ask(session.peer, message, now),
+            Declare: book.on_declare,
+            Fire: firings.on_fire,
         }
 
     # the machine
@@ -151,11 +174,14 @@ class RouterMachine:
         self._members.tick(now)
         self.table.advance(now)
         self._settling.tick(now)
+        self.lease.tick(now)
         if not self.halted:
             if self._purges:
                 self._purges.go_on(now)
+            self.firings.tick(now)
             self._dispatch.run(now)
             self.table.functions.prune(now)  # else one that is saved and one that goes could wait for the same commit
+        self.book.tell_leader()
         return self._ledger.close()
 
     def count(self, what: str) -> int:
@@ -172,7 +198,7 @@ class RouterMachine:
         due = self.table.next_due()
         due_at = None if due is None else now.mono + (due - now.wall)
         recall_at = None if self.halted else self._dispatch.next_deadline()
-        for at in (due_at, self._settling.ack_at, recall_at):
+        for at in (due_at, self._settling.ack_at, recall_at, self.lease.next_deadline()):
             if at is not None and at < deadline:
                 deadline = at
         return deadline
@@ -184,17 +210,22 @@ class RouterMachine:
         nodes: Sequence[NodeInfo],
         functions: Mapping[str, float] | None = None,
         *,
+        apps: Mapping[str, float] | None = None,
+        entries: Iterable[Entry] = (),
+        positions: Iterable[Position] = (),
         others: bool = False,
     ) -> None:
         """Begin with what the journal held: (seq, accepted_at, tasks, finished ids), oldest first.
 
-        ``functions``: the shipped functions of the store, each with its last use, oldest first. ``others``: there may
-        be other routers, which may have been given some of these tasks while this one was away.
+        ``functions``: the shipped functions of the store, each with its last use, oldest first. ``apps``: those whose
+        code has ``entries``, and when each was loaded. ``others``: there may be other routers, which may have been
+        given some of these tasks while this one was away.
         """
         self.table.functions.restore(functions or {})
         by_id = {mark.id: mark for mark in marks}
         for seq, accepted_at, submit, settled in batches:
             self.table.restore(seq, accepted_at, submit, settled, by_id)
+        self.book.restore(apps or {}, entries, positions)
         self._members.restore(nodes)
         self._limbo.begin(others=others)
 
@@ -226,6 +257,7 @@ class RouterMachine:
         verb = type(message)
         members = self._members
         if verb is Hello:
+            self._end_leading(peer)  # a new session knows nothing of what was said in the last
             members.on_hello(event, now)
             return
         session = members.workers.get(peer) if verb in WORKER_VERBS else members.get(peer)
@@ -241,6 +273,14 @@ class RouterMachine:
             self._refuse_query(session, event.role, message)  # type: ignore[arg-type]
         else:
             self._verbs[verb](session, message, now)
+
+    def _on_peer_lost(self, event: PeerLost, now: Now) -> None:
+        self._members.lose(event.peer, "connection lost", now)
+        self._end_leading(event.peer)
+
+    def _end_leading(self, peer: Peer) -> None:
+        self.lease.release(peer)
+        self.book.forget(peer)
 
     def _say_hello(self, peer: Peer, verb: type) -> None:
         if peer in self._members.clients and verb in WORKER_VERBS:
@@ -320,6 +360,9 @@ class RouterMachine:
     def check(self) -> None:
         """Raise ``AssertionError`` if an invariant is broken. Called after every step of a test."""
         self.table.check()
+        self.lease.check()
+        self.book.check()
+        self.firings.check()
         held: dict[str, Peer] = {}
         for peer, worker in self.workers.items():
             for task_id, task in worker.leases.items():

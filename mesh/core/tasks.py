@@ -91,7 +91,7 @@ class TaskTable:
         self._kinds_max = max(KINDS_MAX, 2 * len(self._kinds))  # many in use: do not look again at each new one
         self.lanes_dropped = True
 
-    def accept(self, owner: Peer, submit: Submit, raw: bytes | None, known: Collection[str], now: Now) -> None:
+    def accept(self, owner: Peer | None, submit: Submit, raw: bytes | None, known: Collection[str], now: Now) -> None:
         """Take in the tasks of a batch that are neither unfinished here nor ``known`` to be finished."""
         tasks = self.tasks
         kinds = self._kinds_of(submit)
@@ -105,7 +105,7 @@ class TaskTable:
         if len(fresh) != len(specs):
             for spec in specs:
                 wanted = not submit.options[spec.option].ignore_result
-                if spec.id in tasks and wanted and not self.is_told(owner, spec.id):
+                if owner is not None and spec.id in tasks and wanted and not self.is_told(owner, spec.id):
                     self.watching.add(owner, spec.id)
             submit, raw = replace(submit, tasks=fresh), None
         if not fresh:

@@ -33,6 +33,7 @@ from mesh.core.executors import Executor, Held
 from mesh.core.holding import Holding
 from mesh.core.owed import Owed, RouterSide
 from mesh.core.packing import attempt_bytes, pack
+from mesh.core.scheduler import SchedulerMachine
 from mesh.core.sessions import Due, RouterSession
 from mesh.core.twins import Twins
 from mesh.messages import (
@@ -73,7 +74,9 @@ class WorkerMachine:
         version: str = "0",
         max_tasks: int | None = None,
         time_limit_s: float | None = None,
+        scheduler: SchedulerMachine | None = None,
     ) -> None:
+        """``scheduler``: what this node does for periodic tasks, in the same sessions; None: nothing."""
         self.node_id = node_id
         self.name = name
         self.settings = settings
@@ -81,6 +84,7 @@ class WorkerMachine:
         self.queues = list(queues)
         self.python = python
         self.version = version
+        self.scheduler = scheduler
         self.time_limit_s = time_limit_s  # of tasks that come without one and are defined without one
         self.tasks: list[str] | None = None  # known once an executor has loaded the app
         self._time_limits: Mapping[str, float] = {}  # by the tasks' definitions, and so is the next
@@ -140,6 +144,9 @@ class WorkerMachine:
         else:
             self._go_on_leaving(now)
         self._report()
+        if self.scheduler is not None:
+            sessions = [peer for peer, side in self.routers.items() if side.session.open]
+            self._out += self.scheduler.handle(events, sessions, now)
         return self._take_out()
 
     def next_deadline(self) -> float | None:
@@ -149,6 +156,8 @@ class WorkerMachine:
             deadline = min(deadline, self._sessions_at)
         if self._stopping is not None:
             deadline = min(deadline, self._stopping)
+        if self.scheduler is not None:
+            deadline = min(deadline, self.scheduler.next_deadline())
         return None if deadline == inf else deadline
 
     def _take_out(self) -> list[Command]:
@@ -417,3 +426,5 @@ class WorkerMachine:
         self._owed.check()
         self._twins.check(self._crew.running_ids())
         self._crew.check(resting=self._stopping is not None or self.tasks is None)
+        if self.scheduler is not None:
+            self.scheduler.check()

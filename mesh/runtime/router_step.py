@@ -34,22 +34,27 @@ from mesh.core.commands import (
     AppendBatch,
     AskOthers,
     Command,
+    Complain,
     DropBatches,
     DropBlobs,
+    DropEntry,
     DropOutcomes,
     DropPeer,
     LookUpFunction,
     LookUpOutcomes,
     Record,
     RecordOutcomes,
+    SaveApp,
+    SaveEntry,
     SaveFunction,
     SaveMarks,
+    SavePositions,
     Send,
 )
 from mesh.core.events import Event, FunctionLookedUp, OutcomesLookedUp, StoreFilled, StoreFreed
 from mesh.core.router import RouterMachine
 from mesh.errors import RowDamaged, StoreFull, StoreUnavailable
-from mesh.messages import Accepted, Deliver, Message, Outcomes, Submit
+from mesh.messages import Accepted, Deliver, Entries, Fired, Message, Outcomes, Reply, Submit
 from mesh.model import Blob, ErrorInfo, FunctionCode, Outcome, Peer, TaskState
 from mesh.store.base import Store
 from mesh.wire.codec import blobs_of
@@ -57,6 +62,7 @@ from mesh.wire.codec import blobs_of
 log = logging.getLogger("mesh.router")
 
 FORGETS_MAX = 100_000  # results to be forgotten that are kept in mind while there is no room
+OF_NEW_TASKS = (Accepted, Fired, Entries, Reply)  # said after a commit, of records that wait with new tasks
 RETRY_S = 0.5  # between two tries of a commit that had no room, or of a store that is away
 QUESTIONS_MAX = 10_000  # to a store that is away; who asked beyond must say HELLO again
 
@@ -77,6 +83,7 @@ class RouterStep:
         drop: Callable[[Peer], None],
         session: Callable[[Peer], int | None],
         ask_others: Callable[[list[str]], None] = lambda ids: None,
+        complain: Callable[[str, str], None] = lambda kind, text: None,
     ) -> None:
         self.machine = machine
         self.store = store
@@ -85,6 +92,7 @@ class RouterStep:
         self._drop = drop
         self._session = session
         self._ask_others = ask_others
+        self._complain = complain
         self._records: list[Record] = []  # not yet durable
         self._later: list[tuple[Send, int | None]] = []  # waits for them; the session it is for
         self._doubtful = 0  # so many records, from the first, were in a commit that may have been done
@@ -175,6 +183,8 @@ class RouterStep:
                 self._drop(command.peer)
             elif isinstance(command, AskOthers):
                 self._ask_others(command.ids)
+            elif isinstance(command, Complain):
+                self._complain(command.kind, command.text)
             else:
                 raise AssertionError(f"a router does not know how to {command}")
 
@@ -254,7 +264,7 @@ class RouterStep:
             message = command.message
             # A task that is delivered at most once must not leave before what says so can be found.
             early = isinstance(message, Deliver) and any(delivery.id in ids for delivery in message.tasks)
-            if isinstance(message, Accepted) or early:
+            if isinstance(message, OF_NEW_TASKS) or early:
                 self._later.append((command, session))
                 continue
             if isinstance(message, Outcomes) and message.accepted:
@@ -389,6 +399,8 @@ def _parted(records: Sequence[Record]) -> tuple[list[Record], list[Record]]:
             others = [mark for mark in record.marks if mark.batch not in waiting]
             new += [SaveMarks(of_new)] if of_new else []
             rest += [SaveMarks(others)] if others else []
+        elif isinstance(record, (SaveApp, SaveEntry, DropEntry, SavePositions)):
+            new.append(record)  # a position says that a task was made: it is durable with it, and not before
         elif not isinstance(record, AppendBatch):
             rest.append(record)
     return new, rest

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Protocol
 
 from mesh.core.commands import Record
+from mesh.entries import Entry, Position
 from mesh.model import Blob, Buffer, FunctionCode, NodeInfo, Outcome, TaskMark
 
 
@@ -33,7 +34,8 @@ class StoredBatch:
 class Recovered:
     """What a router finds when it starts. ``boot`` grows by one with each start on this store.
 
-    ``functions``: when each shipped function was last used (UTC seconds), by digest, the oldest first.
+    ``functions``: when each shipped function was last used (UTC seconds), by digest, the oldest first. ``apps``: when
+    the code of each was loaded that its ``entries`` are from.
     """
 
     boot: int
@@ -42,6 +44,9 @@ class Recovered:
     marks: list[TaskMark]
     nodes: list[NodeInfo]
     functions: dict[str, float]
+    apps: dict[str, float] = field(default_factory=dict)
+    entries: list[Entry] = field(default_factory=list)
+    positions: list[Position] = field(default_factory=list)
 
 
 @dataclass(slots=True, frozen=True)

@@ -11,16 +11,21 @@ from mesh.core.commands import (
     AppendBatch,
     DropBatches,
     DropBlobs,
+    DropEntry,
     DropFunctions,
     DropNode,
     DropOutcomes,
     KeepFunctions,
     Record,
     RecordOutcomes,
+    SaveApp,
+    SaveEntry,
     SaveFunction,
     SaveMarks,
     SaveNode,
+    SavePositions,
 )
+from mesh.entries import Entry, Position
 from mesh.model import NodeInfo, Outcome, TaskMark
 
 _ENCODER = msgspec.msgpack.Encoder()
@@ -40,6 +45,9 @@ class Changes:
     functions: dict[str, SaveFunction | None] = field(default_factory=dict)
     function_uses: dict[str, float] = field(default_factory=dict)
     nodes: dict[str, NodeInfo | None] = field(default_factory=dict)
+    apps: dict[str, float | None] = field(default_factory=dict)
+    entries: dict[str, Entry | None] = field(default_factory=dict)
+    positions: dict[str, Position | None] = field(default_factory=dict)
 
     def add(self, record: Record) -> None:
         """Add one more record, in the order of the commit."""
@@ -69,6 +77,19 @@ class Changes:
                 self.nodes[record.node.node_id] = record.node
             case DropNode():
                 self.nodes[record.node_id] = None
+            case _:
+                self._add_periodic(record)
+
+    def _add_periodic(self, record: Record) -> None:
+        match record:
+            case SaveApp():
+                self.apps[record.app] = record.declared_at or None
+            case SaveEntry():
+                self.entries[record.entry.name] = record.entry
+            case DropEntry():
+                self.entries[record.name] = self.positions[record.name] = None
+            case SavePositions():
+                self.positions.update({position.entry: position for position in record.positions})
 
     def _drop_functions(self, digests: Sequence[str]) -> None:
         for digest in digests:

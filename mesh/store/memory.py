@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from mesh.core.commands import AppendBatch, Record
+from mesh.entries import Entry, Position
 from mesh.errors import StoreError, StoreFull
 from mesh.model import Blob, Buffer, FunctionCode, NodeInfo, Outcome, TaskMark
 from mesh.store.base import Recovered, StoredBatch, StoreUsage
@@ -46,6 +47,9 @@ class MemoryStore:
         self._functions: dict[str, FunctionCode] = {}
         self._function_uses: dict[str, float] = {}
         self._nodes: dict[str, NodeInfo] = {}
+        self._apps: dict[str, float] = {}
+        self._entries: dict[str, Entry] = {}
+        self._positions: dict[str, Position] = {}
         self._blobs: dict[str, bytes] = {}
         self._uncommitted_blobs: dict[str, None] = {}
 
@@ -69,6 +73,9 @@ class MemoryStore:
             list(self._marks.values()),
             list(self._nodes.values()),
             dict(sorted(self._function_uses.items(), key=lambda use: use[1])),
+            dict(self._apps),
+            list(self._entries.values()),
+            list(self._positions.values()),
         )
 
     def commit(self, records: Sequence[Record], held_back: Collection[str] = ()) -> None:
@@ -101,6 +108,9 @@ class MemoryStore:
                 self._functions.setdefault(digest, saved.code)
         self._function_uses.update(changes.function_uses)
         _update(self._nodes, changes.nodes)
+        _update(self._apps, changes.apps)
+        _update(self._entries, changes.entries)
+        _update(self._positions, changes.positions)
         for key in changes.dropped_blobs:
             self._blobs.pop(key, None)
 

@@ -9,8 +9,10 @@ from zlib import crc32
 
 import msgspec
 
-from mesh.errors import RowDamaged
+from mesh.entries import Entry, Position
+from mesh.errors import ConfigError, RowDamaged
 from mesh.model import Blob, ErrorInfo, FunctionCode, Outcome, Payload, TaskMark, TaskState
+from mesh.schedules import describe
 
 PLAIN_COLUMNS = (
     "n, id, batch, state, name, queue, worker, attempts, retries, "
@@ -19,8 +21,13 @@ PLAIN_COLUMNS = (
 FULL_COLUMNS = PLAIN_COLUMNS + ", blob, error_type, error, traceback, exception, arguments"
 FUNCTION_COLUMNS = "digest, python, payload, blob, crc"
 
+ENTRY_COLUMNS = "name, app, task, queue, schedule, paused, revised_at, raw, crc"
+POSITION_COLUMNS = "name, last_due_us, last_task, last_state, fired, skipped, caught_up, lateness_s, raw, crc"
+
 _BLOB = msgspec.json.Decoder(dict[str, Any])
 _MARK = msgspec.msgpack.Decoder(TaskMark)
+_ENTRY = msgspec.msgpack.Decoder(Entry)
+_POSITION = msgspec.msgpack.Decoder(Position)
 _ENCODER = msgspec.msgpack.Encoder()
 _JOURNAL = struct.Struct("<qd")
 _SEEDS = {str(state): crc32(state.encode()) for state in TaskState}
@@ -154,8 +161,36 @@ def mark_values(mark: TaskMark) -> tuple[str, bytes, int]:
     return mark.id, raw, crc32(raw)
 
 
-def mark_is_whole(raw: object, crc: int) -> bool:
-    """Whether the row of a mark is what was written."""
+def entry_values(entry: Entry) -> tuple[Any, ...]:
+    """The row of an entry: ``ENTRY_COLUMNS``."""
+    raw = _ENCODER.encode(entry)
+    try:
+        schedule = describe(entry.schedule)
+    except ConfigError as error:  # made where there are other time zones
+        schedule = str(error)
+    options = entry.options
+    for_people = (entry.name, entry.app, options.name, options.queue, schedule, entry.paused, entry.revised_at)
+    return (*for_people, raw, crc32(raw))
+
+
+def entry_of(raw: bytes) -> Entry:
+    """The entry in a row."""
+    return _ENTRY.decode(raw)
+
+
+def position_values(position: Position) -> tuple[Any, ...]:
+    """The row of a position: ``POSITION_COLUMNS``."""
+    raw = _ENCODER.encode(position)
+    return (*msgspec.structs.astuple(position)[:8], raw, crc32(raw))
+
+
+def position_of(raw: bytes) -> Position:
+    """The position in a row."""
+    return _POSITION.decode(raw)
+
+
+def raw_is_whole(raw: object, crc: int) -> bool:
+    """Whether the row of a mark, an entry or a position is what was written."""
     return type(raw) is bytes and crc32(raw) == crc
 
 

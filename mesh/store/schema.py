@@ -94,6 +94,28 @@ def keep_uses_of_functions(db: Any) -> None:
     db.execute("INSERT INTO function_uses SELECT digest, CAST(strftime('%s', 'now') AS REAL) FROM functions")
 
 
+@migrations()
+def create_schedules(db: Any) -> None:
+    """Periodic tasks; what counts is ``raw``, the rest is for people."""
+    db.execute(
+        "CREATE TABLE schedules (name TEXT PRIMARY KEY, app TEXT, task TEXT, queue TEXT, schedule TEXT, "
+        "paused INTEGER, revised_at REAL, raw BLOB, crc INTEGER) WITHOUT ROWID"
+    )
+    db.execute(
+        "CREATE TABLE positions (name TEXT PRIMARY KEY, last_due_us INTEGER, last_task TEXT, last_state TEXT, "
+        "fired INTEGER, skipped INTEGER, caught_up INTEGER, lateness_s REAL, raw BLOB, crc INTEGER) WITHOUT ROWID"
+    )
+    db.execute("CREATE TABLE schedule_apps (app TEXT PRIMARY KEY, declared_at REAL) WITHOUT ROWID")
+    iso = "strftime('%Y-%m-%dT%H:%M:%fZ', {0}, 'unixepoch') AS {1}"
+    db.create_view(
+        "periodic_tasks",
+        "SELECT name, schedule, task, queue, app, paused, "
+        f"{iso.format('last_due_us / 1e6', 'last_due')}, last_state, last_task, fired, skipped, caught_up, "
+        f"round(lateness_s, 6) AS lateness_s, {iso.format('revised_at', 'revised_at')} "
+        "FROM schedules LEFT JOIN positions USING (name)",
+    )
+
+
 def prepare(connection: sqlite3.Connection, path: object) -> None:
     """Create or upgrade the tables. Raises ``StoreError`` for a file that is not ours or newer than we are."""
     (application_id,) = connection.execute("PRAGMA application_id").fetchone()

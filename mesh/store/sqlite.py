@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 from mesh.core.commands import AppendBatch, Record
 from mesh.errors import StoreDamaged, StoreError, StoreFull
-from mesh.model import Blob, Buffer, FunctionCode, NodeInfo, Outcome, TaskMark
+from mesh.model import Blob, Buffer, FunctionCode, NodeInfo, Outcome
 from mesh.store.ballast import Ballast
 from mesh.store.base import Recovered, StoredBatch, StoreUsage
 from mesh.store.blob_file import check_size
@@ -26,11 +26,13 @@ from mesh.store.retention import Retention
 from mesh.store.rows import (
     FULL_COLUMNS,
     FUNCTION_COLUMNS,
+    entry_of,
     function_of,
     journal_is_whole,
-    mark_is_whole,
     mark_of,
     outcome_of,
+    position_of,
+    raw_is_whole,
 )
 from mesh.store.statements import delete, insert, select
 from mesh.store.writes import blob_keys, write
@@ -93,7 +95,10 @@ class SqliteStore:
         """Read what is unfinished and count this start. Raises ``StoreDamaged`` naming the rows."""
         with self._db.reading():
             batches = self._read_batches()
-            marks = self._read_marks()
+            marks = [mark_of(raw) for raw in self._read_raw("marks", "id", "marks of tasks")]
+            entries = [entry_of(raw) for raw in self._read_raw("schedules", "name", "entries of periodic tasks")]
+            positions = [position_of(raw) for raw in self._read_raw("positions", "name", "positions of entries")]
+            apps = dict(self._db.connection.execute("SELECT app, declared_at FROM schedule_apps").fetchall())
             nodes = [NodeInfo(*row) for row in self._db.connection.execute("SELECT node_id, name FROM nodes")]
             keys = [key for (key,) in self._db.connection.execute("SELECT key FROM blobs")]
             functions = dict(
@@ -110,7 +115,8 @@ class SqliteStore:
             counters = self._count_start()
         self._new_blobs.clear()
         self._blobs.remove_all_but(keys)
-        return Recovered(counters.boot, counters.last_seq + 1, batches, marks, nodes, functions)
+        next_seq = counters.last_seq + 1
+        return Recovered(counters.boot, next_seq, batches, marks, nodes, functions, apps, entries, positions)
 
     def _count_start(self) -> Counters:
         with self._db.transaction() as counters:
@@ -138,10 +144,10 @@ class SqliteStore:
             batches[seq].settled.add(task_id)
         return list(batches.values())
 
-    def _read_marks(self) -> list[TaskMark]:
-        rows = self._db.connection.execute("SELECT id, raw, crc FROM marks").fetchall()
-        self._refuse("marks of tasks", [task_id for task_id, raw, crc in rows if not mark_is_whole(raw, crc)])
-        return [mark_of(raw) for _, raw, _ in rows]
+    def _read_raw(self, table: str, key: str, what: str) -> list[bytes]:
+        rows = self._db.connection.execute(f"SELECT {key}, raw, crc FROM {table}").fetchall()
+        self._refuse(what, [name for name, raw, crc in rows if not raw_is_whole(raw, crc)])
+        return [raw for _, raw, _ in rows]
 
     def _refuse(self, what: str, damaged: Sequence[object]) -> None:
         if not damaged:

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from operator import attrgetter
-from typing import Any
+from typing import Any, TypeVar
 
 from mesh.model import Blob, FunctionCode, Outcome
 from mesh.store.changes import Changes
 from mesh.store.counters import Counters
 from mesh.store.retention import note_expiries
 from mesh.store.rows import (
+    ENTRY_COLUMNS,
     FULL_COLUMNS,
     FUNCTION_COLUMNS,
     PLAIN_COLUMNS,
+    POSITION_COLUMNS,
+    entry_values,
     full_values,
     function_is_whole,
     function_values,
@@ -23,8 +26,11 @@ from mesh.store.rows import (
     mark_values,
     payload_of,
     plain_values,
+    position_values,
 )
 from mesh.store.statements import delete, insert, select
+
+T = TypeVar("T")
 
 _BATCH = attrgetter("batch")
 
@@ -48,6 +54,12 @@ def write(connection: sqlite3.Connection, changes: Changes, counters: Counters) 
         unneeded += _write_functions(connection, changes)
     if changes.nodes:
         _write_nodes(connection, changes)
+    if changes.apps:
+        _replace(connection, "schedule_apps", "app, declared_at", changes.apps, lambda item: item)
+    if changes.entries:
+        _replace(connection, "schedules", ENTRY_COLUMNS, changes.entries, lambda item: entry_values(item[1]))
+    if changes.positions:
+        _replace(connection, "positions", POSITION_COLUMNS, changes.positions, lambda item: position_values(item[1]))
     if unneeded:
         delete(connection, "blobs", "key", unneeded)
     return unneeded
@@ -107,6 +119,20 @@ def _write_nodes(connection: sqlite3.Connection, changes: Changes) -> None:
             delete(connection, "nodes", "node_id", [node_id])
         else:
             insert(connection, "nodes", "node_id, name", [node.node_id, node.name], "OR REPLACE")
+
+
+def _replace(
+    connection: sqlite3.Connection,
+    table: str,
+    columns: str,
+    changed: Mapping[str, T | None],
+    row_of: Callable[[tuple[str, T]], Sequence[Any]],
+) -> None:
+    """Write one row for each key, in the place of what was there; None: there is none any more."""
+    kept = [(key, value) for key, value in changed.items() if value is not None]
+    insert(connection, table, columns, [value for item in kept for value in row_of(item)], "OR REPLACE")
+    removed = [key for key, value in changed.items() if value is None]
+    delete(connection, table, columns.partition(",")[0], removed)
 
 
 def _write_outcomes(connection: sqlite3.Connection, outcomes: Sequence[Outcome], counters: Counters) -> list[str]:

@@ -77,7 +77,8 @@ def _example(verb: type[Message], said: str) -> Message:
     """A message of this verb, as empty as it may be."""
     fields = {"batch": 1, "options": [], "tasks": [], "ids": [], "request": 1, "what": said or "status"}
     fields |= {"code": FunctionCode("digest", "3.11", b""), "window": 1, "settlements": [], "attempts": []}
-    fields |= {"digest": "digest"}
+    fields |= {"digest": "digest", "operation": "list", "app": "app", "declared_at": 0.0, "entries": []}
+    fields |= {"term": 0, "number": 1, "firings": []}
     names = verb.__struct_fields__[: len(verb.__struct_fields__) - len(verb.__struct_defaults__)]
     return verb(**{name: fields[name] for name in names})
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
-from mesh import model
+from mesh import entries, model
 from mesh.messages import PROTOCOL, Message, WorkerInfo
 from mesh.wire import frames, functions, parts, payload
 
@@ -27,6 +28,8 @@ STRUCTS = {
     "retrying": model.Retrying,
     "code": model.FunctionCode,
     "blob": model.Blob,
+    "entry": entries.Entry,
+    "firing": entries.Firing,
 }
 
 
@@ -67,7 +70,8 @@ def test_every_fate_of_a_verb_is_told(tag, fate):
 
 
 def test_words_of_enumerations_are_those_of_the_model():
-    for name, kind in (("ending", model.Ending), ("state", model.TaskState)):
+    words = {"ending": model.Ending, "state": model.TaskState}
+    for name, kind in (*words.items(), ("catchup", get_args(entries.Catchup)), ("overlap", get_args(entries.Overlap))):
         rule = re.search(rf"^{name} += (.*)$", GRAMMAR, flags=re.M)
         assert rule is not None
         assert re.findall(r'"(\w+)"', rule[1]) == [str(member) for member in kind]

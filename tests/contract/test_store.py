@@ -12,18 +12,24 @@ from mesh.core.commands import (
     AppendBatch,
     DropBatches,
     DropBlobs,
+    DropEntry,
     DropFunctions,
     DropNode,
     DropOutcomes,
     KeepFunctions,
     RecordOutcomes,
+    SaveApp,
+    SaveEntry,
     SaveFunction,
     SaveMarks,
     SaveNode,
+    SavePositions,
 )
+from mesh.entries import Entry, Position
 from mesh.errors import StoreError, StoreFull
 from mesh.messages import Submit
-from mesh.model import Blob, FunctionCode, NodeInfo, TaskMark, TaskState
+from mesh.model import Blob, FunctionCode, NodeInfo, TaskMark, TaskOptions, TaskState
+from mesh.schedules import Every
 from mesh.store.base import Store, StoredBatch
 from mesh.store.memory import MemoryStore
 from mesh.store.sqlite import SqliteStore
@@ -542,3 +548,40 @@ def test_a_payload_that_was_put_for_nothing_can_be_taken_back_until_it_is_commit
     assert not store.take_back_blob(BLOB)
     assert disk.reopen().read_blob(BLOB) == PARTS
     assert not disk.store.put_blob(BLOB, PARTS)
+
+
+# periodic tasks
+
+
+def entry(name: str, seconds: float = 1.5) -> Entry:
+    return Entry(name, Every(seconds), TaskOptions("tasks.add", "images"), b"\x04\x90", "app", "all", revised_at=1e9)
+
+
+def test_entries_come_back_with_their_positions_and_the_apps_they_are_from(disk, store):
+    ahead = Position("a", 1_700_000_000_123_456, "task", "succeeded", 3, 2, 1, 0.25, 1_700_000_000_000_001)
+    store.commit([SaveApp("app", 1_000.5), SaveEntry(entry("a")), SaveEntry(entry("b"))])
+    store.commit([append(1, "x"), SavePositions([ahead, Position("b", 7)])])
+
+    recovered = disk.reopen().recover()
+
+    assert recovered.apps == {"app": 1_000.5}
+    assert sorted(recovered.entries, key=lambda one: one.name) == [entry("a"), entry("b")]
+    assert sorted(recovered.positions, key=lambda one: one.entry) == [ahead, Position("b", 7)]
+
+
+def test_an_entry_is_replaced_and_goes_with_its_position(disk, store):
+    store.commit([SaveEntry(entry("a")), SavePositions([Position("a", 1)]), SaveEntry(entry("b"))])
+    store.commit([SaveEntry(entry("a", 9.0)), SavePositions([Position("a", 2)]), SavePositions([Position("a", 3)])])
+    store.commit([DropEntry("b"), SaveApp("app", 1.0)])
+    store.commit([SaveApp("app", 0.0)])
+
+    recovered = disk.reopen().recover()
+
+    assert (recovered.entries, recovered.positions, recovered.apps) == ([entry("a", 9.0)], [Position("a", 3)], {})
+
+
+def test_an_entry_that_goes_and_comes_in_one_commit_begins_anew(disk, store):
+    store.commit([SaveEntry(entry("a")), SavePositions([Position("a", 1)])])
+    store.commit([DropEntry("a"), SaveEntry(entry("a", 2.0)), SavePositions([Position("a", 5)])])
+    store.commit([DropEntry("a")])
+    assert disk.reopen().recover().positions == []

@@ -37,11 +37,14 @@ from mesh.core.permits import ANY_VERBS, CLIENT_VERBS, WORKER_VERBS
 from mesh.core.settling import ACK_PAUSE_S
 from mesh.messages import (
     Accepted,
+    AskLease,
     Bye,
     Cancel,
     Credit,
+    Declare,
     Deliver,
     Drop,
+    Fire,
     FromNode,
     Function,
     GetFunction,
@@ -58,6 +61,7 @@ from mesh.messages import (
     Released,
     Reply,
     SayHello,
+    Schedule,
     Settled,
     SettledAck,
     Submit,
@@ -858,6 +862,10 @@ VERBS: list[Message] = [
     Settled(1, [settlement("a")]),
     Released([]),
     GetFunction("digest"),
+    Schedule(1, "list"),
+    AskLease(),
+    Declare("app", WALL, []),
+    Fire(0, 1, []),
 ]
 
 

@@ -10,8 +10,9 @@ import json
 import sys
 from pathlib import Path
 
+from mesh import entries, model
 from mesh import messages as m
-from mesh import model
+from mesh.schedules import Every
 from mesh.wire import codec
 
 FILE = Path(__file__).with_name("golden_v1.json")
@@ -23,6 +24,10 @@ _options = model.TaskOptions("tasks.add", "images", 9, "d1", "3.11", 1.5, True, 
 _extra = model.TaskExtra({"trace": "t"}, "parent", "root")
 _error = model.ErrorInfo("app.Broken", "it broke", "Traceback …", b"\x03p", "(1, 'a')")
 _code = model.FunctionCode("d1", "3.11", b"\x03f")
+
+_entry = entries.Entry(
+    "nightly", Every(1.5), _options, b"\x04\x90", "app", "all", 5, 60.0, "queue_one", 2.5, 30.0, True, 1.7e9
+)
 
 LEFT = model.Blob("blob-1", [2, 3], f"{'0f' * 20}.{'a1' * 8}")
 
@@ -172,6 +177,13 @@ EXAMPLES: dict[str, m.Message] = {
     "DROP": m.Drop([("a", 1)]),
     "FUNCTION": m.Function("d1", _code),
     "SHUTDOWN": m.Shutdown("upgrade"),
+    "SCHEDULE": m.Schedule(2, "add", ["nightly"], [_entry]),
+    "ASK_LEASE": m.AskLease(False),
+    "DECLARE": m.Declare("app", 1.7e9, [_entry], False, True),
+    "FIRE": m.Fire(1 << 32, 3, [entries.Firing("nightly", 1_700_000_000_000_000, 2, True, 1.7e9)]),
+    "LEASED": m.Leased(1 << 32, 10.0, 1.7e9, "host/1"),
+    "ENTRIES": m.Entries(1 << 32, [(_entry, 1_700_000_000_000_000)], ["gone"], True),
+    "FIRED": m.Fired(3, True, [("nightly", 1_700_000_000_000_000)], "another leads"),
 }
 
 

@@ -1,0 +1,212 @@
+"""Makes tasks of due times: each due time of an entry at most one, whoever fires it and however often.
+
+An entry's position only grows, and goes into the commit that has the task: so what was fired is behind it, and refused.
+Whether the task of the due time before is finished is judged here, where the truth about it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from hashlib import blake2b
+
+from msgspec.structs import replace
+
+from mesh.clock import Now
+from mesh.core.commands import Complain
+from mesh.core.lease import Lease
+from mesh.core.ledger import Ledger
+from mesh.core.peers import Session
+from mesh.core.tasks import TaskTable
+from mesh.entries import Entry, Firing, Position, firing_id, jitter_s
+from mesh.messages import Fire, Fired, Submit
+from mesh.model import TaskOptions, TaskSpec
+from mesh.schedules import SECOND_US, microseconds
+from mesh.settings import Settings
+
+Made = list[tuple[TaskOptions, TaskSpec]]
+
+
+class Firings:
+    """The positions of all entries. ``no_room(count)``: why so many new tasks cannot be taken now."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        entries: Mapping[str, Entry],
+        lease: Lease,
+        table: TaskTable,
+        no_room: Callable[[int], str | None],
+        ledger: Ledger,
+        counters: dict[str, int],
+    ) -> None:
+        self._settings = settings
+        self._lease = lease
+        self._table = table
+        self._no_room = no_room
+        self._ledger = ledger
+        self._counters = counters
+        self._entries = entries
+        self.positions: dict[str, Position] = {}
+        self._tracked: dict[str, str] = {}  # the last task of an entry, while it is not finished, and the entry
+        self._queued: dict[str, None] = {}  # entries whose last task is finished, and whose queued due time is to fire
+
+    def restore(self, positions: Iterable[Position]) -> None:
+        """Begin with what the store had; the entries and the unfinished tasks are there already."""
+        found = {position.entry: position for position in positions}
+        for name, entry in self._entries.items():
+            position = found.get(name) or Position(name, microseconds(entry.revised_at))
+            self.positions[name] = position
+            if position.last_task in self._table.tasks:
+                self._tracked[position.last_task] = name
+            elif position.queued_due_us is not None:
+                self._queued[name] = None
+
+    def keep(self, entry: Entry) -> None:
+        """There is such an entry now: a new one begins here, one that was changed goes on from where it was."""
+        position = self.positions.get(entry.name)
+        if position is None:
+            self._set(Position(entry.name, microseconds(entry.revised_at)))
+        elif position.queued_due_us is not None and position.last_task not in self._tracked:
+            self._queued[entry.name] = None  # it may have been paused
+
+    def drop(self, name: str) -> None:
+        """There is no such entry any more."""
+        position = self.positions.pop(name)
+        self._ledger.positions.pop(name, None)
+        self._tracked.pop(position.last_task, None)
+        self._queued.pop(name, None)
+
+    def after_us(self, entry: Entry) -> int:
+        """What is due next of an entry is due after that."""
+        return max(self.positions[entry.name].last_due_us, microseconds(entry.revised_at))
+
+    # firing
+
+    def on_fire(self, session: Session, message: Fire, now: Now) -> None:
+        """Make the tasks of what is due, as far as it is the leader's to say and was not said before."""
+        peer, firings = session.peer, message.firings
+        if not self._lease.is_held(peer, message.term, now):
+            self._counters["firings_stale"] += len(firings)
+            text = f"{session.name} fired {len(firings)} due times in term {message.term}, which is over"
+            self._ledger.add(Complain("stale firings", text))
+            self._ledger.send_after_commit(peer, Fired(message.number, True, reason="another leads now, or nobody"))
+            return
+        reason = self._no_room(len(firings)) or ""
+        if not reason:
+            made: Made = []
+            for firing in firings:
+                if (why := self._why_not(firing, now)) is not None:
+                    self._counters["firings_refused"] += 1
+                    reason = reason or f"entry {firing.entry!r}: {why}"
+                else:
+                    self._fire(firing, made, now)
+            self._accept(made, now)
+        names = dict.fromkeys(firing.entry for firing in firings)
+        positions = [(name, self.after_us(self._entries[name])) for name in names if name in self._entries]
+        self._ledger.send_after_commit(peer, Fired(message.number, False, positions, reason))
+
+    def _why_not(self, firing: Firing, now: Now) -> str | None:
+        entry = self._entries.get(firing.entry)
+        if entry is None:
+            return "it is gone"
+        if entry.paused:
+            return "it is paused"
+        if firing.revised_at != entry.revised_at:
+            return "it was changed since"
+        if firing.due_us <= self.after_us(entry):
+            return "this due time is behind it"
+        if firing.due_us > (now.wall + self._settings.schedule_ahead_s) * SECOND_US:
+            return f"this due time is more than {self._settings.schedule_ahead_s:g} s ahead of the router's clock"
+        return None
+
+    def _fire(self, firing: Firing, made: Made, now: Now) -> None:
+        entry, position = self._entries[firing.entry], self.positions[firing.entry]
+        changes = replace(
+            position,
+            last_due_us=firing.due_us,
+            skipped=position.skipped + firing.skipped,
+            caught_up=position.caught_up + firing.caught_up,
+        )
+        self._counters["firings_caught_up"] += firing.caught_up
+        self._tell_skipped(entry, firing.skipped, "missed, and not to be made good")
+        if entry.overlap == "allow" or position.last_task not in self._tracked:
+            self._make(entry, changes, firing.due_us, made, now)
+        elif entry.overlap == "queue_one" and position.queued_due_us is None:
+            self._set(replace(changes, queued_due_us=firing.due_us))
+        else:
+            self._tell_skipped(entry, 1, "due while the task before it was not finished")
+            self._set(replace(changes, skipped=changes.skipped + 1))
+
+    def _make(self, entry: Entry, position: Position, due_us: int, made: Made, now: Now) -> None:
+        task_id = firing_id(entry.name, due_us)
+        due = due_us / SECOND_US
+        eta = due + jitter_s(task_id, entry.jitter_s)
+        expires_at = None if entry.expires_s is None else eta + entry.expires_s
+        spec = TaskSpec(task_id, 0, entry.payload, eta if eta > now.wall else None, expires_at)
+        self._tracked.pop(position.last_task, None)
+        self._tracked[task_id] = entry.name
+        made.append((entry.options, spec))
+        self._counters["firings"] += 1
+        lateness_s = now.wall - due
+        self._set(replace(position, last_task=task_id, last_state="", fired=position.fired + 1, lateness_s=lateness_s))
+
+    def _accept(self, made: Made, now: Now) -> None:
+        """Take the tasks in, as any others; one commit has them and the positions."""
+        made = [(options, spec) for options, spec in made if spec.id not in self._table.tasks]
+        if not made:
+            return
+        options = {one: place for place, one in enumerate(dict.fromkeys(one for one, _ in made))}
+        specs = [replace(spec, option=options[one]) for one, spec in made]
+        self._table.accept(None, Submit(0, list(options), specs), None, (), now)
+
+    def trigger(self, entries: Sequence[Entry], key: str, now: Now) -> tuple[dict[str, str], str | None]:
+        """Make a task of each entry now, beside its schedule; their ids by name, or why not. ``key`` makes the ids."""
+        why = self._no_room(len(entries))
+        if why is not None:
+            return {}, why
+        made: Made = []
+        for entry in entries:
+            task_id = blake2b(f"trigger/1|{key}|{entry.name}".encode(), digest_size=16).hexdigest()
+            made.append((entry.options, TaskSpec(task_id, 0, entry.payload)))
+        self._accept(made, now)
+        return {entry.name: spec.id for entry, (_, spec) in zip(entries, made)}, None
+
+    # how they end
+
+    def tick(self, now: Now) -> None:
+        """Take note of tasks that were finished in this wake-up, and fire what waited for that."""
+        if self._tracked:
+            for outcome in self._ledger.outcomes:
+                name = self._tracked.pop(outcome.id, None)
+                if name is not None:
+                    position = self.positions[name]
+                    self._set(replace(position, last_state=str(outcome.state)))
+                    if position.queued_due_us is not None:
+                        self._queued[name] = None
+        if self._queued:
+            self._fire_queued(now)
+
+    def _fire_queued(self, now: Now) -> None:
+        made: Made = []
+        for name in list(self._queued):
+            entry, position = self._entries[name], self.positions[name]
+            if not entry.paused and self._no_room(len(made) + 1) is not None:
+                break
+            del self._queued[name]
+            if not entry.paused and position.queued_due_us is not None:
+                self._make(entry, replace(position, queued_due_us=None), position.queued_due_us, made, now)
+        self._accept(made, now)
+
+    def _set(self, position: Position) -> None:
+        self.positions[position.entry] = self._ledger.positions[position.entry] = position
+
+    def _tell_skipped(self, entry: Entry, count: int, why: str) -> None:
+        if count:
+            self._counters["firings_skipped"] += count
+            self._ledger.add(Complain("skipped", f"entry {entry.name!r}: {count} due times skipped: {why}"))
+
+    def check(self) -> None:
+        """Raise ``AssertionError`` if an invariant is broken."""
+        for task_id, name in self._tracked.items():
+            assert task_id in self._table.tasks, f"entry {name} waits for {task_id}, which is not there"
+            assert self.positions[name].last_task == task_id, f"entry {name} waits for a task that is not its last"

@@ -1,0 +1,88 @@
+"""Periodic tasks as data: what is to be run when, how far it has come, and one time that it is due.
+
+Instants that name a task are whole microseconds since 1970-01-01 UTC (``_us``), so that every node means the same one.
+Every struct here crosses the wire or is kept in a store: fields may only be added at the end, with a default.
+"""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
+
+from mesh.model import Count, Id, Instant, Seconds, TaskOptions
+from mesh.schedules import Schedule
+
+ENTRY_PAYLOAD_BYTES_MAX = 16 << 10  # a router keeps the arguments of all its entries in memory
+
+DueUs = Annotated[int, Meta(ge=0, le=10**18)]
+"""A due time: microseconds since 1970-01-01 UTC."""
+
+Duration = Annotated[float, Meta(ge=0.0, le=1e9)]
+Catchup = Literal["latest", "all", "skip"]
+Overlap = Literal["allow", "skip", "queue_one"]
+
+
+class Entry(Struct, frozen=True, array_like=True, gc=False):
+    """A schedule and the task it makes, by a unique name.
+
+    ``app``: whose code it is from, None where it was added at run time. ``catchup``: which of the due times that were
+    missed within ``catchup_window_s`` are made good, of "all" the newest ``catchup_max``. ``overlap``: what becomes of
+    a due time while the task of the one before is not finished. ``expires_s``: how long after its due time a task may
+    start. Due times before ``revised_at``, when the router took the entry in as it is, do not count.
+    """
+
+    name: Id
+    schedule: Schedule
+    options: TaskOptions
+    payload: Annotated[bytes, Meta(max_length=ENTRY_PAYLOAD_BYTES_MAX)] = b""
+    app: str | None = None
+    catchup: Catchup = "latest"
+    catchup_max: Annotated[int, Meta(ge=1, le=10_000)] = 100
+    catchup_window_s: Duration = 3_600.0
+    overlap: Overlap = "allow"
+    jitter_s: Duration = 0.0
+    expires_s: Duration | None = None
+    paused: bool = False
+    revised_at: Instant = 0.0
+
+
+class Position(Struct, frozen=True, array_like=True, gc=False):
+    """How far an entry has come: its last due time, what became of that, and what it has done so far.
+
+    ``last_state`` is empty while ``last_task`` is not finished. ``queued_due_us``: fires when it is.
+    """
+
+    entry: Id
+    last_due_us: DueUs
+    last_task: str = ""
+    last_state: str = ""
+    fired: Count = 0
+    skipped: Count = 0
+    caught_up: Count = 0
+    lateness_s: Seconds = 0.0
+    queued_due_us: DueUs | None = None
+
+
+class Firing(Struct, frozen=True, array_like=True, gc=False):
+    """One due time of an entry. ``skipped``: due times before it that the leader left out; ``caught_up``: it is late.
+
+    ``revised_at`` names the entry's form that the due time is of.
+    """
+
+    entry: Id
+    due_us: DueUs
+    skipped: Count = 0
+    caught_up: bool = False
+    revised_at: Instant = 0.0
+
+
+def firing_id(entry: str, due_us: int) -> str:
+    """The id of the task that is made for this due time, whoever fires it and however often."""
+    return blake2b(f"tick/1|{entry}|{due_us}".encode(), digest_size=16).hexdigest()
+
+
+def jitter_s(task_id: str, most: float) -> float:
+    """How long a firing is put off, up to ``most``: the same for each node that asks."""
+    return most * int(task_id[:12], 16) / 16**12

@@ -1,0 +1,321 @@
+"""Periodic tasks at a router: who leads, which entries there are, and that each due time is one task at most."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from mesh.core.commands import AppendBatch, Complain, SavePositions
+from mesh.core.events import PeerLost, StoreFilled
+from mesh.entries import Entry, Firing, firing_id
+from mesh.messages import (
+    AskLease,
+    Bye,
+    Declare,
+    Entries,
+    Fire,
+    Fired,
+    Leased,
+    Reply,
+    Schedule,
+    Settled,
+)
+from mesh.model import TaskOptions
+from mesh.schedules import Every, microseconds
+from mesh.settings import Settings
+from tests.core.make import C1, W1, W2, WALL, Driven, hello_client, hello_worker, sent, settlement
+
+TTL = 10.0
+
+
+def due(seconds: float) -> int:
+    """The due time so many seconds after the test began."""
+    return microseconds(WALL + seconds)
+
+
+def entry(name: str = "e", seconds: float = 10.0, **fields: Any) -> Entry:
+    return Entry(name, Every(seconds), TaskOptions("work"), **fields)
+
+
+class Periodic(Driven):
+    """A router with workers, the first of which leads."""
+
+    def __init__(self, *entries: Entry, settings: Settings | None = None, **options: Any) -> None:
+        super().__init__(settings or Settings(heartbeat_s=1_000.0, schedule_lease_ttl_s=1_000.0), **options)
+        for peer, name in ((W1, "one"), (W2, "two")):
+            self.hear(peer, hello_worker(name, window=0))
+        self.hear(W1, Declare("app", 1.0, list(entries)))
+        self.hear(W2, AskLease())  # it leads, and lets go
+        self.hear(W1, AskLease())
+        self.hear(W2, AskLease(keep=False))
+        self.number = 0
+
+    @property
+    def term(self) -> int:
+        return self.machine.lease.term
+
+    def fire(self, *dues: int, name: str = "e", peer: Any = W1, term: int | None = None, **fields: Any) -> Fired:
+        known = self.machine.book.entries.get(name)
+        fields = {"revised_at": known.revised_at if known is not None else 0.0, **fields}
+        self.number += 1
+        firings = [Firing(name, at, **fields) for at in dues]
+        self.commands = self.hear(peer, Fire(self.term if term is None else term, self.number, firings))
+        (answer,) = (message for message in sent(self.commands, peer) if isinstance(message, Fired))
+        return answer
+
+    def tasks(self) -> list[str]:
+        return list(self.machine.table.tasks)
+
+    def position(self, name: str = "e") -> Any:
+        return self.machine.firings.positions[name]
+
+
+def one(messages: list[Any], kind: type) -> Any:
+    (found,) = (message for message in messages if isinstance(message, kind))
+    return found
+
+
+# the lease
+
+
+def test_the_first_who_asks_leads_and_is_told_all_entries() -> None:
+    mesh = Driven()
+    mesh.hear(W1, hello_worker("one"))
+    mesh.hear(W1, Declare("app", 1.0, [entry()]))
+    told = sent(mesh.hear(W1, AskLease(), wait=1.0), W1)
+    leased, entries = one(told, Leased), one(told, Entries)
+    assert (leased.ttl_s, leased.at, leased.holder) == (TTL, WALL + 1.0, "one")
+    assert leased.term > 0 and (entries.term, entries.first, entries.gone) == (leased.term, True, [])
+    assert [(e.name, after) for e, after in entries.entries] == [("e", due(0.0))]
+
+
+def test_others_wait_and_the_next_is_told_when_the_leader_lets_go_leaves_or_is_lost() -> None:
+    for end in (AskLease(keep=False), Bye(), None):
+        mesh = Driven()
+        mesh.hear(W1, hello_worker("one"))
+        mesh.hear(W2, hello_worker("two"))
+        first = one(sent(mesh.hear(W1, AskLease()), W1), Leased).term
+        waits = one(sent(mesh.hear(W2, AskLease()), W2), Leased)
+        assert (waits.term, waits.holder) == (0, "one")
+        commands = mesh.do(PeerLost(W1)) if end is None else mesh.hear(W1, end)
+        assert one(sent(commands, W2), Leased).term == first + 1
+
+
+def test_a_silent_leader_is_one_until_its_time_is_over() -> None:
+    mesh = Driven(Settings(heartbeat_s=20.0))
+    mesh.hear(W1, hello_worker("one"))
+    mesh.hear(W2, hello_worker("two"))
+    mesh.hear(W1, AskLease())
+    mesh.hear(W2, AskLease(), wait=5.0)
+    mesh.hear(W2, AskLease(), wait=4.9)
+    assert mesh.machine.lease.holder == W1
+    assert mesh.machine.next_deadline() == pytest.approx(1_000.0 + TTL)
+    assert one(sent(mesh.do(wait=0.1), W2), Leased).term
+
+
+def test_a_leader_that_says_hello_anew_leads_no_more_for_it_knows_nothing() -> None:
+    mesh = Periodic(entry())
+    before = mesh.term
+    mesh.hear(W1, hello_worker("one", window=0))
+    assert mesh.machine.lease.holder is None
+    told = sent(mesh.hear(W1, AskLease()), W1)
+    assert one(told, Leased).term == before + 1 and one(told, Entries).first
+
+
+def test_terms_grow_across_starts() -> None:
+    first, second = Periodic(entry()), Periodic(entry(), boot=2)
+    assert second.term > first.term + 1_000_000
+
+
+# firing
+
+
+def test_a_due_time_becomes_one_task_with_an_id_that_anybody_can_compute() -> None:
+    mesh = Periodic(entry())
+    mesh.do(wait=10.0)
+    answer = mesh.fire(due(10.0))
+    assert answer == Fired(1, False, [("e", due(10.0))])
+    assert mesh.tasks() == [firing_id("e", due(10.0))]
+    kinds = [type(command) for command in mesh.commands]
+    assert AppendBatch in kinds and SavePositions in kinds, "both are in one commit"
+    assert mesh.position().fired == 1
+
+
+def test_what_is_doubled_late_or_too_far_ahead_is_refused_and_the_position_is_told() -> None:
+    mesh = Periodic(entry())
+    mesh.do(wait=20.0)
+    mesh.fire(due(20.0))
+    assert mesh.fire(due(20.0)).positions == [("e", due(20.0))]
+    assert mesh.fire(due(10.0)).positions == [("e", due(20.0))]
+    assert mesh.fire(due(90.0)).positions == [("e", due(20.0))]
+    assert len(mesh.tasks()) == 1
+    assert mesh.machine.counters["firings_refused"] == 3
+    assert mesh.fire(due(80.0)).positions == [("e", due(80.0))], "a minute ahead is believed"
+
+
+def test_a_term_that_is_over_fires_nothing_and_is_counted() -> None:
+    mesh = Periodic(entry())
+    before = mesh.term
+    mesh.hear(W1, AskLease(keep=False), wait=10.0)
+    mesh.hear(W2, AskLease())
+    assert mesh.fire(due(10.0), term=before).stale, "who let go"
+    assert mesh.fire(due(10.0)).stale, "who is not the one that leads in this term"
+    assert mesh.tasks() == [] and mesh.machine.counters["firings_stale"] == 2
+    assert not mesh.fire(due(10.0), peer=W2).stale
+
+
+def test_a_lease_that_is_over_fires_nothing_although_nobody_else_leads() -> None:
+    mesh = Periodic(entry(), settings=Settings(heartbeat_s=20.0))
+    mesh.seconds += TTL + 0.1  # the FIRE waits where the router reads from, and is what wakes it
+    assert mesh.fire(due(10.0)).stale
+
+
+def test_a_store_without_room_takes_no_firing_and_moves_no_position() -> None:
+    mesh = Periodic(entry())
+    mesh.do(StoreFilled("full", False), wait=10.0)
+    answer = mesh.fire(due(10.0))
+    assert (answer.stale, answer.positions, answer.reason) == (False, [("e", due(0.0))], "full")
+    assert mesh.tasks() == []
+
+
+def test_a_due_time_of_another_form_of_the_entry_is_refused() -> None:
+    mesh = Periodic(entry())
+    mesh.hear(W1, Declare("app", 2.0, [entry(seconds=7.0)]), wait=5.0)
+    assert mesh.fire(due(10.0), revised_at=WALL).positions == [("e", due(5.0))]
+    assert not mesh.fire(due(7.0)).reason
+
+
+def test_jitter_puts_the_task_off_and_what_may_not_start_late_expires() -> None:
+    mesh = Periodic(entry(jitter_s=5.0, expires_s=30.0))
+    mesh.do(wait=10.0)
+    mesh.fire(due(10.0))
+    (task,) = mesh.machine.table.tasks.values()
+    assert task.rare is not None and task.rare.eta is not None and task.rare.expires_at is not None
+    assert WALL + 10.0 < task.rare.eta < WALL + 15.0
+    assert task.rare.expires_at == task.rare.eta + 30.0
+
+
+# overlap
+
+
+def overlapping(overlap: str) -> Periodic:
+    """The task of the first due time runs when the second and the third are fired."""
+    mesh = Periodic(entry(overlap=overlap))
+    mesh.hear(W1, hello_worker("one", window=5))
+    mesh.hear(W1, AskLease())
+    for seconds in (10.0, 20.0, 30.0):
+        mesh.do(wait=10.0)
+        mesh.fire(due(seconds))
+    return mesh
+
+
+def test_tasks_of_an_entry_may_overlap() -> None:
+    assert len(overlapping("allow").tasks()) == 3
+
+
+def test_a_due_time_is_skipped_while_the_task_before_it_is_not_finished() -> None:
+    mesh = overlapping("skip")
+    assert mesh.tasks() == [firing_id("e", due(10.0))]
+    assert (mesh.position().fired, mesh.position().skipped) == (1, 2)
+    assert mesh.machine.counters["firings_skipped"] == 2
+    assert any(isinstance(command, Complain) for command in mesh.commands)
+    mesh.hear(W1, Settled(1, [settlement(firing_id("e", due(10.0)))]))
+    assert mesh.position().last_state == "succeeded"
+    mesh.do(wait=10.0)
+    mesh.fire(due(40.0))
+    assert mesh.tasks() == [firing_id("e", due(40.0))]
+
+
+def test_one_due_time_waits_for_the_task_before_it_and_others_are_skipped() -> None:
+    mesh = overlapping("queue_one")
+    assert (mesh.tasks(), mesh.position().skipped) == ([firing_id("e", due(10.0))], 1)
+    mesh.hear(W1, Settled(1, [settlement(firing_id("e", due(10.0)))]))
+    assert mesh.tasks() == [firing_id("e", due(20.0))]
+    assert mesh.position().queued_due_us is None and mesh.position().last_due_us == due(30.0)
+
+
+# entries
+
+
+def test_the_newest_declaration_of_an_app_replaces_what_is_not_in_it() -> None:
+    mesh = Periodic(entry("a"), entry("b"))
+    mesh.hear(W1, Declare("app", 2.0, [entry("b"), entry("c")]), wait=5.0)
+    assert sorted(mesh.machine.book.entries) == ["b", "c"]
+    mesh.hear(W2, Declare("app", 1.5, [entry("a")]))
+    assert sorted(mesh.machine.book.entries) == ["b", "c"], "of a node with older code"
+    assert mesh.machine.book.entries["b"].revised_at == WALL, "what is unchanged keeps everything"
+    assert mesh.machine.book.entries["c"].revised_at == WALL + 5.0
+
+
+def test_the_leader_is_told_of_changes() -> None:
+    mesh = Periodic(entry("a"), entry("b"))
+    told = one(sent(mesh.hear(W2, Declare("app", 2.0, [entry("b"), entry("c")])), W1), Entries)
+    assert ([e.name for e, _ in told.entries], told.gone, told.first) == (["c"], ["a"], False)
+
+
+def test_a_declaration_in_parts_counts_when_the_last_has_come() -> None:
+    mesh = Periodic()
+    mesh.hear(W1, Declare("app", 2.0, [entry("a")], last=False))
+    assert not mesh.machine.book.entries
+    mesh.hear(W2, Declare("app", 2.0, [entry("x")], first=False)), "whose first part never came"
+    mesh.hear(W1, Declare("app", 2.0, [entry("b")], first=False))
+    assert sorted(mesh.machine.book.entries) == ["a", "b"]
+
+
+def test_a_name_belongs_to_one_app_and_more_entries_than_the_limit_are_refused_and_counted() -> None:
+    mesh = Periodic(entry("a"), settings=Settings(heartbeat_s=1_000.0, schedule_entries_max=2))
+    mesh.hear(W1, Declare("other", 1.0, [entry("a", 3.0), entry("b"), entry("c")]))
+    assert {name: e.app for name, e in mesh.machine.book.entries.items()} == {"a": "app", "b": "other"}
+    assert mesh.machine.counters["entries_refused"] == 2
+
+
+def ask(mesh: Periodic, operation: str, *names: str, entries: Any = ()) -> Any:
+    if C1 not in mesh.machine.clients:
+        mesh.hear(C1, hello_client())
+    reply = one(sent(mesh.hear(C1, Schedule(1, operation, list(names), list(entries))), C1), Reply)
+    return msgspec.json.decode(reply.body)
+
+
+def test_entries_are_added_changed_paused_resumed_and_removed_at_run_time() -> None:
+    mesh = Periodic(entry("code"))
+    assert ask(mesh, "add", entries=[entry("e")]) == {"done": ["e"]}
+    assert "already" in ask(mesh, "add", entries=[entry("e")])["error"]
+    assert ask(mesh, "pause", "e") == {"done": ["e"]}
+    mesh.do(wait=20.0)
+    assert mesh.fire(due(10.0)).reason == "entry 'e': it is paused"
+    assert ask(mesh, "resume", "e") == {"done": ["e"]}
+    assert mesh.fire(due(20.0)).positions == [("e", due(20.0))], "what was due meanwhile does not count"
+    assert ask(mesh, "update", entries=[entry("e", 7.0)]) == {"done": ["e"]}
+    assert [row["name"] for row in ask(mesh, "list")["entries"]] == ["code", "e"]
+    assert ask(mesh, "remove", "e") == {"done": ["e"]}
+    assert "no entry" in ask(mesh, "remove", "e")["error"]
+    assert "unknown operation" in ask(mesh, "odd")["error"]
+
+
+def test_a_triggered_entry_runs_now_and_its_schedule_goes_on() -> None:
+    mesh = Periodic(entry())
+    done = ask(mesh, "trigger", "e")["done"]
+    assert mesh.tasks() == [done["e"]]
+    assert mesh.position().last_due_us == due(0.0)
+
+
+def test_a_restart_goes_on_where_the_router_was() -> None:
+    mesh = Periodic(entry(overlap="skip"))
+    mesh.do(wait=10.0)
+    mesh.fire(due(10.0))
+    again = Driven(boot=2)
+    again.seconds = 30.0
+    book = mesh.machine.book
+    again.machine.restore([], [], [], apps={"app": 1.0}, entries=book.entries.values(), positions=[mesh.position()])
+    again.hear(W1, hello_worker("one", window=0))
+    told = one(sent(again.hear(W1, AskLease()), W1), Entries)
+    assert [after for _, after in told.entries] == [due(10.0)]
+
+
+def test_a_clients_key_leads_nothing() -> None:
+    mesh = Driven()
+    mesh.hear(C1, hello_client())
+    mesh.hear(C1, AskLease())
+    assert mesh.machine.lease.holder is None and mesh.machine.counters["refused"] == 1

@@ -1,0 +1,185 @@
+"""A scheduler beside a router of its own imagination: when it asks, what it fires, what it forgets."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from mesh.core.catchup import choose
+from mesh.core.commands import Send
+from mesh.core.events import ExecutorStarted, MessageReceived, StopRequested
+from mesh.core.scheduler import SchedulerMachine
+from mesh.entries import Entry, Firing
+from mesh.messages import AskLease, Declare, Entries, Fire, Fired, Leased, Message
+from mesh.model import Peer, TaskOptions
+from mesh.schedules import Every, microseconds
+from mesh.settings import Settings
+from tests.core.make import WALL, at
+
+R = Peer(b"router")
+TTL = 9.0
+AHEAD = 3_600.0  # the router's clock goes so much before ours
+
+
+def due(seconds: float) -> int:
+    return microseconds(WALL + AHEAD + seconds)
+
+
+def entry(name: str = "e", seconds: float = 10.0, **fields: Any) -> Entry:
+    return Entry(name, Every(seconds), TaskOptions("work"), **fields)
+
+
+class Driven:
+    def __init__(self, settings: Settings | None = None, *, code: tuple[Entry, ...] = ()) -> None:
+        self.machine = SchedulerMachine(settings or Settings())
+        self.seconds = 0.0
+        self.sessions: list[Peer] = []
+        self.do(ExecutorStarted(1, app="app", entries=code))
+
+    def do(self, *events: Any, wait: float = 0.0) -> list[Message]:
+        self.seconds += wait
+        commands = self.machine.handle(events, self.sessions, at(self.seconds))
+        self.machine.check()
+        return [command.message for command in commands if isinstance(command, Send)]
+
+    def hear(self, *messages: Message, wait: float = 0.0) -> list[Message]:
+        return self.do(*(MessageReceived(R, message) for message in messages), wait=wait)
+
+    def lead(self, *entries: Entry, after: float = 0.0, term: int = 7) -> list[Message]:
+        self.sessions = [R]
+        self.do()
+        told = [(one, due(after)) for one in entries]
+        return self.hear(self.leased(term), Entries(term, told, first=True))
+
+    def leased(self, term: int = 7) -> Leased:
+        return Leased(term, TTL, WALL + AHEAD + self.seconds, "me")
+
+
+def test_a_new_session_is_told_the_code_and_asked_for_the_lease() -> None:
+    mesh = Driven(code=(entry("a"), entry("b")))
+    mesh.sessions = [R]
+    assert mesh.do() == [Declare("app", WALL, [entry("a"), entry("b")]), AskLease()]
+    assert mesh.do(wait=1.0) == []
+
+
+def test_a_node_without_an_app_does_nothing() -> None:
+    machine = SchedulerMachine(Settings())
+    assert machine.handle([ExecutorStarted(1)], [R], at(0.0)) == []
+    assert machine.next_deadline() == float("inf")
+
+
+def test_the_lease_is_asked_for_three_times_in_its_time_once_it_was_answered() -> None:
+    mesh = Driven()
+    mesh.lead()
+    assert mesh.do(wait=TTL / 3) == [AskLease()]
+    assert mesh.do(wait=TTL) == []
+    assert mesh.hear(mesh.leased()) == [AskLease()], "the answer was late"
+
+
+def test_what_is_due_by_the_routers_clock_is_fired_and_the_rest_when_that_is_answered() -> None:
+    mesh = Driven()
+    assert mesh.lead(entry()) == []
+    assert mesh.machine.next_deadline() == pytest.approx(1_000.0 + TTL / 3)
+    for _ in range(3):
+        assert mesh.do(wait=3.0) == [AskLease()]
+        mesh.hear(mesh.leased())
+    assert mesh.do(wait=0.9) == []
+    assert mesh.do(wait=0.1) == [Fire(7, 1, [Firing("e", due(10.0))])]
+    assert mesh.do(wait=0.1) == []
+
+
+def test_nothing_is_fired_when_the_time_to_lead_is_over_and_all_when_it_is_renewed() -> None:
+    mesh = Driven()
+    mesh.lead(entry())
+    assert mesh.do(wait=10.0) == [AskLease()]
+    (fire,) = mesh.hear(mesh.leased())
+    assert fire == Fire(7, 1, [Firing("e", due(10.0))])
+
+
+def test_a_stale_answer_makes_it_forget_and_ask_anew() -> None:
+    mesh = Driven()
+    mesh.lead(entry())
+    mesh.do(wait=10.0)
+    mesh.hear(mesh.leased())
+    assert mesh.hear(Fired(1, True)) == [AskLease()]
+    assert mesh.machine.leads == []
+    assert mesh.hear(Entries(7, [(entry(), due(0.0))])) == [], "what was said to the leader of a term that is over"
+
+
+def test_a_router_that_takes_nothing_is_not_asked_again_at_once_and_its_clock_is_asked_for() -> None:
+    mesh = Driven()
+    mesh.lead(entry(), after=-20.0)
+    assert mesh.machine.next_deadline() == pytest.approx(1_003.0), "one FIRE is out, and no other"
+    assert mesh.hear(Fired(1, False, [("e", due(-20.0))], "the store is full")) == [AskLease()]
+    assert mesh.hear(mesh.leased()) == []
+    assert mesh.do(wait=0.5) == []
+    assert [type(message) for message in mesh.do(wait=0.5)] == [Fire]
+
+
+def test_no_more_than_fits_is_fired_at_once() -> None:
+    mesh = Driven(Settings(schedule_firings_max=2))
+    (fire,) = mesh.lead(*(entry(name) for name in "abc"), after=-10.0)
+    assert isinstance(fire, Fire) and [f.entry for f in fire.firings] == ["a", "b"]
+    (fire,) = mesh.hear(Fired(1, False, [("a", due(0.0)), ("b", due(0.0))]))
+    assert isinstance(fire, Fire) and [f.entry for f in fire.firings] == ["c"]
+
+
+def test_a_paused_entry_waits_and_one_that_is_gone_is_forgotten() -> None:
+    mesh = Driven()
+    assert mesh.lead(entry(paused=True), entry("gone"), after=0.0) == []
+    mesh.hear(Entries(7, [], ["gone"]))
+    assert mesh.do(wait=20.0) == [AskLease()]
+    assert mesh.hear(mesh.leased()) == []
+
+
+def test_with_its_session_all_that_is_known_of_a_router_goes() -> None:
+    mesh = Driven()
+    mesh.lead(entry())
+    mesh.sessions = []
+    assert mesh.do(wait=10.0) == []
+    mesh.sessions = [R]
+    assert mesh.do() == [Declare("app", WALL, []), AskLease()]
+
+
+def test_who_stops_lets_go() -> None:
+    mesh = Driven()
+    mesh.lead(entry())
+    assert mesh.do(StopRequested()) == [AskLease(keep=False)]
+    assert mesh.do(wait=20.0) == []
+
+
+# what was missed
+
+
+def chosen(seconds: float, outage_s: float, most: int = 1_000, **fields: Any) -> tuple[list[tuple[float, bool]], int]:
+    """Fired, as seconds before now, and skipped after an outage."""
+    now = microseconds(WALL + 5.0 * seconds / 10)
+    found = choose(entry(seconds=seconds, **fields), now - microseconds(outage_s), now, most)
+    return [((at_us - now) / 1e6, is_late) for at_us, is_late in found.firings], found.skipped
+
+
+def test_of_what_was_missed_the_newest_is_fired_or_all_or_none() -> None:
+    assert chosen(10.0, 34.0) == ([(-5.0, True)], 2)
+    assert chosen(10.0, 34.0, catchup="all") == ([(-25.0, True), (-15.0, True), (-5.0, True)], 0)
+    assert chosen(10.0, 34.0, catchup="all", catchup_max=2) == ([(-15.0, True), (-5.0, True)], 1)
+    assert chosen(10.0, 34.0, catchup="skip") == ([], 3)
+
+
+def test_what_is_late_by_less_than_a_second_was_not_missed() -> None:
+    assert chosen(0.4, 0.5, catchup="skip") == ([(pytest.approx(-0.2), False)], 0)
+    fired, skipped = chosen(0.4, 3.0)
+    assert [is_late for _, is_late in fired] == [True, False, False] and skipped == 4
+
+
+def test_what_is_older_than_the_window_is_skipped() -> None:
+    assert chosen(10.0, 1_000.0, catchup="all", catchup_window_s=30.0) == (
+        [(-25.0, True), (-15.0, True), (-5.0, True)],
+        97,
+    )
+    assert chosen(10.0, 1_000.0, catchup_window_s=2.0) == ([], 100)
+
+
+def test_a_long_outage_of_a_frequent_entry_costs_little() -> None:
+    fired, skipped = chosen(0.001, 86_400.0 * 365, catchup="all", catchup_max=10, most=5)
+    assert len(fired) == 5 and skipped > 30_000_000_000
