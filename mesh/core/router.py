@@ -178,7 +178,8 @@ class RouterMachine:
         if not self.halted:
             if self._purges:
                 self._purges.go_on(now)
-            self.firings.tick(now)
+        self.firings.tick(now)
+        if not self.halted:
             self._dispatch.run(now)
             self.table.functions.prune(now)  # else one that is saved and one that goes could wait for the same commit
         self.book.tell_leader()

@@ -19,6 +19,7 @@ import msgspec
 from mesh.clock import Now
 from mesh.core.client import ClientMachine
 from mesh.core.commands import (
+    Complain,
     DropPeer,
     Exit,
     GiveFunction,
@@ -54,7 +55,9 @@ from mesh.core.events import (
 )
 from mesh.core.links import NodeLinks, RouterLinks
 from mesh.core.router import RouterMachine
+from mesh.core.scheduler import SchedulerMachine
 from mesh.core.worker import WorkerMachine
+from mesh.entries import Entry
 from mesh.messages import Deliver, Message, Rejected, Submit
 from mesh.model import (
     Blob,
@@ -106,6 +109,7 @@ class Site:
         self.router: RouterNode | None = None
         self.others: OthersNode | None = None
         self.gone = False  # it never returns
+        self.skew_s = 0.0  # of its clock on the wall
         self.lives = 0
 
     @property
@@ -179,8 +183,9 @@ class World:
 
     # time
 
-    def now(self) -> Now:
-        return Now(WALL + self.now_s, 1000.0 + self.now_s)
+    def now(self, skew_s: float = 0.0) -> Now:
+        """The clocks of who has his on the wall so much too far ahead."""
+        return Now(WALL + self.now_s + skew_s, 1000.0 + self.now_s)
 
     def at(self, due_s: float, action: Callable[[], None]) -> None:
         self._order += 1
@@ -472,6 +477,9 @@ class Node:
     addresses: dict[Peer, Peer] = field(default_factory=dict)  # by router
     crashed: bool = False
     inbox: list[Event] = field(default_factory=list)
+    skew_s: float = 0.0  # of its clock on the wall
+    stalls: Callable[[list[Any]], float] = lambda commands: 0.0
+    """For how long the process stops when it has decided this and not yet done it."""
     _turning: bool = False
     _armed: float = -1.0
 
@@ -501,9 +509,22 @@ class Node:
         if self.crashed:
             return
         events, self.inbox = self.inbox, []
-        self.obey(self.machine.handle(events, self.world.now()))
+        commands = self.machine.handle(events, self.world.now(self.skew_s))
         self.machine.check()
+        stall_s = self.stalls(commands)
+        if stall_s:
+            self.world.note(f"{self.name} stops for {stall_s} s")
+            self._turning = True  # so that what comes meanwhile waits
+            self.world.after(stall_s, lambda: self._go_on(commands))
+            return
+        self.obey(commands)
         self._arm()
+
+    def _go_on(self, commands: list[Any]) -> None:
+        self.world.note(f"{self.name} goes on")
+        if not self.crashed:
+            self.obey(commands)
+            self._turn()
 
     def _arm(self) -> None:
         deadline = self.machine.next_deadline()
@@ -643,10 +664,16 @@ class OthersNode(Node):
 class WorkerNode(Node):
     """A worker whose executors run in simulated time. What a task does stands in its name."""
 
-    def __init__(self, world: World, name: str, slots: int, **options: Any) -> None:
+    def __init__(
+        self, world: World, name: str, slots: int, *, entries: Sequence[Entry] | None = None, **options: Any
+    ) -> None:
+        """``entries``: those in the code of the app it loads; None: it is no scheduler."""
         options = {"queues": ["default"], **options}
+        if entries is not None:
+            options["scheduler"] = SchedulerMachine(world.settings)
         machine = WorkerMachine(name, name, world.settings, slots=slots, **options)
         super().__init__(world, name, machine)
+        self.code = ("app" if entries is not None else None, entries or ())
         self.names = ("work", "fails", "retries", "kills", "slow", "limited", "once")
         self.inside: dict[int, list[tuple[Delivery, TaskOptions]]] = {}
         self.given: set[tuple[int, str]] = set()  # functions, by executor
@@ -667,7 +694,7 @@ class WorkerNode(Node):
         if isinstance(command, StartExecutor):
             number = command.executor
             self.inside[number] = []
-            world.after(0.05, lambda: self.wake([ExecutorStarted(number, self.names, at_most_once=("once",))]))
+            world.after(0.05, lambda: self.wake([ExecutorStarted(number, self.names, {}, ("once",), *self.code)]))
         elif isinstance(command, RunChunk):
             tasks = self.inside[command.executor]
             idle = not tasks
@@ -693,7 +720,7 @@ class WorkerNode(Node):
                 world.disconnect(self)
         elif isinstance(command, GiveFunction):
             self.given.add((command.executor, command.code.digest))
-        elif not isinstance(command, (DropPeer, ReportEnded, ReportForgotten, SessionEnded)):
+        elif not isinstance(command, (Complain, DropPeer, ReportEnded, ReportForgotten, SessionEnded)):
             raise AssertionError(command)
 
     def _end(self, executor: int, cause: str) -> None:
@@ -772,6 +799,9 @@ class RouterNode:
             found.marks,
             found.nodes,
             found.functions,
+            apps=found.apps,
+            entries=found.entries,
+            positions=found.positions,
             others=world.several,
         )
         self.step = RouterStep(
@@ -819,7 +849,7 @@ class RouterNode:
     def wake(self, events: list[Event], new_blobs: Sequence[Blob] = ()) -> None:
         if self.site.router is not self and self.site.router is not None:
             return
-        self.step.step(events, self.world.now(), new_blobs)
+        self.step.step(events, self.world.now(self.site.skew_s), new_blobs)
         self.machine.check()
         deadline = self.step.next_deadline()
         if deadline is not None:
