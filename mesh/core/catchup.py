@@ -5,8 +5,9 @@ from __future__ import annotations
 import sys
 from typing import NamedTuple
 
+from mesh.cron import SECOND_US
 from mesh.entries import Entry
-from mesh.schedules import SECOND_US, Every, Schedule, count_dues, dues_between, microseconds, next_due
+from mesh.schedules import Every, Schedule, count_dues, dues_between, microseconds, next_due
 
 LATE_S = 1.0  # a due time not older than this is on time: no clock and no loop is better than that for sure
 COUNT_MAX = 1_000  # due times of a cron that were left out are counted up to here, for each takes its time

@@ -17,10 +17,11 @@ from mesh.core.lease import Lease
 from mesh.core.ledger import Ledger
 from mesh.core.peers import Session
 from mesh.core.tasks import TaskTable
+from mesh.cron import SECOND_US
 from mesh.entries import Entry, Firing, Position, firing_id, jitter_s
 from mesh.messages import Fire, Fired, Submit
 from mesh.model import TaskOptions, TaskSpec
-from mesh.schedules import SECOND_US, microseconds
+from mesh.schedules import microseconds
 from mesh.settings import Settings
 
 Made = list[tuple[TaskOptions, TaskSpec]]

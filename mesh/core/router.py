@@ -175,9 +175,8 @@ class RouterMachine:
         self.table.advance(now)
         self._settling.tick(now)
         self.lease.tick(now)
-        if not self.halted:
-            if self._purges:
-                self._purges.go_on(now)
+        if self._purges and not self.halted:
+            self._purges.go_on(now)
         self.firings.tick(now)
         if not self.halted:
             self._dispatch.run(now)

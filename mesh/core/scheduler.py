@@ -18,11 +18,11 @@ from mesh.core.catchup import choose, next_due_us
 from mesh.core.commands import Command, Complain, Send
 from mesh.core.events import Event, ExecutorStarted, MessageReceived, StopRequested
 from mesh.core.packing import entry_bytes, pack
+from mesh.cron import SECOND_US
 from mesh.entries import Entry, Firing
 from mesh.errors import ConfigError
 from mesh.messages import AskLease, Declare, Entries, Fire, Fired, Leased, Shutdown
 from mesh.model import Peer
-from mesh.schedules import SECOND_US
 from mesh.settings import Settings
 
 RENEWALS = 3  # a lease is asked for so often in its time

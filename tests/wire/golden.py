@@ -12,7 +12,7 @@ from pathlib import Path
 
 from mesh import entries, model
 from mesh import messages as m
-from mesh.schedules import Every
+from mesh.schedules import Cron, CronLine, Every, Once
 from mesh.wire import codec
 
 FILE = Path(__file__).with_name("golden_v1.json")
@@ -178,6 +178,18 @@ EXAMPLES: dict[str, m.Message] = {
     "FUNCTION": m.Function("d1", _code),
     "SHUTDOWN": m.Shutdown("upgrade"),
     "SCHEDULE": m.Schedule(2, "add", ["nightly"], [_entry]),
+    "SCHEDULE of each kind": m.Schedule(
+        2,
+        "add",
+        [],
+        [
+            entries.Entry(
+                "c", Cron("*/5", "8-17", "mon-fri", "1", "1,7", "Europe/Paris"), model.TaskOptions("tasks.add")
+            ),
+            entries.Entry("l", CronLine("@daily", "UTC"), model.TaskOptions("tasks.add")),
+            entries.Entry("o", Once(1.7e9), model.TaskOptions("tasks.add")),
+        ],
+    ),
     "ASK_LEASE": m.AskLease(False),
     "DECLARE": m.Declare("app", 1.7e9, [_entry], False, True),
     "FIRE": m.Fire(1 << 32, 3, [entries.Firing("nightly", 1_700_000_000_000_000, 2, True, 1.7e9)]),
