@@ -13,16 +13,19 @@ import os
 import signal
 import socket
 import sys
+from importlib import import_module
+from typing import Any
 
 import msgspec
 
+from mesh.entries import Entry
 from mesh.errors import ConfigError
 from mesh.runtime.execute import Runner
 from mesh.runtime.executor_frames import ExecutorSetup, Ready, encode_frame, send_blocking
 from mesh.runtime.executor_loop import ExecutorLoop
 from mesh.runtime.registry import definitions
 from mesh.runtime.task_output import configure_root, redirect_output
-from nodes.loader import load_functions
+from nodes.loader import load_whole
 
 PR_SET_PDEATHSIG = 1
 SIGNALS_FOR_THE_AGENT = (signal.SIGINT, signal.SIGTERM)
@@ -39,8 +42,10 @@ def main() -> int:
     faulthandler.enable()
     handler = redirect_output(setup.loglevel)
     try:
-        functions = load_functions(setup.app, setup.include)
+        app = load_whole(setup.app, setup.include)
+        functions = dict(app.tasks) if app is not None else {}
         defined = definitions(functions)
+        entries = _entries_of(app)
     except ConfigError as error:
         send_blocking(connection, encode_frame(Ready([], str(error))))
         return 1
@@ -51,8 +56,18 @@ def main() -> int:
         inline_bytes_max=setup.inline_bytes_max,
         payload_bytes_max=setup.payload_bytes_max,
     )
-    ExecutorLoop(connection, runner, on_agent_gone=_leave, defined=defined).run()
+    name = None if app is None else app.main or setup.app
+    ExecutorLoop(connection, runner, on_agent_gone=_leave, defined=defined, app=name, entries=entries).run()
     return 0
+
+
+def _entries_of(app: Any) -> list[Entry]:
+    """The periodic tasks in the code of an app. One that needs ``mesh.api`` has imported it; another has none."""
+    api = sys.modules.get("mesh.api.app")
+    if api is None or not isinstance(app, api.Mesh):
+        return []
+    found: list[Entry] = import_module("mesh.api.entries").entries_of(app)
+    return found
 
 
 def _live_no_longer_than(agent_pid: int) -> None:

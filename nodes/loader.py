@@ -24,12 +24,18 @@ ATTRIBUTES = ("app", "mesh", "celery")
 
 def load_functions(app: str | None, include: Sequence[str]) -> dict[str, TaskFunction]:
     """Import the app and the modules to include; return its task functions by name. Raises ``ConfigError``."""
+    found = load_whole(app, include)
+    return dict(found.tasks) if found is not None else {}
+
+
+def load_whole(app: str | None, include: Sequence[str]) -> Any:
+    """Import the app and the modules to include; the app, None where none is named. Raises ``ConfigError``."""
     found = load_app(app) if app is not None else None
     for name in getattr(found, "include", ()):
         import_module(name, f"include of {app}: {name}")
     for name in include:
         import_module(name, f"-I {name}")
-    return dict(found.tasks) if found is not None else {}
+    return found
 
 
 def load_app(spec: str) -> Any:

@@ -29,6 +29,7 @@ from mesh.core.commands import (
     SessionEnded,
 )
 from mesh.core.events import Event, StopRequested
+from mesh.core.scheduler import SchedulerMachine
 from mesh.core.worker import WorkerMachine
 from mesh.errors import ConfigError
 from mesh.model import Blob, Buffer, Role
@@ -55,7 +56,10 @@ LONELY_S = 5.0  # without a router: say what was tried, and again each time twic
 
 @dataclass(frozen=True, kw_only=True)
 class WorkerConfig:
-    """How to run a worker node. ``concurrency``: executor processes, None for one per CPU."""
+    """How to run a worker node. ``concurrency``: executor processes, None for one per CPU; 0: it runs no tasks.
+
+    ``scheduler``: it may be the leader that says what periodic tasks are due.
+    """
 
     settings: Settings
     app: str | None = None
@@ -66,6 +70,7 @@ class WorkerConfig:
     routers: tuple[str, ...] = ()
     max_tasks_per_child: int | None = None
     time_limit_s: float | None = None
+    scheduler: bool = True
     loglevel: str = "info"
     logfile: str | None = None
 
@@ -96,6 +101,7 @@ class Agent:
             version=version("taskmesh"),
             max_tasks=config.max_tasks_per_child,
             time_limit_s=config.time_limit_s,
+            scheduler=SchedulerMachine(settings) if config.scheduler else None,
         )
         self._transport = DealerTransport(outbox_bytes_max=settings.outbox_bytes_max)
         self._pool = ExecutorPool(
@@ -122,12 +128,11 @@ class Agent:
 
     def run(self) -> int:
         """Serve until told to stop, or until there is no sense in going on."""
-        log.info(
-            "worker %s starts %s for queues %s",
-            self.name,
-            count_of(self._machine.slots, "executor"),
-            self._config.queues,
-        )
+        if self._machine.slots:
+            executors = count_of(self._machine.slots, "executor")
+            log.info("worker %s starts %s for queues %s", self.name, executors, self._config.queues)
+        else:
+            log.info("scheduler %s starts, and runs no tasks", self.name)
         try:
             self._obey(self._machine.start())
             self._routers.start()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from mesh.api.hints import explain_absent, with_hints
@@ -22,6 +22,7 @@ class Conf:
     task_acks_late: bool = True  # False: at-most-once delivery. Celery's default is False
     task_time_limit: float | None = None  # seconds
     result_expires: float | None = None  # seconds an outcome is kept; None: as the router is set
+    beat_schedule: dict[str, Any] = field(default_factory=dict)  # periodic tasks by name
     changed: Callable[[], None] | None = None  # called after each change
 
     def __setattr__(self, name: str, value: Any) -> None:

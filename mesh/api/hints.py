@@ -18,8 +18,8 @@ _ROWS = (
     ("not there yet: app.gather and app.as_completed wait for many results", "group GroupResult ResultSet"),
     ("use app.map, which makes chunks by itself", "chunks starmap xmap xstarmap"),
     (
-        "not there yet: there is no scheduler for periodic tasks",
-        "beat_schedule add_periodic_task on_after_configure on_after_finalize",
+        "not there yet: app.conf.beat_schedule has the periodic tasks of an app",
+        "add_periodic_task on_after_configure on_after_finalize",
     ),
     (
         "not there yet: no result knows of others; inside a task self.request.parent_id and root_id do",

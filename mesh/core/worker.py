@@ -14,7 +14,16 @@ from msgspec.structs import replace
 
 from mesh.clock import Now
 from mesh.core.clocks import delivered
-from mesh.core.commands import Command, DropPeer, Exit, PublishRefused, ReportForgotten, Send, SessionEnded
+from mesh.core.commands import (
+    Command,
+    DropPeer,
+    Exit,
+    PublishRefused,
+    ReportForgotten,
+    Send,
+    SessionEnded,
+    StopExecutor,
+)
 from mesh.core.crew import Crew
 from mesh.core.events import (
     Event,
@@ -76,7 +85,10 @@ class WorkerMachine:
         time_limit_s: float | None = None,
         scheduler: SchedulerMachine | None = None,
     ) -> None:
-        """``scheduler``: what this node does for periodic tasks, in the same sessions; None: nothing."""
+        """``scheduler``: what this node does for periodic tasks, in the same sessions; None: nothing.
+
+        Without slots it runs no tasks: one executor loads the app, says what is in it, and ends.
+        """
         self.node_id = node_id
         self.name = name
         self.settings = settings
@@ -93,7 +105,7 @@ class WorkerMachine:
         self._holding = Holding()
         self._owed = Owed(settings, self._holding, self._out)
         self._twins = Twins(settings, self._holding)
-        self._crew = Crew(name, settings, slots, max_tasks, self._holding, self._owed, self._out)
+        self._crew = Crew(name, settings, max(1, slots), max_tasks, self._holding, self._owed, self._out)
         self._sessions_at = inf  # when a session wants something sent
         self._stopping: float | None = None  # when the drain is over
         self._left = False
@@ -127,7 +139,7 @@ class WorkerMachine:
 
     def start(self) -> list[Command]:
         """The first commands: the executors."""
-        for _ in range(self.slots):
+        for _ in range(max(1, self.slots)):
             self._crew.start()
         return self._take_out()
 
@@ -295,6 +307,9 @@ class WorkerMachine:
 
     def _on_executor_started(self, event: ExecutorStarted, now: Now) -> None:
         self._crew.on_started(event.executor)
+        if not self.slots:
+            self._crew.start_no_more()
+            self._out.append(StopExecutor(event.executor))
         if self.tasks is None:
             self.tasks = sorted(event.tasks)
             self._time_limits, self._at_most_once = event.time_limits, frozenset(event.at_most_once)
@@ -358,7 +373,7 @@ class WorkerMachine:
     # telling the routers
 
     def _window(self, side: RouterSide) -> int:
-        return 0 if self._stopping is not None else min(self._crew.window(), self._owed.room(side))
+        return 0 if self._stopping is not None or not self.slots else min(self._crew.window(), self._owed.room(side))
 
     def _report(self) -> None:
         """Send what was settled in this wake-up, and a new credit where it has changed much."""

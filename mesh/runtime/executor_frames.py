@@ -16,6 +16,7 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
+from mesh.entries import Entry
 from mesh.model import Blob, Buffer, Delivery, FunctionCode, Settlement, TaskOptions
 from mesh.wire.memory import new_memory
 
@@ -71,13 +72,16 @@ class Stop(Struct, frozen=True, array_like=True, gc=False, tag="STOP"):
 class Ready(Struct, frozen=True, array_like=True, gc=False, tag="READY"):
     """Loaded and waiting, with these task functions; or, with ``error``, unable to.
 
-    Of those: seconds a task may run where its definition says so, and which are delivered at most once.
+    Of those: seconds a task may run where its definition says so, and which are delivered at most once. ``app``: the
+    app's name, where there is one; ``entries``: the periodic tasks in its code.
     """
 
     tasks: list[str]
     error: str | None = None
     time_limits: dict[str, float] = {}
     at_most_once: list[str] = []
+    app: str | None = None
+    entries: list[Entry] = []
 
 
 class Done(Struct, frozen=True, array_like=True, gc=False, tag="DONE"):

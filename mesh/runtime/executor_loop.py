@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from time import monotonic, sleep
 
+from mesh.entries import Entry
 from mesh.errors import StoreError
 from mesh.model import Blob, Buffer, Delivery, Settlement, TaskOptions
 from mesh.runtime.depot import Buffers, Depot
@@ -52,7 +53,10 @@ log = logging.getLogger("mesh.executor")
 
 
 class ExecutorLoop:
-    """Serves one agent at the other end of ``connection``; ``defined``: see ``mesh.runtime.registry.definitions``."""
+    """Serves one agent at the other end of ``connection``; ``defined``: see ``mesh.runtime.registry.definitions``.
+
+    ``app``, ``entries``: the name of the app, and the periodic tasks in its code.
+    """
 
     def __init__(
         self,
@@ -60,11 +64,13 @@ class ExecutorLoop:
         runner: Runner,
         on_agent_gone: Callable[[], None],
         defined: tuple[dict[str, float], list[str]] = NOTHING_DEFINED,
+        app: str | None = None,
+        entries: Sequence[Entry] = (),
     ) -> None:
         self._connection = connection
         self._runner = runner
         self._on_agent_gone = on_agent_gone
-        self._defined = defined
+        self._ready = Ready(runner.names, None, *defined, app, list(entries))
         self._pending: deque[tuple[Delivery, TaskOptions, Buffers, Depot | None]] = deque()
         self._settled: deque[Settlement] = deque()
         self._depot: Depot | None = None  # where large results of ``_settled`` were left
@@ -78,7 +84,7 @@ class ExecutorLoop:
 
     def run(self) -> None:
         """Run tasks in this thread until the agent says Stop."""
-        self._send(Ready(self._runner.names, None, *self._defined))
+        self._send(self._ready)
         courier = threading.Thread(target=self._guarded, args=(self._carry,), name="mesh-courier", daemon=True)
         courier.start()
         self._guarded(self._serve)

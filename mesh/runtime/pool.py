@@ -257,7 +257,8 @@ class ExecutorPool:
             case Ready():
                 executor.ready = True
                 self._deadlines.pop(number, None)
-                return ExecutorStarted(number, message.tasks, message.time_limits, message.at_most_once)
+                found = (message.tasks, message.time_limits, message.at_most_once, message.app, message.entries)
+                return ExecutorStarted(number, *found)
 
     def _take_results(self, settlements: list[Settlement], raw: memoryview, directory: str | None) -> list[Settlement]:
         """Keep the bytes of large results for as long as a router may want them (again)."""

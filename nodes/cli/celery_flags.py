@@ -23,6 +23,7 @@ _SWITCHES = {
     ("--without-gossip",): "workers do not gossip: routers know them all",
     ("--without-mingle",): "workers do not wait for one another at their start",
     ("--without-heartbeat",): "heartbeats stay on: without them a lost machine is not noticed",
+    ("-B", "--beat"): "one of the workers says what is due, whoever is there",
     ("--disable-prefetch",): "a worker asks for as much work as it needs at hand, by how long its tasks take",
 }
 
@@ -35,9 +36,7 @@ def celery_flags(function: F) -> F:
         function = click.option(
             *names, is_flag=True, hidden=True, expose_value=False, callback=_explain(names[-1], text)
         )(function)
-    return click.option(
-        "-B", "--beat", is_flag=True, hidden=True, expose_value=False, is_eager=True, callback=_no_scheduler
-    )(function)
+    return function
 
 
 def _explain(flag: str, text: str) -> Callable[[click.Context, click.Parameter, Any], None]:
@@ -46,8 +45,3 @@ def _explain(flag: str, text: str) -> Callable[[click.Context, click.Parameter, 
             ctx.ensure_object(Invocation).note(f"{flag} has no effect: {text}")
 
     return explain
-
-
-def _no_scheduler(ctx: click.Context, parameter: click.Parameter, wanted: bool) -> None:
-    if wanted:
-        raise click.UsageError("-B: the scheduler is not there yet; start the worker without it")

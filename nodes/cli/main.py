@@ -27,6 +27,7 @@ VERBS = {
     "purge": LazyCommand("nodes.cli.cancel:purge", "Cancel everything that waits in queues."),
     "router": LazyCommand("nodes.cli.router:router", "Run only a router: it keeps tasks and hands them to workers."),
     "worker": LazyCommand("nodes.cli.worker:worker", "Run only a worker: it runs tasks in processes of its own."),
+    "scheduler": LazyCommand("nodes.cli.scheduler:scheduler", "Run only a scheduler: it says what is due."),
     "key": LazyCommand("nodes.cli.key:key", "Show or make the key of the mesh, which other users need to join it."),
     "join": LazyCommand("nodes.cli.join:join", "Keep the key of a mesh that another user runs."),
     "node": LazyCommand("nodes.cli.node:node", "Give nodes keys of their own, and take them back."),
@@ -38,8 +39,7 @@ VERBS = {
 }
 
 INSTEAD = {
-    "beat": "the scheduler is not there yet",
-    "scheduler": "the scheduler is not there yet",
+    "beat": "each worker does what it does, one at a time; or type `mesh scheduler`",
     "multi": "start `mesh worker -n NAME` once for each worker",
     "inspect": "`mesh status --json` says what nodes say of themselves",
     "control": "`mesh cancel` and `mesh purge` change the fate of tasks",

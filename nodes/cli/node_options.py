@@ -163,6 +163,15 @@ def work_options(function: F) -> F:
     return celery_flags(function)
 
 
+def scheduler_option(function: F) -> F:
+    """--scheduler/--no-scheduler."""
+    return click.option(
+        "--scheduler/--no-scheduler",
+        default=True,
+        help="Whether it may say for the mesh what periodic tasks are due.  [default: yes]",
+    )(function)
+
+
 def _end_with_supervisor(ctx: click.Context, parameter: click.Parameter, pid: int | None) -> None:
     if pid is not None:
         ctx.ensure_object(Invocation).supervised = True

@@ -41,7 +41,7 @@ def headline(mesh: str, status: Status, per_s: dict[str, float]) -> str:
         f"{number(failed)} ended otherwise; now {rate(per_s['accepted_per_s'])} in, "
         f"{rate(per_s['finished_per_s'])} done"
     )
-    lines = (first, second, _all_routers(status), _mesh_keys(router), _turned_away(router))
+    lines = (first, second, _all_routers(status), _periodic(router), _mesh_keys(router), _turned_away(router))
     return "\n".join(line for line in lines if line)
 
 
@@ -86,6 +86,24 @@ def _all_routers(status: Status) -> str:
     mute = sums["routers"] - sums["answering"]
     text = f"all {sums['routers']} routers: {number(sums['tasks'])} unfinished, {count_of(sums['workers'], 'worker')}"
     return f"{text}; {mute} of them {'does' if mute == 1 else 'do'} not answer" if mute else text
+
+
+def _periodic(router: Status) -> str:
+    """Who says what is due, where anything ever is."""
+    if not router.get("entries"):
+        return ""
+    counters = router["counters"]
+    leader = f"leader {router['leader']} (term {term_text(router['term'])})" if router["leader"] else "NO LEADER"
+    parts = [f"{number(router['entries'])} periodic, {leader}", f"{number(counters['firings'])} fired"]
+    for what, text in (("caught_up", "late"), ("skipped", "skipped"), ("stale", "of terms that were over")):
+        if count := counters[f"firings_{what}"]:
+            parts.append(f"{number(count)} {text}")
+    return ", ".join(parts)
+
+
+def term_text(term: int) -> str:
+    """A term as people can tell it from others: how often the router was started, and the how many-th leader since."""
+    return f"{term >> 32}.{term & 0xFFFFFFFF}"
 
 
 def _mesh_keys(router: Status) -> str:

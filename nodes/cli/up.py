@@ -27,6 +27,7 @@ from nodes.cli.node_options import (
     lan_choice,
     lan_options,
     log_options,
+    scheduler_option,
     store_options,
     store_url,
     supervised_option,
@@ -64,6 +65,7 @@ def _no_salvage(ctx: click.Context, parameter: click.Parameter, wanted: bool) ->
     metavar="N",
     help="With --lan: start a router here too when the mesh has fewer than N for some seconds.  [default: 1]",
 )
+@scheduler_option
 @router_option
 @log_options("warning")
 @click.option("--salvage", is_flag=True, hidden=True, expose_value=False, callback=_no_salvage)
@@ -83,6 +85,7 @@ def up(
     interfaces: tuple[str, ...],
     advertise: tuple[str, ...],
     wanted: int | None,
+    scheduler: bool,
     routers: tuple[str, ...],
     loglevel: str,
     logfile: str | None,
@@ -119,8 +122,9 @@ def up(
         "--max-tasks-per-child": max_tasks_per_child,
         "--time-limit": time_limit,
     }
-    addresses = [argument for address in routers for argument in ("--router", address)]
-    commands = {"worker": node_command(["worker", *shared, *_arguments(worker), *addresses])}
+    rest = [argument for address in routers for argument in ("--router", address)]
+    rest += [] if scheduler else ["--no-scheduler"]
+    commands = {"worker": node_command(["worker", *shared, *_arguments(worker), *rest])}
     if needed or watch is not None:
         router = ["router", *shared, *_arguments({"--store": url}), *_lan_arguments(on_lan)]
         commands = {"router": node_command(router)} | commands

@@ -11,7 +11,7 @@ from nodes.cli.environment import check_environment, check_key
 from nodes.cli.hostnames import file_name, node_name
 from nodes.cli.invocation import Invocation, pass_invocation, router_option, shared_options
 from nodes.cli.node_files import output_to, pid_file
-from nodes.cli.node_options import log_options, supervised_option, work_options
+from nodes.cli.node_options import log_options, scheduler_option, supervised_option, work_options
 from nodes.worker import WorkerConfig, run_worker
 
 
@@ -19,6 +19,7 @@ from nodes.worker import WorkerConfig, run_worker
 @supervised_option
 @shared_options
 @work_options
+@scheduler_option
 @router_option
 @log_options("info")
 @pass_invocation
@@ -30,6 +31,7 @@ def worker(
     include: tuple[str, ...],
     max_tasks_per_child: int | None,
     time_limit: float | None,
+    scheduler: bool,
     routers: tuple[str, ...],
     loglevel: str,
     logfile: str | None,
@@ -57,6 +59,7 @@ def worker(
         routers=routers,
         max_tasks_per_child=max_tasks_per_child,
         time_limit_s=time_limit,
+        scheduler=scheduler,
         loglevel=loglevel,
     )
     with pid_file(pidfile and file_name(pidfile, name)), output_to(logfile and file_name(logfile, name)):

@@ -95,7 +95,7 @@ def test_the_version_is_said_in_both_ways(run: Run) -> None:
 MISTAKES = [
     (["stats"], 2, "did you mean 'status'?"),
     (["frobnicate"], 2, "there is no command 'frobnicate'"),
-    (["beat"], 2, "the scheduler is not there yet"),
+    (["beat"], 2, "mesh scheduler"),
     (["status", "--frob"], 2, "No such option"),
     (["call"], 2, "Missing argument 'NAME'"),
     (["call", "x", "-a", "[1"], 2, "'[1' is not JSON"),
@@ -123,7 +123,7 @@ MISTAKES = [
     (["--mesh", "a/b", "status"], 2, "mesh name 'a/b'"),
     (["--workdir", "/does/not/exist", "status"], 2, "--workdir /does/not/exist: No such file or directory"),
     (["up", "--salvage"], 2, "type `mesh router --salvage` with the same --mesh and --store"),
-    (["worker", "-B"], 2, "the scheduler is not there yet"),
+    (["scheduler"], 2, "which app?"),
     (["worker", "-c", "0"], 2, "0 is not in the range"),
     (["worker", "-n", "w%x"], 2, "%x stands for nothing here"),
     (["router", "--store", "mysql://x"], 2, "there is no store of this kind"),
@@ -684,6 +684,16 @@ def test_a_router_that_others_miss_is_shown_once_and_one_they_reach_is_left_to_b
     assert away([("aa", "tcp://a:1", one), ("dd", "tcp://d:1", one), ("ee", "tcp://e:1", STATUS)]) == [
         ("cc", "tcp://c:1", None)
     ]
+
+
+def test_the_status_says_who_leads_where_anything_is_periodic() -> None:
+    counters = {"firings": 1_200, "firings_caught_up": 0, "firings_skipped": 3, "firings_stale": 1}
+    router = {**STATUS["router"], "entries": 2, "leader": "w1@box", "term": (3 << 32) + 7, "counters": counters}  # type: ignore[dict-item]
+    text = headline("default", {"router": router}, {"accepted_per_s": 0.0, "finished_per_s": 0.0})
+    line = "2 periodic, leader w1@box (term 3.7), 1 200 fired, 3 skipped, 1 of terms that were over"
+    assert text.splitlines()[2] == line
+    text = headline("default", {"router": {**router, "leader": ""}}, {"accepted_per_s": 0.0, "finished_per_s": 0.0})
+    assert "2 periodic, NO LEADER" in text
 
 
 def test_plain_tables_align_numbers_to_the_right() -> None:
