@@ -269,13 +269,17 @@ class AskLease(Message, frozen=True, array_like=True, gc=False, tag="ASK_LEASE")
 
 
 class Declare(Message, frozen=True, array_like=True, gc=False, tag="DECLARE"):
-    """The entries in the code of ``app`` as it was loaded at ``declared_at``, in parts: from ``first`` to ``last``."""
+    """The entries in the code of ``app`` as it was loaded at ``declared_at``, in parts: from ``first`` to ``last``.
+
+    ``at`` is the sender's clock as it says so: how long ago that was counts, for clocks differ.
+    """
 
     app: Id
     declared_at: Instant
     entries: list[Entry]
     first: bool = True
     last: bool = True
+    at: Instant = 0.0
 
 
 class Fire(Message, frozen=True, array_like=True, gc=False, tag="FIRE"):

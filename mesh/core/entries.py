@@ -31,9 +31,10 @@ APPS_MAX = 1_000  # whose declarations are remembered, besides those that have e
 class _Declaration:
     """What has come of one until its last part."""
 
-    def __init__(self, message: Declare) -> None:
+    def __init__(self, message: Declare, now: Now) -> None:
         self.app = message.app
-        self.declared_at = message.declared_at
+        self.said = message.declared_at
+        self.declared_at = min(now.wall, now.wall - (message.at - message.declared_at))  # by our clock
         self.entries: list[Entry] = []
 
 
@@ -84,9 +85,9 @@ class EntryBook:
         if message.first:
             there = self._members.workers
             self._parts = {one: part for one, part in self._parts.items() if one in there}
-            self._parts[peer] = _Declaration(message)
+            self._parts[peer] = _Declaration(message, now)
         part = self._parts.get(peer)
-        if part is None or (part.app, part.declared_at) != (message.app, message.declared_at):
+        if part is None or (part.app, part.said) != (message.app, message.declared_at):
             return
         room = self._settings.schedule_entries_max - len(part.entries)
         if len(message.entries) > room:
@@ -102,7 +103,9 @@ class EntryBook:
 
     def _take(self, declared: _Declaration, now: Now) -> None:
         app, entries = declared.app, {entry.name: entry for entry in declared.entries}
-        if declared.declared_at < self._apps.get(app, 0.0):
+        if (
+            declared.declared_at < self._apps.get(app, 0.0) <= now.wall
+        ):  # what is in the future, a clock that was set says
             return  # of a node that has older code
         gone = [name for name, known in self.entries.items() if known.app == app and name not in entries]
         if entries or app in self._apps:

@@ -74,7 +74,7 @@ class SchedulerMachine:
         self._sides: dict[Peer, _Side] = {}
         self._app: str | None = None
         self._entries: list[Entry] = []
-        self._declared_at = 0.0
+        self._loaded_at = 0.0  # monotonic
         self._stopping = False
         self._out: list[Command] = []
 
@@ -88,14 +88,14 @@ class SchedulerMachine:
             if type(event) is MessageReceived:
                 self._on_message(event, now)
             elif type(event) is ExecutorStarted and self._app is None and event.app is not None:
-                self._app, self._entries, self._declared_at = event.app, list(event.entries), now.wall
+                self._app, self._entries, self._loaded_at = event.app, list(event.entries), now.mono
             elif type(event) is StopRequested:
                 self._stop()
         if self._app is not None and not self._stopping:
             for peer in sessions:
                 if peer not in self._sides:
                     self._sides[peer] = _Side(now.mono)
-                    self._declare(peer)
+                    self._declare(peer, now)
             for peer, side in self._sides.items():
                 self._tick(peer, side, now)
         out, self._out = self._out, []
@@ -110,12 +110,13 @@ class SchedulerMachine:
         """The routers that gave us their lease, as far as we know."""
         return [peer for peer, side in self._sides.items() if side.term]
 
-    def _declare(self, peer: Peer) -> None:
+    def _declare(self, peer: Peer, now: Now) -> None:
         assert self._app is not None
+        loaded_at = max(0.0, now.wall - (now.mono - self._loaded_at))
         parts: list[Sequence[Entry]] = list(pack(self._entries, entry_bytes)) or [[]]
         for place, part in enumerate(parts, 1):
-            declared = Declare(self._app, self._declared_at, list(part), first=place == 1, last=place == len(parts))
-            self._out.append(Send(peer, declared))
+            first, last = place == 1, place == len(parts)
+            self._out.append(Send(peer, Declare(self._app, loaded_at, list(part), first, last, now.wall)))
 
     def _tick(self, peer: Peer, side: _Side, now: Now) -> None:
         if now.mono >= side.ask_at and not side.is_asking:

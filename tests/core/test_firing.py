@@ -39,6 +39,11 @@ def entry(name: str = "e", seconds: float = 10.0, **fields: Any) -> Entry:
     return Entry(name, Every(seconds), TaskOptions("work"), **fields)
 
 
+def declare(app: str, loaded_at: float, entries: list[Entry], **fields: Any) -> Declare:
+    """Said just now, of code that was loaded so many seconds after some moment."""
+    return Declare(app, loaded_at, entries, at=1_000.0, **fields)
+
+
 class Periodic(Driven):
     """A router with workers, the first of which leads."""
 
@@ -46,7 +51,7 @@ class Periodic(Driven):
         super().__init__(settings or Settings(heartbeat_s=1_000.0, schedule_lease_ttl_s=1_000.0), **options)
         for peer, name in ((W1, "one"), (W2, "two")):
             self.hear(peer, hello_worker(name, window=0))
-        self.hear(W1, Declare("app", 1.0, list(entries)))
+        self.hear(W1, declare("app", 1.0, list(entries)))
         self.hear(W2, AskLease())  # it leads, and lets go
         self.hear(W1, AskLease())
         self.hear(W2, AskLease(keep=False))
@@ -83,7 +88,7 @@ def one(messages: list[Any], kind: type) -> Any:
 def test_the_first_who_asks_leads_and_is_told_all_entries() -> None:
     mesh = Driven()
     mesh.hear(W1, hello_worker("one"))
-    mesh.hear(W1, Declare("app", 1.0, [entry()]))
+    mesh.hear(W1, declare("app", 1.0, [entry()]))
     told = sent(mesh.hear(W1, AskLease(), wait=1.0), W1)
     leased, entries = one(told, Leased), one(told, Entries)
     assert (leased.ttl_s, leased.at, leased.holder) == (TTL, WALL + 1.0, "one")
@@ -182,7 +187,7 @@ def test_a_store_without_room_takes_no_firing_and_moves_no_position() -> None:
 
 def test_a_due_time_of_another_form_of_the_entry_is_refused() -> None:
     mesh = Periodic(entry())
-    mesh.hear(W1, Declare("app", 2.0, [entry(seconds=7.0)]), wait=5.0)
+    mesh.hear(W1, declare("app", 2.0, [entry(seconds=7.0)]), wait=5.0)
     assert mesh.fire(due(10.0), revised_at=WALL).positions == [("e", due(5.0))]
     assert not mesh.fire(due(7.0)).reason
 
@@ -241,32 +246,40 @@ def test_one_due_time_waits_for_the_task_before_it_and_others_are_skipped() -> N
 
 def test_the_newest_declaration_of_an_app_replaces_what_is_not_in_it() -> None:
     mesh = Periodic(entry("a"), entry("b"))
-    mesh.hear(W1, Declare("app", 2.0, [entry("b"), entry("c")]), wait=5.0)
+    mesh.hear(W1, declare("app", 2.0, [entry("b"), entry("c")]), wait=5.0)
     assert sorted(mesh.machine.book.entries) == ["b", "c"]
-    mesh.hear(W2, Declare("app", 1.5, [entry("a")]))
+    mesh.hear(W2, declare("app", 1.5, [entry("a")]))
     assert sorted(mesh.machine.book.entries) == ["b", "c"], "of a node with older code"
     assert mesh.machine.book.entries["b"].revised_at == WALL, "what is unchanged keeps everything"
     assert mesh.machine.book.entries["c"].revised_at == WALL + 5.0
 
 
+def test_how_old_the_code_is_counts_and_not_whose_clock_goes_ahead() -> None:
+    mesh = Periodic()
+    mesh.hear(W1, Declare("app", WALL + 9_000.0, [entry("old")], at=WALL + 9_100.0))
+    mesh.hear(W2, Declare("app", WALL - 9_010.0, [entry("new")], at=WALL - 9_000.0))
+    mesh.hear(W1, Declare("app", WALL + 9_000.0, [entry("old")], at=WALL + 9_105.0), wait=5.0)
+    assert list(mesh.machine.book.entries) == ["new"]
+
+
 def test_the_leader_is_told_of_changes() -> None:
     mesh = Periodic(entry("a"), entry("b"))
-    told = one(sent(mesh.hear(W2, Declare("app", 2.0, [entry("b"), entry("c")])), W1), Entries)
+    told = one(sent(mesh.hear(W2, declare("app", 2.0, [entry("b"), entry("c")])), W1), Entries)
     assert ([e.name for e, _ in told.entries], told.gone, told.first) == (["c"], ["a"], False)
 
 
 def test_a_declaration_in_parts_counts_when_the_last_has_come() -> None:
     mesh = Periodic()
-    mesh.hear(W1, Declare("app", 2.0, [entry("a")], last=False))
+    mesh.hear(W1, declare("app", 2.0, [entry("a")], last=False))
     assert not mesh.machine.book.entries
-    mesh.hear(W2, Declare("app", 2.0, [entry("x")], first=False)), "whose first part never came"
-    mesh.hear(W1, Declare("app", 2.0, [entry("b")], first=False))
+    mesh.hear(W2, declare("app", 2.0, [entry("x")], first=False)), "whose first part never came"
+    mesh.hear(W1, declare("app", 2.0, [entry("b")], first=False))
     assert sorted(mesh.machine.book.entries) == ["a", "b"]
 
 
 def test_a_name_belongs_to_one_app_and_more_entries_than_the_limit_are_refused_and_counted() -> None:
     mesh = Periodic(entry("a"), settings=Settings(heartbeat_s=1_000.0, schedule_entries_max=2))
-    mesh.hear(W1, Declare("other", 1.0, [entry("a", 3.0), entry("b"), entry("c")]))
+    mesh.hear(W1, declare("other", 1.0, [entry("a", 3.0), entry("b"), entry("c")]))
     assert {name: e.app for name, e in mesh.machine.book.entries.items()} == {"a": "app", "b": "other"}
     assert mesh.machine.counters["entries_refused"] == 2
 

@@ -15,13 +15,17 @@ from mesh.core.commands import AppendBatch, DropOutcomes, Record
 from mesh.core.events import Event, PeerLost
 from mesh.core.router import RouterMachine
 from mesh.core.settling import ACK_PAUSE_S
+from mesh.entries import Entry, Firing, Position
 from mesh.errors import StoreError, StoreFull, StoreUnavailable
 from mesh.messages import (
     Accepted,
+    AskLease,
     Bye,
     Cancel,
     Credit,
+    Declare,
     Deliver,
+    Fire,
     Function,
     GetFunction,
     Message,
@@ -36,6 +40,7 @@ from mesh.messages import (
 )
 from mesh.model import Blob, Ending, FunctionCode, Peer, Retrying, TaskOptions, TaskSpec, TaskState
 from mesh.runtime.router_step import RETRY_S, RouterStep
+from mesh.schedules import Every, microseconds
 from mesh.settings import Settings
 from mesh.store.base import Store
 from mesh.store.memory import MemoryStore
@@ -576,3 +581,20 @@ def test_a_router_that_crashed_after_the_commit_has_the_tasks_and_the_outcomes()
     after.do(PeerLost(W1))
     assert after.do(wait=6.0) == ["commit"]
     assert after.hear(W1, hello_worker("new", window=5)) == ["Welcome", "Deliver", "commit"]
+
+
+def test_how_far_an_entry_has_come_is_durable_with_the_task_that_was_made_and_not_before() -> None:
+    one = process()
+    one.hear(W1, Declare("app", 1.0, [Entry("e", Every(10.0), TaskOptions("work"))]), AskLease())
+    one.hear(C1, submit("a"))
+    one.room = "outcomes"
+    term = one.machine.lease.term
+    firing = Firing("e", microseconds(WALL + 5.0), revised_at=WALL)
+    done = one.hear(W1, Fire(term, 1, [firing]), Settled(1, [settlement("a")]), wait=5.0)
+    assert done == ["Deliver", "commit", "Outcomes"]
+    assert one.store.outcomes(["a"]) and one.store.recover().positions == [Position("e", microseconds(WALL))]
+    one.room = "all"
+    assert one.do(wait=0.5) == ["commit", "Fired", "SettledAck"]
+    found = one.store.recover()
+    assert [position.last_due_us for position in found.positions] == [microseconds(WALL + 5.0)]
+    assert len(found.batches) == 1

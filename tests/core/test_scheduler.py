@@ -59,7 +59,7 @@ class Driven:
 def test_a_new_session_is_told_the_code_and_asked_for_the_lease() -> None:
     mesh = Driven(code=(entry("a"), entry("b")))
     mesh.sessions = [R]
-    assert mesh.do() == [Declare("app", WALL, [entry("a"), entry("b")]), AskLease()]
+    assert mesh.do() == [Declare("app", WALL, [entry("a"), entry("b")], at=WALL), AskLease()]
     assert mesh.do(wait=1.0) == []
 
 
@@ -139,7 +139,7 @@ def test_with_its_session_all_that_is_known_of_a_router_goes() -> None:
     mesh.sessions = []
     assert mesh.do(wait=10.0) == []
     mesh.sessions = [R]
-    assert mesh.do() == [Declare("app", WALL, []), AskLease()]
+    assert mesh.do() == [Declare("app", WALL, [], at=WALL + 10.0), AskLease()]
 
 
 def test_who_stops_lets_go() -> None:

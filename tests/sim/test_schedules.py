@@ -12,6 +12,7 @@ import pytest
 
 from mesh.core.commands import AppendBatch, Record, SavePositions, Send
 from mesh.entries import Entry, Position, firing_id
+from mesh.errors import StoreFull
 from mesh.messages import Fire
 from mesh.model import TaskOptions
 from mesh.schedules import Every, count_dues, dues_between, microseconds
@@ -31,10 +32,13 @@ class Committed:
     def __init__(self, store: MemoryStore) -> None:
         self.tasks: Counter[str] = Counter()
         self.positions: dict[str, list[Position]] = {}
+        self.takes_tasks = True  # else there is room for what finishes some
         self._commit = store.commit
         store.commit = self.commit  # type: ignore[method-assign]
 
     def commit(self, records: Sequence[Record], held_back: Collection[str] = ()) -> None:
+        if not self.takes_tasks and any(isinstance(record, AppendBatch) for record in records):
+            raise StoreFull("no room for new tasks")
         self._commit(records, held_back)
         for record in records:
             if isinstance(record, AppendBatch):
@@ -97,9 +101,12 @@ class Story:
             world.after(rng.uniform(0.01, 3.0), world.start_router)
         elif what < 0.75:
             world.cut_connection(leader)
-        elif what < 0.8:
+        elif what < 0.78:
             world.store.room = lambda: False
             world.after(rng.uniform(0.1, 2.0), lambda: setattr(world.store, "room", lambda: True))
+        elif what < 0.82:
+            self.committed.takes_tasks = False
+            world.after(rng.uniform(0.1, 3.0), lambda: setattr(self.committed, "takes_tasks", True))
         elif what < 0.85:
             leader.stop()
             self.add_worker()

@@ -191,7 +191,7 @@ EXAMPLES: dict[str, m.Message] = {
         ],
     ),
     "ASK_LEASE": m.AskLease(False),
-    "DECLARE": m.Declare("app", 1.7e9, [_entry], False, True),
+    "DECLARE": m.Declare("app", 1.7e9, [_entry], False, True, 1.8e9),
     "FIRE": m.Fire(1 << 32, 3, [entries.Firing("nightly", 1_700_000_000_000_000, 2, True, 1.7e9)]),
     "LEASED": m.Leased(1 << 32, 10.0, 1.7e9, "host/1"),
     "ENTRIES": m.Entries(1 << 32, [(_entry, 1_700_000_000_000_000)], ["gone"], True),
