@@ -9,13 +9,14 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 
 import pytest
+from msgspec.structs import replace
 
-from mesh.core.commands import AppendBatch, Record, SavePositions, Send
+from mesh.core.commands import AppendBatch, Record, SaveEntry, SavePositions, Send
 from mesh.entries import Entry, Position, firing_id
 from mesh.errors import StoreFull
 from mesh.messages import Fire
 from mesh.model import TaskOptions
-from mesh.schedules import Every, count_dues, dues_between, microseconds
+from mesh.schedules import Every, dues_between, microseconds
 from mesh.settings import Settings
 from mesh.store.memory import MemoryStore
 from tests.sim.world import ROUTER, WALL, Faults, WorkerNode, World
@@ -31,7 +32,8 @@ class Committed:
 
     def __init__(self, store: MemoryStore) -> None:
         self.tasks: Counter[str] = Counter()
-        self.positions: dict[str, list[Position]] = {}
+        self.positions: dict[str, list[tuple[Entry, Position]]] = {}  # and the form the entry had then
+        self._entries: dict[str, list[Entry]] = {}
         self.takes_tasks = True  # else there is room for what finishes some
         self._commit = store.commit
         store.commit = self.commit  # type: ignore[method-assign]
@@ -43,9 +45,27 @@ class Committed:
         for record in records:
             if isinstance(record, AppendBatch):
                 self.tasks.update(spec.id for spec in record.submit.tasks)
+            elif isinstance(record, SaveEntry):
+                self._entries.setdefault(record.entry.name, []).append(record.entry)
             elif isinstance(record, SavePositions):
                 for position in record.positions:
-                    self.positions.setdefault(position.entry, []).append(position)
+                    self.positions.setdefault(position.entry, []).append((self._form(position), position))
+
+    def _form(self, position: Position) -> Entry:
+        """Of the entry: one that was changed in this very wake-up may have come so far before that."""
+        before, now = ([None] + self._entries[position.entry])[-2:]
+        is_before = before is not None and position.last_due_us <= microseconds(now.revised_at)
+        return before if is_before else now  # type: ignore[return-value]
+
+    def dues(self, name: str) -> list[float]:
+        """The due times that are behind an entry, in order, by the forms that it had."""
+        found: list[float] = []
+        last = self.positions[name][0][1].last_due_us / 1e6
+        for entry, position in self.positions[name][1:]:
+            until = position.last_due_us / 1e6
+            found += dues_between(entry.schedule, max(last, entry.revised_at), until, 1 << 40)
+            last = until
+        return found
 
 
 class Story:
@@ -56,11 +76,11 @@ class Story:
         self.world = World(seed, faults, SETTINGS)
         self.jumps = jumps
         self.committed = Committed(self.world.store)
-        least, most = (30.0, 200.0) if jumps else (0.05, 5.0)
+        self.intervals = (3.0, 60.0) if jumps else (0.05, 5.0)
         self.entries = [
             Entry(
                 f"e{number}",
-                Every(round(rng.uniform(least, most), 3)),
+                Every(round(rng.uniform(*self.intervals), 3)),
                 TaskOptions(rng.choice(["work", "work", "fails", "slow"])),
                 catchup=catchup,
                 catchup_max=10_000,
@@ -79,6 +99,12 @@ class Story:
         worker.skew_s = self.rng.choice([0.0, 0.0, 30.0, -HOUR, HOUR])
         return worker
 
+    def redeploy(self) -> None:
+        """A node comes with other code; then all that are started have that."""
+        changed = replace(self.entries[1], schedule=Every(round(self.rng.uniform(*self.intervals), 3)))
+        self.entries = [self.entries[0], changed, *self.entries[2:]]
+        self.add_worker()
+
     def leader(self) -> WorkerNode | None:
         """The one that would fire."""
         for worker in self.world.workers:
@@ -90,7 +116,9 @@ class Story:
         rng, world = self.rng, self.world
         what = rng.random()
         leader = self.leader() or rng.choice(world.workers)
-        if what < 0.25:
+        if what < 0.1:
+            self.redeploy()
+        elif what < 0.25:
             world.crash_worker(leader)
             world.after(rng.uniform(0, 1), self.add_worker)
         elif what < 0.5:
@@ -138,17 +166,13 @@ class Story:
         assert not doubled, f"taken in twice: {doubled}"
         made = set(self.committed.tasks)
         for entry in self.entries:
-            positions = self.committed.positions[entry.name]
-            dues = [position.last_due_us for position in positions]
-            assert dues == sorted(dues), f"{entry.name}: a position went back"
-            first, last = dues[0] / 1e6, dues[-1] / 1e6
-            counted = count_dues(entry.schedule, first, last, 1 << 40)
-            now = positions[-1]
+            positions = [position for _, position in self.committed.positions[entry.name]]
+            order = [position.last_due_us for position in positions]
+            assert order == sorted(order), f"{entry.name}: a position went back"
+            dues, now, last = self.committed.dues(entry.name), positions[-1], order[-1] / 1e6
             told = now.fired + now.skipped + (now.queued_due_us is not None)
-            assert told == counted, f"{entry.name}: {counted} were due, {now}"
-            expected = {
-                firing_id(entry.name, microseconds(due)) for due in dues_between(entry.schedule, first, last, 1 << 40)
-            }
+            assert told == len(dues), f"{entry.name}: {len(dues)} were due, {now}"
+            expected = {firing_id(entry.name, microseconds(due)) for due in dues}
             made_of = made & expected
             made -= expected
             assert len(made_of) == now.fired, f"{entry.name}: fired {now.fired}, made {len(made_of)}"
