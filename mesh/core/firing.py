@@ -102,6 +102,8 @@ class Firings:
                 else:
                     self._fire(firing, made, now)
             self._accept(made, now)
+        if reason:
+            self._ledger.add(Complain("refused firings", f"{session.name} fired what is not taken: {reason}"))
         names = dict.fromkeys(firing.entry for firing in firings)
         positions = [(name, self.after_us(self._entries[name])) for name in names if name in self._entries]
         self._ledger.send_after_commit(peer, Fired(message.number, False, positions, reason))

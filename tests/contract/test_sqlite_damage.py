@@ -12,14 +12,25 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from mesh.core.commands import AppendBatch, DropBatches, RecordOutcomes, SaveFunction, SaveMarks
+from mesh.core.commands import (
+    AppendBatch,
+    DropBatches,
+    RecordOutcomes,
+    SaveEntry,
+    SaveFunction,
+    SaveMarks,
+    SavePositions,
+)
+from mesh.entries import Entry, Position
 from mesh.errors import RowDamaged, StoreDamaged, StoreError, StoreFull, StoreLocked
-from mesh.model import Blob, FunctionCode, TaskMark
+from mesh.model import Blob, FunctionCode, TaskMark, TaskOptions
+from mesh.schedules import Every
 from mesh.store.salvage import rebuild
 from mesh.store.sqlite import SqliteStore
 from tests.contract.stores import BLOB, ERROR, PARTS, outcome_of, submit_of
@@ -194,6 +205,8 @@ def settled(path: Path) -> Path:
         [
             SaveMarks([TaskMark("t9", 3, 1, 2, 0, None, b"arguments of the next attempt")]),
             SaveFunction(FunctionCode("d1", "3.11", b"the code of a function")),
+            SaveEntry(Entry("e1", Every(1.0), TaskOptions("work"), b"arguments of an entry")),
+            SavePositions([Position("e1", 7)]),
             RecordOutcomes([outcome_of("failed", error=ERROR), outcome_of("large", payload=BLOB)]),
         ]
     )
@@ -227,6 +240,34 @@ def test_a_changed_mark_is_refused_and_can_be_salvaged(settled):
 
     store = open_store(settled, salvage=True)
     assert store.recover().marks == []
+    store.close()
+
+
+def test_a_changed_entry_is_refused_and_can_be_salvaged(settled):
+    flip_text(settled, b"arguments of an entry")
+
+    store = open_store(settled)
+    with pytest.raises(StoreDamaged, match=r"entries of periodic tasks changed.*e1"):
+        store.recover()
+    store.close()
+
+    store = open_store(settled, salvage=True)
+    assert store.recover().entries == []
+    store.close()
+
+
+def test_a_changed_position_is_refused_and_can_be_salvaged(settled):
+    with closing(sqlite3.connect(settled)) as connection, connection:
+        connection.execute("UPDATE positions SET raw = ?", [msgspec.msgpack.encode(Position("e1", 1))])
+
+    store = open_store(settled)
+    with pytest.raises(StoreDamaged, match=r"positions of entries changed.*e1"):
+        store.recover()
+    store.close()
+
+    store = open_store(settled, salvage=True)
+    recovered = store.recover()
+    assert ([entry.name for entry in recovered.entries], recovered.positions) == (["e1"], [])
     store.close()
 
 

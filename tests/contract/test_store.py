@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import msgspec
@@ -585,3 +587,13 @@ def test_an_entry_that_goes_and_comes_in_one_commit_begins_anew(disk, store):
     store.commit([DropEntry("a"), SaveEntry(entry("a", 2.0)), SavePositions([Position("a", 5)])])
     store.commit([DropEntry("a")])
     assert disk.reopen().recover().positions == []
+
+
+def test_people_can_read_what_is_periodic_and_how_far_it_has_come(tmp_path):
+    store = SqliteStore(tmp_path / "m.db", ballast_bytes=0)
+    store.commit([SaveEntry(entry("a")), SavePositions([Position("a", 1_500_000, "id", "failed", 3, 2)])])
+    with closing(sqlite3.connect(tmp_path / "m.db")) as connection:
+        columns = "name, schedule, task, last_due, last_state, fired, skipped"
+        rows = connection.execute(f"SELECT {columns} FROM periodic_tasks").fetchall()
+    store.close()
+    assert rows == [("a", "every 1.5 seconds", "tasks.add", "1970-01-01T00:00:01.500Z", "failed", 3, 2)]

@@ -37,12 +37,16 @@ from mesh.core.events import (
     RouterFound,
     StopRequested,
 )
+from mesh.core.scheduler import SchedulerMachine
 from mesh.core.worker import WorkerMachine
+from mesh.entries import Entry
 from mesh.messages import (
     Accepted,
+    AskLease,
     Bye,
     Cancel,
     Credit,
+    Declare,
     Deliver,
     Drop,
     Function,
@@ -63,6 +67,7 @@ from mesh.messages import (
     WorkerInfo,
 )
 from mesh.model import Blob, Delivery, Ending, ErrorInfo, FunctionCode, Peer, Role, TaskOptions
+from mesh.schedules import Every
 from mesh.settings import Settings
 from tests.core.make import MONO, WALL, WELCOME, WORK, at, delivery, got, sent, settlement
 
@@ -140,6 +145,26 @@ def test_a_node_starts_its_executors_and_says_hello_once_it_knows_its_tasks() ->
     assert mesh.begun == [StartExecutor(1), StartExecutor(2)]
     assert mesh.do(RouterFound(R)) == []
     assert mesh.do(ExecutorStarted(1, ("work",))) == [Send(R, hello(window=3, slots=2))]
+
+
+def test_a_scheduler_loads_the_app_and_runs_nothing() -> None:
+    mesh = Driven(slots=0, queues=(), scheduler=SchedulerMachine(Settings()))
+    assert mesh.begun == [StartExecutor(1)]
+    entry = Entry("e", Every(1.0), WORK)
+    mesh.do(RouterFound(R))
+    info = WorkerInfo([], ["work"], 0, 0)
+    loaded = mesh.do(ExecutorStarted(1, ("work",), app="app", entries=[entry]))
+    assert loaded == [StopExecutor(1), Send(R, Hello(Role.WORKER, "node", "worker", "", "0", info))]
+    declared = Declare("app", WALL, [entry], at=WALL)
+    assert mesh.hear(WELCOME) == [Send(R, declared), Send(R, AskLease())]
+    assert mesh.do(ExecutorEnded(1, "stopped")) == [ReportEnded(1, "stopped")]
+    assert mesh.do(StopRequested())[0] == Send(R, Bye("stopped"))
+
+
+def test_a_scheduler_whose_app_could_not_be_loaded_yet_starts_another_executor() -> None:
+    mesh = Driven(slots=0, queues=(), scheduler=SchedulerMachine(Settings()))
+    mesh.do(ExecutorEnded(1, "SIGKILL"))
+    assert mesh.do(wait=2 * RESTART_S) == [StartExecutor(2)]
 
 
 def test_an_unanswered_hello_is_said_again() -> None:
