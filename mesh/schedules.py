@@ -19,7 +19,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta, Struct
 
-from mesh import cron
+from mesh.cron import SECOND_US, ZONE_CHARS_MAX, Times, line_of
 from mesh.errors import ConfigError
 
 __all__ = [
@@ -43,11 +43,11 @@ __all__ = [
 ]
 
 EVERY_S_MIN, EVERY_S_MAX = 0.001, 1e9
-DUE_US_MAX = 2**33 * cron.SECOND_US  # in 2242: until then a float of seconds tells each microsecond from the next
+DUE_US_MAX = 2**33 * SECOND_US  # in 2242: until then a float of seconds tells each microsecond from the next
 TIMES_KEPT = 1024  # schedules that are kept as they were read
 
 Text = Annotated[str, Meta(min_length=1, max_length=1000)]
-Zone = Annotated[str, Meta(max_length=cron.ZONE_CHARS_MAX)]
+Zone = Annotated[str, Meta(max_length=ZONE_CHARS_MAX)]
 
 
 class Every(Struct, frozen=True, array_like=True, gc=False, tag="every"):
@@ -80,7 +80,7 @@ class CronLine(Struct, frozen=True, array_like=True, gc=False, tag="line"):
 class Once(Struct, frozen=True, array_like=True, gc=False, tag="once"):
     """One instant, UTC seconds."""
 
-    at: Annotated[float, Meta(ge=0.0, le=DUE_US_MAX / cron.SECOND_US)]
+    at: Annotated[float, Meta(ge=0.0, le=DUE_US_MAX / SECOND_US)]
 
 
 Schedule = Every | Cron | CronLine | Once
@@ -165,7 +165,7 @@ def dues(when: Schedule, after: float) -> Iterator[float]:
     for due in _instants(when, instant):
         if due > DUE_US_MAX:
             return
-        yield due / cron.SECOND_US
+        yield due / SECOND_US
 
 
 def next_due(when: Schedule, after: float) -> float | None:
@@ -175,7 +175,7 @@ def next_due(when: Schedule, after: float) -> float | None:
 
 def dues_between(when: Schedule, after: float, until: float, limit: int) -> list[float]:
     """The first due times after ``after`` and up to ``until``, ``limit`` of them at most. Raises ``ConfigError``."""
-    found, last = [], microseconds(until) / cron.SECOND_US
+    found, last = [], microseconds(until) / SECOND_US
     for due in islice(dues(when, after), limit):
         if due > last:
             break
@@ -189,7 +189,7 @@ def latest_due(when: Schedule, after: float, until: float) -> float | None:
     while low < high:
         # Nothing is due after ``high``, and what is known to be due last is not after ``low``.
         middle = low if latest is None else (low + high) // 2
-        due = next_due(when, middle / cron.SECOND_US)
+        due = next_due(when, middle / SECOND_US)
         if due is None or microseconds(due) > high:
             if latest is None:
                 return None
@@ -222,7 +222,7 @@ def describe(when: Schedule) -> str:
 def microseconds(at: float) -> int:
     """An instant in whole microseconds since 1970, UTC: what names a due time."""
     whole, part = divmod(at, 1.0)  # apart, for a product of all of it would be rounded twice
-    return int(whole) * cron.SECOND_US + round(part * cron.SECOND_US)
+    return int(whole) * SECOND_US + round(part * SECOND_US)
 
 
 def _instants(when: Schedule, instant: int) -> Iterator[int]:
@@ -240,11 +240,11 @@ def _period(when: Every) -> int:
 
 
 @lru_cache(maxsize=TIMES_KEPT)
-def _times(when: Cron | CronLine) -> cron.Times:
+def _times(when: Cron | CronLine) -> Times:
     if isinstance(when, CronLine):
-        return cron.Times(when.line, when.zone or "UTC", False)
-    line = cron.line_of(when.minute, when.hour, when.day_of_month, when.month_of_year, when.day_of_week)
-    return cron.Times(line, when.zone or "UTC", True)
+        return Times(when.line, when.zone or "UTC", False)
+    line = line_of(when.minute, when.hour, when.day_of_month, when.month_of_year, when.day_of_week)
+    return Times(line, when.zone or "UTC", True)
 
 
 def _seconds(run_every: object) -> float:
