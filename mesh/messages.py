@@ -144,8 +144,11 @@ class PutFunction(Message, frozen=True, array_like=True, gc=False, tag="PUT_FUNC
 
 
 class Schedule(Message, frozen=True, array_like=True, gc=False, tag="SCHEDULE"):
-    """Change or list entries; answered by one REPLY. ``operation``: add | update | pause | resume | remove | trigger
-    | list. The last is of the entries with these names, or of all."""
+    """Change or list entries; answered by one REPLY.
+
+    ``operation``: add | update | pause | resume | remove | trigger | list | list_from. ``list`` is of the entries with
+    these names, or of all; ``list_from`` of all from that name on.
+    """
 
     request: Count
     operation: str

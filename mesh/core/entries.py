@@ -18,7 +18,7 @@ from mesh.core.firing import Firings
 from mesh.core.lease import Lease
 from mesh.core.ledger import Ledger
 from mesh.core.membership import Membership
-from mesh.core.packing import entry_bytes, pack
+from mesh.core.packing import MESSAGE_BYTES_MAX, entry_bytes, pack
 from mesh.core.peers import Session
 from mesh.entries import Entry, Position
 from mesh.messages import Declare, Entries, Reply, Schedule
@@ -69,6 +69,7 @@ class EntryBook:
             "remove": self._remove,
             "trigger": self._trigger,
             "list": self._list,
+            "list_from": self._list_from,
         }
 
     def restore(self, apps: Mapping[str, float], entries: Iterable[Entry], positions: Iterable[Position]) -> None:
@@ -219,8 +220,23 @@ class EntryBook:
     def _list(self, session: Session, message: Schedule, now: Now) -> dict[str, Any]:
         if missing := self._missing(message.names):
             return _unknown(missing)
-        names = message.names or sorted(self.entries)
-        return {"entries": [_row(self.entries[name], self._firings.positions[name]) for name in names]}
+        return self._rows(message.names or sorted(self.entries))
+
+    def _list_from(self, session: Session, message: Schedule, now: Now) -> dict[str, Any]:
+        first = message.names[0] if message.names else ""
+        return self._rows(sorted(name for name in self.entries if name >= first))
+
+    def _rows(self, names: Sequence[str]) -> dict[str, Any]:
+        """Those of these entries that fit into a message, and the name of the ``next``."""
+        rows: list[msgspec.Raw] = []
+        size = 0
+        for name in names:
+            row = msgspec.Raw(msgspec.json.encode(_row(self.entries[name], self._firings.positions[name])))
+            size += len(bytes(row)) + 1
+            if size > MESSAGE_BYTES_MAX:
+                return {"entries": rows, "next": name}
+            rows.append(row)
+        return {"entries": rows}
 
     def _missing(self, names: Sequence[str]) -> list[str]:
         return [name for name in names if name not in self.entries]

@@ -155,7 +155,8 @@ def workers_table(status: Status) -> Table:
     """One row for each worker."""
     table = Table("workers", ["worker", ">slots", ">running", ">held", ">credit", ">settled", "queues", "note"])
     for worker in status["workers"]:
-        notes = ["draining"] if worker["draining"] else []
+        notes = ["leads"] if worker.get("leads") else []
+        notes += ["draining"] if worker["draining"] else []
         if worker["silent_s"] > 3.0:
             notes.append(f"silent for {worker['silent_s']:.0f} s")
         counts = [worker[key] for key in ("slots", "running", "held", "credit", "settled")]

@@ -307,6 +307,16 @@ def test_entries_are_added_changed_paused_resumed_and_removed_at_run_time() -> N
     assert "unknown operation" in ask(mesh, "odd")["error"]
 
 
+def test_a_list_that_is_too_long_for_a_message_goes_on_in_the_next() -> None:
+    names = [f"{number:04} {'x' * 200}" for number in range(2_000)]
+    mesh = Periodic(*(entry(name) for name in names))
+    found, answer = [], ask(mesh, "list")
+    while "next" in answer:
+        found += answer["entries"]
+        answer = ask(mesh, "list_from", answer["next"])
+    assert [row["name"] for row in found + answer["entries"]] == names and found
+
+
 def test_a_triggered_entry_runs_now_and_its_schedule_goes_on() -> None:
     mesh = Periodic(entry())
     done = ask(mesh, "trigger", "e")["done"]
