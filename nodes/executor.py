@@ -56,7 +56,7 @@ def main() -> int:
         inline_bytes_max=setup.inline_bytes_max,
         payload_bytes_max=setup.payload_bytes_max,
     )
-    name = None if app is None else app.main or setup.app
+    name = None if app is None else str(app.main or setup.app)[:255]
     ExecutorLoop(connection, runner, on_agent_gone=_leave, defined=defined, app=name, entries=entries).run()
     return 0
 

@@ -20,7 +20,10 @@ KEYS = frozenset({"task", "schedule", "args", "kwargs", "catchup"})
 
 def entries_of(app: Mesh) -> list[Entry]:
     """What ``app.conf.beat_schedule`` says. Raises ``ConfigError`` that names the entry."""
-    return [_entry(app, name, found) for name, found in app.conf.beat_schedule.items()]
+    found = app.conf.beat_schedule
+    if not isinstance(found, Mapping):
+        raise ConfigError(f"beat_schedule={found!r:.80}: expected a dictionary of entries by name")
+    return [_entry(app, name, one) for name, one in found.items()]
 
 
 def _entry(app: Mesh, name: str, found: Mapping[str, Any]) -> Entry:

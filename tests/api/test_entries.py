@@ -52,3 +52,10 @@ def test_what_means_nothing_is_refused_by_its_name(found: Any, text: str) -> Non
     with pytest.raises(ConfigError, match=text) as caught:
         entries_of(app_with(nightly=found))
     assert "nightly" in str(caught.value)
+
+
+def test_a_beat_schedule_is_a_dictionary() -> None:
+    app = Mesh("tasks")
+    app.conf.beat_schedule = [{"task": "t", "schedule": 1.0}]  # type: ignore[assignment]
+    with pytest.raises(ConfigError, match="expected a dictionary"):
+        entries_of(app)
