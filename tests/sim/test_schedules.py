@@ -229,6 +229,27 @@ def test_each_due_time_is_one_task_or_left_out_and_counted(history: object) -> N
         history(seed)
 
 
+def test_what_a_leader_fires_when_another_leads_is_refused_and_counted_and_nothing_is_lost() -> None:
+    for seed in range(4):
+        story = Story(seed, Faults())
+        world = story.world
+        world.run(5.0)
+        leader = story.leader()
+        assert leader is not None and world.router is not None
+        term = world.router.machine.lease.term
+        story.stall(leader, 3 * SETTINGS.schedule_lease_ttl_s)
+        world.run(20.0)
+        assert world.router.machine.lease.term == term + 1 and world.router.machine.lease.holder_name != leader.name
+        assert world.router.machine.counters["firings_stale"] > 0
+        story.check()
+
+
+def test_the_same_seed_gives_the_same_history_of_firings() -> None:
+    faults = Faults(drop=0.02, double=0.02, delay_s=0.05, reorder=True)
+    first, second = (play(7, faults, troubles=5) for _ in range(2))
+    assert first.world.log == second.world.log and first.committed.positions == second.committed.positions
+
+
 @pytest.mark.chaos
 @pytest.mark.deep
 @pytest.mark.timeout(400)
