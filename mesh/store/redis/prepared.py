@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from mesh.core.commands import Record
 from mesh.store.changes import Changes, gather
 from mesh.store.redis.link import Value
 from mesh.store.redis.rows import Rows
+
+T = TypeVar("T")
 
 
 @dataclass(slots=True)
@@ -49,25 +52,27 @@ def _add_changes(prepared: Prepared, changes: Changes, rows: Rows) -> None:
     for seq, accepted_at, raw in changes.batches:
         prepared.batches += (seq, rows.batch(seq, accepted_at, raw))
     prepared.last_seq = max(prepared.last_seq, changes.last_seq)
-    marks: list[Value] = []
-    for task_id, mark in changes.marks.items():
-        if mark is not None:
-            marks += (task_id, rows.mark(mark))
-    prepared.add("set", marks, 2, "marks")
-    prepared.add("del", [task_id for task_id, mark in changes.marks.items() if mark is None], 1, "marks")
+    _add_rows(prepared, "marks", changes.marks, rows.mark)
     prepared.add("finish", changes.dropped_batches)  # first: what is settled of these need not be noted
     if changes.outcomes:
         prepared.add("outcomes", rows.outcomes(changes.outcomes), 2)
     prepared.add("forget", changes.dropped_outcomes)
     _add_functions(prepared, changes, rows)
-    nodes: list[Value] = []
-    for node_id, node in changes.nodes.items():
-        if node is not None:
-            nodes += (node_id, rows.node(node))
-    prepared.add("set", nodes, 2, "nodes")
-    prepared.add("del", [node_id for node_id, node in changes.nodes.items() if node is None], 1, "nodes")
+    _add_rows(prepared, "nodes", changes.nodes, rows.node)
+    _add_rows(prepared, "schedules", changes.entries, rows.entry)
+    _add_rows(prepared, "positions", changes.positions, rows.position)
+    apps = {name: None if at is None else (name, at) for name, at in changes.apps.items()}
+    _add_rows(prepared, "apps", apps, lambda app: rows.app(*app))
     prepared.add("unblob", changes.dropped_blobs)
-    prepared.grows |= bool(changes.batches or marks or changes.outcomes or changes.functions or nodes)
+    prepared.grows |= bool(changes.batches or changes.outcomes or changes.functions)
+
+
+def _add_rows(prepared: Prepared, where: str, changed: Mapping[str, T | None], row_of: Callable[[T], bytes]) -> None:
+    """A row for each key, in the place of what was there; None: there is none any more."""
+    kept = [value for key, one in changed.items() if one is not None for value in (key, row_of(one))]
+    prepared.add("set", kept, 2, where)
+    prepared.add("del", [key for key, one in changed.items() if one is None], 1, where)
+    prepared.grows |= bool(kept)
 
 
 def _add_functions(prepared: Prepared, changes: Changes, rows: Rows) -> None:

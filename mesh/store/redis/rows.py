@@ -1,4 +1,4 @@
-"""How journal entries, marks, functions, nodes and outcomes become rows in Redis.
+"""How journal entries, marks, functions, nodes, outcomes and periodic tasks become rows in Redis.
 
 A row is a MAC and a body. Outcomes and functions begin their body with a head that the scripts read: which router wrote
 it, the batch, when it expires, and the key and sizes of its large payload.
@@ -12,6 +12,7 @@ from collections.abc import Iterable
 import msgspec
 from msgspec.structs import replace
 
+from mesh.entries import Entry, Position
 from mesh.errors import RowDamaged
 from mesh.model import Blob, FunctionCode, NodeInfo, Outcome, Payload, TaskMark
 from mesh.store.redis.sealing import MAC_BYTES, Signer
@@ -23,6 +24,9 @@ _OUTCOME = msgspec.msgpack.Decoder(Outcome)
 _FUNCTION = msgspec.msgpack.Decoder(FunctionCode)
 _MARK = msgspec.msgpack.Decoder(TaskMark)
 _NODE = msgspec.msgpack.Decoder(NodeInfo)
+_ENTRY = msgspec.msgpack.Decoder(Entry)
+_POSITION = msgspec.msgpack.Decoder(Position)
+_APP = msgspec.msgpack.Decoder(tuple[str, float])
 
 
 class Rows:
@@ -33,6 +37,9 @@ class Rows:
         self._journal = Signer(row_key, f"journal/{router_id}")
         self._marks = Signer(row_key, f"mark/{router_id}")
         self._nodes = Signer(row_key, f"node/{router_id}")
+        self._entries = Signer(row_key, f"entry/{router_id}")
+        self._positions = Signer(row_key, f"position/{router_id}")
+        self._apps = Signer(row_key, f"app/{router_id}")
         self._outcomes = Signer(row_key, "outcome")
         self._functions = Signer(row_key, "function")
         self.blobs = Signer(row_key, "blob")
@@ -68,6 +75,36 @@ class Rows:
         body = self._nodes.body(row)
         node = None if body is None else _NODE.decode(body)
         return node if node is not None and node.node_id.encode() == node_id else None
+
+    def entry(self, entry: Entry) -> bytes:
+        """The row of an entry of periodic tasks."""
+        return self._entries.sign(_ENCODE(entry))
+
+    def read_entry(self, name: bytes, row: bytes) -> Entry | None:
+        """The entry in a row; None where it is not what was written."""
+        body = self._entries.body(row)
+        entry = None if body is None else _ENTRY.decode(body)
+        return entry if entry is not None and entry.name.encode() == name else None
+
+    def position(self, position: Position) -> bytes:
+        """The row of a position."""
+        return self._positions.sign(_ENCODE(position))
+
+    def read_position(self, name: bytes, row: bytes) -> Position | None:
+        """The position in a row; None where it is not what was written."""
+        body = self._positions.body(row)
+        position = None if body is None else _POSITION.decode(body)
+        return position if position is not None and position.entry.encode() == name else None
+
+    def app(self, name: str, declared_at: float) -> bytes:
+        """The row that says when the code of an app was loaded."""
+        return self._apps.sign(_ENCODE((name, declared_at)))
+
+    def read_app(self, name: bytes, row: bytes) -> tuple[str, float] | None:
+        """The app in a row, and when its code was loaded; None where it is not what was written."""
+        body = self._apps.body(row)
+        found = None if body is None else _APP.decode(body)
+        return found if found is not None and found[0].encode() == name else None
 
     def outcomes(self, outcomes: Iterable[Outcome]) -> list[bytes | str]:
         """Id and row of each outcome, one after the other. The hottest lines of the store."""

@@ -9,7 +9,7 @@ round trip. Outcomes and functions are there for all routers, the rest is of one
     blob_at      key → the router that has the large payload
     r:ID:meta    owner, epoch, boot, commits, seq, batches
     r:ID:lock    who has the journal; runs out unless renewed
-    r:ID:journal, marks, nodes, functions (when each was last used)
+    r:ID:journal, marks, nodes, functions (when each was last used), schedules, positions, apps
     r:ID:settled:SEQ   tasks of an open batch that are finished       r:ID:held:SEQ   outcomes it keeps from expiring
     r:ID:b:KEY, s:KEY  a large payload; one that no commit followed yet (``staged`` has their keys)
 """
@@ -229,7 +229,11 @@ class RedisStore:
         uses = self._link.command("ZRANGE", f"{self._mine}functions", 0, -1, "WITHSCORES")
         functions = {_text(digest): float(used_at) for digest, used_at in zip(uses[::2], uses[1::2])}
         found = [batches[seq] for seq in sorted(batches)]
-        return Recovered(self._boot, self._last_seq + 1, found, marks, nodes, functions)
+        apps = dict(self._read_all("apps", "apps", self._rows.read_app))
+        entries = self._read_all("schedules", "entries of periodic tasks", self._rows.read_entry)
+        positions = self._read_all("positions", "positions of entries", self._rows.read_position)
+        next_seq = self._last_seq + 1
+        return Recovered(self._boot, next_seq, found, marks, nodes, functions, apps, entries, positions)
 
     def _read_all(self, place: str, what: str, read: Callable[[bytes, bytes], T | None]) -> list[T]:
         key = f"{self._mine}{place}"
