@@ -127,6 +127,10 @@ class Story:
             self.count_stale()
             world.crash_router()
             world.after(rng.uniform(0.01, 3.0), world.start_router)
+        elif what < 0.7 and world.router is not None:
+            store = world.router.store
+            store.is_away = True
+            world.after(rng.uniform(0.1, 3.0), lambda: setattr(store, "is_away", False))
         elif what < 0.75:
             world.cut_connection(leader)
         elif what < 0.78:
