@@ -383,7 +383,18 @@ FORGED = [secrets.token_bytes(80), b"", b"\x00" * 200]
 
 
 @pytest.mark.parametrize("value", FORGED, ids=["noise", "empty", "zeros"])
-@pytest.mark.parametrize(("place", "field"), [("journal", "1"), ("marks", "a"), ("nodes", "n1"), ("journal", "7")])
+@pytest.mark.parametrize(
+    ("place", "field"),
+    [
+        ("journal", "1"),
+        ("marks", "a"),
+        ("nodes", "n1"),
+        ("journal", "7"),
+        ("schedules", "e"),
+        ("positions", "e"),
+        ("apps", "a"),
+    ],
+)
 def test_a_row_that_no_router_wrote_is_refused_by_its_name_and_can_be_set_aside(url, admin, place, field, value):
     store = fill(url)
     key = f"{mine(store)}{place}"
