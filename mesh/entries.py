@@ -78,6 +78,15 @@ class Firing(Struct, frozen=True, array_like=True, gc=False):
     revised_at: Instant = 0.0
 
 
+class Listing(Struct, frozen=True):
+    """The answer to SCHEDULE ``list``, as JSON: entries by name, the name of the next if any, and who leads."""
+
+    entries: list[tuple[Entry, Position]]
+    next: str = ""
+    leader: str = ""
+    term: int = 0
+
+
 def firing_id(entry: str, due_us: int) -> str:
     """The id of the task that is made for this due time, whoever fires it and however often."""
     return blake2b(f"tick/1|{entry}|{due_us}".encode(), digest_size=16).hexdigest()

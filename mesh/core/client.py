@@ -59,7 +59,6 @@ from mesh.messages import (
     Message,
     Outcomes,
     PutFunction,
-    Query,
     Refuse,
     Rejected,
     Reply,
@@ -529,14 +528,13 @@ class ClientMachine:
             self._wish(Cancel(list(part), event.terminate, event.signal))
 
     def _on_query_asked(self, event: QueryAsked, now: Now) -> None:
-        query = Query(event.request, event.what, list(event.arguments))
         if event.router is not None:
             if event.router in self._listening():
-                self._send(event.router, query)
+                self._send(event.router, event.message)
         elif (ready := self._ready()) is not None:
-            self._send(ready, query)
+            self._send(ready, event.message)
         else:
-            self._keep(None, query)
+            self._keep(None, event.message)
 
     def _on_query_given_up(self, event: QueryGivenUp, now: Now) -> None:
         self._wishes.give_up(event.request)

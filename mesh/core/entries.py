@@ -20,7 +20,7 @@ from mesh.core.ledger import Ledger
 from mesh.core.membership import Membership
 from mesh.core.packing import MESSAGE_BYTES_MAX, entry_bytes, pack
 from mesh.core.peers import Session
-from mesh.entries import Entry, Position
+from mesh.entries import Entry, Listing, Position
 from mesh.messages import Declare, Entries, Reply, Schedule
 from mesh.model import INSTANT_MAX, Peer
 from mesh.settings import Settings
@@ -173,9 +173,8 @@ class EntryBook:
         """Do what somebody asks for, and answer."""
         operation = self._operations.get(message.operation)
         if operation is None:
-            answer: Any = {
-                "error": f"unknown operation {message.operation!r}; known: {', '.join(sorted(self._operations))}"
-            }
+            known = ", ".join(sorted(self._operations))
+            answer: Any = _error("invalid", f"unknown operation {message.operation!r}; known: {known}")
         else:
             answer = operation(session, message, now)
         self._ledger.send_after_commit(session.peer, Reply(message.request, msgspec.json.encode(answer)))
@@ -183,18 +182,24 @@ class EntryBook:
     def _add(self, session: Session, message: Schedule, now: Now) -> dict[str, Any]:
         there = [entry.name for entry in message.entries if entry.name in self.entries]
         if there:
-            return {"error": f"there is an entry of this name already: {', '.join(there)}"}
+            return _error("exists", f"there is an entry of this name already: {', '.join(there)}")
         return self._put_all([replace(entry, app=None) for entry in message.entries], now)
 
     def _update(self, session: Session, message: Schedule, now: Now) -> dict[str, Any]:
         missing = [entry.name for entry in message.entries if entry.name not in self.entries]
         if missing:
             return _unknown(missing)
+        for entry in message.entries:
+            if entry.revised_at not in (0.0, self.entries[entry.name].revised_at):
+                return _error("changed", f"entry {entry.name!r} was changed by another meanwhile")
         return self._put_all([replace(entry, app=self.entries[entry.name].app) for entry in message.entries], now)
 
     def _put_all(self, entries: Sequence[Entry], now: Now) -> dict[str, Any]:
         refused = [why for entry in entries if (why := self._put(entry, now)) is not None]
-        return {"error": "; ".join(refused)} if refused else {"done": [entry.name for entry in entries]}
+        if refused:
+            full = len(self.entries) >= self._settings.schedule_entries_max
+            return _error("overloaded" if full else "refused", "; ".join(refused))
+        return {"done": [entry.name for entry in entries]}
 
     def _pause(self, names: Sequence[str], paused: bool, now: Now) -> dict[str, Any]:
         if missing := self._missing(names):
@@ -215,28 +220,29 @@ class EntryBook:
             return _unknown(missing)
         key = f"{session.node_id}|{message.request}"
         made, why = self._firings.trigger([self.entries[name] for name in message.names], key, now)
-        return {"done": made} if why is None else {"error": why}
+        return {"done": made} if why is None else _error("overloaded", why)
 
-    def _list(self, session: Session, message: Schedule, now: Now) -> dict[str, Any]:
+    def _list(self, session: Session, message: Schedule, now: Now) -> dict[str, Any] | Listing:
         if missing := self._missing(message.names):
             return _unknown(missing)
         return self._rows(message.names or sorted(self.entries))
 
-    def _list_from(self, session: Session, message: Schedule, now: Now) -> dict[str, Any]:
+    def _list_from(self, session: Session, message: Schedule, now: Now) -> Listing:
         first = message.names[0] if message.names else ""
         return self._rows(sorted(name for name in self.entries if name >= first))
 
-    def _rows(self, names: Sequence[str]) -> dict[str, Any]:
-        """Those of these entries that fit into a message, and the name of the ``next``."""
-        rows: list[msgspec.Raw] = []
-        size = 0
+    def _rows(self, names: Sequence[str]) -> Listing:
+        """Those of these entries that fit into a message."""
+        rows: list[tuple[Entry, Position]] = []
+        left, after = MESSAGE_BYTES_MAX, ""
         for name in names:
-            row = msgspec.Raw(msgspec.json.encode(_row(self.entries[name], self._firings.positions[name])))
-            size += len(bytes(row)) + 1
-            if size > MESSAGE_BYTES_MAX:
-                return {"entries": rows, "next": name}
+            row = self.entries[name], self._firings.positions[name]
+            left -= len(msgspec.json.encode(row)) + 1
+            if left < 0:
+                after = name
+                break
             rows.append(row)
-        return {"entries": rows}
+        return Listing(rows, after, self._lease.holder_name, self._lease.term)
 
     def _missing(self, names: Sequence[str]) -> list[str]:
         return [name for name in names if name not in self.entries]
@@ -263,14 +269,9 @@ class EntryBook:
         assert set(self._firings.positions) == set(self.entries), "entries and positions differ"
 
 
-def _unknown(names: Sequence[str]) -> dict[str, Any]:
-    return {"error": f"there is no entry of this name: {', '.join(names)}"}
+def _unknown(names: Sequence[str]) -> dict[str, str]:
+    return _error("unknown", f"there is no entry of this name: {', '.join(names)}")
 
 
-def _row(entry: Entry, position: Position) -> dict[str, Any]:
-    row = msgspec.structs.asdict(entry)
-    for name in ("payload", "schedule", "options"):
-        del row[name]
-    row["schedule"] = {"kind": type(entry.schedule).__name__, **msgspec.structs.asdict(entry.schedule)}
-    row |= {"task": entry.options.name, "queue": entry.options.queue}
-    return row | {"position": msgspec.structs.asdict(position)}
+def _error(code: str, why: str) -> dict[str, str]:
+    return {"code": code, "error": why}

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from msgspec import Struct
 
 from mesh.entries import Entry
-from mesh.messages import Message, Submit
+from mesh.messages import Message, Query, Schedule, Submit
 from mesh.model import FunctionCode, Outcome, Peer, Role, Settlement, TaskOptions, TaskSpec
 
 
@@ -180,11 +180,12 @@ class TasksCancelled(Struct, frozen=True, gc=False):
 
 
 class QueryAsked(Struct, frozen=True, gc=False):
-    """The user asks a router; ``router``: this one, if it is there now. None: home, once there is one."""
+    """The user asks a router, or has it do something, and waits for its REPLY.
 
-    request: int
-    what: str
-    arguments: tuple[str, ...] = ()
+    ``router``: this one, if it is there now. None: home, once there is one.
+    """
+
+    message: Query | Schedule
     router: Peer | None = None
 
 

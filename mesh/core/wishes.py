@@ -1,8 +1,8 @@
-"""What a client wants routers to do, kept while they are not there: cancels, forgetting, queries."""
+"""What a client wants routers to do, kept while they are not there: cancels, forgetting, queries, entries."""
 
 from __future__ import annotations
 
-from mesh.messages import Cancel, Message, Query, Unwatch
+from mesh.messages import Cancel, Message, Query, Schedule, Unwatch
 from mesh.model import Peer
 
 WISHES_MAX = 100_000  # ids to be cancelled or forgotten, and queries, kept for routers
@@ -51,10 +51,10 @@ class Wishes:
         return sorted(taken, key=lambda wish: wish[:2])
 
     def give_up(self, request: int) -> None:
-        """Nobody waits for the answer to this query."""
+        """Nobody waits for the answer to this."""
         for wish in self.take(None):
             message = wish[-1]
-            if not (isinstance(message, Query) and message.request == request):
+            if not (isinstance(message, Query | Schedule) and message.request == request):
                 self._add(None, wish)
 
     def check(self) -> None:

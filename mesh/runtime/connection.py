@@ -43,7 +43,7 @@ from mesh.core.events import (
     TasksCancelled,
 )
 from mesh.errors import ConfigError, Overloaded, Refused, Unavailable, UnknownTask
-from mesh.messages import Submit
+from mesh.messages import Query, Schedule, Submit
 from mesh.model import Blob, Buffer, FunctionCode, Peer, TaskOptions, TaskSpec, payload_size
 from mesh.runtime.channels import RouterChannels, Transport
 from mesh.runtime.dialing import Dialing
@@ -181,16 +181,23 @@ class Connection:
 
     def query(self, what: str, arguments: Sequence[str] = (), timeout: float | None = None) -> bytes:
         """Ask a router; the answer is JSON. Raises ``Unavailable`` when none answers in ``timeout`` seconds."""
+        return self.ask(f"the question for {what!r}", lambda request: Query(request, what, list(arguments)), timeout)
+
+    def ask(self, what: str, message: Callable[[int], Query | Schedule], timeout: float | None = None) -> bytes:
+        """Send what ``message`` makes of the request's number; the answer is JSON. ``what`` it is, for people.
+
+        Raises ``Unavailable`` when no router answers in ``timeout`` seconds; it may have done what it was asked.
+        """
         limit = self._settings.connect_timeout_s if timeout is None else timeout
         request = self._next_request()
         reply: list[bytes] = []
         self._replies[request] = reply
-        self._ask(QueryAsked(request, what, tuple(arguments)))
+        self._ask(QueryAsked(message(request)))
         try:
             if not self._wait_until(lambda: bool(reply), limit):
                 if not self._routers.welcomed:
                     raise Unavailable(self.situation())
-                raise Unavailable(f"no router answered the question for {what!r} in {limit:g} s; {self.situation()}")
+                raise Unavailable(f"no router answered {what} in {limit:g} s; {self.situation()}")
             return reply[0]
         finally:
             del self._replies[request]
@@ -211,7 +218,7 @@ class Connection:
                 if one.id is not None and one.is_welcome and one.id not in requests:
                     request = requests[one.id] = self._next_request()
                     self._replies[request] = []
-                    self._ask(QueryAsked(request, what, router=Peer(one.id.encode())))
+                    self._ask(QueryAsked(Query(request, what), Peer(one.id.encode())))
             return all(body_of(one) is not None for one in known)
 
         def body_of(one: Known) -> bytes | None:

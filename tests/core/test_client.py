@@ -49,6 +49,7 @@ from mesh.messages import (
     Rejected,
     Reply,
     SayHello,
+    Schedule,
     Submit,
     Unknown,
     Unwatch,
@@ -214,8 +215,8 @@ def test_a_result_to_be_forgotten_while_no_router_is_there_is_forgotten_by_the_n
 def test_a_purge_or_cancel_asked_for_in_an_outage_meets_nothing_that_was_submitted_after_it() -> None:
     mesh = client()
     mesh.do(PeerLost(R1))
-    mesh.do(submitted("before"), QueryAsked(1, "purge"), TasksCancelled(["after"]))
-    mesh.do(submitted("after"), QueryAsked(2, "status"))
+    mesh.do(submitted("before"), QueryAsked(Query(1, "purge")), TasksCancelled(["after"]))
+    mesh.do(submitted("after"), QueryAsked(Query(2, "status")))
     mesh.do(wait=1.0)
     assert sent(mesh.hear(WELCOME)) == [
         submit("before"),
@@ -229,9 +230,11 @@ def test_a_purge_or_cancel_asked_for_in_an_outage_meets_nothing_that_was_submitt
 def test_a_question_that_was_given_up_is_not_asked_later() -> None:
     mesh = client()
     mesh.do(PeerLost(R1))
-    mesh.do(QueryAsked(1, "purge"), QueryAsked(2, "status"), QueryGivenUp(1))
+    pause, remove = Schedule(3, "pause", ["e"]), Schedule(4, "remove", ["e"])
+    mesh.do(*(QueryAsked(asked) for asked in (Query(1, "purge"), Query(2, "status"), pause, remove)))
+    mesh.do(QueryGivenUp(1), QueryGivenUp(3))
     mesh.do(wait=1.0)
-    assert sent(mesh.hear(WELCOME)) == [Query(2, "status")]
+    assert sent(mesh.hear(WELCOME)) == [Query(2, "status"), remove]
 
 
 def test_after_a_loss_what_is_not_accepted_is_sent_again_and_the_rest_is_watched() -> None:
@@ -699,7 +702,7 @@ def test_a_result_nobody_holds_is_unwatched_where_it_was_watched_and_dropped_whe
 
 def test_cancels_and_queries_wait_for_a_router() -> None:
     mesh = Driven()
-    assert mesh.do(TasksCancelled(["a"], True, "SIGTERM"), QueryAsked(7, "status")) == []
+    assert mesh.do(TasksCancelled(["a"], True, "SIGTERM"), QueryAsked(Query(7, "status"))) == []
     mesh.do(RouterFound(R1))
     assert mesh.hear(WELCOME) == [Send(R1, Cancel(["a"], True, "SIGTERM")), Send(R1, Query(7, "status"))]
     assert mesh.hear(Reply(7, b"{}")) == [PublishReply(7, b"{}")]
@@ -707,16 +710,16 @@ def test_cancels_and_queries_wait_for_a_router() -> None:
 
 def test_a_query_for_one_router_goes_to_that_one_or_to_none() -> None:
     mesh = client(R1, R2)
-    assert mesh.do(QueryAsked(1, "status", router=R2)) == [Send(R2, Query(1, "status"))]
+    assert mesh.do(QueryAsked(Query(1, "status"), R2)) == [Send(R2, Query(1, "status"))]
     mesh.do(PeerLost(R2))
-    assert mesh.do(QueryAsked(2, "status", router=R2)) == []
+    assert mesh.do(QueryAsked(Query(2, "status"), R2)) == []
     mesh.do(wait=1.0)
     assert Query(2, "status") not in sent(mesh.hear(WELCOME, peer=R2)), "who asked looks again who is there"
 
 
 def test_cancels_and_queries_do_not_wait_without_end() -> None:
     mesh = Driven()
-    mesh.do(*(QueryAsked(i, "status") for i in range(WISHES_MAX)))
+    mesh.do(*(QueryAsked(Query(i, "status")) for i in range(WISHES_MAX)))
     [dropped] = mesh.do(TasksCancelled(["a"]))
     assert isinstance(dropped, PublishDropped)
     assert "this cancel is not kept" in dropped.reason
@@ -735,7 +738,7 @@ def test_what_was_kept_for_a_router_that_is_forgotten_takes_no_place_any_more() 
 def test_what_was_wished_before_and_after_a_router_was_lost_is_told_to_the_next_in_that_order() -> None:
     mesh = client(R1)
     mesh.do(PeerLost(R1), RouterFound(R2))
-    mesh.do(TasksCancelled(["a"]), QueryAsked(1, "purge"), submitted("b"), QueryAsked(2, "status"))
+    mesh.do(TasksCancelled(["a"]), QueryAsked(Query(1, "purge")), submitted("b"), QueryAsked(Query(2, "status")))
     mesh.do(RouterForgotten(R1))
     mesh.do(wait=1.0)
     assert sent(mesh.hear(WELCOME, peer=R2)) == [Cancel(["a"]), Query(1, "purge"), submit("b"), Query(2, "status")]

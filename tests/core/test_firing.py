@@ -6,10 +6,11 @@ from typing import Any
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from mesh.core.commands import AppendBatch, Complain, SavePositions
 from mesh.core.events import PeerLost, StoreFilled
-from mesh.entries import Entry, Firing, firing_id
+from mesh.entries import Entry, Firing, Listing, firing_id
 from mesh.messages import (
     AskLease,
     Bye,
@@ -301,20 +302,30 @@ def test_entries_are_added_changed_paused_resumed_and_removed_at_run_time() -> N
     assert ask(mesh, "resume", "e") == {"done": ["e"]}
     assert mesh.fire(due(20.0)).positions == [("e", due(20.0))], "what was due meanwhile does not count"
     assert ask(mesh, "update", entries=[entry("e", 7.0)]) == {"done": ["e"]}
-    assert [row["name"] for row in ask(mesh, "list")["entries"]] == ["code", "e"]
+    assert [entry[0] for entry, position in ask(mesh, "list")["entries"]] == ["code", "e"]
     assert ask(mesh, "remove", "e") == {"done": ["e"]}
     assert "no entry" in ask(mesh, "remove", "e")["error"]
     assert "unknown operation" in ask(mesh, "odd")["error"]
 
 
-def test_a_list_that_is_too_long_for_a_message_goes_on_in_the_next() -> None:
+def test_a_list_that_is_too_long_for_a_message_goes_on_in_the_next_and_says_who_leads() -> None:
     names = [f"{number:04} {'x' * 200}" for number in range(2_000)]
     mesh = Periodic(*(entry(name) for name in names))
-    found, answer = [], ask(mesh, "list")
-    while "next" in answer:
-        found += answer["entries"]
-        answer = ask(mesh, "list_from", answer["next"])
-    assert [row["name"] for row in found + answer["entries"]] == names and found
+    parts = [msgspec.convert(ask(mesh, "list"), Listing)]
+    while parts[-1].next:
+        parts.append(msgspec.convert(ask(mesh, "list_from", parts[-1].next), Listing))
+    assert [shown.name for part in parts for shown, _ in part.entries] == names and len(parts) > 1
+    assert {(part.leader, part.term) for part in parts} == {("one", mesh.term)}
+
+
+def test_an_update_of_what_was_changed_meanwhile_is_refused() -> None:
+    mesh = Periodic(entry())
+    before = mesh.machine.book.entries["e"]
+    mesh.do(wait=1.0)
+    assert ask(mesh, "update", entries=[replace(before, jitter_s=1.0)]) == {"done": ["e"]}
+    assert ask(mesh, "update", entries=[replace(before, overlap="skip")])["code"] == "changed"
+    now = mesh.machine.book.entries["e"]
+    assert (now.jitter_s, now.overlap) == (1.0, "allow")
 
 
 def test_a_triggered_entry_runs_now_and_its_schedule_goes_on() -> None:
