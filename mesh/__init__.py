@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from mesh.errors import (
     ConfigError,
+    EntryExists,
     MaxRetriesExceededError,
     MeshError,
     NotRegistered,
@@ -22,6 +23,7 @@ from mesh.errors import (
     TimeLimitExceeded,
     TimeoutError,
     Unavailable,
+    UnknownEntry,
     UnknownTask,
     WorkerLostError,
 )
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AsyncResult",
     "ConfigError",
+    "EntryExists",
     "MaxRetriesExceededError",
     "Mesh",
     "MeshError",
@@ -51,6 +54,7 @@ __all__ = [
     "TimeLimitExceeded",
     "TimeoutError",
     "Unavailable",
+    "UnknownEntry",
     "UnknownTask",
     "WorkerLostError",
     "crontab",

@@ -12,6 +12,8 @@ MeshError
 ├── Unpicklable                 arguments or result cannot be turned into bytes: nothing was sent
 ├── Unreadable                  a payload needs code or data that this process does not have
 ├── UnknownTask                 nobody knows this task id
+├── UnknownEntry                there is no periodic task of this name
+├── EntryExists                 there is a periodic task of this name already
 ├── StoreError                  the journal or result store failed
 │   ├── StoreLocked             another router holds this store
 │   ├── StoreLost               another router has taken this store over
@@ -94,6 +96,14 @@ class Unreadable(MeshError):
 
 class UnknownTask(MeshError, LookupError):
     """No router knows this task id: never accepted, its result kept no longer, or its router given up."""
+
+
+class UnknownEntry(MeshError, LookupError):
+    """There is no entry of this name: it was never added, or is removed."""
+
+
+class EntryExists(MeshError):
+    """There is an entry of this name already: update it, or choose another name."""
 
 
 class StoreError(MeshError):

@@ -43,9 +43,9 @@ def main() -> int:
     handler = redirect_output(setup.loglevel)
     try:
         app = load_whole(setup.app, setup.include)
+        entries = _entries_of(app)  # first: what is called for them may define tasks
         functions = dict(app.tasks) if app is not None else {}
         defined = definitions(functions)
-        entries = _entries_of(app)
     except ConfigError as error:
         send_blocking(connection, encode_frame(Ready([], str(error))))
         return 1

@@ -14,13 +14,16 @@ from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Se
 from datetime import datetime
 from functools import cache
 from pathlib import Path
-from typing import Any, Concatenate, Literal, ParamSpec, TypeVar, overload
+from typing import Any, Concatenate, Literal, ParamSpec, TypeVar, Unpack, overload
 
 from mesh import __version__
 from mesh.api import bulk
 from mesh.api.conf import Conf
 from mesh.api.control import Control
 from mesh.api.eager import run_eagerly
+from mesh.api.entries import Periodic, Signal
+from mesh.api.entry import Options as EntryOptions
+from mesh.api.entry import When as Due
 from mesh.api.forking import on_fork_in_child
 from mesh.api.hints import explain_absent
 from mesh.api.ids import TaskIds
@@ -42,6 +45,7 @@ from mesh.api.options import (
     starts_at,
 )
 from mesh.api.result import AsyncResult as Result  # ``Mesh.AsyncResult`` is a method, as in Celery
+from mesh.api.schedules import Schedules
 from mesh.api.shipping import Shipped, function_name
 from mesh.api.task import Task
 from mesh.core.client import ClientMachine
@@ -94,6 +98,8 @@ class Mesh:
         self.tasks: dict[str, Task[..., Any]] = {}
         self.conf = Conf(changed=self._forget_options)
         self.control = Control(self)
+        self.periodic = Periodic(self)
+        self.schedules = Schedules(self)
         self.new_id = TaskIds()
         self.open_connection: Connection | None = None
         self.connector: Callable[[], Connection] = self._connect  # ``mesh.testing`` puts another in its place
@@ -142,6 +148,33 @@ class Mesh:
         if module == "__main__" and self.main and self.main.rpartition(".")[2] == _script():
             module = self.main  # who imports the file knows the function by this name
         return f"{module}.{function.__qualname__}"
+
+    # periodic tasks
+
+    def add_periodic_task(
+        self,
+        schedule: Due,
+        task: Task[..., Any] | str,
+        args: Sequence[Any] | None = (),
+        kwargs: Mapping[str, Any] | None = None,
+        name: str | None = None,
+        **options: Unpack[EntryOptions],
+    ) -> str:
+        """Have the mesh run a task by a schedule as long as this code is the newest of the app; the entry's name.
+
+        Without a ``name`` it is that of the task with its arguments. Raises ``ConfigError``.
+        """
+        return self.periodic.add(schedule, task, args, kwargs, name, **options)
+
+    @property
+    def on_after_configure(self) -> Signal:
+        """Handlers, called with ``sender=app`` once, by each process that reads the periodic tasks of the code."""
+        return self.periodic.configured
+
+    @property
+    def on_after_finalize(self) -> Signal:
+        """As ``on_after_configure``, and after that."""
+        return self.periodic.finalized
 
     # submitting
 
@@ -213,7 +246,6 @@ class Mesh:
         no_unknown(f"send_task {name}", unknown, SEND_OPTIONS)
         if callable(name):
             raise TypeError(f"send_task takes the name of a task, got {a_kind(name)}: pass f.name, or write f.delay(x)")
-        conf = self.conf
         if name in self.tasks:
             return self.tasks[name].apply_async(
                 args,
@@ -228,16 +260,31 @@ class Mesh:
                 headers=headers,
                 ignore_result=ignore_result,
             )
-        options = TaskOptions(
+        options = self.options_for(name, queue, priority, time_limit, ignore_result)
+        return self.send_with(options, args, kwargs, None, countdown, eta, expires, task_id, headers)
+
+    def options_for(
+        self,
+        name: str,
+        queue: str | None = None,
+        priority: int | None = None,
+        time_limit: float | None = None,
+        ignore_result: bool | None = None,
+        acks_late: bool | None = None,
+    ) -> TaskOptions:
+        """What a call of this task has that says these itself; None: as it is defined. Raises ``ConfigError``."""
+        if name in self.tasks:
+            return self.tasks[name].options_for(queue, priority, time_limit, ignore_result, acks_late)
+        conf = self.conf
+        return TaskOptions(
             checked_text("name", name, 200),
             conf.task_default_queue if queue is None else checked_queue(queue),
             checked_priority(0 if priority is None else priority),
             time_limit_s=conf.task_time_limit if time_limit is None else checked_limit("time_limit", time_limit),
             ignore_result=bool(conf.task_ignore_result if ignore_result is None else ignore_result),
-            at_most_once=not conf.task_acks_late,
+            at_most_once=not (conf.task_acks_late if acks_late is None else acks_late),
             result_ttl_s=conf.result_expires,
         )
-        return self.send_with(options, args, kwargs, None, countdown, eta, expires, task_id, headers)
 
     def send_with(
         self,

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
+from datetime import tzinfo
 from typing import Any
 
 from mesh.api.hints import explain_absent, with_hints
 from mesh.api.options import QUEUE_LENGTH_MAX, checked_limit, checked_text
 from mesh.errors import ConfigError
+from mesh.schedules import crontab
 
 
 @dataclass(slots=True, kw_only=True)
@@ -22,7 +24,9 @@ class Conf:
     task_acks_late: bool = True  # False: at-most-once delivery. Celery's default is False
     task_time_limit: float | None = None  # seconds
     result_expires: float | None = None  # seconds an outcome is kept; None: as the router is set
-    beat_schedule: dict[str, Any] = field(default_factory=dict)  # periodic tasks by name
+    beat_schedule: dict[str, Any] = field(default_factory=dict)  # periodic tasks by name: docs/SCHEDULES.md
+    timezone: str | tzinfo | None = None  # of schedules that name none; None: UTC
+    enable_utc: bool = True  # False: a schedule by the clock on the wall must have a zone
     changed: Callable[[], None] | None = None  # called after each change
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -40,10 +44,26 @@ class Conf:
             setattr(self, name, value)
 
 
+def _checked_entries(name: str, value: Any) -> dict[str, Any]:
+    if not isinstance(value, Mapping):
+        raise ConfigError(f"{name}={value!r:.80}: expected a dictionary of entries by name")
+    return value if isinstance(value, dict) else dict(value)
+
+
+def _checked_zone(name: str, value: str | tzinfo | None) -> str | tzinfo | None:
+    try:
+        crontab(zone=value)
+    except ConfigError as error:
+        raise ConfigError(f"{name}: {error}") from None
+    return value
+
+
 _CHECKS: dict[str, Callable[[str, Any], object]] = {
     "task_default_queue": lambda name, value: checked_text(name, value, QUEUE_LENGTH_MAX),
     "task_time_limit": checked_limit,
     "result_expires": checked_limit,
+    "beat_schedule": _checked_entries,
+    "timezone": _checked_zone,
 }
 
 

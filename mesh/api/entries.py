@@ -1,50 +1,140 @@
-"""The periodic tasks in the code of an app, as entries for routers."""
+"""The periodic tasks in the code of an app: ``app.conf.beat_schedule``, ``app.add_periodic_task``, and its signals."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, get_args
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from difflib import get_close_matches
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-from msgspec.structs import replace
+from mesh.api.entry import (
+    CALL_OPTIONS,
+    NAME_LENGTH_MAX,
+    POLICIES,
+    WITHOUT_EFFECT,
+    When,
+    check_keys,
+    is_of_script,
+    name_of,
+    new_entry,
+)
+from mesh.api.options import checked_args, checked_kwargs, checked_text
+from mesh.api.task import Task
+from mesh.entries import Entry
+from mesh.errors import ConfigError, MeshError
 
-from mesh.api.app import Mesh
-from mesh.api.options import checked_args, checked_kwargs
-from mesh.entries import ENTRY_PAYLOAD_BYTES_MAX, Catchup, Entry
-from mesh.errors import ConfigError
-from mesh.model import Blob, TaskOptions
-from mesh.schedules import as_schedule
-from mesh.wire.payload import encode_call
+if TYPE_CHECKING:
+    from mesh.api.app import Mesh
 
-KEYS = frozenset({"task", "schedule", "args", "kwargs", "catchup"})
+log = logging.getLogger("mesh.periodic")
+
+H = TypeVar("H", bound=Callable[..., Any])
+BEAT_KEYS = ("task", "schedule", "args", "kwargs", "options", "relative", *POLICIES)
+
+
+class Signal:
+    """Calls what was connected, as Celery's does: each handler with ``sender=app``, once."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._handlers: list[Callable[..., Any]] = []
+
+    @overload
+    def connect(self, handler: H, **options: Any) -> H: ...
+
+    @overload
+    def connect(self, handler: None = None, **options: Any) -> Callable[[H], H]: ...
+
+    def connect(self, handler: Callable[..., Any] | None = None, **options: Any) -> Any:
+        """Have ``handler`` called, once; as a decorator too. Celery's ``weak`` and the like have no effect."""
+        if handler is None:
+            return self.connect
+        self._handlers.append(handler)
+        return handler
+
+    def send(self, app: Mesh) -> None:
+        """Call those that were not called yet. Raises ``ConfigError`` that names the one that failed."""
+        while self._handlers:
+            handler = self._handlers.pop(0)
+            try:
+                handler(sender=app)
+            except Exception as error:
+                where = f"{getattr(handler, '__module__', '?')}.{getattr(handler, '__qualname__', repr(handler))}"
+                kind = "" if isinstance(error, MeshError) else f"{type(error).__name__}: "
+                raise ConfigError(f"{self._name}: {where}: {kind}{error}") from error
+
+
+class Periodic:
+    """The periodic tasks in the code of one app."""
+
+    def __init__(self, app: Mesh) -> None:
+        self._app = app
+        self._added: dict[str, Callable[[], Entry]] = {}
+        self.configured, self.finalized = Signal("on_after_configure"), Signal("on_after_finalize")
+
+    def add(
+        self,
+        schedule: When,
+        task: Task[..., Any] | str,
+        args: Sequence[Any] | None = (),
+        kwargs: Mapping[str, Any] | None = None,
+        name: str | None = None,
+        **options: Any,
+    ) -> str:
+        """See ``Mesh.add_periodic_task``."""
+        task_name = name_of(task)
+        if name is None:
+            named = (f"{key}={value!r}" for key, value in checked_kwargs(kwargs).items())
+            name = f"{task_name}({', '.join([*map(repr, checked_args(args)), *named])})"
+            if len(name) > NAME_LENGTH_MAX or " at 0x" in name:  # which would be another in each process
+                raise ConfigError(f"the periodic task {name[:80]}... needs a name: give it name=...")
+        if name in self._added:
+            raise ConfigError(f"entry {name!r} is there already: give each a name of its own with name=...")
+        added = partial(new_entry, self._app, name, schedule, task_name, args, kwargs, options)
+        # What is wrong is told here; what it becomes depends on what is defined and set later, too.
+        if not is_of_script(task_name):  # the file of the app may be run as a script, and not mean it
+            added()
+        self._added[name] = added
+        return name
+
+    def entries(self) -> list[Entry]:
+        """All of them. Raises ``ConfigError`` that names the entry, or the handler of a signal, that is wrong."""
+        app = self._app
+        self.configured.send(app)
+        self.finalized.send(app)
+        found = [_from_beat(app, name, row) for name, row in app.conf.beat_schedule.items()]
+        if twice := sorted(self._added.keys() & app.conf.beat_schedule.keys()):
+            raise ConfigError(f"entry {twice[0]!r} is in beat_schedule and was added by add_periodic_task too")
+        found += [added() for added in self._added.values()]
+        for entry in found:
+            task_name = entry.options.name
+            if task_name not in app.tasks and (near := get_close_matches(task_name, app.tasks, 1)):
+                log.warning("entry %r: this app has no task %r; is %r meant?", entry.name, task_name, near[0])
+        return found
 
 
 def entries_of(app: Mesh) -> list[Entry]:
-    """What ``app.conf.beat_schedule`` says. Raises ``ConfigError`` that names the entry."""
-    found = app.conf.beat_schedule
-    if not isinstance(found, Mapping):
-        raise ConfigError(f"beat_schedule={found!r:.80}: expected a dictionary of entries by name")
-    return [_entry(app, name, one) for name, one in found.items()]
+    """The periodic tasks in the code of an app, as it is loaded by now. Raises ``ConfigError``."""
+    return app.periodic.entries()
 
 
-def _entry(app: Mesh, name: str, found: Mapping[str, Any]) -> Entry:
-    if not isinstance(name, str) or not 0 < len(name) <= 255:
-        raise ConfigError(f"beat_schedule: {name!r:.80} is no name of 1 to 255 characters")
-    what = f"beat_schedule[{name!r}]"
-    if not isinstance(found, Mapping) or not {"task", "schedule"} <= found.keys() <= KEYS:
-        raise ConfigError(f"{what}: expected task and schedule, and perhaps args, kwargs and catchup")
-    catchup = found.get("catchup", "latest")
-    if catchup not in get_args(Catchup):
-        raise ConfigError(f"{what}: catchup={catchup!r:.80}: expected {', '.join(get_args(Catchup))}")
-    try:
-        schedule = as_schedule(found["schedule"])
-        args, kwargs = checked_args(found.get("args")), checked_kwargs(found.get("kwargs"))
-    except (ConfigError, TypeError) as error:
-        raise ConfigError(f"{what}: {error}") from error
-    most = ENTRY_PAYLOAD_BYTES_MAX
-    encoded = encode_call(args, kwargs, key="too large", inline_max=most, total_max=app.settings.payload_bytes_max)
-    payload, _ = encoded
-    if isinstance(payload, Blob):
-        raise ConfigError(f"{what}: its arguments take more than {most} bytes: give the task a name for them instead")
-    task = app.tasks.get(found["task"])
-    options = TaskOptions(found["task"], app.conf.task_default_queue) if task is None else task.base_options()
-    return Entry(name, schedule, replace(options, function=None, python=None), payload, catchup=catchup)
+def _from_beat(app: Mesh, name: str, row: Mapping[str, Any]) -> Entry:
+    checked_text("beat_schedule", name, NAME_LENGTH_MAX)
+    what = f"entry {name!r}"
+    if not isinstance(row, Mapping):
+        raise ConfigError(f"{what}: expected a dict with task and schedule, got {row!r:.80}")
+    misplaced = [key for key in row if key in (*CALL_OPTIONS, "expires")]
+    if misplaced:
+        raise ConfigError(f"{what}: {misplaced[0]} belongs into its options: 'options': {{{misplaced[0]!r}: ...}}")
+    check_keys(what, row, BEAT_KEYS)
+    for needed in ("task", "schedule"):
+        if needed not in row:
+            raise ConfigError(f"{what} has no {needed}")
+    options = row.get("options") or {}
+    if not isinstance(options, Mapping):
+        raise ConfigError(f"{what}: options={options!r:.80}: expected a dict")
+    check_keys(what, options, (*CALL_OPTIONS, "expires", *WITHOUT_EFFECT))
+    policies = {key: row[key] for key in POLICIES if key in row}
+    given = {**options, **policies}
+    return new_entry(app, name, row["schedule"], row["task"], row.get("args"), row.get("kwargs"), given)

@@ -12,15 +12,17 @@ _ROWS = (
     ("use Mesh, and leave broker and backend out", "Celery"),
     ("use @app.task", "shared_task register_task"),
     (
-        "not there yet: submit the next task from a task, or when the result is there",
+        "not there yet: submit the next task from a task, or when the result is there; add_periodic_task takes args=",
         "chain chord signature subtask maybe_signature s si link link_error replace",
     ),
     ("not there yet: app.gather and app.as_completed wait for many results", "group GroupResult ResultSet"),
     ("use app.map, which makes chunks by itself", "chunks starmap xmap xstarmap"),
     (
-        "not there yet: app.conf.beat_schedule has the periodic tasks of an app",
-        "add_periodic_task on_after_configure on_after_finalize",
+        "not needed: routers keep the schedule, and any worker says what is due",
+        "beat_scheduler beat_schedule_filename beat_max_loop_interval beat_sync_every PersistentScheduler",
     ),
+    ("use catchup_window of an entry, in app.conf.beat_schedule", "beat_cron_starting_deadline"),
+    ("use crontab with the times you mean", "solar"),
     (
         "not there yet: no result knows of others; inside a task self.request.parent_id and root_id do",
         "children parent graph collect iterdeps get_leaf",
@@ -42,7 +44,6 @@ _ROWS = (
         "not needed: app.conf.update(...) has the defaults of tasks, Mesh(...) and MESH_... the other settings",
         "config_from_object config_from_envvar",
     ),
-    ("not needed: a time without a zone is UTC", "timezone enable_utc"),
     ("not needed: with bind=True a task is given itself, with self.app", "current_app current_task"),
     ("not needed: the state of a result is a plain string", "states"),
     ("use app.status(), or mesh status", "inspect ping events"),

@@ -149,21 +149,25 @@ class Task(Generic[P, R]):
         """
         no_unknown(f"task {self.name}", unknown, CALL_OPTIONS)
         args, kwargs = checked_args(args), checked_kwargs(kwargs)
+        self.check_arguments(args, kwargs)
+        if self.app.conf.task_always_eager:
+            return self.apply(args, kwargs, task_id=task_id, headers=headers, throw=self.app.conf.task_eager_propagates)
+        options = self.options_for(queue, priority, time_limit, ignore_result, acks_late)
+        expires = self.expires if expires is None else expires
+        return self.app.send_with(options, args, kwargs, self._code, countdown, eta, expires, task_id, headers)
+
+    def check_arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Raise ``TypeError`` for arguments the function does not take, where it is to be looked at."""
         if self._check is not None:
             try:
                 self._check(*args, **kwargs)
             except TypeError as error:
                 raise self._explained(error) from None
-        if self.app.conf.task_always_eager:
-            return self.apply(args, kwargs, task_id=task_id, headers=headers, throw=self.app.conf.task_eager_propagates)
-        options = self._options_for(queue, priority, time_limit, ignore_result, acks_late)
-        expires = self.expires if expires is None else expires
-        return self.app.send_with(options, args, kwargs, self._code, countdown, eta, expires, task_id, headers)
 
     def _explained(self, error: TypeError) -> TypeError:
         return TypeError(f"{error}{binding_hint(self.run, self.bind)}")
 
-    def _options_for(
+    def options_for(
         self,
         queue: str | None,
         priority: int | None,
@@ -171,6 +175,7 @@ class Task(Generic[P, R]):
         ignore_result: bool | None,
         acks_late: bool | None,
     ) -> TaskOptions:
+        """What a call has that says these itself; None: as it is defined. Raises ``ConfigError``."""
         options = self.base_options()
         changes: dict[str, Any] = {}
         if queue is not None:

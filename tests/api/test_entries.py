@@ -1,61 +1,249 @@
-"""The periodic tasks in the code of an app."""
+"""What is written of periodic tasks in the code of an app, and the entries that it makes."""
 
 from __future__ import annotations
 
-from typing import Any
+import re
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
 
 import pytest
 
-from mesh import Mesh, crontab
+from mesh import ConfigError, Mesh, crontab
 from mesh.api.entries import entries_of
-from mesh.errors import ConfigError
-from mesh.schedules import Every
-from mesh.wire.payload import decode
+from mesh.entries import Entry
+from mesh.model import TaskOptions
+from mesh.schedules import Cron, CronLine, Every, Once, schedule
+from mesh.wire.payload import decode_call
 
 
-def app_with(**entries: Any) -> Mesh:
-    app = Mesh("tasks")
-    app.conf.task_default_queue = "rest"
+@pytest.fixture
+def app():
+    made = Mesh("periodic")
 
-    @app.task(queue="images", name="tasks.thumbnail")
-    def thumbnail(path: str, size: int = 256) -> None: ...
+    @made.task(name="add", queue="sums", priority=3, expires=30, time_limit=5, acks_late=False)
+    def add(a, b=0):
+        return a + b
 
-    app.conf.beat_schedule = entries
-    return app
-
-
-def test_an_entry_has_the_options_of_its_task_and_its_arguments() -> None:
-    found = {"task": "tasks.thumbnail", "schedule": 30.0, "args": ("a.png",), "kwargs": {"size": 64}}
-    (entry,) = entries_of(app_with(nightly=found))
-    assert (entry.name, entry.schedule, entry.options.name) == ("nightly", Every(30.0), "tasks.thumbnail")
-    assert (entry.options.queue, entry.app, entry.catchup) == ("images", None, "latest")
-    assert decode(entry.payload) == [["a.png"], {"size": 64}]
+    made.task(name="plain")(lambda: None)
+    made.task(name="big")(lambda text: None)
+    return made
 
 
-def test_a_task_that_the_app_does_not_have_goes_to_its_default_queue() -> None:
-    (entry,) = entries_of(app_with(other={"task": "elsewhere.work", "schedule": crontab(hour=7), "catchup": "all"}))
-    assert (entry.options.name, entry.options.queue, entry.catchup) == ("elsewhere.work", "rest", "all")
+def one(app: Mesh, **row) -> Entry:
+    app.conf.beat_schedule = {"e": {"task": "plain", "schedule": 30, **row}}
+    (entry,) = entries_of(app)
+    return entry
 
 
 @pytest.mark.parametrize(
-    ("found", "text"),
+    ("written", "means"),
     [
-        ({"task": "t"}, "expected task and schedule"),
-        ({"task": "t", "schedule": 1.0, "relative": True}, "expected task and schedule"),
-        ({"task": "t", "schedule": "not a line"}, "nightly"),
-        ({"task": "t", "schedule": 1.0, "args": "a"}, "args must be a tuple or list"),
-        ({"task": "t", "schedule": 1.0, "args": ("x" * 20_000,)}, "take more than 16384 bytes"),
-        ({"task": "t", "schedule": 1.0, "catchup": "some"}, "expected latest, all, skip"),
+        (30, Every(30.0)),
+        (0.5, Every(0.5)),
+        (timedelta(minutes=5), Every(300.0)),
+        (schedule(run_every=7), Every(7.0)),
+        (crontab(minute=0, hour="*/2"), Cron("0", "*/2")),
+        (crontab(0, 3, zone="Asia/Tokyo"), Cron("0", "3", zone="Asia/Tokyo")),
+        ("30 2 * * 1-5", CronLine("30 2 * * 1-5")),
+        (datetime(2030, 1, 1, tzinfo=UTC), Once(datetime(2030, 1, 1, tzinfo=UTC).timestamp())),
     ],
 )
-def test_what_means_nothing_is_refused_by_its_name(found: Any, text: str) -> None:
-    with pytest.raises(ConfigError, match=text) as caught:
-        entries_of(app_with(nightly=found))
-    assert "nightly" in str(caught.value)
+def test_a_schedule_may_be_written_in_each_of_these_ways(app, written, means):
+    assert one(app, schedule=written).schedule == means
 
 
-def test_a_beat_schedule_is_a_dictionary() -> None:
+@pytest.mark.parametrize(
+    ("row", "fields"),
+    [
+        ({}, {"name": "e", "app": None, "options": TaskOptions("plain"), "paused": False}),
+        ({"options": {"queue": "q", "priority": 7}}, {"options": TaskOptions("plain", "q", 7)}),
+        (
+            {"options": {"time_limit": 2, "ignore_result": True, "acks_late": False}},
+            {"options": TaskOptions("plain", time_limit_s=2.0, ignore_result=True, at_most_once=True)},
+        ),
+        ({"options": {"expires": 10}}, {"expires_s": 10.0}),
+        ({"options": {"expires": timedelta(minutes=1), "retry": False, "retry_policy": {}}}, {"expires_s": 60.0}),
+        ({"relative": True}, {"schedule": Every(30.0)}),
+        ({"task": "add", "args": (1,)}, {"options": TaskOptions("add", "sums", 3, None, None, 5.0, False, True)}),
+        ({"task": "add", "args": [1], "options": {"queue": "q"}}, {"expires_s": 30.0}),
+        ({"task": "add", "args": (1,), "options": {"expires": 5}}, {"expires_s": 5.0}),
+        ({"task": "of.another.app", "args": (1,)}, {"options": TaskOptions("of.another.app")}),
+        ({"catchup": "all", "catchup_max": 5}, {"catchup": "all", "catchup_max": 5}),
+        ({"catchup_window": timedelta(hours=2), "overlap": "skip"}, {"catchup_window_s": 7200.0, "overlap": "skip"}),
+        ({"jitter": 2, "enabled": False}, {"jitter_s": 2.0, "paused": True}),
+        ({"schedule": "0 3 * * *", "timezone": "Asia/Tokyo"}, {"schedule": CronLine("0 3 * * *", "Asia/Tokyo")}),
+        (
+            {"schedule": crontab(0, 3), "timezone": ZoneInfo("Asia/Tokyo")},
+            {"schedule": Cron("0", "3", zone="Asia/Tokyo")},
+        ),
+    ],
+)
+def test_an_entry_of_beat_schedule_says_all_this(app, row, fields):
+    entry = one(app, **row)
+    assert {name: getattr(entry, name) for name in fields} == fields
+
+
+@pytest.mark.parametrize(
+    ("row", "says"),
+    [
+        ({"schedule": None}, "run_every=None: expected seconds"),
+        ({"schedule": 0}, "seconds=0.0"),
+        ({"schedule": "a b"}, "a b"),
+        ({"schedule": datetime(2030, 1, 1)}, "needs a zone"),
+        ({"task": None}, "task=None: expected a task or the name of one"),
+        ({"queue": "q"}, "queue belongs into its options: 'options': {'queue': ...}"),
+        ({"cathcup": "all"}, "unknown option cathcup; known: task schedule args"),
+        ({"options": {"countdown": 3}}, "countdown: a periodic task has its times from its schedule"),
+        ({"options": {"link": None}}, "unknown option link; known: .*; link: not there yet"),
+        ({"options": {"priority": 999}}, "priority=999"),
+        ({"options": {"expires": datetime(2030, 1, 1, tzinfo=UTC)}}, "counted from each due time"),
+        ({"options": 1}, "options=1: expected a dict"),
+        ({"catchup": "some"}, "catchup='some': expected 'latest', 'all', 'skip'"),
+        ({"catchup_max": 0}, "catchup_max=0"),
+        ({"overlap": True}, "overlap=True: expected 'allow', 'skip', 'queue_one'"),
+        ({"jitter": -1}, "jitter=-1"),
+        ({"jitter": "1"}, "jitter='1': expected seconds"),
+        ({"enabled": "no"}, "enabled='no'"),
+        ({"timezone": "Europe/Pariss", "schedule": "0 3 * * *"}, "zone='Europe/Pariss' is not known"),
+        ({"args": 1}, "args must be a tuple or list"),
+        ({"task": "add", "args": (1, 2, 3)}, "add"),
+        ({"task": "elsewhere", "args": (iter(range(3)), (n for n in ()))}, "generator"),
+        ({"task": "big", "args": ("x" * 20_000,)}, "the arguments of entry e"),
+    ],
+)
+def test_what_is_no_entry_is_refused_by_its_name(app, row, says):
+    with pytest.raises(ConfigError, match=rf"^entry 'e'(?!.*entry 'e').*{says if '.*' in says else re.escape(says)}"):
+        one(app, **row)
+
+
+@pytest.mark.parametrize("row", [{"task": "plain"}, {"schedule": 1}, "plain"])
+def test_an_entry_needs_a_task_and_a_schedule(app, row):
+    app.conf.beat_schedule = {"e": row}
+    with pytest.raises(ConfigError, match=r"^entry 'e'.* (has no|expected a dict)"):
+        entries_of(app)
+
+
+def test_the_zone_of_the_app_counts_for_what_names_none(app):
+    app.conf.update(timezone="Europe/Paris", enable_utc=False)
+    assert one(app, schedule=crontab(0, 3)).schedule == Cron("0", "3", zone="Europe/Paris")
+    assert one(app, schedule=crontab(0, 3, zone="UTC")).schedule == Cron("0", "3", zone="UTC")
+    assert one(app, schedule=5).schedule == Every(5.0)
+    app.conf.timezone = None
+    assert one(app, schedule=5).schedule == Every(5.0)
+    with pytest.raises(ConfigError, match="entry 'e': enable_utc=False needs a timezone"):
+        one(app, schedule="0 3 * * *")
+    with pytest.raises(ConfigError, match="timezone: zone='Mars' is not known"):
+        app.conf.timezone = "Mars"
+    with pytest.raises(ConfigError, match=r"beat_schedule=\[\]: expected a dictionary of entries by name"):
+        app.conf.beat_schedule = []
+
+
+def test_the_queue_of_the_app_is_that_of_what_names_none(app):
+    app.conf.task_default_queue = "rest"
+    assert one(app, task="of.another.app").options.queue == "rest"
+
+
+def test_add_periodic_task_takes_tasks_and_names(app):
+    add = app.tasks["add"]
+    assert app.add_periodic_task(10, add, (1,), name="first") == "first"
+    assert app.add_periodic_task(crontab(0), "add", (1,), {"b": 2}, queue="q", overlap="skip") == "add(1, b=2)"
+    first, second = entries_of(app)
+    assert (first.name, first.schedule, first.options.queue) == ("first", Every(10.0), "sums")
+    assert (second.options.queue, second.overlap, decode_call(second.payload)) == ("q", "skip", ((1,), {"b": 2}))
+
+
+def test_what_is_defined_and_set_later_counts_for_what_was_added(app):
+    app.add_periodic_task(crontab(0, 3), "late", name="e")
+    app.task(name="late", queue="q")(print)
+    app.conf.timezone = "Asia/Tokyo"
+    (entry,) = entries_of(app)
+    assert (entry.options.queue, entry.schedule) == ("q", Cron("0", "3", zone="Asia/Tokyo"))
+
+
+def test_a_name_is_needed_where_the_arguments_give_none(app):
+    for args in ((object(),), ("x" * 300,)):
+        with pytest.raises(ConfigError, match=r"the periodic task plain\(.* needs a name"):
+            app.add_periodic_task(10, "plain", args)
+
+
+def test_two_entries_of_one_name_are_refused(app):
+    app.add_periodic_task(10, "plain")
+    with pytest.raises(ConfigError, match=re.escape("entry 'plain()' is there already: give each")):
+        app.add_periodic_task(20, "plain")
+    app.conf.beat_schedule = {"plain()": {"task": "plain", "schedule": 1}}
+    with pytest.raises(ConfigError, match=re.escape("entry 'plain()' is in beat_schedule and was added")):
+        entries_of(app)
+
+
+def test_a_task_of_a_script_cannot_be_periodic():
+    app = Mesh("periodic")
+
+    def report():
+        return None
+
+    report.__module__ = "__main__"
+    app.add_periodic_task(1, app.task(report), name="r")  # whoever runs the app's file as a script does this
+    with pytest.raises(ConfigError, match=r"entry 'r': task __main__.*report is of a script"):
+        entries_of(app)
+    with pytest.raises(ConfigError, match=r"entry 'r': task __main__.*report is of a script"):
+        app.schedules.add("r", 1, report.__module__ + ".report")
+
+
+def test_a_task_of_the_apps_file_run_as_a_script_is_that_of_its_module():
     app = Mesh("tasks")
-    app.conf.beat_schedule = [{"task": "t", "schedule": 1.0}]  # type: ignore[assignment]
-    with pytest.raises(ConfigError, match="expected a dictionary"):
+
+    def report():
+        return None
+
+    report.__module__ = "__main__"
+    app.add_periodic_task(1, app.task(name="tasks.report")(report), name="r")
+    assert [entry.options for entry in entries_of(app)] == [TaskOptions("tasks.report")]
+
+
+def test_a_time_that_all_calls_of_a_task_share_is_none_for_a_periodic_one(app):
+    app.task(name="until", expires=datetime(2030, 1, 1, tzinfo=UTC))(print)
+    with pytest.raises(ConfigError, match=r"entry 'e': expires=.*counted from each due time"):
+        one(app, task="until")
+    assert one(app, task="until", options={"expires": 3}).expires_s == 3.0
+
+
+def test_the_dict_of_the_app_may_be_filled_later(app):
+    rows = {}
+    app.conf.beat_schedule = rows
+    rows["e"] = {"task": "plain", "schedule": 1}
+    app.conf.beat_schedule["f"] = {"task": "plain", "schedule": 1}
+    assert [entry.name for entry in entries_of(app)] == ["e", "f"]
+
+
+def test_a_name_that_is_nearly_one_of_the_apps_is_told(app, caplog):
+    assert one(app, task="plian").options.name == "plian"
+    assert "entry 'e': this app has no task 'plian'; is 'plain' meant?" in caplog.text
+
+
+def test_handlers_add_entries_once(app):
+    called = []
+
+    @app.on_after_configure.connect
+    def setup(sender, **kwargs):
+        called.append(sender)
+        sender.add_periodic_task(10, "plain", name="configured")
+
+    @app.on_after_finalize.connect()
+    def later(sender):
+        sender.add_periodic_task(10, "plain", name="finalized")
+
+    assert [entry.name for entry in entries_of(app)] == ["configured", "finalized"]
+    assert [entry.name for entry in entries_of(app)] == ["configured", "finalized"]
+    assert called == [app]
+
+
+def test_a_handler_that_fails_is_named(app):
+    @app.on_after_finalize.connect
+    def setup(sender, **kwargs):
+        raise KeyError("no such setting")
+
+    with pytest.raises(ConfigError, match=r"on_after_finalize: .*setup: KeyError: 'no such setting'"):
+        entries_of(app)
+    app.on_after_configure.connect(lambda sender: sender.add_periodic_task(-1, "plain", name="e"))
+    with pytest.raises(ConfigError, match=r"on_after_configure: .*lambda.*: entry 'e': .*-1"):
         entries_of(app)
