@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 from rich import box
 from rich.table import Table as RichTable
@@ -12,11 +13,15 @@ from rich.text import Text
 
 @dataclass(slots=True)
 class Table:
-    """``columns`` whose name begins with ``>`` are aligned to the right; where none has a name there is no head."""
+    """``columns`` whose name begins with ``>`` are aligned to the right; where none has a name there is no head.
+
+    ``whole``: names of columns whose cells stay on one line, however narrow the terminal is.
+    """
 
     title: str
     columns: Sequence[str]
     rows: list[list[str]] = field(default_factory=list)
+    whole: Sequence[str] = ()
 
     def names(self) -> list[str]:
         return [column.lstrip(">") for column in self.columns]
@@ -49,7 +54,8 @@ def rich(table: Table) -> RichTable:
         show_header=any(table.names()),
     )
     for i, name in enumerate(table.names()):
-        drawn.add_column(name, justify="right" if table.is_number(i) else "left", overflow="fold")
+        justify: Literal["left", "right"] = "right" if table.is_number(i) else "left"
+        drawn.add_column(name, justify=justify, overflow="fold", no_wrap=name in table.whole)
     for row in table.rows:
         drawn.add_row(*map(Text, row))
     return drawn

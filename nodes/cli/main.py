@@ -25,6 +25,7 @@ VERBS = {
     "result": LazyCommand("nodes.cli.result:result", "Wait for a task, and show its result."),
     "cancel": LazyCommand("nodes.cli.cancel:cancel", "Cancel tasks by their ids."),
     "purge": LazyCommand("nodes.cli.cancel:purge", "Cancel everything that waits in queues."),
+    "schedule": LazyCommand("nodes.cli.schedule:schedule", "Show, add and change periodic tasks."),
     "router": LazyCommand("nodes.cli.router:router", "Run only a router: it keeps tasks and hands them to workers."),
     "worker": LazyCommand("nodes.cli.worker:worker", "Run only a worker: it runs tasks in processes of its own."),
     "scheduler": LazyCommand("nodes.cli.scheduler:scheduler", "Run only a scheduler: it says what is due."),

@@ -1,0 +1,181 @@
+"""Periodic tasks as users have them: in the code of an app, and at run time; router, worker and command are real."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from mesh import Mesh, UnknownEntry
+from mesh.api.schedules import PeriodicTask
+from nodes.cli.main import main
+from tests.cluster import Cluster, Node, wait_until
+
+pytestmark = [pytest.mark.processes, pytest.mark.timeout(90)]
+
+HEAD = """
+from mesh import Mesh, crontab
+app = Mesh("jobs")
+
+@app.task
+def give(value):
+    return value
+
+@app.on_after_configure.connect
+def setup(sender, **kwargs):
+    late = sender.task(name="late")(lambda value: value)
+    sender.add_periodic_task(0.2, late, ("added",), name="added")
+"""
+OFTEN = """
+app.conf.beat_schedule = {
+    "often": {"task": "jobs.give", "schedule": 0.1, "args": ("often",)},
+    "yearly": {"task": "jobs.give", "schedule": crontab(0, 0, day_of_month=1, month_of_year=1), "args": (1,)},
+}
+"""
+
+
+def worker(cluster: Cluster, code: str, name: str = "w") -> Node:
+    """Start a worker that loads this code as the app ``jobs``."""
+    place = cluster.place / "code"
+    place.mkdir(exist_ok=True)
+    (place / "jobs.py").write_text(HEAD + code)
+    return cluster.start(name, "worker", "--workdir", str(place), "-A", "jobs", "-n", name, "-c", "1", "-l", "info")
+
+
+def row(app: Mesh, name: str) -> PeriodicTask | None:
+    """An entry, where there is one."""
+    try:
+        return app.schedules.get(name)
+    except UnknownEntry:
+        return None
+
+
+def wait_row(app: Mesh, name: str, is_so: Callable[[PeriodicTask], bool]) -> PeriodicTask:
+    """The entry, once it is there and so."""
+
+    def look() -> PeriodicTask | None:
+        found = row(app, name)
+        return found if found is not None and is_so(found) else None
+
+    found = wait_until(look, 20.0, f"entry {name} is so")
+    assert found is not None
+    return found
+
+
+def wait_fired(app: Mesh, name: str, more: int = 3) -> PeriodicTask:
+    """The entry, once so many more of its due times were fired."""
+    before = wait_row(app, name, lambda _: True).fired
+    return wait_row(app, name, lambda found: found.fired >= before + more)
+
+
+def test_what_the_code_says_is_run(cluster: Cluster) -> None:
+    cluster.router()
+    worker(cluster, OFTEN)
+    app = cluster.client()
+    for name, task in (("often", "jobs.give"), ("added", "late")):
+        found = wait_row(app, name, lambda found: found.last_state == "SUCCESS")
+        assert app.AsyncResult(found.last_task).get(timeout=10) == name
+        assert (found.app, found.task, found.skipped) == ("jobs", task, 0)
+    yearly = app.schedules.get("yearly")
+    assert (yearly.fired, yearly.last_due, yearly.next_due) == (
+        0,
+        None,
+        datetime(datetime.now(UTC).year + 1, 1, 1, tzinfo=UTC),
+    )
+    assert app.schedules.overview().leader.startswith("w@")
+
+
+def test_what_is_added_at_run_time_is_run_until_it_is_paused_or_removed(cluster: Cluster) -> None:
+    cluster.router()
+    worker(cluster, OFTEN)
+    app = cluster.client()
+    app.schedules.add("mine", 0.1, "jobs.give", ("mine",), overlap="skip")
+    found = wait_row(app, "mine", lambda found: found.last_state == "SUCCESS")
+    assert app.AsyncResult(found.last_task).get(timeout=10) == "mine"
+    app.schedules.pause("mine")
+    paused = app.schedules.get("mine")
+    wait_fired(app, "often")
+    assert app.schedules.get("mine").fired == paused.fired
+    assert app.schedules.trigger("mine").get(timeout=10) == "mine"
+    app.schedules.resume("mine")
+    wait_fired(app, "mine")
+    app.schedules.remove("mine")
+    wait_fired(app, "often")
+    assert row(app, "mine") is None
+
+
+def test_a_change_keeps_the_position_and_fires_nothing(cluster: Cluster) -> None:
+    cluster.router()
+    worker(cluster, OFTEN)
+    app = cluster.client()
+    app.schedules.add("mine", 0.1, "jobs.give", ("mine",), catchup="all")
+    wait_fired(app, "mine")
+    app.schedules.update("mine", schedule=timedelta(days=365), args=("changed",))
+    changed = app.schedules.get("mine")
+    assert changed.fired >= 3 and changed.last_due is not None
+    wait_fired(app, "often")
+    later = app.schedules.get("mine")
+    assert (later.fired, later.last_due) == (changed.fired, changed.last_due)
+    assert later.next_due is not None and later.next_due > datetime.now(UTC)
+    app.schedules.update("mine", schedule=0.1)
+    found = wait_row(app, "mine", lambda found: found.fired > changed.fired and found.last_state == "SUCCESS")
+    assert app.AsyncResult(found.last_task).get(timeout=10) == "changed"
+
+
+def test_newer_code_takes_its_entries_along_and_leaves_those_of_run_time(cluster: Cluster) -> None:
+    cluster.router()
+    old = worker(cluster, OFTEN)
+    app = cluster.client()
+    app.schedules.add("mine", 0.1, "jobs.give", ("mine",))
+    wait_fired(app, "mine")
+    fired = wait_fired(app, "often").fired
+    app.schedules.pause("yearly")
+    old.terminate()
+    assert old.wait(20.0) == 0
+    worker(cluster, OFTEN.replace('"yearly"', '"each year"'), "w2")
+    wait_row(app, "each year", lambda _: True)
+    assert sorted(found.name for found in app.schedules.list()) == ["added", "each year", "mine", "often"]
+    assert wait_fired(app, "often").fired > fired
+    wait_fired(app, "mine")
+
+
+def test_an_entry_that_cannot_be_ends_the_worker_with_its_name(cluster: Cluster) -> None:
+    cluster.router()
+    node = worker(cluster, 'app.conf.beat_schedule = {"bad": {"task": "jobs.give", "schedule": "61 * * * *"}}')
+    assert node.wait(20.0) == 2
+    assert "entry 'bad': " in node.text()
+
+
+def test_the_command_shows_and_changes_them(cluster: Cluster, capfd: pytest.CaptureFixture[str]) -> None:
+    def run(*arguments: str) -> tuple[int, str, str]:
+        code = main(["schedule", *arguments])
+        captured = capfd.readouterr()
+        return code, captured.out.strip(), captured.err.strip()
+
+    cluster.router()
+    assert run("list")[1] == "mesh t: 0 periodic tasks, NOBODY LEADS: nothing is fired until a worker is there"
+    add = ("add", "mine", "jobs.give", "-a", '["x"]')
+    assert run(*add, "--cron", "30 2 * * *", "--timezone", "Europe/Paris", "--overlap", "skip", "--paused") == (
+        0,
+        "",
+        "",
+    )
+    code, out, err = run(*add, "--every", "3")
+    assert (code, out) == (1, "") and "already: mine" in err
+    assert run("resume", "mine") == run("update", "mine", "--jitter", "2", "--queue", "q") == (0, "", "")
+    (found,) = json.loads(run("list", "--json")[1])["entries"]
+    expected = {"name": "mine", "arguments": "'x'", "overlap": "skip", "jitter_s": 2.0, "queue": "q", "app": None}
+    assert {key: found[key] for key in expected} == expected
+    code, out, _ = run("list")
+    assert code == 0 and "At 02:30 every day, Europe/Paris" in out and "run time" in out
+    assert "jobs.give('x')" in run("show", "mine")[1]
+    assert len(run("trigger", "mine")[1]) == 32
+    assert run("remove", "mine") == (0, "", "")
+    worker(cluster, OFTEN)
+    wait_row(cluster.client(), "often", lambda _: True)
+    note = "mesh: note: entry 'often' is in the code of app jobs, which counts again once a worker loads it"
+    assert run("update", "often", "--every", "7") == run("remove", "often") == (0, "", note)
+    code, out, err = run("show", "mine")
+    assert (code, out) == (1, "") and "no entry of this name: mine" in err

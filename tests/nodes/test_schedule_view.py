@@ -1,0 +1,88 @@
+"""What ``mesh schedule`` shows: times by the clock of a zone, what is late, and who leads."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+import pytest
+from msgspec.structs import replace
+
+from mesh.api.schedules import Overview, PeriodicTask, seen
+from mesh.entries import Entry, Position
+from mesh.model import TaskOptions
+from mesh.schedules import Cron, CronLine, Every, microseconds
+from nodes.cli.schedule_view import as_json, at, entries_table, entry_table, headline
+from nodes.tables import plain
+
+NOW = datetime(2025, 10, 25, 12, 0, 0, tzinfo=UTC)
+PARIS = ZoneInfo("Europe/Paris")
+ENTRY = Entry("e", Every(30.0), TaskOptions("tasks.add"), app="tasks")
+
+
+def row(entry: Entry = ENTRY, last: datetime = NOW, **position: object) -> PeriodicTask:
+    return seen(entry, Position(entry.name, microseconds(last.timestamp()), **position))  # type: ignore[arg-type]
+
+
+def cells(found: PeriodicTask) -> dict[str, str]:
+    table = entries_table(Overview([found], "w@h", (2 << 32) + 7), NOW, PARIS)
+    return dict(zip(table.names(), table.rows[0]))
+
+
+def test_an_entry_that_was_never_due_says_when_it_will_be() -> None:
+    assert cells(row()) == {
+        "entry": "e",
+        "schedule": "every 30 seconds",
+        "next due": "14:00:30",
+        "last due": "",
+        "outcome": "",
+        "origin": "tasks",
+        "note": "",
+    }
+
+
+@pytest.mark.parametrize(
+    ("found", "shown"),
+    [
+        (row(fired=1, last_task="a"), {"last due": "14:00:00", "outcome": "unfinished"}),
+        (row(fired=1, last_task="a", last_state="dead"), {"outcome": "FAILURE"}),
+        (row(fired=1, last_task="a", lateness_s=75.0), {"note": "1 min 15 s late"}),
+        (row(skipped=2_000), {"last due": "14:00:00", "note": "2 000 skipped"}),
+        (row(replace(ENTRY, paused=True, app=None)), {"next due": "", "note": "paused", "origin": "run time"}),
+        (row(last=NOW - timedelta(minutes=5)), {"next due": "13:55:30", "note": "OVERDUE"}),
+        (row(replace(ENTRY, schedule=CronLine("30 9 * * *", "Europe/Paris"))), {"next due": "2025-10-26 09:30 CET"}),
+        (row(replace(ENTRY, schedule=Cron(zone="No/Where"))), {"next due": ""}),
+    ],
+)
+def test_what_is_odd_is_said(found: PeriodicTask, shown: dict[str, str]) -> None:
+    assert {name: cells(found)[name] for name in shown} == shown
+
+
+def test_a_zone_that_is_not_known_here_does_not_hide_the_rest() -> None:
+    assert (
+        "zone='No/Where' is not known on this machine"
+        in cells(row(replace(ENTRY, schedule=Cron(zone="No/Where"))))["schedule"]
+    )
+
+
+def test_times_have_the_day_where_it_is_another_and_the_zone_where_its_name_is() -> None:
+    assert at(NOW, NOW, PARIS) == "14:00:00"
+    assert at(NOW, NOW, PARIS, named=True) == "14:00:00 CEST"
+    assert at(NOW + timedelta(hours=11), NOW, PARIS) == "2025-10-26 01:00"
+    assert at(NOW + timedelta(hours=13, seconds=1), NOW, PARIS) == "2025-10-26 02:00:01 CET"
+
+
+def test_the_headline_says_who_leads() -> None:
+    paused = row(replace(ENTRY, paused=True))
+    assert headline("m", Overview([row(), paused], "w@h", (2 << 32) + 7)) == (
+        "mesh m: 2 periodic tasks, 1 paused, leader w@h, term 2.7"
+    )
+    assert "NOBODY LEADS" in headline("m", Overview([row()], "", 0))
+
+
+def test_one_entry_is_shown_with_all_of_it() -> None:
+    entry = replace(ENTRY, expires_s=5.0, payload=b"?")
+    text = plain(entry_table(row(entry), NOW, PARIS))
+    assert "tasks.add(cannot be read here: " in text
+    assert "5 s after it is due" in text and "14:00:30 CEST" in text
+    assert as_json(row(entry))["expires_s"] == 5.0
