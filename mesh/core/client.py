@@ -17,7 +17,7 @@ from typing import Any
 
 from mesh.clock import Now
 from mesh.core.awaited import Awaited, Place
-from mesh.core.client_side import ClientSide
+from mesh.core.client_router import ClientRouter
 from mesh.core.clocks import any_from_now
 from mesh.core.commands import (
     Command,
@@ -92,7 +92,7 @@ class ClientMachine:
         self.python = python
         self.version = version
         self.role = role
-        self.routers: dict[Peer, ClientSide] = {}
+        self.routers: dict[Peer, ClientRouter] = {}
         self.home: Peer | None = None  # the router we submit to
         self._awaited = Awaited()
         self._batches = OutBatches(settings)
@@ -115,7 +115,7 @@ class ClientMachine:
             QueryGivenUp: self._on_query_given_up,
             StopRequested: self._on_stop_requested,
         }
-        self._verbs: dict[type, Callable[[ClientSide, Any, Now], None]] = {
+        self._verbs: dict[type, Callable[[ClientRouter, Any, Now], None]] = {
             Welcome: self._on_welcome,
             Refuse: self._on_refuse,
             SayHello: self._on_say_hello,
@@ -124,7 +124,7 @@ class ClientMachine:
             Rejected: self._on_rejected,
             Outcomes: self._on_outcomes,
             Unknown: self._on_unknown,
-            Reply: lambda side, message, now: self._out.append(PublishReply(message.request, message.body)),
+            Reply: lambda router, message, now: self._out.append(PublishReply(message.request, message.body)),
         }
 
     @property
@@ -166,25 +166,25 @@ class ClientMachine:
         return self._deadline
 
     def _earliest(self) -> float | None:
-        deadlines = [side.deadline() for side in self.routers.values()]
+        deadlines = [router.deadline() for router in self.routers.values()]
         deadline = min(deadlines, default=inf)
         deadline = min(deadline, self._batches.next_deadline(self._router_for))
         return None if deadline == inf else deadline
 
     def _do_what_is_due(self, now: Now) -> None:
-        for peer, side in self.routers.items():
-            session = side.session
+        for peer, router in self.routers.items():
+            session = router.session
             if (why := session.silence(now.mono)) is not None:
                 self._out.append(SessionEnded(peer, why, silent=True))
             due = session.due(now.mono)
             if self.home == peer and not session.open:
-                self._lose(side, session.deadline())
+                self._lose(router, session.deadline())
             if due is Due.HELLO:
                 self._send(peer, Hello(self.role, self.node_id, self.name, self.python, self.version))
             elif due is Due.HEARTBEAT:
                 self._send(peer, Heartbeat(now.wall))
-            if side.give_up(now.mono):
-                self._give_up_router(side, "the router that accepted it is gone, and kept it in memory only")
+            if router.give_up(now.mono):
+                self._give_up_router(router, "the router that accepted it is gone, and kept it in memory only")
         for batch in self._batches.refused():
             self._try_again(batch, now)
 
@@ -194,40 +194,40 @@ class ClientMachine:
     # routers
 
     def _on_router_found(self, event: RouterFound, now: Now) -> None:
-        side = self.routers.get(event.peer)
-        if side is None:
-            side = self.routers[event.peer] = ClientSide(event.peer, self.settings, now.mono)
+        router = self.routers.get(event.peer)
+        if router is None:
+            router = self.routers[event.peer] = ClientRouter(event.peer, self.settings, now.mono)
         else:
-            self._lose(side, now.mono)
-        side.is_here = event.is_here
+            self._lose(router, now.mono)
+        router.is_here = event.is_here
 
     def _on_router_forgotten(self, event: RouterForgotten, now: Now) -> None:
         """What it did not accept is kept, and is another's."""
-        side = self.routers.pop(event.peer, None)
-        if side is None:
+        router = self.routers.pop(event.peer, None)
+        if router is None:
             return
         if self.home == event.peer:
             self._find_home()
-        side.keeps = False
+        router.keeps = False
         away = f"was away for {self.settings.router_ttl_s:g} s and is given up"
-        self._give_up_router(side, f"the router that accepted it{_at(event.endpoint)} {away}")
+        self._give_up_router(router, f"the router that accepted it{_at(event.endpoint)} {away}")
         self.suspects.forget(event.peer)
         self._wishes.take(event.peer)
         self._awaited.forget(event.peer)
 
     def _on_peer_lost(self, event: PeerLost, now: Now) -> None:
-        side = self.routers.get(event.peer)
-        if side is not None:
-            self._lose(side, now.mono + self.settings.hello_retry_s)
+        router = self.routers.get(event.peer)
+        if router is not None:
+            self._lose(router, now.mono + self.settings.hello_retry_s)
 
-    def _lose(self, side: ClientSide, hello_at: float) -> None:
-        side.session.lose(hello_at)
-        if self.home == side.peer:
+    def _lose(self, router: ClientRouter, hello_at: float) -> None:
+        router.session.lose(hello_at)
+        if self.home == router.peer:
             self._find_home()
 
-    def _give_up_router(self, side: ClientSide, why: str) -> None:
+    def _give_up_router(self, router: ClientRouter, why: str) -> None:
         """It is gone, perhaps for long: what it did not accept is another's, and what it cannot have kept, too."""
-        peer, ready = side.peer, self._ready()
+        peer, ready = router.peer, self._ready()
         self.suspects.acquit(peer)
         for batch in self.batches.values():
             if batch.router == peer and not batch.at_most_once:
@@ -244,7 +244,7 @@ class ClientMachine:
         else:
             for _, _, wish in self._wishes.of(peer):
                 self._send(ready, wish)
-        if not side.keeps:
+        if not router.keeps:
             if self._owner == peer:
                 self._awaited.leave(peer, self._batches.ids())
             stranded = self._awaited.strand(peer, why)
@@ -255,12 +255,12 @@ class ClientMachine:
     # home
 
     def _open(self) -> list[Peer]:
-        return [peer for peer, side in self.routers.items() if side.open]
+        return [peer for peer, router in self.routers.items() if router.open]
 
     def _find_home(self) -> None:
         """Home was lost: there may be another."""
         self.home = None
-        best = min((self.routers[peer] for peer in self._open()), key=ClientSide.worth, default=None)
+        best = min((self.routers[peer] for peer in self._open()), key=ClientRouter.worth, default=None)
         if best is not None:
             self._go_home(best.peer)
             self._tell_home(best.peer)
@@ -278,8 +278,8 @@ class ClientMachine:
             self._awaited.leave(self._owner, self._batches.ids())
         self.home = self._owner = peer
 
-    def _is_better(self, side: ClientSide) -> bool:
-        return side.is_better_than(self.routers[self.home] if self.home is not None else None)
+    def _is_better(self, router: ClientRouter) -> bool:
+        return router.is_better_than(self.routers[self.home] if self.home is not None else None)
 
     def _tell_home(self, peer: Peer) -> None:
         """Tell a router, which is home now and has been welcome before, what no router has been told."""
@@ -325,46 +325,46 @@ class ClientMachine:
     # messages
 
     def _on_message(self, event: MessageReceived, now: Now) -> None:
-        side = self.routers.get(event.peer)
+        router = self.routers.get(event.peer)
         handler = self._verbs.get(type(event.message))
-        if side is not None and handler is not None:
-            side.session.heard = now.mono
-            handler(side, event.message, now)
+        if router is not None and handler is not None:
+            router.session.heard = now.mono
+            handler(router, event.message, now)
 
-    def _on_welcome(self, side: ClientSide, message: Welcome, now: Now) -> None:
-        side.welcome(now.mono, keeps=message.durability != "memory")
-        if self.home == side.peer or self._is_better(side):
-            self._go_home(side.peer)
-        self._resume(side.peer)
+    def _on_welcome(self, router: ClientRouter, message: Welcome, now: Now) -> None:
+        router.welcome(now.mono, keeps=message.durability != "memory")
+        if self.home == router.peer or self._is_better(router):
+            self._go_home(router.peer)
+        self._resume(router.peer)
 
-    def _on_heartbeat(self, side: ClientSide, message: Heartbeat, now: Now) -> None:
-        side.load = message.load
-        if self.home != side.peer and side.open and self._is_better(side):
-            self._go_home(side.peer)
-            self._tell_home(side.peer)
+    def _on_heartbeat(self, router: ClientRouter, message: Heartbeat, now: Now) -> None:
+        router.load = message.load
+        if self.home != router.peer and router.open and self._is_better(router):
+            self._go_home(router.peer)
+            self._tell_home(router.peer)
 
-    def _on_say_hello(self, side: ClientSide, message: SayHello, now: Now) -> None:
-        if side.session.refused is None:  # else it answers what was under way when the refusal came
-            self._lose(side, now.mono)
+    def _on_say_hello(self, router: ClientRouter, message: SayHello, now: Now) -> None:
+        if router.session.refused is None:  # else it answers what was under way when the refusal came
+            self._lose(router, now.mono)
 
-    def _on_refuse(self, side: ClientSide, message: Refuse, now: Now) -> None:
+    def _on_refuse(self, router: ClientRouter, message: Refuse, now: Now) -> None:
         if message.ids:
             ids = [task_id for task_id in message.ids if self._awaited.take(task_id)]
             self._out.append(PublishUnwatched(ids, message.reason))
             return
         self._out.append(PublishRefused(message.code, message.reason))
-        if not side.open:
-            side.session.refuse(message.reason, now.mono)
+        if not router.open:
+            router.session.refuse(message.reason, now.mono)
         elif message.code == "protocol":
-            self._on_message_refused(side, message.reason, now)
+            self._on_message_refused(router, message.reason, now)
 
-    def _on_message_refused(self, side: ClientSide, reason: str, now: Now) -> None:
+    def _on_message_refused(self, router: ClientRouter, reason: str, now: Now) -> None:
         """The router cannot read something we sent and has ended the session; it does not say what it was.
 
         So batches that were out are sent one by one: the next refusal then names the one to give up.
         """
-        peer = side.peer
-        side.session.open = False
+        peer = router.peer
+        router.session.open = False
         self._out.append(SessionEnded(peer, "the session with a router is opened anew"))
         if (number := self.suspects.first(peer)) is not None:
             self._give_up(self.batches[number], Rejected(number, "invalid", f"the router cannot read it: {reason}"))
@@ -372,7 +372,7 @@ class ClientMachine:
             refusals = 0
         else:
             refusals = self.suspects.accuse(peer, [n for n, batch in self.batches.items() if batch.router == peer])
-        side.session.refuse(reason, now.mono, 2**refusals)
+        router.session.refuse(reason, now.mono, 2**refusals)
         if self.home == peer:
             self._find_home()
 
@@ -396,8 +396,8 @@ class ClientMachine:
             if (ready := self._ready()) is not None:
                 self._submit(ready, batch)
         for digest in self._batches.forget_functions():
-            for side in self.routers.values():
-                side.functions.discard(digest)
+            for router in self.routers.values():
+                router.functions.discard(digest)
 
     def _submit(self, peer: Peer, batch: OutBatch) -> None:
         sent = self.routers[peer].functions
@@ -419,38 +419,38 @@ class ClientMachine:
             self._clear(batch)
         return batch
 
-    def _on_accepted(self, side: ClientSide, message: Accepted, now: Now) -> None:
-        self.suspects.relent(side.peer)
-        self._settle_batches(side, message.batches)
+    def _on_accepted(self, router: ClientRouter, message: Accepted, now: Now) -> None:
+        self.suspects.relent(router.peer)
+        self._settle_batches(router, message.batches)
 
-    def _settle_batches(self, side: ClientSide, numbers: Sequence[int]) -> None:
+    def _settle_batches(self, router: ClientRouter, numbers: Sequence[int]) -> None:
         for number in numbers:
             batch = self.batches.get(number)
-            if batch is not None and batch.router == side.peer:
+            if batch is not None and batch.router == router.peer:
                 self._settle_batch(number)
                 ids = [task.id for task in batch.tasks]
-                if side.peer != self._owner:
-                    self._awaited.put(ids, side.peer)
-                if batch.perhaps_at - {side.peer}:
-                    self._ask_others(side.peer, self._awaited.double(ids))
+                if router.peer != self._owner:
+                    self._awaited.put(ids, router.peer)
+                if batch.perhaps_at - {router.peer}:
+                    self._ask_others(router.peer, self._awaited.double(ids))
 
-    def _ask_others(self, router: Peer, ids: list[str]) -> None:
+    def _ask_others(self, accepted_by: Peer, ids: list[str]) -> None:
         """Others than this router may have these of ours, too; those that are away are asked when they are back."""
         for part in pack(ids, text_bytes):
             for peer in self._listening():
-                if peer != router:
+                if peer != accepted_by:
                     self._send(peer, Watch(list(part), own=True))
 
-    def _on_rejected(self, side: ClientSide, message: Rejected, now: Now) -> None:
+    def _on_rejected(self, router: ClientRouter, message: Rejected, now: Now) -> None:
         batch = self.batches.get(message.batch)
-        if batch is None or batch.router != side.peer:
+        if batch is None or batch.router != router.peer:
             return
         if message.code == "function":
-            side.functions.difference_update(options.function or "" for options in batch.options)
+            router.functions.difference_update(options.function or "" for options in batch.options)
             if not batch.functions_asked:
                 batch.functions_asked = True
                 batch.router = None
-                self._submit(side.peer, batch)
+                self._submit(router.peer, batch)
                 return
         if message.code in ("overloaded", "function") and now.mono < batch.give_up_at:
             self._batches.refuse(batch, message, now.mono)
@@ -470,9 +470,9 @@ class ClientMachine:
         assert batch.refusal is not None
         if now.mono >= batch.give_up_at:
             self._give_up(batch, batch.refusal)
-        elif now.mono >= batch.retry_at and (router := self._router_for(batch)) is not None:
+        elif now.mono >= batch.retry_at and (peer := self._router_for(batch)) is not None:
             self._batches.send_again(batch)
-            self._submit(router, batch)
+            self._submit(peer, batch)
 
     def _router_for(self, batch: OutBatch) -> Peer | None:
         """Where a batch that was refused may be sent now: home, or, where it runs at most once, who may have it."""
@@ -482,24 +482,22 @@ class ClientMachine:
 
     # outcomes
 
-    def _on_outcomes(self, side: ClientSide, message: Outcomes, now: Now) -> None:
-        self._settle_batches(side, message.accepted)
+    def _on_outcomes(self, router: ClientRouter, message: Outcomes, now: Now) -> None:
+        self._settle_batches(router, message.accepted)
         take = self._awaited.take
         wanted = [outcome for outcome in message.outcomes if take(outcome.id)]
         if wanted:
             self._out.append(PublishOutcomes(wanted))
 
-    def _on_unknown(self, side: ClientSide, message: Unknown, now: Now) -> None:
+    def _on_unknown(self, router: ClientRouter, message: Unknown, now: Now) -> None:
         unaccepted = self._batches.ids()
         denied = [task_id for task_id in message.ids if task_id not in unaccepted]
-        home = side.peer == self._owner
-        self._publish_unknown(self._awaited.deny(denied, side.peer, self._may_know(), home=home))
+        home = router.peer == self._owner
+        self._publish_unknown(self._awaited.deny(denied, router.peer, self._may_know(), home=home))
 
     def _may_know(self) -> set[Peer]:
         """The routers that may know of a task which others do not know."""
-        return {
-            peer for peer, side in self.routers.items() if side.keeps or (side.keeps is False and not side.given_up)
-        }
+        return {peer for peer, one in self.routers.items() if one.keeps or (one.keeps is False and not one.given_up)}
 
     def _publish_unknown(self, ids: list[str]) -> None:
         by_reason: dict[str, list[str]] = {}

@@ -81,8 +81,8 @@ class Crew:
         """Those of them that a router delivered which is forgotten."""
         if not self._forgot:
             return set()
-        sides = self._owed.sides
-        found = {i for e in self._busy.values() for i, one in e.chunk.items() if one.router not in sides}
+        routers = self._owed.routers
+        found = {i for e in self._busy.values() for i, one in e.chunk.items() if one.router not in routers}
         self._forgot = bool(found)
         return found
 

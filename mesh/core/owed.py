@@ -10,31 +10,13 @@ from mesh.core.commands import Command, Send
 from mesh.core.executors import Held
 from mesh.core.holding import Holding
 from mesh.core.packing import pack, settlement_bytes
-from mesh.core.sessions import RouterSession
+from mesh.core.worker_router import WorkerRouter
 from mesh.messages import Settled
 from mesh.model import Blob, Peer, Settlement
 from mesh.settings import Settings
 
 HELD_BYTES_MAX = 7 << 18  # of what a HELLO claims, in the 2 MiB a router takes
 HELD_ITEM_BYTES = 8  # what a claim takes besides its id
-
-
-class RouterSide:
-    """What the node owes one router: the session, and settlements it has not acknowledged, ``owed`` in number."""
-
-    __slots__ = ("batch", "fresh", "owed", "session", "unacked", "window")
-
-    def __init__(self, session: RouterSession) -> None:
-        self.session = session
-        self.unacked: dict[int, list[Settlement]] = {}
-        self.owed = 0
-        self.fresh: list[Settlement] = []
-        self.batch = 0
-        self.window = 0  # as it was last told
-
-    @property
-    def peer(self) -> Peer:
-        return self.session.peer
 
 
 class Owed:
@@ -44,73 +26,75 @@ class Owed:
         self._settings = settings
         self._holding = holding
         self._out = out
-        self.sides: dict[Peer, RouterSide] = {}
+        self.routers: dict[Peer, WorkerRouter] = {}
         self.of_forgotten: list[tuple[Peer, Settlement]] = []  # of this wake-up; that it runs for nobody was reported
         self.wall = 0.0  # of this wake-up
 
     @property
     def unacked(self) -> int:
         """How many settlements were sent to some router and are not acknowledged."""
-        return sum(side.owed for side in self.sides.values())
+        return sum(router.owed for router in self.routers.values())
 
     def settle(self, one: Held, settlement: Settlement) -> None:
         """``settlement`` is the last word on a delivery."""
         self._holding.give_up(one)
         self.tell(one.router, settlement)
 
-    def tell(self, router: Peer, settlement: Settlement) -> None:
+    def tell(self, peer: Peer, settlement: Settlement) -> None:
         """A router is to be told of this; where it is forgotten, only others that wait for the same task."""
-        side = self.sides.get(router)
-        if side is None:
-            self.of_forgotten.append((router, settlement))
+        router = self.routers.get(peer)
+        if router is None:
+            self.of_forgotten.append((peer, settlement))
         else:
-            side.fresh.append(settlement)
+            router.fresh.append(settlement)
 
-    def acknowledge(self, side: RouterSide, batches: Collection[int]) -> None:
+    def acknowledge(self, router: WorkerRouter, batches: Collection[int]) -> None:
         """A router has these batches of settlements for good."""
         for batch in batches:
-            side.owed -= len(side.unacked.pop(batch, ()))
+            router.owed -= len(router.unacked.pop(batch, ()))
 
-    def report(self, side: RouterSide) -> None:
+    def report(self, router: WorkerRouter) -> None:
         """Tell a router what was settled since, if it is there; keep it until it is acknowledged."""
-        for part in pack(side.fresh, settlement_bytes):
-            side.batch += 1
-            side.unacked[side.batch] = settlements = list(part)
-            side.owed += len(settlements)
-            if side.session.open:
-                self._out.append(Send(side.peer, self._settled(side.batch, settlements)))
-        side.fresh = []
+        for part in pack(router.fresh, settlement_bytes):
+            router.batch += 1
+            router.unacked[router.batch] = settlements = list(part)
+            router.owed += len(settlements)
+            if router.session.open:
+                self._out.append(Send(router.peer, self._settled(router.batch, settlements)))
+        router.fresh = []
 
-    def report_again(self, side: RouterSide) -> None:
+    def report_again(self, router: WorkerRouter) -> None:
         """A session begins: tell again what was not acknowledged in the last."""
-        for batch, settlements in side.unacked.items():
-            self._out.append(Send(side.peer, self._settled(batch, settlements)))
+        for batch, settlements in router.unacked.items():
+            self._out.append(Send(router.peer, self._settled(batch, settlements)))
 
     def _settled(self, batch: int, settlements: list[Settlement]) -> Settled:
         return Settled(batch, settlements, self.wall if any_retry_from_now(settlements) else 0.0)
 
     def anything(self, now: float) -> bool:
         """Whether a router that is there, or may be back at once, is to be told or to acknowledge something."""
-        return any((side.owed or side.fresh) and not side.session.is_gone(now) for side in self.sides.values())
+        return any((one.owed or one.fresh) and not one.session.is_gone(now) for one in self.routers.values())
 
-    def room(self, side: RouterSide) -> int:
+    def room(self, router: WorkerRouter) -> int:
         """How many deliveries this router may give us, so that a HELLO can claim them all; 0 where it is owed too much.
 
         What others are owed is no matter of its: one that is gone must not keep the rest from giving us work.
         """
         claims_max = HELD_BYTES_MAX // (HELD_ITEM_BYTES + self._holding.id_bytes)  # in one HELLO
-        if side.owed > min(self._settings.unacked_max, 3 * claims_max // 4):
+        if router.owed > min(self._settings.unacked_max, 3 * claims_max // 4):
             return 0
         return claims_max // 4
 
-    def claims(self, side: RouterSide, running: Collection[str], twins: Iterable[Held] = ()) -> list[tuple[str, int]]:
+    def claims(
+        self, router: WorkerRouter, running: Collection[str], twins: Iterable[Held] = ()
+    ) -> list[tuple[str, int]]:
         """What we answer for to this router, as far as it fits; what is left out, it gives out anew.
 
         That is what waits: ``room`` keeps the rest small, so that only a flood of the longest ids reaches it.
         ``running``: the ids that executors have. ``twins``: what waits for how another router's delivery of it ends.
         """
-        own = [(one.delivery.id, one.delivery.attempt) for one in (*self._holding.of(side.peer), *twins)]
-        ended = [(s.id, s.attempt) for batch in side.unacked.values() for s in batch]
+        own = [(one.delivery.id, one.delivery.attempt) for one in (*self._holding.of(router.peer), *twins)]
+        ended = [(s.id, s.attempt) for batch in router.unacked.values() for s in batch]
         if (self._holding.id_bytes + HELD_ITEM_BYTES) * (len(own) + len(ended)) <= HELD_BYTES_MAX:
             return own + ended
         unstarted = [claim for claim in own if claim[0] not in running]
@@ -119,18 +103,18 @@ class Owed:
         fitting = sum(1 for size in sizes if size <= HELD_BYTES_MAX)
         for task_id, _ in claims[max(fitting, len(claims) - len(unstarted)) :]:
             one = self._holding.held.get(task_id)
-            if one is not None and one.router == side.peer:
+            if one is not None and one.router == router.peer:
                 self._holding.give_up(one)
         return claims[:fitting]
 
     def blobs(self) -> set[str]:
         """Keys of the large payloads in settlements that no router has acknowledged."""
-        settlements = [s for side in self.sides.values() for batch in side.unacked.values() for s in batch]
+        settlements = [s for router in self.routers.values() for batch in router.unacked.values() for s in batch]
         payloads = [s.payload for s in settlements]
         payloads += [s.retry.payload for s in settlements if s.retry is not None and s.retry.payload is not None]
         return {payload.key for payload in payloads if isinstance(payload, Blob)}
 
     def check(self) -> None:
         """Raise ``AssertionError`` unless what is owed is counted right."""
-        for side in self.sides.values():
-            assert side.owed == sum(len(part) for part in side.unacked.values())
+        for router in self.routers.values():
+            assert router.owed == sum(len(part) for part in router.unacked.values())

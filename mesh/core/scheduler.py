@@ -42,7 +42,7 @@ class _Plan:
         self.skipped = 0  # left out, and not told to the router yet
 
 
-class _Side:
+class _Router:
     """What is between this scheduler and one router. All times are monotonic, but for ``wall``."""
 
     def __init__(self, now: float) -> None:
@@ -71,7 +71,7 @@ class SchedulerMachine:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._sides: dict[Peer, _Side] = {}
+        self._routers: dict[Peer, _Router] = {}
         self._app: str | None = None
         self._entries: list[Entry] = []
         self._loaded_at = 0.0  # monotonic
@@ -82,8 +82,8 @@ class SchedulerMachine:
 
     def handle(self, events: Sequence[Event], sessions: Collection[Peer], now: Now) -> list[Command]:
         """Take in what happened and the time; return what is to be done about it, in order."""
-        for peer in [peer for peer in self._sides if peer not in sessions]:
-            del self._sides[peer]
+        for peer in [peer for peer in self._routers if peer not in sessions]:
+            del self._routers[peer]
         for event in events:
             if type(event) is MessageReceived:
                 self._on_message(event, now)
@@ -93,22 +93,22 @@ class SchedulerMachine:
                 self._stop()
         if self._app is not None and not self._stopping:
             for peer in sessions:
-                if peer not in self._sides:
-                    self._sides[peer] = _Side(now.mono)
+                if peer not in self._routers:
+                    self._routers[peer] = _Router(now.mono)
                     self._declare(peer, now)
-            for peer, side in self._sides.items():
-                self._tick(peer, side, now)
+            for peer, router in self._routers.items():
+                self._tick(peer, router, now)
         out, self._out = self._out, []
         return out
 
     def next_deadline(self) -> float:
         """The monotonic second at which ``handle`` must be called even if nothing happens."""
-        return inf if self._stopping else min(map(_deadline, self._sides.values()), default=inf)
+        return inf if self._stopping else min(map(_deadline, self._routers.values()), default=inf)
 
     @property
     def leads(self) -> list[Peer]:
         """The routers that gave us their lease, as far as we know."""
-        return [peer for peer, side in self._sides.items() if side.term]
+        return [peer for peer, router in self._routers.items() if router.term]
 
     def _declare(self, peer: Peer, now: Now) -> None:
         assert self._app is not None
@@ -118,19 +118,19 @@ class SchedulerMachine:
             first, last = place == 1, place == len(parts)
             self._out.append(Send(peer, Declare(self._app, loaded_at, list(part), first, last, now.wall)))
 
-    def _tick(self, peer: Peer, side: _Side, now: Now) -> None:
-        if now.mono >= side.ask_at and not side.is_asking:
-            side.asked_at, side.is_asking = now.mono, True
+    def _tick(self, peer: Peer, router: _Router, now: Now) -> None:
+        if now.mono >= router.ask_at and not router.is_asking:
+            router.asked_at, router.is_asking = now.mono, True
             self._out.append(Send(peer, AskLease()))
-        if side.term and not side.fired and side.pause_until <= now.mono < side.until:
-            self._fire(peer, side, now)
+        if router.term and not router.fired and router.pause_until <= now.mono < router.until:
+            self._fire(peer, router, now)
 
     def _stop(self) -> None:
         """Let others lead."""
         if not self._stopping:
             self._stopping = True
-            self._out += [Send(peer, AskLease(keep=False)) for peer in self._sides]
-            self._sides.clear()
+            self._out += [Send(peer, AskLease(keep=False)) for peer in self._routers]
+            self._routers.clear()
 
     # what routers say
 
@@ -139,63 +139,63 @@ class SchedulerMachine:
         verb = type(message)
         if verb is Shutdown:
             self._stop()
-        side = self._sides.get(event.peer)
-        if side is None:
+        router = self._routers.get(event.peer)
+        if router is None:
             return
         if verb is Leased:
-            self._on_leased(side, message, now)  # type: ignore[arg-type]
+            self._on_leased(router, message, now)  # type: ignore[arg-type]
         elif verb is Entries:
-            self._on_entries(side, message)  # type: ignore[arg-type]
+            self._on_entries(router, message)  # type: ignore[arg-type]
         elif verb is Fired:
-            self._on_fired(side, message, now)  # type: ignore[arg-type]
+            self._on_fired(router, message, now)  # type: ignore[arg-type]
 
-    def _on_leased(self, side: _Side, message: Leased, now: Now) -> None:
+    def _on_leased(self, router: _Router, message: Leased, now: Now) -> None:
         # One that was not asked for may be taken for the answer to what is asked: it was said earlier, so the time
         # that is trusted in is no longer for that.
-        side.ask_at = side.asked_at + message.ttl_s / RENEWALS if side.is_asking else now.mono
-        side.is_asking = False
-        side.until = side.asked_at + message.ttl_s * (1 - MARGIN)
-        side.wall = message.at - now.mono
-        if message.term != side.term:
-            side.forget()
-            side.term = message.term
+        router.ask_at = router.asked_at + message.ttl_s / RENEWALS if router.is_asking else now.mono
+        router.is_asking = False
+        router.until = router.asked_at + message.ttl_s * (1 - MARGIN)
+        router.wall = message.at - now.mono
+        if message.term != router.term:
+            router.forget()
+            router.term = message.term
 
-    def _on_entries(self, side: _Side, message: Entries) -> None:
-        if not side.term or message.term != side.term:
+    def _on_entries(self, router: _Router, message: Entries) -> None:
+        if not router.term or message.term != router.term:
             return
         if message.first:
-            side.plans.clear()
-            side.heap.clear()
+            router.plans.clear()
+            router.heap.clear()
         for name in message.gone:
-            side.plans.pop(name, None)
+            router.plans.pop(name, None)
         for entry, after_us in message.entries:
-            side.plans[entry.name] = plan = _Plan(entry, after_us)
-            self._plan_next(side, plan)
+            router.plans[entry.name] = plan = _Plan(entry, after_us)
+            self._plan_next(router, plan)
 
-    def _on_fired(self, side: _Side, message: Fired, now: Now) -> None:
-        if message.number != side.number or not side.fired:
+    def _on_fired(self, router: _Router, message: Fired, now: Now) -> None:
+        if message.number != router.number or not router.fired:
             return
         if message.stale:
-            side.forget()
-            side.ask_at = now.mono
+            router.forget()
+            router.ask_at = now.mono
             return
-        fired = side.fired
-        side.fired = {}
+        fired = router.fired
+        router.fired = {}
         taken = True
         for name, after_us in message.positions:
-            plan = side.plans.get(name)
+            plan = router.plans.get(name)
             if plan is None or plan.entry.revised_at != fired[name].revised_at:
                 continue  # it was changed meanwhile, and we were told
             taken = taken and after_us >= fired[name].due_us
             plan.after_us = after_us
-            self._plan_next(side, plan)
+            self._plan_next(router, plan)
         if not taken:
-            side.pause_until = now.mono + REFUSED_PAUSE_S
-            side.ask_at = min(side.ask_at, now.mono)  # its clock may not be what we take it for
+            router.pause_until = now.mono + REFUSED_PAUSE_S
+            router.ask_at = min(router.ask_at, now.mono)  # its clock may not be what we take it for
 
     # firing
 
-    def _plan_next(self, side: _Side, plan: _Plan) -> None:
+    def _plan_next(self, router: _Router, plan: _Plan) -> None:
         plan.due_us = None
         if plan.entry.paused:
             return
@@ -204,24 +204,24 @@ class SchedulerMachine:
         except ConfigError as error:
             self._complain(plan.entry, error)
         if plan.due_us is not None:
-            heapq.heappush(side.heap, (plan.due_us, plan.entry.name))
+            heapq.heappush(router.heap, (plan.due_us, plan.entry.name))
 
-    def _fire(self, peer: Peer, side: _Side, now: Now) -> None:
+    def _fire(self, peer: Peer, router: _Router, now: Now) -> None:
         """Say what is due by the router's clock: no more than fits a FIRE, the rest when that is answered."""
-        now_us = round((side.wall + now.mono) * SECOND_US)
+        now_us = round((router.wall + now.mono) * SECOND_US)
         most = self._settings.schedule_firings_max
         firings: list[Firing] = []
-        while side.heap and side.heap[0][0] <= now_us and len(firings) < most:
-            due_us, name = heapq.heappop(side.heap)
-            plan = side.plans.get(name)
+        while router.heap and router.heap[0][0] <= now_us and len(firings) < most:
+            due_us, name = heapq.heappop(router.heap)
+            plan = router.plans.get(name)
             if plan is not None and plan.due_us == due_us:
-                firings += self._choose(side, plan, now_us, most - len(firings))
+                firings += self._choose(router, plan, now_us, most - len(firings))
         if firings:
-            side.number += 1
-            side.fired = {firing.entry: firing for firing in firings}
-            self._out.append(Send(peer, Fire(side.term, side.number, firings)))
+            router.number += 1
+            router.fired = {firing.entry: firing for firing in firings}
+            self._out.append(Send(peer, Fire(router.term, router.number, firings)))
 
-    def _choose(self, side: _Side, plan: _Plan, now_us: int, most: int) -> Iterable[Firing]:
+    def _choose(self, router: _Router, plan: _Plan, now_us: int, most: int) -> Iterable[Firing]:
         """The firings of one entry that is due; with none of it, go on to what is due next."""
         entry = plan.entry
         plan.due_us = None
@@ -237,24 +237,24 @@ class SchedulerMachine:
             skipped = 0
         if not chosen.firings:
             plan.skipped = skipped
-            self._plan_next(side, plan)
+            self._plan_next(router, plan)
 
     def _complain(self, entry: Entry, error: ConfigError) -> None:
         self._out.append(Complain("schedules", f"entry {entry.name!r} cannot be fired from here: {error}"))
 
     def check(self) -> None:
         """Raise ``AssertionError`` if an invariant is broken."""
-        for side in self._sides.values():
-            due = {plan.entry.name: plan.due_us for plan in side.plans.values() if plan.due_us is not None}
-            assert set(due) <= {name for at, name in side.heap if due.get(name) == at}, (
+        for router in self._routers.values():
+            due = {plan.entry.name: plan.due_us for plan in router.plans.values() if plan.due_us is not None}
+            assert set(due) <= {name for at, name in router.heap if due.get(name) == at}, (
                 "something due is not waited for"
             )
 
 
-def _deadline(side: _Side) -> float:
-    deadline = inf if side.is_asking else side.ask_at
-    if side.term and not side.fired and side.heap:
-        due_at = max(side.heap[0][0] / SECOND_US - side.wall, side.pause_until)
-        if due_at < side.until:
+def _deadline(router: _Router) -> float:
+    deadline = inf if router.is_asking else router.ask_at
+    if router.term and not router.fired and router.heap:
+        due_at = max(router.heap[0][0] / SECOND_US - router.wall, router.pause_until)
+        if due_at < router.until:
             return min(deadline, due_at)
     return deadline

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from mesh.core.executors import Held
 from mesh.core.holding import Holding
-from mesh.core.owed import RouterSide
+from mesh.core.worker_router import WorkerRouter
 from mesh.model import Blob, Delivery, Ending, Peer, Settlement, TaskOptions
 from mesh.settings import Settings
 
@@ -32,14 +32,14 @@ class Twins:
 
     def take(
         self,
-        side: RouterSide,
+        router: WorkerRouter,
         deliveries: list[Delivery],
         options: Mapping[int, TaskOptions],
         orphans: Collection[str] = (),
     ) -> list[Delivery]:
         """Take what another router has delivered too; the rest. ``orphans``: what runs for one that is forgotten."""
         rest: list[Delivery] = []
-        held, finished, peer = self._holding.held, self._finished, side.peer
+        held, finished, peer = self._holding.held, self._finished, router.peer
         for delivery in deliveries:
             one = held.get(delivery.id)
             if delivery.id in orphans if one is None else one.router != peer:
@@ -47,7 +47,7 @@ class Twins:
                 continue
             known = finished.get(delivery.id)
             if known is not None and known[0] != peer:
-                side.fresh.append(replace(known[1], attempt=delivery.attempt))
+                router.fresh.append(replace(known[1], attempt=delivery.attempt))
                 continue
             if self._twins:  # what it waited for was given up in this wake-up
                 self.drop(peer, [delivery.id])
@@ -63,23 +63,23 @@ class Twins:
         """Whether anything waits for how another router's delivery of it ends."""
         return bool(self._twins)
 
-    def settle(self, sides: Mapping[Peer, RouterSide], of_forgotten: list[tuple[Peer, Settlement]]) -> None:
+    def settle(self, routers: Mapping[Peer, WorkerRouter], of_forgotten: list[tuple[Peer, Settlement]]) -> None:
         """What was settled in this wake-up for one router is settled for the twins, and remembered.
 
         ``of_forgotten``: for routers that are forgotten; nothing is left of it.
         """
-        for peer, side in list(sides.items()):
-            for settlement in list(side.fresh):
-                self._settle(peer, settlement, sides)
+        for peer, router in list(routers.items()):
+            for settlement in list(router.fresh):
+                self._settle(peer, settlement, routers)
         for peer, settlement in of_forgotten:
-            self._settle(peer, settlement, sides)
+            self._settle(peer, settlement, routers)
         of_forgotten.clear()
 
-    def _settle(self, peer: Peer, settlement: Settlement, sides: Mapping[Peer, RouterSide]) -> None:
+    def _settle(self, peer: Peer, settlement: Settlement, routers: Mapping[Peer, WorkerRouter]) -> None:
         if settlement.ending in FINAL and isinstance(settlement.payload, bytes):
             self._remember(peer, settlement)
         for twin in self._twins.pop(settlement.id, ()):
-            other = sides.get(twin.router)
+            other = routers.get(twin.router)
             if other is not None:
                 other.fresh.append(replace(settlement, attempt=twin.delivery.attempt))
 

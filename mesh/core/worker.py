@@ -40,11 +40,12 @@ from mesh.core.events import (
 )
 from mesh.core.executors import Executor, Held
 from mesh.core.holding import Holding
-from mesh.core.owed import Owed, RouterSide
+from mesh.core.owed import Owed
 from mesh.core.packing import attempt_bytes, pack
 from mesh.core.scheduler import SchedulerMachine
 from mesh.core.sessions import Due, RouterSession
 from mesh.core.twins import Twins
+from mesh.core.worker_router import WorkerRouter
 from mesh.messages import (
     Bye,
     Cancel,
@@ -121,18 +122,18 @@ class WorkerMachine:
             ExecutorFailed: self._on_executor_failed,
             StopRequested: self._on_stop_requested,
         }
-        self._verbs: dict[type, Callable[[RouterSide, Any, Now], None]] = {
+        self._verbs: dict[type, Callable[[WorkerRouter, Any, Now], None]] = {
             Welcome: self._on_welcome,
             Refuse: self._on_refuse,
             SayHello: self._on_say_hello,
-            Heartbeat: lambda side, message, now: None,
+            Heartbeat: lambda router, message, now: None,
             Deliver: self._on_deliver,
-            SettledAck: lambda side, message, now: self._owed.acknowledge(side, message.batches),
+            SettledAck: lambda router, message, now: self._owed.acknowledge(router, message.batches),
             Recall: self._on_recall,
             Drop: self._on_drop,
             Cancel: self._on_cancel,
-            Function: lambda side, message, now: self._crew.on_function(side.peer, message),
-            Shutdown: lambda side, message, now: self._on_stop_requested(StopRequested(), now),
+            Function: lambda router, message, now: self._crew.on_function(router.peer, message),
+            Shutdown: lambda router, message, now: self._on_stop_requested(StopRequested(), now),
         }
 
     # the machine
@@ -157,7 +158,7 @@ class WorkerMachine:
             self._go_on_leaving(now)
         self._report()
         if self.scheduler is not None:
-            sessions = [peer for peer, side in self.routers.items() if side.session.open]
+            sessions = [peer for peer, router in self.routers.items() if router.session.open]
             self._out += self.scheduler.handle(events, sessions, now)
         return self._take_out()
 
@@ -188,9 +189,9 @@ class WorkerMachine:
     # what may be looked at
 
     @property
-    def routers(self) -> dict[Peer, RouterSide]:
+    def routers(self) -> dict[Peer, WorkerRouter]:
         """What is between the node and each router."""
-        return self._owed.sides
+        return self._owed.routers
 
     @property
     def executors(self) -> dict[int, Executor]:
@@ -228,38 +229,38 @@ class WorkerMachine:
 
     def _keep_sessions(self, now: Now) -> None:
         self._sessions_at = inf
-        for peer, side in self.routers.items():
-            if (why := side.session.silence(now.mono)) is not None:
+        for peer, router in self.routers.items():
+            if (why := router.session.silence(now.mono)) is not None:
                 self._out.append(SessionEnded(peer, why, silent=True))
-            due = side.session.due(now.mono)
+            due = router.session.due(now.mono)
             if due is Due.HELLO:
-                self._send(peer, self._hello(side))
+                self._send(peer, self._hello(router))
             elif due is Due.HEARTBEAT:
                 self._send(peer, Heartbeat(now.wall, self.running))
             # What is heard meanwhile only puts it off; what brings it forward sets ``_sessions_at``.
-            self._sessions_at = min(self._sessions_at, side.session.deadline())
+            self._sessions_at = min(self._sessions_at, router.session.deadline())
 
-    def _hello(self, side: RouterSide) -> Hello:
+    def _hello(self, router: WorkerRouter) -> Hello:
         self._settle_twins()
-        self._owed.report(side)  # what was settled in this wake-up is claimed with what is not acknowledged
-        held = self._owed.claims(side, self._crew.running_ids(), self._twins.of(side.peer))
-        side.window = self._window(side)
+        self._owed.report(router)  # what was settled in this wake-up is claimed with what is not acknowledged
+        held = self._owed.claims(router, self._crew.running_ids(), self._twins.of(router.peer))
+        router.window = self._window(router)
         once = sorted(self._at_most_once)
-        info = WorkerInfo(self.queues, self.tasks or [], self.slots, side.window, held, at_most_once=once)
+        info = WorkerInfo(self.queues, self.tasks or [], self.slots, router.window, held, at_most_once=once)
         return Hello(Role.WORKER, self.node_id, self.name, self.python, self.version, info)
 
     def _on_router_found(self, event: RouterFound, now: Now) -> None:
-        side = self.routers.get(event.peer)
-        if side is None:
-            self.routers[event.peer] = RouterSide(RouterSession(event.peer, self.settings, now.mono))
+        router = self.routers.get(event.peer)
+        if router is None:
+            self.routers[event.peer] = WorkerRouter(RouterSession(event.peer, self.settings, now.mono))
         else:
-            side.session.lose(now.mono)
+            router.session.lose(now.mono)
         self._sessions_at = now.mono
 
     def _on_router_forgotten(self, event: RouterForgotten, now: Now) -> None:
         """Give up what a router wanted, and say what nobody will be told: what runs may finish, it does no harm."""
-        side = self.routers.pop(event.peer, None)
-        if side is None:
+        router = self.routers.pop(event.peer, None)
+        if router is None:
             return
         running = self._crew.forget_router(event.peer)
         under_way = self._crew.running_ids()
@@ -268,39 +269,39 @@ class WorkerMachine:
             self._holding.give_up(one)
         given_up = sum(one.delivery.id not in under_way for one in ones)
         self._twins.drop(event.peer, [twin.delivery.id for twin in self._twins.of(event.peer)])
-        settlements = side.owed + len(side.fresh)
+        settlements = router.owed + len(router.fresh)
         if settlements or given_up or running:
             self._out.append(ReportForgotten(event.endpoint, settlements, given_up, running))
 
     def _on_peer_lost(self, event: PeerLost, now: Now) -> None:
-        side = self.routers.get(event.peer)
-        if side is not None:
-            side.session.lose(now.mono + self.settings.hello_retry_s)
+        router = self.routers.get(event.peer)
+        if router is not None:
+            router.session.lose(now.mono + self.settings.hello_retry_s)
             self._sessions_at = now.mono
 
     def _on_message(self, event: MessageReceived, now: Now) -> None:
-        side = self.routers.get(event.peer)
-        if side is None:
+        router = self.routers.get(event.peer)
+        if router is None:
             return
-        side.session.heard = now.mono
+        router.session.heard = now.mono
         verb = self._verbs.get(type(event.message))
         if verb is not None:  # else it is one for clients
-            verb(side, event.message, now)
+            verb(router, event.message, now)
 
-    def _on_welcome(self, side: RouterSide, message: Welcome, now: Now) -> None:
-        side.session.welcome(now.mono)
+    def _on_welcome(self, router: WorkerRouter, message: Welcome, now: Now) -> None:
+        router.session.welcome(now.mono)
         self._sessions_at = now.mono
-        self._owed.report_again(side)
-        self._crew.ask_again(side.peer)
+        self._owed.report_again(router)
+        self._crew.ask_again(router.peer)
 
-    def _on_refuse(self, side: RouterSide, message: Refuse, now: Now) -> None:
+    def _on_refuse(self, router: WorkerRouter, message: Refuse, now: Now) -> None:
         self._out.append(PublishRefused(message.code, message.reason))
-        if not side.session.open:
-            side.session.refuse(message.reason, now.mono)
+        if not router.session.open:
+            router.session.refuse(message.reason, now.mono)
             self._sessions_at = now.mono
 
-    def _on_say_hello(self, side: RouterSide, message: SayHello, now: Now) -> None:
-        side.session.lose(now.mono)
+    def _on_say_hello(self, router: WorkerRouter, message: SayHello, now: Now) -> None:
+        router.session.lose(now.mono)
         self._sessions_at = now.mono
 
     # executors
@@ -313,8 +314,8 @@ class WorkerMachine:
         if self.tasks is None:
             self.tasks = sorted(event.tasks)
             self._time_limits, self._at_most_once = event.time_limits, frozenset(event.at_most_once)
-            for side in self.routers.values():
-                side.session.lose(now.mono)
+            for router in self.routers.values():
+                router.session.lose(now.mono)
             self._sessions_at = now.mono
             self._tick(now)
 
@@ -327,15 +328,15 @@ class WorkerMachine:
 
     # deliveries
 
-    def _on_deliver(self, side: RouterSide, message: Deliver, now: Now) -> None:
+    def _on_deliver(self, router: WorkerRouter, message: Deliver, now: Now) -> None:
         options = message.options
         if self.time_limit_s is not None or self._time_limits or self._at_most_once:
             options = {number: self._as_defined(found) for number, found in options.items()}
         tasks = delivered(message, now.wall)
         orphans = self._crew.orphans()
         if len(self.routers) > 1 or orphans:
-            tasks = self._twins.take(side, tasks, options, orphans)
-        self._holding.add(side.peer, tasks, options)
+            tasks = self._twins.take(router, tasks, options, orphans)
+        self._holding.add(router.peer, tasks, options)
 
     def _as_defined(self, options: TaskOptions) -> TaskOptions:
         """The options of a call, with what its caller need not have known."""
@@ -344,27 +345,27 @@ class WorkerMachine:
             limit = self._time_limits.get(options.name, self.time_limit_s)
         return replace(options, time_limit_s=limit, at_most_once=once)
 
-    def _on_recall(self, side: RouterSide, message: Recall, now: Now) -> None:
-        self._release(side, self._holding.take_last(side.peer, message.count), recall=True)
+    def _on_recall(self, router: WorkerRouter, message: Recall, now: Now) -> None:
+        self._release(router, self._holding.take_last(router.peer, message.count), recall=True)
 
-    def _release(self, side: RouterSide, ones: Iterable[Held], *, recall: bool) -> None:
+    def _release(self, router: WorkerRouter, ones: Iterable[Held], *, recall: bool) -> None:
         attempts = []
         for one in ones:
             attempts.append((one.delivery.id, one.delivery.attempt))
             self._holding.give_up(one)
         for part in pack(attempts, attempt_bytes):
-            self._send(side.peer, Released(list(part), recall))
+            self._send(router.peer, Released(list(part), recall))
         if recall and not attempts:
-            self._send(side.peer, Released([], recall))
+            self._send(router.peer, Released([], recall))
 
-    def _on_drop(self, side: RouterSide, message: Drop, now: Now) -> None:
+    def _on_drop(self, router: WorkerRouter, message: Drop, now: Now) -> None:
         for task_id, attempt in message.attempts:
             one = self.held.get(task_id)
-            if one is not None and one.delivery.attempt == attempt and one.router == side.peer:
+            if one is not None and one.delivery.attempt == attempt and one.router == router.peer:
                 self._holding.give_up(one)  # where it runs already, it may finish: a success may still be the first
-        self._twins.drop(side.peer, [task_id for task_id, _ in message.attempts])
+        self._twins.drop(router.peer, [task_id for task_id, _ in message.attempts])
 
-    def _on_cancel(self, side: RouterSide, message: Cancel, now: Now) -> None:
+    def _on_cancel(self, router: WorkerRouter, message: Cancel, now: Now) -> None:
         for task_id in message.ids:
             one = self.held.get(task_id)
             if one is not None:
@@ -372,21 +373,22 @@ class WorkerMachine:
 
     # telling the routers
 
-    def _window(self, side: RouterSide) -> int:
-        return 0 if self._stopping is not None or not self.slots else min(self._crew.window(), self._owed.room(side))
+    def _window(self, router: WorkerRouter) -> int:
+        shut = self._stopping is not None or not self.slots
+        return 0 if shut else min(self._crew.window(), self._owed.room(router))
 
     def _report(self) -> None:
         """Send what was settled in this wake-up, and a new credit where it has changed much."""
         if self._twins.any:  # something may have expired since
             self._settle_twins()
-        for side in self.routers.values():
-            if side.fresh:
-                self._owed.report(side)
-            if side.session.open:
-                window = self._window(side)
-                if window != side.window and not 0.8 * side.window < window < 1.25 * side.window:
-                    side.window = window
-                    self._send(side.peer, Credit(window))
+        for router in self.routers.values():
+            if router.fresh:
+                self._owed.report(router)
+            if router.session.open:
+                window = self._window(router)
+                if window != router.window and not 0.8 * router.window < window < 1.25 * router.window:
+                    router.window = window
+                    self._send(router.peer, Credit(window))
 
     def _settle_twins(self) -> None:
         """After all that ends a delivery, or gives it up: what waited for that ends too, or is to be run."""
@@ -408,12 +410,12 @@ class WorkerMachine:
         """Give back what has not started; when nothing is owed any more, or it takes too long, leave."""
         assert self._stopping is not None
         running = self._crew.running_ids()
-        for side in self.routers.values():
-            if side.session.open:  # else a HELLO on its way claims what we hold
-                ours = (*self._holding.of(side.peer), *self._twins.of(side.peer))
+        for router in self.routers.values():
+            if router.session.open:  # else a HELLO on its way claims what we hold
+                ours = (*self._holding.of(router.peer), *self._twins.of(router.peer))
                 unstarted = [one for one in ours if one.delivery.id not in running]
-                self._twins.drop(side.peer, [one.delivery.id for one in unstarted])
-                self._release(side, unstarted, recall=False)
+                self._twins.drop(router.peer, [one.delivery.id for one in unstarted])
+                self._release(router, unstarted, recall=False)
         self._holding.waiting.clear()
         self._crew.forget_wanted()
         # What is not acknowledged will run again, so a router that may be started anew just now is waited for. One that
@@ -428,10 +430,10 @@ class WorkerMachine:
     def _leave(self, reason: str) -> None:
         self._left = True
         self._crew.kill_all()
-        for side in self.routers.values():
-            if side.session.open:
-                self._send(side.peer, Bye("stopped"))
-                self._out.append(DropPeer(side.peer))
+        for router in self.routers.values():
+            if router.session.open:
+                self._send(router.peer, Bye("stopped"))
+                self._out.append(DropPeer(router.peer))
         self._out.append(Exit(0, reason))
 
     # invariants

@@ -136,7 +136,7 @@ def check_nothing_is_left(world: World) -> None:
         machine: WorkerMachine = worker.machine
         assert not machine.held, f"{worker.name} holds {sorted(machine.held)}"
         gone = {site.peer for site in world.sites.values() if site.gone}
-        owed = [peer for peer, side in machine.routers.items() if side.owed and peer not in gone]
+        owed = [peer for peer, router in machine.routers.items() if router.owed and peer not in gone]
         assert not owed, f"{worker.name} owes {owed}"
         twins = [one.delivery.id for peer in world.sites for one in machine._twins.of(peer)]
         assert not twins, f"{worker.name} holds twins: {twins}"

@@ -9,7 +9,7 @@ from mesh.settings import Settings
 LOAD_MARGIN = 1_000  # unfinished tasks: home changes for a router that has half of home's, and so many fewer
 
 
-class ClientSide:
+class ClientRouter:
     """Times are monotonic seconds."""
 
     __slots__ = ("functions", "given_up", "is_here", "keeps", "load", "peer", "session")
@@ -54,7 +54,7 @@ class ClientSide:
         """The least is the best home."""
         return not self.is_here, self.load is None, self.load or 0
 
-    def is_better_than(self, home: ClientSide | None) -> bool:
+    def is_better_than(self, home: ClientRouter | None) -> bool:
         """Whether to have this router for home from now on."""
         if home is None or self.is_here != home.is_here:
             return home is None or self.is_here

@@ -1,0 +1,24 @@
+"""What a worker node knows of one router, besides their session: what it owes it, and the window it was told."""
+
+from __future__ import annotations
+
+from mesh.core.sessions import RouterSession
+from mesh.model import Peer, Settlement
+
+
+class WorkerRouter:
+    """``unacked``: settlements it has not acknowledged, by batch, ``owed`` in number."""
+
+    __slots__ = ("batch", "fresh", "owed", "session", "unacked", "window")
+
+    def __init__(self, session: RouterSession) -> None:
+        self.session = session
+        self.unacked: dict[int, list[Settlement]] = {}
+        self.owed = 0
+        self.fresh: list[Settlement] = []
+        self.batch = 0
+        self.window = 0  # as it was last told
+
+    @property
+    def peer(self) -> Peer:
+        return self.session.peer
