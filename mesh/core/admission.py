@@ -1,4 +1,4 @@
-"""What a router accepts and what it refuses, and who asks for which outcomes."""
+"""What a router accepts and what it rejects, and who asks for which outcomes."""
 
 from __future__ import annotations
 
@@ -40,15 +40,15 @@ class Admission:
         self.full: str | None = None
 
     def on_submit(self, session: Session, submit: Submit, raw: bytes | None, now: Now) -> None:
-        """Take in a batch, refuse it, or look up first which of its tasks are finished already."""
+        """Take in a batch, reject it, or look up first which of its tasks are finished already."""
         peer = session.peer
         submit, raw = submitted(submit, raw, now.wall)
         tasks = self._table.tasks
         fresh = [spec.id for spec in submit.tasks if spec.id not in tasks] if submit.repeated else None
-        refusal = self._refusal(submit, len(submit.tasks) if fresh is None else len(fresh))
-        if refusal is not None and (fresh is None or refusal[0] == "invalid"):
-            self._reject(peer, submit, refusal)
-        elif fresh:  # those that are finished are not new, and not to be refused
+        rejection = self._rejection(submit, len(submit.tasks) if fresh is None else len(fresh))
+        if rejection is not None and (fresh is None or rejection[0] == "invalid"):
+            self._reject(peer, submit, rejection)
+        elif fresh:  # those that are finished are not new, and not to be rejected
             self._ledger.add(LookUpOutcomes(peer, fresh, submit, raw))
         else:
             self._accept(peer, submit, raw, (), now)
@@ -57,11 +57,11 @@ class Admission:
         self._table.accept(peer, submit, raw, known, now)
         self._ledger.accepted[peer].append(submit.batch)
 
-    def _reject(self, peer: Peer, submit: Submit, refusal: tuple[str, str]) -> None:
+    def _reject(self, peer: Peer, submit: Submit, rejection: tuple[str, str]) -> None:
         self._counters["rejected"] += 1
-        self._ledger.send(peer, Rejected(submit.batch, *refusal))
+        self._ledger.send(peer, Rejected(submit.batch, *rejection))
 
-    def _refusal(self, submit: Submit, fresh: int) -> tuple[str, str] | None:
+    def _rejection(self, submit: Submit, fresh: int) -> tuple[str, str] | None:
         """(code, reason) when this batch, with so many tasks that are not here yet, cannot be taken."""
         count = len(submit.options)
         if not all(0 <= option < count for option in {spec.option for spec in submit.tasks}):
@@ -97,9 +97,9 @@ class Admission:
                 self._ledger.news[peer] += event.outcomes
             self._counters["duplicates"] += len(known)
             fresh = sum(1 for i in event.ids if i not in known and i not in self._table.tasks)
-            refusal = self._refusal(event.submit, fresh)
-            if refusal is not None:
-                self._reject(peer, event.submit, refusal)
+            rejection = self._rejection(event.submit, fresh)
+            if rejection is not None:
+                self._reject(peer, event.submit, rejection)
             else:
                 self._accept(peer, event.submit, event.raw, known, now)
             return

@@ -149,8 +149,8 @@ class Awaited:
         self._drop(unknown)
         return unknown
 
-    def settle(self, asked: Collection[Peer]) -> list[str]:
-        """Fewer are ``asked`` from now on: what all of those do not know, nobody knows; of none, nothing is known."""
+    def asked_fewer(self, asked: Collection[Peer]) -> list[str]:
+        """What all of those that are still ``asked`` do not know, nobody knows; of none, nothing is known."""
         if not asked:
             return []
         unknown = [task_id for task_id, denied in self._denied.items() if denied.issuperset(asked)]

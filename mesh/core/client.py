@@ -185,7 +185,7 @@ class ClientMachine:
                 self._send(peer, Heartbeat(now.wall))
             if router.give_up(now.mono):
                 self._give_up_router(router, "the router that accepted it is gone, and kept it in memory only")
-        for batch in self._batches.refused():
+        for batch in self._batches.rejected():
             self._try_again(batch, now)
 
     def _send(self, peer: Peer, message: Message) -> None:
@@ -250,7 +250,7 @@ class ClientMachine:
             stranded = self._awaited.strand(peer, why)
             for other in self._listening():
                 self._watch(other, stranded)
-            self._publish_unknown(self._awaited.settle(self._may_know()))
+            self._publish_unknown(self._awaited.asked_fewer(self._may_know()))
 
     # home
 
@@ -309,7 +309,7 @@ class ClientMachine:
         """Submit the batches of these routers, each after the wishes that came before it; the wishes that are left."""
         left = deque(wishes)
         for batch in self.batches.values():
-            if batch.refusal is None and batch.router in routers:
+            if batch.rejection is None and batch.router in routers:
                 while left and left[0][0] < batch.number:  # what came after a purge is not to be purged
                     self._send(peer, left.popleft()[-1])
                 self._submit(peer, batch)
@@ -413,21 +413,20 @@ class ClientMachine:
         self._send(peer, Submit(batch.number, batch.options, batch.tasks, batch.repeated, elsewhere, at))
         batch.repeated = True
 
-    def _settle_batch(self, number: int) -> OutBatch | None:
-        batch = self._batches.settle(number)
+    def _remove_batch(self, number: int) -> None:
+        batch = self._batches.remove(number)
         if batch is not None and self.suspects.by_router:
             self._clear(batch)
-        return batch
 
     def _on_accepted(self, router: ClientRouter, message: Accepted, now: Now) -> None:
         self.suspects.relent(router.peer)
-        self._settle_batches(router, message.batches)
+        self._remove_accepted(router, message.batches)
 
-    def _settle_batches(self, router: ClientRouter, numbers: Sequence[int]) -> None:
+    def _remove_accepted(self, router: ClientRouter, numbers: Sequence[int]) -> None:
         for number in numbers:
             batch = self.batches.get(number)
             if batch is not None and batch.router == router.peer:
-                self._settle_batch(number)
+                self._remove_batch(number)
                 ids = [task.id for task in batch.tasks]
                 if router.peer != self._owner:
                     self._awaited.put(ids, router.peer)
@@ -453,29 +452,29 @@ class ClientMachine:
                 self._submit(router.peer, batch)
                 return
         if message.code in ("overloaded", "function") and now.mono < batch.give_up_at:
-            self._batches.refuse(batch, message, now.mono)
+            self._batches.reject(batch, message, now.mono)
             self._clear(batch)
             batch.router = None
         else:
             self._give_up(batch, message)
 
     def _give_up(self, batch: OutBatch, why: Rejected) -> None:
-        self._settle_batch(batch.number)
+        self._remove_batch(batch.number)
         ids = [task.id for task in batch.tasks]
         for task_id in ids:
             self._awaited.take(task_id)
         self._out.append(PublishRejected(ids, why.code, why.reason, why.retry_after_s))
 
     def _try_again(self, batch: OutBatch, now: Now) -> None:
-        assert batch.refusal is not None
+        assert batch.rejection is not None
         if now.mono >= batch.give_up_at:
-            self._give_up(batch, batch.refusal)
+            self._give_up(batch, batch.rejection)
         elif now.mono >= batch.retry_at and (peer := self._router_for(batch)) is not None:
             self._batches.send_again(batch)
             self._submit(peer, batch)
 
     def _router_for(self, batch: OutBatch) -> Peer | None:
-        """Where a batch that was refused may be sent now: home, or, where it runs at most once, who may have it."""
+        """Where a batch that was rejected may be sent now: home, or, where it runs at most once, who may have it."""
         if batch.at_most_once and batch.perhaps_at:
             return next((peer for peer in self._listening() if peer in batch.perhaps_at), None)
         return self._ready()
@@ -483,7 +482,7 @@ class ClientMachine:
     # outcomes
 
     def _on_outcomes(self, router: ClientRouter, message: Outcomes, now: Now) -> None:
-        self._settle_batches(router, message.accepted)
+        self._remove_accepted(router, message.accepted)
         take = self._awaited.take
         wanted = [outcome for outcome in message.outcomes if take(outcome.id)]
         if wanted:

@@ -1,6 +1,6 @@
 """A client's batches: what was submitted and no router has accepted yet.
 
-A batch is kept until a router says that it is committed, or it is given up. One that was refused for load waits here
+A batch is kept until a router says that it is committed, or it is given up. One that was rejected for load waits here
 until it may be sent again. Which router a batch goes to is the client's affair.
 """
 
@@ -31,8 +31,8 @@ class OutBatch:
     size: int
     give_up_at: float  # monotonic: after this an overloaded mesh makes it fail
     repeated: bool
-    retry_at: float = 0.0  # monotonic; of a refused batch
-    refusal: Rejected | None = None  # for load; it is sent again
+    retry_at: float = 0.0  # monotonic; of a rejected batch
+    rejection: Rejected | None = None  # for load; it is sent again
     functions_asked: bool = False  # a router no longer had the functions it needs
     router: Peer | None = None  # it was sent there and is not answered
     perhaps_at: frozenset[Peer] = frozenset()  # it was sent there and was not answered; it may be there
@@ -59,7 +59,7 @@ class OutBatches:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self.by_number: dict[int, OutBatch] = {}
-        self._refused: dict[int, OutBatch] = {}  # those of them with a refusal
+        self._rejected: dict[int, OutBatch] = {}  # those of them with a rejection
         self.tasks = 0  # in them
         self.bytes = 0  # of their payloads
         self.last = 0  # the number of the last one
@@ -106,48 +106,48 @@ class OutBatches:
         """The tasks in them."""
         return {task.id for batch in self.by_number.values() for task in batch.tasks}
 
-    def settle(self, number: int) -> OutBatch | None:
+    def remove(self, number: int) -> OutBatch | None:
         """A batch is accepted, or given up."""
         batch = self.by_number.pop(number, None)
         if batch is not None:
-            self._refused.pop(number, None)
+            self._rejected.pop(number, None)
             self.tasks -= len(batch.tasks)
             self.bytes -= batch.size
         return batch
 
-    def refuse(self, batch: OutBatch, why: Rejected, now: float) -> None:
+    def reject(self, batch: OutBatch, why: Rejected, now: float) -> None:
         """A router does not take it now."""
         batch.retry_at = now + why.retry_after_s
-        batch.refusal = why
-        self._refused[batch.number] = batch
+        batch.rejection = why
+        self._rejected[batch.number] = batch
 
-    def refused(self) -> list[OutBatch]:
+    def rejected(self) -> list[OutBatch]:
         """Those that are to be sent again, or given up, when it is time."""
-        return list(self._refused.values())
+        return list(self._rejected.values())
 
     def send_again(self, batch: OutBatch) -> None:
-        """It is refused no more."""
-        batch.refusal = None
-        del self._refused[batch.number]
+        """It is rejected no more."""
+        batch.rejection = None
+        del self._rejected[batch.number]
 
     def next_deadline(self, router_for: Callable[[OutBatch], Peer | None]) -> float:
-        """When a refused one is to be sent again, if there is a router for it, or given up."""
+        """When a rejected one is to be sent again, if there is a router for it, or given up."""
         deadline = inf
-        for batch in self._refused.values():
+        for batch in self._rejected.values():
             at = batch.give_up_at if router_for(batch) is None else min(batch.retry_at, batch.give_up_at)
             deadline = min(deadline, at)
         return deadline
 
     def out(self) -> Iterable[tuple[Peer, int]]:
         """Each that was sent to a router and is not answered: the router, and its number."""
-        return [(b.router, b.number) for b in self.by_number.values() if b.router is not None and b.refusal is None]
+        return [(b.router, b.number) for b in self.by_number.values() if b.router is not None and b.rejection is None]
 
     def check(self) -> None:
         """Raise ``AssertionError`` unless they are counted right."""
         assert self.tasks == sum(len(batch.tasks) for batch in self.by_number.values()), "tasks miscounted"
         assert self.bytes == sum(batch.size for batch in self.by_number.values()), "bytes miscounted"
-        refused = {number for number, batch in self.by_number.items() if batch.refusal is not None}
-        assert self._refused.keys() == refused, "batches to be sent again miscounted"
+        rejected = {number for number, batch in self.by_number.items() if batch.rejection is not None}
+        assert self._rejected.keys() == rejected, "batches to be sent again miscounted"
 
 
 def _only_used(options: list[TaskOptions], tasks: list[TaskSpec]) -> tuple[list[TaskOptions], list[TaskSpec]]:

@@ -195,7 +195,7 @@ class ClientRules(RuleBasedStateMachine):
             in_batches |= ids
             if batch.router in there:
                 assert ids <= self.knows[batch.router]
-            assert batch.router is not None or batch.refusal is not None or machine.home not in there
+            assert batch.router is not None or batch.rejection is not None or machine.home not in there
         for task_id, place in machine.waiting.items():
             if place is Where.ANYWHERE:
                 assert all(task_id in self.knows[peer] for peer in there)
