@@ -1,4 +1,4 @@
-"""One ROUTER socket, bound to any number of addresses: takes messages in, knows who is there, suspects who is gone.
+"""One ROUTER socket, bound to any number of addresses: takes messages in, knows who is there, doubts who may be gone.
 
 A peer is one connection: libzmq gives each a routing id of its own, and one that comes back is a new peer. A lost
 connection is told by the monitor as a file descriptor, and the descriptor of a connection is a property of each
@@ -54,7 +54,7 @@ class Caller:
 class Listener:
     """A ROUTER; with ``key`` it is a CURVE server, else open to whoever can reach the path it is bound to.
 
-    ``roster`` says who may speak. ``welcome(caller)`` is told of each connection when it speaks first.
+    ``roster`` says who may speak. ``on_caller(caller)`` is told of each connection when it speaks first.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class Listener:
         context: zmq.Context[Socket],
         key: MeshKey | None,
         roster: Roster,
-        welcome: Callable[[Caller], None],
+        on_caller: Callable[[Caller], None],
         counters: Counters,
     ) -> None:
         if key is None:
@@ -79,9 +79,9 @@ class Listener:
         self._kind = f"tcp-{key.key_id}" if key else "ipc"  # no other listener of the transport names peers so
         self._secure = key is not None
         self._roster = roster
-        self._welcome = welcome
+        self._on_caller = on_caller
         self._counters = counters
-        self._met = 0
+        self._numbered = 0  # callers, ever
         self._callers: dict[bytes, Caller] = {}  # by routing id
         self._by_fd: dict[int, Caller] = {}
         self._gone: set[bytes] = set()  # reported as lost while messages of theirs may be untaken
@@ -107,7 +107,7 @@ class Listener:
         """Note what became of connections; before ``drain``, or one that spoke and went at once would look mute."""
         self._seen += self._monitor.read()
 
-    def drain(self, arrivals: Arrivals, suspects: set[Caller]) -> None:
+    def drain(self, arrivals: Arrivals, doubtful: set[Caller]) -> None:
         """Take messages until there are none or it is somebody else's turn."""
         receive, callers, messages = self._socket.recv, self._callers, arrivals.messages
         count = size = 0
@@ -122,7 +122,7 @@ class Listener:
             first = receive(NOBLOCK, copy=False)
             frames = read_frames(self._socket, first)
             count += 1
-            caller = callers.get(routing_id) or self._meet(routing_id, first, suspects)
+            caller = callers.get(routing_id) or self._new_caller(routing_id, first, doubtful)
             if caller is None:
                 continue
             if frames is not None and caller.backlog is not None:
@@ -140,7 +140,7 @@ class Listener:
                 messages.append((caller.peer, frames, caller.role))
         self._counters.received += count
 
-    def suspect(self, suspects: set[Caller], problems: list[Problem]) -> None:
+    def doubt(self, doubtful: set[Caller], problems: list[Problem]) -> None:
         """Of what was observed: add those that may have gone, and tell of connections that failed their greeting."""
         failed: dict[str, int] = {}
         seen, self._seen = self._seen, []
@@ -148,11 +148,11 @@ class Listener:
             if kind == monitor.LOST:
                 caller = self._by_fd.pop(value, None)
                 if caller is not None:
-                    suspects.add(caller)
+                    doubtful.add(caller)
                     continue
                 self._counters.mute += 1
                 if len(self._by_fd) < len(self._callers):
-                    suspects.update(c for c in self._callers.values() if self._by_fd.get(c.fd) is not c)
+                    doubtful.update(c for c in self._callers.values() if self._by_fd.get(c.fd) is not c)
             else:
                 self._counters.greetings_failed += 1
                 reason = _reason(kind, value)
@@ -186,7 +186,7 @@ class Listener:
             self._gone.add(caller.routing_id)
 
     def clear(self, caller: Caller) -> None:
-        """A suspect is there after all: its descriptor had told of an earlier connection."""
+        """A doubtful one is there after all: its descriptor had told of an earlier connection."""
         if caller.fd != _UNKNOWN_FD and caller.routing_id in self._callers:
             self._by_fd.setdefault(caller.fd, caller)
 
@@ -204,7 +204,7 @@ class Listener:
         self._monitor.close()
         self._socket.close(linger_ms)
 
-    def _meet(self, routing_id: bytes, first: zmq.Frame, suspects: set[Caller]) -> Caller | None:
+    def _new_caller(self, routing_id: bytes, first: zmq.Frame, doubtful: set[Caller]) -> Caller | None:
         """A connection speaks for the first time; None for one that was reported as lost, or that was cut off."""
         if routing_id in self._gone or routing_id in self._severed:
             self._counters.dropped += 1
@@ -217,16 +217,16 @@ class Listener:
         if self._secure and role is None:
             self._counters.dropped += 1
             return None
-        self._met += 1
+        self._numbered += 1
         backlog = Backlog(fd, time.monotonic()) if self._secure else None
-        caller = Caller(Peer(f"{self._kind}-{self._met}".encode()), self, routing_id, fd, user, role, backlog)
+        caller = Caller(Peer(f"{self._kind}-{self._numbered}".encode()), self, routing_id, fd, user, role, backlog)
         if caller.fd != _UNKNOWN_FD:
             earlier = self._by_fd.get(caller.fd)
             if earlier is not None:  # its descriptor is in use again, so its own connection has ended
-                suspects.add(earlier)
+                doubtful.add(earlier)
             self._by_fd[caller.fd] = caller
         self._callers[routing_id] = caller
-        self._welcome(caller)
+        self._on_caller(caller)
         return caller
 
     def _refuse(self, caller: Caller, kind: Trouble, what: str, arrivals: Arrivals) -> None:

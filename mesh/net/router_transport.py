@@ -27,7 +27,7 @@ from mesh.net.roster import Roster
 from mesh.net.sockets import new_context, raise_fd_limit
 from mesh.net.zap import Zap
 
-# A connection's end is told a moment before sending to it fails, so a suspect is asked more than once.
+# A connection's end is told a moment before sending to it fails, so a doubtful one is asked more than once.
 _PROBE_AFTER_S = (0.0, 0.002, 0.010, 0.050)
 # Its last messages come before its loss, if they can be taken within this.
 _DRAIN_FIRST_S = 0.030
@@ -65,7 +65,7 @@ class RouterTransport:
         self._outboxes: dict[Peer, Outbox] = {}
         self._lost: list[Peer] = []
         self._problems: list[Problem] = []
-        self._suspects: dict[Caller, tuple[int, float]] = {}  # how often each was asked, and when it is asked next
+        self._doubtful: dict[Caller, tuple[int, float]] = {}  # how often each was asked, and when it is asked next
         self._probe_at = 0.0
         self._drained_by = 0.0
         self._poll = Poll()
@@ -81,7 +81,7 @@ class RouterTransport:
             raise ConfigError("a router needs an ipc or a tcp address to listen at")
         try:
             if ipc is not None:
-                self._add(Listener(self._context, None, self._roster, self._welcome, self.counters)).listen(ipc)
+                self._add(Listener(self._context, None, self._roster, self._add_caller, self.counters)).listen(ipc)
             if tcp is not None:
                 self.listen(tcp)
         except BaseException:
@@ -106,7 +106,7 @@ class RouterTransport:
             self._zap = Zap(self._context, self._roster, self.counters)
             self._poll.add(self._zap.fd)
         if key not in self._secure:
-            self._secure[key] = self._add(Listener(self._context, key, self._roster, self._welcome, self.counters))
+            self._secure[key] = self._add(Listener(self._context, key, self._roster, self._add_caller, self.counters))
             self._roster.set_keys(self._secure)
         return self._secure[key].listen(tcp)
 
@@ -140,19 +140,19 @@ class RouterTransport:
         busy = [listener for listener in self._listeners if listener.used and listener.has_input()]
         patience = 0.0 if busy else self._patience(timeout_s)
         fired = self._poll.wait(patience, arrivals.readable, arrivals.writable)
-        suspects: set[Caller] = set()
+        doubtful: set[Caller] = set()
         for listener in self._listeners:
             observed = listener.monitor_fd in fired
             if observed:
                 listener.observe()
             if observed or listener in busy or listener.fd in fired:
-                listener.drain(arrivals, suspects)
+                listener.drain(arrivals, doubtful)
             if observed:
-                listener.suspect(suspects, arrivals.problems)
+                listener.doubt(doubtful, arrivals.problems)
         if self._zap is not None and self._zap.fd in fired:
             self._zap.serve()
         self._cut_floods(arrivals)
-        self._probe_suspects(suspects)
+        self._probe_doubtful(doubtful)
         arrivals.lost += self._lost
         arrivals.problems += self._problems
         self._lost, self._problems = [], []
@@ -237,7 +237,7 @@ class RouterTransport:
         self._poll.add(listener.monitor_fd)
         return listener
 
-    def _welcome(self, caller: Caller) -> None:
+    def _add_caller(self, caller: Caller) -> None:
         self._callers[caller.peer] = caller
 
     def _patience(self, timeout_s: float | None) -> float | None:
@@ -247,35 +247,35 @@ class RouterTransport:
         waits = [] if timeout_s is None else [timeout_s]
         if self._outboxes:
             waits.append(_FLUSH_RETRY_S)
-        if self._suspects:
+        if self._doubtful:
             waits.append(max(0.0, self._probe_at - time.monotonic()))
         return min(waits, default=None)
 
-    def _probe_suspects(self, added: set[Caller]) -> None:
-        """Ask whom we suspect, and go on asking for a while: see ``_PROBE_AFTER_S``."""
-        if not added and not self._suspects:
+    def _probe_doubtful(self, added: set[Caller]) -> None:
+        """Ask the doubtful, and go on asking for a while: see ``_PROBE_AFTER_S``."""
+        if not added and not self._doubtful:
             return
         now = time.monotonic()
         if added:
-            if not self._suspects:
+            if not self._doubtful:
                 self._drained_by = now + _DRAIN_FIRST_S
-            self._suspects.update(dict.fromkeys(added, (0, now)))
+            self._doubtful.update(dict.fromkeys(added, (0, now)))
             self._probe_at = now
         if now < self._probe_at:
             return
         for listener in self._listeners:
             listener.has_input()  # lets the sockets notice who went
             if not listener.drained and now < self._drained_by:
-                return  # a suspect's last messages may be among what is not taken yet
-        for caller, (asked, ask_at) in list(self._suspects.items()):
+                return  # its last messages may be among what is not taken yet
+        for caller, (asked, ask_at) in list(self._doubtful.items()):
             if ask_at > now or not self._probe(caller):
                 continue
             if asked + 1 == len(_PROBE_AFTER_S):
-                del self._suspects[caller]
+                del self._doubtful[caller]
                 caller.listener.clear(caller)
             else:
-                self._suspects[caller] = asked + 1, now + _PROBE_AFTER_S[asked + 1]
-        self._probe_at = min((ask_at for _, ask_at in self._suspects.values()), default=0.0)
+                self._doubtful[caller] = asked + 1, now + _PROBE_AFTER_S[asked + 1]
+        self._probe_at = min((ask_at for _, ask_at in self._doubtful.values()), default=0.0)
 
     def _probe(self, caller: Caller) -> bool:
         self.counters.probes_sent += 1
@@ -347,5 +347,5 @@ class RouterTransport:
         if self._callers.pop(caller.peer, None) is not None:
             self._lost.append(caller.peer)
         self._outboxes.pop(caller.peer, None)
-        self._suspects.pop(caller, None)
+        self._doubtful.pop(caller, None)
         caller.listener.forget(caller, gone=gone)

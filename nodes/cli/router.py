@@ -10,9 +10,9 @@ from mesh.errors import ConfigError
 from nodes.cli.environment import check_environment
 from nodes.cli.hostnames import file_name, node_name
 from nodes.cli.invocation import Invocation, pass_invocation, shared_options
+from nodes.cli.namesakes import check_alone
 from nodes.cli.node_files import output_to, pid_file
 from nodes.cli.node_options import lan_choice, lan_options, log_options, store_options, store_url, supervised_option
-from nodes.cli.strangers import check_alone
 from nodes.router import RouterConfig, run_router
 
 

@@ -18,10 +18,11 @@ from mesh.net.keys import MeshKey, load
 from mesh.net.lan import LanOptions
 from mesh.settings import Settings, command_of
 from mesh.store.place import default_path
-from nodes.announce import announce
+from nodes.banner import print_banner
 from nodes.cli.environment import check_environment
 from nodes.cli.hostnames import file_name, node_name
 from nodes.cli.invocation import Invocation, pass_invocation, router_option, shared_options
+from nodes.cli.namesakes import check_alone
 from nodes.cli.node_files import output_to, pid_file
 from nodes.cli.node_options import (
     lan_choice,
@@ -34,7 +35,6 @@ from nodes.cli.node_options import (
     work_options,
 )
 from nodes.cli.numbers import Count
-from nodes.cli.strangers import check_alone
 from nodes.replenishing import Replenishing
 from nodes.router_watch import RouterWatch
 from nodes.supervisor import Supervisor, node_command
@@ -132,7 +132,7 @@ def up(
         supervisor = _supervisor(commands, settings, watch)
         if not invocation.quiet:
             told = url if needed else "with the router"
-            threading.Thread(target=announce, args=(settings, routers, name, told, lan), daemon=True).start()
+            threading.Thread(target=print_banner, args=(settings, routers, name, told, lan), daemon=True).start()
         return supervisor.run()
 
 

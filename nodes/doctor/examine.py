@@ -52,19 +52,19 @@ def examine(settings: Settings, wanted: Wanted) -> list[Finding]:
         search = _search(settings, wanted, key)
         found = search.found[:ROUTERS_MAX]
         probes = asking.result()
-        met = list(pool.map(lambda one: talk(one, key, host), found))
+        examined = list(pool.map(lambda one: talk(one, key, host), found))
         if time.monotonic() < began + FIRST_S_MAX:
-            met += _unmet(met, pool.map(lambda one: talk(one, key, host), _told(met)))
+            examined += _each_once(examined, pool.map(lambda one: talk(one, key, host), _told(examined)))
     firewall = looking.result()
-    met = _with_records(settings, met)
+    examined = _with_records(settings, examined)
     own = {str(address.ip) for adapter in adapters for address in adapter.addresses}
     findings = [
         *keys.judge(key_facts, wanted.key_id),
         *interfaces.judge(adapters, wanted.interfaces),
         *firewalls.judge(firewall),
-        *multicast.judge(probes, own, key_facts.key_id, met, firewall),
-        *routers.judge_search(met, search.tried),
-        *(finding for one in met for finding in routers.judge(one, host, key_facts, firewall)),
+        *multicast.judge(probes, own, key_facts.key_id, examined, firewall),
+        *routers.judge_search(examined, search.tried),
+        *(finding for one in examined for finding in routers.judge(one, host, key_facts, firewall)),
     ]
     # Those who judge know of one mesh, and need not know what it is called.
     typed = f"`{command_of(settings.mesh)} "
@@ -96,16 +96,16 @@ def _search(settings: Settings, wanted: Wanted, key: AnyKey | None) -> Search:
         browser.close()
 
 
-def _told(met: Sequence[RouterFacts]) -> list[Found]:
+def _told(examined: Sequence[RouterFacts]) -> list[Found]:
     """What the routers that answered say of others, where that is new."""
-    known = {address.endpoint for router in met for address in router.addresses}
-    told = dict.fromkeys(endpoint for router in met for endpoint in router.told if endpoint not in known)
+    known = {address.endpoint for router in examined for address in router.addresses}
+    told = dict.fromkeys(endpoint for router in examined for endpoint in router.told if endpoint not in known)
     return [Found((endpoint,), None, "named by a router", Source.TOLD) for endpoint in [*told][:ROUTERS_MAX]]
 
 
-def _unmet(met: Sequence[RouterFacts], more: Iterable[RouterFacts]) -> list[RouterFacts]:
+def _each_once(examined: Sequence[RouterFacts], more: Iterable[RouterFacts]) -> list[RouterFacts]:
     """Each router once, for it may have several addresses."""
-    seen = {router.router_id for router in met}
+    seen = {router.router_id for router in examined}
     new = []
     for router in more:
         if router.router_id is None or router.router_id not in seen:
@@ -114,7 +114,7 @@ def _unmet(met: Sequence[RouterFacts], more: Iterable[RouterFacts]) -> list[Rout
     return new
 
 
-def _with_records(settings: Settings, met: Sequence[RouterFacts]) -> list[RouterFacts]:
+def _with_records(settings: Settings, examined: Sequence[RouterFacts]) -> list[RouterFacts]:
     """Each with the key of its record on this host, where it has one."""
     key_ids = {record.router_id: record.key_id for record in RuntimeDir(os.environ).routers(settings.mesh)}
-    return [replace(one, key_id=key_ids.get(one.router_id or "")) for one in met]
+    return [replace(one, key_id=key_ids.get(one.router_id or "")) for one in examined]

@@ -44,7 +44,7 @@ class Reach(enum.Enum):
 class Greeting(enum.Enum):
     """What came of a handshake with the key."""
 
-    WELCOME = "welcome"
+    DONE = "done"
     WRONG_KEY = "wrong_key"
     DENIED = "denied"  # it knows no node with this key, or no more
     NO_ROUTER = "no_router"  # something else listens there

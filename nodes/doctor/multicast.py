@@ -65,7 +65,7 @@ def _of_probe(probe: MulticastFacts, firewall: FirewallFacts) -> Finding:
 def _answers_unheard(router: RouterFacts, own_addresses: Collection[str]) -> bool:
     """Whether it is on another host and has let us in, and is not known by what it announces."""
     return router.source not in (Source.HERE, Source.ANNOUNCED) and any(
-        address.greeting is Greeting.WELCOME
+        address.greeting is Greeting.DONE
         and is_for_others(address.endpoint)
         and address.endpoint.removeprefix("tcp://").rpartition(":")[0].strip("[]") not in own_addresses
         for address in router.addresses

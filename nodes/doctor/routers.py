@@ -71,7 +71,7 @@ def _addresses(router: RouterFacts, key: KeyFacts, firewall: FirewallFacts) -> l
     findings = []
     for address in router.addresses:
         text, advice = _of_address(address, key, firewall)
-        if address.greeting is Greeting.WELCOME:
+        if address.greeting is Greeting.DONE:
             name = f": {router.status.name}" if router.status else ""
             findings.append(ok("router", f"{address.endpoint} ({router.how}) {text}{name}"))
             continue
@@ -86,7 +86,7 @@ def _of_address(address: AddressFacts, key: KeyFacts, firewall: FirewallFacts) -
     port = address.endpoint.rpartition(":")[2]
     ports = [int(port)] if port.isdecimal() and int(port) not in PORTS else PORTS
     open_it = f"on that machine, {firewalls.advice(firewall, ports)}"
-    if address.greeting is Greeting.WELCOME:
+    if address.greeting is Greeting.DONE:
         return "answers, and has the same key" if address.reach else "answers", ""
     if address.reach is Reach.SILENT:
         text = "does not answer: nothing comes back, so a firewall drops it, or that machine is off"

@@ -61,7 +61,7 @@ def talk(found: Found, key: AnyKey | None, host: HostFacts) -> RouterFacts:
         # Who connects and says nothing is a stranger to a router: only where it is not known otherwise.
         addresses = reach(addresses, REACH_S)
         facts = RouterFacts(found.how, found.source, tuple(addresses), found.router_id)
-        used = next((a.endpoint for a in addresses if a.greeting is Greeting.WELCOME), None)
+        used = next((a.endpoint for a in addresses if a.greeting is Greeting.DONE), None)
         return facts if used is None else talker.measure(replace(facts, used=used))
     finally:
         talker.close()
@@ -120,7 +120,7 @@ class _Talker:
             return address
         is_open = Reach.OPEN if address.endpoint.startswith("tcp://") else None
         if self._transport.is_connected(peer):
-            return replace(address, reach=is_open, greeting=Greeting.WELCOME)
+            return replace(address, reach=is_open, greeting=Greeting.DONE)
         problem = self._problem_of(peer)
         if problem is None:
             return address

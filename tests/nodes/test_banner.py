@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from nodes.announce import block
+from nodes.banner import block
 
 ANNOUNCE = """
 import sys
 from mesh.settings import Settings
-from nodes.announce import announce
+from nodes.banner import print_banner
 
-announce(Settings(), [sys.argv[1]], "worker", None)
+print_banner(Settings(), [sys.argv[1]], "worker", None)
 """
 
 
@@ -34,7 +34,7 @@ def test_how_others_join_is_said_where_they_can() -> None:
 
 
 @pytest.mark.processes
-def test_whoever_waits_to_announce_a_mesh_says_nothing_of_routers(tmp_path: Path) -> None:
+def test_whoever_waits_to_print_the_banner_says_nothing_of_routers(tmp_path: Path) -> None:
     # In a process of its own, where nobody has configured logging: what nobody handles goes to standard error.
     command = [sys.executable, "-c", ANNOUNCE, f"ipc://{tmp_path}/nobody.ipc"]
     environ = {**os.environ, "MESH_CONNECT_TIMEOUT_S": "0.5"}

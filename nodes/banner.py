@@ -22,7 +22,7 @@ PATIENCE_S = 60.0  # a worker whose app takes longer to import is up when it is 
 LOOK_AGAIN_S = 0.05
 
 
-def announce(settings: Settings, routers: Sequence[str], worker: str, store: str | None, lan: bool = False) -> None:
+def print_banner(settings: Settings, routers: Sequence[str], worker: str, store: str | None, lan: bool = False) -> None:
     """Wait until the worker is known to a router, then print where everything is. Meant for a thread of its own."""
     logging.getLogger("mesh").addHandler(logging.NullHandler())  # else what it misses is said after a node's last word
     try:
