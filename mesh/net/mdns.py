@@ -18,6 +18,7 @@ from mesh.messages import PROTOCOL
 from mesh.net.find import Found
 from mesh.net.heard import ADDRESSES_MAX, SERVICE, Heard
 
+MDNS_PORT = 5353  # UDP
 MESH = "mesh"  # of the texts of an announcement, the one that names the mesh
 CLOSE_S = 2.0  # saying goodbye takes 0.4 s
 

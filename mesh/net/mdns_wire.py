@@ -19,7 +19,7 @@ from mesh.net.adapters import local_adapters
 from mesh.net.heard import SERVICE, Heard, Record
 from mesh.net.interfaces import LanAddress, lan_addresses
 from mesh.net.mdns import About, Closing, Shown
-from mesh.net.multicast import PACKET_BYTES_MAX, new_question, open_at, send
+from mesh.net.mdns_socket import PACKET_BYTES_MAX, new_question, open_at, send, texts_of
 
 LOOK_S = 3.0  # between two looks at the interfaces
 RETRY_S = 10.0  # after a failure
@@ -241,15 +241,4 @@ def _records_of(data: bytes, heard: Heard) -> Iterator[Record]:
                 socket.inet_ntop(_FAMILIES[len(r.address)], r.address) for r in at if len(r.address) in _FAMILIES
             )
             lives_s = float(min(service.ttl, *(r.ttl for r in at)))
-            yield Record(service.name, service.port, addresses, _texts_of(texts[service.name]), lives_s)
-
-
-def _texts_of(text: bytes) -> dict[str, str]:
-    """The properties in a TXT record: each has its length before it."""
-    found: dict[str, str] = {}
-    at = 0
-    while at < len(text):
-        key, _, value = text[at + 1 : at + 1 + text[at]].decode(errors="replace").partition("=")
-        found.setdefault(key, value)
-        at += 1 + text[at]
-    return found
+            yield Record(service.name, service.port, addresses, texts_of(texts[service.name]), lives_s)

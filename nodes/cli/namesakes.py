@@ -19,10 +19,10 @@ def check_alone(mesh: str, interfaces: Sequence[str]) -> None:
     """Where there is no key, look whether others announce a mesh of this name. Raises ``ConfigError`` where they do."""
     if key_of_environment(os.environ) is not None or key_path(mesh, os.environ).exists():
         return
-    ask = import_module("mesh.net.multicast").ask  # zeroconf takes 0.1 s to import, and is needed for this start only
-    for probe in ask(lan_addresses(local_adapters(), interfaces), LISTEN_S):
-        for key_id, source in sorted(probe.announced):
-            if probe.names.get(key_id) == mesh:
+    ask = import_module("mesh.net.mdns_look").ask  # zeroconf takes 0.1 s to import, and is needed for this start only
+    for look in ask(lan_addresses(local_adapters(), interfaces), LISTEN_S):
+        for key_id, source in sorted(look.announced):
+            if look.names.get(key_id) == mesh:
                 named = command_of(mesh)
                 raise ConfigError(
                     f"a mesh named {mesh!r} with key id {key_id} is announced by {source}, and no key of it is here. "

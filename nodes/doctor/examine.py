@@ -15,7 +15,7 @@ from mesh.net.find import Found, Search, Source, find_routers, named_routers
 from mesh.net.interfaces import LanAddress, lan_addresses
 from mesh.net.keys import AnyKey
 from mesh.net.mdns import Browser
-from mesh.net.multicast import ask
+from mesh.net.mdns_look import ask
 from mesh.net.runtime_dir import RuntimeDir
 from mesh.settings import Settings, command_of
 from nodes.doctor import firewalls, interfaces, keys, multicast, routers
@@ -51,7 +51,7 @@ def examine(settings: Settings, wanted: Wanted) -> list[Finding]:
         asking = pool.submit(_ask, places)
         search = _search(settings, wanted, key)
         found = search.found[:ROUTERS_MAX]
-        probes = asking.result()
+        looks = asking.result()
         examined = list(pool.map(lambda one: talk(one, key, host), found))
         if time.monotonic() < began + FIRST_S_MAX:
             examined += _each_once(examined, pool.map(lambda one: talk(one, key, host), _told(examined)))
@@ -62,7 +62,7 @@ def examine(settings: Settings, wanted: Wanted) -> list[Finding]:
         *keys.judge(key_facts, wanted.key_id),
         *interfaces.judge(adapters, wanted.interfaces),
         *firewalls.judge(firewall),
-        *multicast.judge(probes, own, key_facts.key_id, examined, firewall),
+        *multicast.judge(looks, own, key_facts.key_id, examined, firewall),
         *routers.judge_search(examined, search.tried),
         *(finding for one in examined for finding in routers.judge(one, host, key_facts, firewall)),
     ]
@@ -74,13 +74,13 @@ def examine(settings: Settings, wanted: Wanted) -> list[Finding]:
 def _ask(places: Sequence[LanAddress]) -> list[MulticastFacts]:
     return [
         MulticastFacts(
-            probe.place.interface,
-            probe.place.text,
-            probe.own_heard,
-            tuple(Announced(*one) for one in sorted(probe.announced)),
-            probe.problem,
+            look.place.interface,
+            look.place.text,
+            look.own_heard,
+            tuple(Announced(*one) for one in sorted(look.announced)),
+            look.problem,
         )
-        for probe in ask(places, LISTEN_S)
+        for look in ask(places, LISTEN_S)
     ]
 
 

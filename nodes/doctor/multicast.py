@@ -14,17 +14,17 @@ BY_ADDRESS = "give nodes an address, `--router HOST:6374` or MESH_ROUTERS: all b
 
 
 def judge(
-    probes: Sequence[MulticastFacts],
+    looks: Sequence[MulticastFacts],
     own_addresses: Collection[str],
     key_id: str,
     routers: Sequence[RouterFacts],
     firewall: FirewallFacts,
 ) -> list[Finding]:
     """``key_id`` is empty where there is no key."""
-    if not probes:
+    if not looks:
         return []
-    findings = [_of_probe(probe, firewall) for probe in probes]
-    announced = {one for probe in probes for one in probe.announced}
+    findings = [_of_look(look, firewall) for look in looks]
+    announced = {one for look in looks for one in look.announced}
     others = {one for one in announced if one.source not in own_addresses}
     ours = sorted({one.source for one in others if one.key_id == key_id})
     foreign = sorted({one.key_id for one in announced if one.key_id != key_id})
@@ -49,11 +49,11 @@ def judge(
     return findings
 
 
-def _of_probe(probe: MulticastFacts, firewall: FirewallFacts) -> Finding:
-    where = f"{probe.interface} ({probe.address})"
-    if probe.problem:
-        return failure("multicast", f"{where}: {probe.problem}", BY_ADDRESS)
-    if not probe.own_heard:
+def _of_look(look: MulticastFacts, firewall: FirewallFacts) -> Finding:
+    where = f"{look.interface} ({look.address})"
+    if look.problem:
+        return failure("multicast", f"{where}: {look.problem}", BY_ADDRESS)
+    if not look.own_heard:
         return failure(
             "multicast",
             f"{where}: what is sent by multicast does not even come back on this machine",

@@ -12,7 +12,7 @@ import zeroconf
 from mesh.net import mdns_wire
 from mesh.net.interfaces import LanAddress
 from mesh.net.mdns import SERVICE, About, Announcement, Browser
-from mesh.net.multicast import open_at, send
+from mesh.net.mdns_socket import open_at, send
 from tests.cluster import wait_until
 
 PLACE = LanAddress("lo", ipaddress.ip_interface("127.0.0.1/8"))

@@ -14,7 +14,7 @@ import pytest
 
 from mesh.model import Role
 from mesh.net.keys import load, new_key, whole_key
-from mesh.net.multicast import ask
+from mesh.net.mdns_look import ask
 from nodes.cli.main import main
 from nodes.doctor import examine
 from nodes.doctor.facts import AddressFacts, FirewallKind, Reach
