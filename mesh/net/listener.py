@@ -9,7 +9,7 @@ calls the property deprecated: it only says whom to ask. A peer is gone when sen
 from __future__ import annotations
 
 import errno
-import socket as system_socket
+import socket
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -21,6 +21,7 @@ from mesh.model import Buffer, Peer, Role
 from mesh.net import monitor
 from mesh.net.arrivals import Arrivals, Counters, Problem, Trouble
 from mesh.net.backlog import Backlog
+from mesh.net.descriptors import borrowed
 from mesh.net.frames import BYTES_PER_WAKE_MAX, FRAMES_MAX, MESSAGES_PER_WAKE_MAX, read_frames, size_of, write_frames
 from mesh.net.keys import MeshKey
 from mesh.net.monitor import Monitor, SocketEvent
@@ -237,13 +238,9 @@ class Listener:
 def _shut_down(fd: int) -> None:
     if fd == _UNKNOWN_FD:
         return
-    with suppress(OSError):
-        connection = system_socket.socket(system_socket.AF_INET, system_socket.SOCK_STREAM, fileno=fd)
-        try:
-            connection.getpeername()  # fails for a socket that listens
-            connection.shutdown(system_socket.SHUT_RDWR)
-        finally:
-            connection.detach()
+    with suppress(OSError), borrowed(fd) as connection:
+        connection.getpeername()  # fails for a socket that listens
+        connection.shutdown(socket.SHUT_RDWR)
 
 
 def _fd_of(frame: zmq.Frame) -> int:
