@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import enum
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, zip_longest
 from typing import Protocol, TypeVar
 
 from mesh.errors import ConfigError
+from mesh.net.endpoints import parse_endpoint
 from mesh.net.known import recall
 from mesh.net.runtime_dir import RuntimeDir
 
 NAMES_MAX = 8  # of routers, that a message for people has
 
 T = TypeVar("T")
-
-_TCP = re.compile(r"(?P<host>[^\s/:\[\]]+|\[[0-9A-Fa-f:.]+\]):(?P<port>[0-9]{1,5})")
 
 
 class Source(enum.Enum):
@@ -101,17 +99,6 @@ def routers_here(mesh: str, environ: Mapping[str, str]) -> list[Found]:
         endpoints = tuple(address for address in (record.ipc, record.tcp, *record.lan) if address is not None)
         found.append(Found(endpoints, record.router_id, f"running here as process {record.pid}", Source.HERE))
     return found
-
-
-def parse_endpoint(address: str) -> str:
-    """``host:port``, ``tcp://host:port`` or ``ipc://path`` as ZeroMQ wants it. Raises ``ConfigError``."""
-    address = address.strip()
-    if address.startswith("ipc://") and len(address) > len("ipc://"):
-        return address
-    found = _TCP.fullmatch(address.removeprefix("tcp://"))
-    if found is None or not 0 < int(found["port"]) < 65_536:
-        raise ConfigError(f"router address {address!r}: write host:port, [ipv6]:port, tcp://host:port or ipc:///path")
-    return f"tcp://{found['host']}:{found['port']}"
 
 
 def in_turns(lines: Iterable[Sequence[T]]) -> list[T]:

@@ -15,8 +15,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from mesh.messages import PROTOCOL
+from mesh.net.endpoints import host_of, tcp_endpoint
 from mesh.net.find import Found, Source, in_turns
-from mesh.net.interfaces import LanAddress, is_for_others, tcp_endpoint
+from mesh.net.interfaces import LanAddress, is_for_others
 
 SERVICE = "_mesh-task._tcp.local."
 SOURCES_MAX = 128  # a host has one for IPv4, and one or two for IPv6
@@ -174,5 +175,5 @@ class Heard:
 
     def _distance(self, endpoint: str) -> tuple[bool, bool]:
         """Those in a network that we are in come first, IPv4 before IPv6."""
-        ip = ipaddress.ip_address(endpoint.removeprefix("tcp://").rpartition(":")[0].strip("[]"))
+        ip = ipaddress.ip_address(host_of(endpoint))
         return not any(ip in place.address.network for place in self._places), ip.version == 6

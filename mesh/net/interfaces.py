@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from mesh.errors import ConfigError
+from mesh.net.endpoints import host_of, is_tcp
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 InterfaceAddress = ipaddress.IPv4Interface | ipaddress.IPv6Interface
@@ -98,16 +99,11 @@ def parse_address(text: str) -> Address:
     return address
 
 
-def tcp_endpoint(address: str, port: int | str) -> str:
-    """As ZeroMQ wants it."""
-    return f"tcp://[{address}]:{port}" if ":" in address else f"tcp://{address}:{port}"
-
-
 def is_for_others(endpoint: str) -> bool:
     """Whether an endpoint leads to one address that other hosts may reach, or to a name."""
-    if not endpoint.startswith("tcp://"):
+    if not is_tcp(endpoint):
         return False
-    host = endpoint.removeprefix("tcp://").rpartition(":")[0].strip("[]")
+    host = host_of(endpoint)
     try:
         return _is_for_others(ipaddress.ip_address(host))
     except ValueError:

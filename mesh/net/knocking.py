@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from mesh.model import Peer, Role
 from mesh.net.arrivals import Trouble
 from mesh.net.dealer_transport import DealerTransport
+from mesh.net.endpoints import is_tcp
 from mesh.net.find import Found, in_turns
 from mesh.net.keys import AnyKey, MeshKey
 
@@ -42,7 +43,7 @@ def knock(find: Callable[[], Sequence[Found]], key: AnyKey, within_s: float, com
         while (undecided or knocked.found is None) and (left_s := deadline - time.monotonic()) > 0:
             looked = find() if knocked.found is None else ()
             for found, endpoint in in_turns([(found, endpoint) for endpoint in found.endpoints] for found in looked):
-                new = endpoint.startswith("tcp://") and endpoint not in knocked.tried
+                new = is_tcp(endpoint) and endpoint not in knocked.tried
                 if new and len(knocked.tried) < ADDRESSES_MAX:
                     knocked.tried.append(endpoint)
                     peer = transport.connect(endpoint, key, role, command)

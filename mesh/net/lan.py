@@ -15,7 +15,8 @@ from typing import Protocol
 
 from mesh.errors import ConfigError
 from mesh.net.adapters import local_adapters
-from mesh.net.interfaces import Adapter, lan_addresses, parse_address, tcp_endpoint
+from mesh.net.endpoints import tcp_endpoint
+from mesh.net.interfaces import Adapter, lan_addresses, parse_address
 from mesh.net.sockets import AddressTaken
 
 PORTS = range(6374, 6379)

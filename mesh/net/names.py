@@ -8,6 +8,8 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from mesh.net.endpoints import is_tcp, place_of
+
 
 @dataclass(frozen=True, slots=True)
 class Unnamed:
@@ -20,7 +22,7 @@ class Unnamed:
 def unnamed(endpoints: Iterable[str], within_s: float) -> dict[str, Unnamed]:
     """Those of the tcp addresses whose names are not known, as far as that is found out in time; any order."""
     found: dict[str, Unnamed | None] = {}
-    wanted = {endpoint for endpoint in endpoints if endpoint.startswith("tcp://")}
+    wanted = {endpoint for endpoint in endpoints if is_tcp(endpoint)}
 
     def look(endpoint: str) -> None:
         host, port = place_of(endpoint)
@@ -42,9 +44,3 @@ def unnamed(endpoints: Iterable[str], within_s: float) -> dict[str, Unnamed]:
         thread.join(max(0.0, deadline - time.monotonic()))
     silent = Unnamed("the name service does not answer", True)
     return {endpoint: why for endpoint in wanted if (why := found.get(endpoint, silent)) is not None}
-
-
-def place_of(endpoint: str) -> tuple[str, int]:
-    """Host and port of a tcp address."""
-    host, _, port = endpoint.removeprefix("tcp://").rpartition(":")
-    return host.strip("[]"), int(port)

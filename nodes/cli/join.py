@@ -15,7 +15,7 @@ from mesh.net.keys import AnyKey, MeshKey, key_path, parse_key, replace_key, sav
 from mesh.net.knocking import Knocked, knock
 from mesh.net.known import KnownRouter, remember
 from mesh.net.lan import PORTS
-from mesh.net.mdns import Browser
+from mesh.net.mdns import MDNS_PORT, Browser
 from mesh.settings import DEFAULT_MESH, command_of
 from nodes.cli.environment import check_environment, check_named
 from nodes.cli.invocation import Invocation, pass_invocation, router_option, shared_options
@@ -64,7 +64,7 @@ def _look(mesh_name: str, key: AnyKey, routers: Sequence[str]) -> str:
         if browser is not None and browser.is_silent:
             where += (
                 "; no announcement of this mesh was heard: either no router of it runs with --lan, or multicast is "
-                "blocked by a firewall (UDP port 5353) or by the network; then give an address: "
+                f"blocked by a firewall (UDP port {MDNS_PORT}) or by the network; then give an address: "
                 f"--router HOST:{PORTS[0]}"
             )
         return _said(mesh_name, key, knocked, where)

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mesh.net.lan import PORTS
+from mesh.net.mdns import MDNS_PORT
 from nodes.doctor.facts import FirewallFacts, FirewallKind
 from nodes.doctor.findings import Finding, ok
-
-MDNS_PORT = 5353
 
 
 def likely(facts: FirewallFacts) -> FirewallKind | None:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
+from mesh.net.endpoints import host_of
 from mesh.net.find import Source
 from mesh.net.interfaces import is_for_others
+from mesh.net.lan import PORTS
 from nodes.doctor import firewalls
 from nodes.doctor.facts import FirewallFacts, Greeting, MulticastFacts, RouterFacts
 from nodes.doctor.findings import Finding, failure, ok, warning
 
-BY_ADDRESS = "give nodes an address, `--router HOST:6374` or MESH_ROUTERS: all but being found by itself works"
+BY_ADDRESS = f"give nodes an address, `--router HOST:{PORTS[0]}` or MESH_ROUTERS: all but being found by itself works"
 
 
 def judge(
@@ -67,6 +69,6 @@ def _answers_unheard(router: RouterFacts, own_addresses: Collection[str]) -> boo
     return router.source not in (Source.HERE, Source.ANNOUNCED) and any(
         address.greeting is Greeting.DONE
         and is_for_others(address.endpoint)
-        and address.endpoint.removeprefix("tcp://").rpartition(":")[0].strip("[]") not in own_addresses
+        and host_of(address.endpoint) not in own_addresses
         for address in router.addresses
     )

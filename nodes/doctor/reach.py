@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
-from mesh.net.names import place_of, unnamed
+from mesh.net.endpoints import is_tcp, place_of
+from mesh.net.names import unnamed
 from nodes.doctor.facts import AddressFacts, Reach
 
 _REJECTED = {errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EACCES, errno.EPERM, errno.EINVAL, errno.EADDRNOTAVAIL}
@@ -33,7 +34,7 @@ def reach(addresses: Sequence[AddressFacts], within_s: float) -> list[AddressFac
 
 def _reach(address: AddressFacts, within_s: float) -> AddressFacts:
     endpoint = address.endpoint
-    if address.reach is not None or not endpoint.startswith("tcp://"):
+    if address.reach is not None or not is_tcp(endpoint):
         return address
     try:
         socket.create_connection(place_of(endpoint), within_s).close()

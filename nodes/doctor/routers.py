@@ -39,7 +39,7 @@ def judge_search(routers: Sequence[RouterFacts], tried: str) -> list[Finding]:
         failure(
             "router",
             f"no router of this mesh answers; {tried}",
-            "start one: `mesh up --lan`; where one runs that is not found by itself: --router HOST:6374",
+            f"start one: `mesh up --lan`; where one runs that is not found by itself: --router HOST:{PORTS[0]}",
         )
     ]
 

@@ -18,6 +18,7 @@ from mesh.messages import Bye, Hello, Identify, Identity, Message, Query, Refuse
 from mesh.model import Peer, Role
 from mesh.net.arrivals import Problem, Trouble
 from mesh.net.dealer_transport import DealerTransport
+from mesh.net.endpoints import is_tcp
 from mesh.net.find import Found
 from mesh.net.keys import AnyKey, MeshKey
 from mesh.wire.codec import decode_from_router, encode
@@ -118,7 +119,7 @@ class _Talker:
         peer = self._peers.get(address.endpoint)
         if peer is None:
             return address
-        is_open = Reach.OPEN if address.endpoint.startswith("tcp://") else None
+        is_open = Reach.OPEN if is_tcp(address.endpoint) else None
         if self._transport.is_connected(peer):
             return replace(address, reach=is_open, greeting=Greeting.DONE)
         problem = self._problem_of(peer)

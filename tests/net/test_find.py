@@ -5,13 +5,10 @@ from dataclasses import replace
 
 import pytest
 
-from mesh.errors import ConfigError
-from mesh.net.find import NAMES_MAX, Found, Source, find_routers, parse_endpoint
+from mesh.net.find import NAMES_MAX, Found, Source, find_routers
 from mesh.net.keys import key_path, new_key, save
 from mesh.net.known import KnownRouter, remember
 from mesh.net.runtime_dir import RouterRecord, RuntimeDir
-
-NOT_IPV6 = ["::1:80", "fd00::2:80", "[::1]", "[::1:80", "[host]:80", "[]:80", "[fe80::1%eth0]:80"]
 
 
 class Heard:
@@ -97,25 +94,3 @@ def test_what_was_tried_is_told_when_there_is_none(environ, running):
     for part in ("MESH_ROUTERS is not set", environ["MESH_RUNTIME_DIR"], "no running router"):
         assert part in search.tried
     assert "tcp://a:1" in find_routers("lab", ["a:1"], environ).tried
-
-
-@pytest.mark.parametrize(
-    "address, endpoint",
-    [
-        ("host:5555", "tcp://host:5555"),
-        (" tcp://10.0.0.1:1 ", "tcp://10.0.0.1:1"),
-        ("[::1]:80", "tcp://[::1]:80"),
-        ("tcp://[fd00::2]:80", "tcp://[fd00::2]:80"),
-        ("ipc:///run/x", "ipc:///run/x"),
-    ],
-)
-def test_an_address_may_be_written_in_several_ways(address, endpoint):
-    assert parse_endpoint(address) == endpoint
-
-
-@pytest.mark.parametrize(
-    "address", ["host", "host:", ":1", "host:0", "host:70000", "udp://h:1", "ipc://", "h:x", "", *NOT_IPV6]
-)
-def test_an_address_that_cannot_be_one_is_refused_with_the_forms_that_can(address):
-    with pytest.raises(ConfigError, match="host:port"):
-        parse_endpoint(address)

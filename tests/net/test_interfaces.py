@@ -6,7 +6,7 @@ import pytest
 
 from mesh.errors import ConfigError
 from mesh.net.adapters import local_adapters
-from mesh.net.interfaces import Adapter, is_for_others, lan_addresses, parse_address, tcp_endpoint
+from mesh.net.interfaces import Adapter, is_for_others, lan_addresses, parse_address
 
 
 def adapter(name, *addresses, is_up=True):
@@ -57,11 +57,6 @@ def test_a_name_that_no_interface_has_is_refused_with_those_there_are():
 def test_what_nobody_else_reaches_cannot_be_advertised(text):
     with pytest.raises(ConfigError, match="advertised"):
         parse_address(text)
-
-
-def test_addresses_become_endpoints():
-    assert tcp_endpoint("10.0.0.1", 1) == "tcp://10.0.0.1:1"
-    assert tcp_endpoint(str(parse_address("[fd00::2]")), 1) == "tcp://[fd00::2]:1"
 
 
 @pytest.mark.parametrize(
