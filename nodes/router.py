@@ -75,13 +75,12 @@ class RouterConfig:
     lan: LanOptions | None = None
     name: str | None = None
     loglevel: str = "info"
-    logfile: str | None = None
     salvage: bool = False
 
 
 def run_router(config: RouterConfig) -> int:
     """Run a router until it is told to stop; the exit code. Raises ``ConfigError`` and ``StoreError``."""
-    configure_logs(config.loglevel, config.logfile)
+    configure_logs(config.loglevel)
     settings = config.settings
     url = config.store or default_url(settings.mesh, os.environ)
     with _way_out(settings.mesh, url):

@@ -72,12 +72,11 @@ class WorkerConfig:
     time_limit_s: float | None = None
     scheduler: bool = True
     loglevel: str = "info"
-    logfile: str | None = None
 
 
 def run_worker(config: WorkerConfig) -> int:
     """Run a worker node until it is told to stop and has drained; the exit code. Raises ``ConfigError``."""
-    configure_logs(config.loglevel, config.logfile)
+    configure_logs(config.loglevel)
     return Agent(config).run()
 
 

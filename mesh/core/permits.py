@@ -9,14 +9,11 @@ from __future__ import annotations
 
 from mesh.messages import (
     AskLease,
-    Bye,
     Cancel,
     Credit,
     Declare,
     Fire,
     GetFunction,
-    Heartbeat,
-    Hello,
     Message,
     PutFunction,
     Query,
@@ -29,7 +26,6 @@ from mesh.messages import (
 )
 from mesh.model import Role
 
-ANY_VERBS: frozenset[type[Message]] = frozenset({Hello, Bye, Heartbeat})
 CLIENT_VERBS: frozenset[type[Message]] = frozenset({Submit, Watch, Unwatch, Cancel, Query, PutFunction, Schedule})
 WORKER_VERBS: frozenset[type[Message]] = frozenset({Credit, Settled, Released, GetFunction, AskLease, Declare, Fire})
 ADMIN_QUERIES = frozenset({"purge"})
