@@ -184,7 +184,7 @@ class RouterNode:
                 config.lan,
                 whole,
                 lambda: _whole_keys(live_keys(mesh, os.environ)),
-                lambda key_id: Announcement(About(key_id, self._machine.router_id, self._machine.boot, mesh)),
+                lambda key_id: Announcement(About(key_id, self._machine.router_id, mesh)),
             )
         except BaseException:
             self._transport.close(0)

@@ -25,11 +25,10 @@ CLOSE_S = 2.0  # saying goodbye takes 0.4 s
 
 @dataclass(frozen=True, slots=True)
 class About:
-    """The router that is announced. ``incarnation`` grows with each of its starts."""
+    """The router that is announced."""
 
     key_id: str
     router_id: str
-    incarnation: int
     mesh: str = ""
 
     @property
@@ -38,8 +37,7 @@ class About:
 
     @property
     def texts(self) -> dict[str, str]:
-        texts = {"v": str(PROTOCOL), "kid": self.key_id, "id": self.router_id, "inc": str(self.incarnation)}
-        return texts | {MESH: self.mesh}
+        return {"v": str(PROTOCOL), "kid": self.key_id, "id": self.router_id, MESH: self.mesh}
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from mesh.net.heard import (
 from mesh.net.interfaces import LanAddress
 from mesh.net.mdns import About
 
-OURS = About("aaaaaaaa", "0123456789ab", 3)
+OURS = About("aaaaaaaa", "0123456789ab")
 HOST, STRANGER = "10.0.0.1", "10.0.0.66"
 
 
@@ -97,7 +97,7 @@ def test_what_a_router_says_anew_comes_first_and_the_rest_is_kept_for_its_time(h
 
 
 def test_routers_of_other_meshes_are_let_be(heard):
-    heard.put(record(About("bbbbbbbb", "0123456789ab", 1)), HOST)
+    heard.put(record(About("bbbbbbbb", "0123456789ab")), HOST)
     heard.put(record(kid="bbbbbbbb"), HOST)
     assert heard.found() == []
 
@@ -136,7 +136,7 @@ def test_what_cannot_be_a_router_is_let_be(heard, bad):
 def test_who_announces_a_thousand_routers_hides_none_of_another_host(heard):
     heard.put(record(), HOST)
     for number in range(1_000):
-        heard.put(record(About("aaaaaaaa", f"{number:08x}", 1), addresses=[f"10.66.0.{number % 250}"]), STRANGER)
+        heard.put(record(About("aaaaaaaa", f"{number:08x}"), addresses=[f"10.66.0.{number % 250}"]), STRANGER)
     assert [f.router_id for f in heard.found()][1] == "0123456789ab", "after one of who was heard of last"
     assert len(heard.found()) == SHARE_MAX + 1
     assert heard.left_out == 1_000 - SHARE_MAX
@@ -154,8 +154,8 @@ def test_nobody_can_make_us_remember_without_bounds(heard):
         source = f"10.66.{number % 250}.{number // 250}"
         addresses = [f"10.0.1.{n}" for n in range(3 * ADDRESSES_MAX)]
         for router in range(4):
-            heard.put(record(About("aaaaaaaa", f"{number:07x}{router}", 1), addresses=addresses), source)
-            heard.put(record(About("aaaaaaaa", f"f{number:06x}{router}", 1), v="9" * 1000), source)
+            heard.put(record(About("aaaaaaaa", f"{number:07x}{router}"), addresses=addresses), source)
+            heard.put(record(About("aaaaaaaa", f"f{number:06x}{router}"), v="9" * 1000), source)
     assert sum(len(f.endpoints) for f in heard.found()) <= SOURCES_MAX * SHARE_MAX
     assert all(len(f.endpoints) <= ADDRESSES_MAX for f in heard.found())
     assert heard.left_out > 0

@@ -8,11 +8,11 @@ import pytest
 from mesh.messages import PROTOCOL
 from mesh.net.mdns import About, Announcement, Closing
 
-OURS = About("aaaaaaaa", "0123456789ab", 3, "ours")
+OURS = About("aaaaaaaa", "0123456789ab", "ours")
 
 
 def test_an_announcement_has_no_secret_and_fits_into_one_packet():
-    assert OURS.texts == {"v": str(PROTOCOL), "kid": "aaaaaaaa", "id": "0123456789ab", "inc": "3", "mesh": "ours"}
+    assert OURS.texts == {"v": str(PROTOCOL), "kid": "aaaaaaaa", "id": "0123456789ab", "mesh": "ours"}
     assert len(OURS.name) < 63
 
 

@@ -30,7 +30,7 @@ class Stranger:
         self._socket.close()
 
     def announce(self, router_id, address, ttl=120, **texts):
-        about = About(self.key_id, router_id, 1)
+        about = About(self.key_id, router_id)
         server = f"{self.key_id}-{router_id}.local."
         info = zeroconf.ServiceInfo(
             SERVICE, about.name, 6374, properties=about.texts | texts, server=server, parsed_addresses=[address]
@@ -68,7 +68,7 @@ def browser(key_id, monkeypatch):
 
 @pytest.fixture
 def router(key_id):
-    made = Announcement(About(key_id, "0123456789ab", 1))
+    made = Announcement(About(key_id, "0123456789ab"))
     made.show(6374, ["10.0.0.1"], through=["127.0.0.1"])
     yield made
     made.close()
