@@ -123,10 +123,11 @@ def test_examples_in_python_can_be_read(path: Path) -> None:
         ast.parse(example)
 
 
-def test_every_decision_file_of_the_core_is_on_the_map() -> None:
+@pytest.mark.parametrize("package", ["core", "net"])
+def test_every_file_that_decides_or_speaks_to_the_network_is_on_the_map(package: str) -> None:
     named = set(OURS.findall(page("ARCHITECTURE.md")))
     data = {"__init__", "commands", "events"}
-    files = {f"mesh/core/{path.name}" for path in (ROOT / "mesh/core").glob("*.py") if path.stem not in data}
+    files = {f"mesh/{package}/{path.name}" for path in (ROOT / "mesh" / package).glob("*.py") if path.stem not in data}
     assert files <= named, sorted(files - named)
 
 
