@@ -30,6 +30,7 @@ class RawPeer:
         self._session = 0
         self._node_id = secrets.token_hex(8)
         self._number = 0
+        self.flooded_bytes = 0
 
     def greet(self, role: Role) -> Message | None:
         """Say HELLO in a new session; the answer."""
@@ -64,6 +65,7 @@ class RawPeer:
                 self._socket.poll(1, zmq.POLLOUT)
                 continue
             self._number += not outside
+            self.flooded_bytes += sum(map(len, frames))
 
     def hear(self, within_ms: int = ANSWER_MS) -> Message | None:
         """The next message that is no heartbeat or probe; None where none comes."""

@@ -1,46 +1,55 @@
 """How much a connection has sent that was not taken yet: libzmq reads all that comes, and says nothing of it.
 
-The kernel counts what a TCP connection has brought, and we what we took of it; the rest lies in libzmq's memory. Only
-Linux tells (``TCP_INFO``): elsewhere it is not known, and nobody is cut off for it.
+The kernel counts what a TCP connection has brought, and we what we took of it, byte for byte as CURVE and ZMTP carry
+it; the rest lies in libzmq's memory. Only Linux tells (``TCP_INFO``): elsewhere it is not known, and nobody is cut off
+for it.
+
+Counted in bytes of the connection, for how many frames they are is known only once they are taken. A frame of a few
+bytes takes more memory than it has brought, an empty one, the worst, not quite five times as much.
 """
 
 from __future__ import annotations
 
 import socket
 import struct
+from collections.abc import Sequence
 from contextlib import suppress
+
+from mesh.model import Buffer
 
 _RECEIVED = struct.Struct("=Q")
 _RECEIVED_AT = 128  # tcpi_bytes_received, in struct tcp_info of <linux/tcp.h>
 _INFO_BYTES = _RECEIVED_AT + _RECEIVED.size
 
-_FRAME_WIRE_BYTES = 48  # at the most, what CURVE and ZMTP add to a frame
-_FRAME_BYTES = 220  # what a frame takes in libzmq besides its bytes
-_CHATTER_BYTES_PER_S = 100  # heartbeats of libzmq, which we never see
+_FRAME_WIRE_BYTES = 35  # what CURVE and ZMTP add to a frame
+_LONG_FRAME_WIRE_BYTES = 42  # to one whose length takes eight bytes
+_SHORT_FRAME_BYTES_MAX = 222
+
+CHATTER_BYTES_PER_S = 40  # twice what the answers to libzmq's heartbeats are, which we never see
 
 
 class Backlog:
     """Of one connection, made when it speaks first, at ``now`` (monotonic seconds)."""
 
-    __slots__ = ("_begun", "_fd", "bytes", "frames")
+    __slots__ = ("_chatter", "_looked_at", "taken")
 
-    def __init__(self, fd: int, now: float) -> None:
-        self._fd = fd
-        self._begun = now
-        self.bytes = 0  # taken
-        self.frames = 0  # taken
+    def __init__(self, now: float) -> None:
+        self.taken = 0  # bytes, as the connection brought them
+        self._chatter = 0.0  # bytes that it brought and nobody will take
+        self._looked_at = now
 
-    def measure(self, now: float) -> int:
-        """Bytes of memory that what was not taken needs, about; 0 where that is not known."""
-        received = received_bytes(self._fd)
-        if received is None:
-            return 0
-        taken = self.bytes + self.frames * _FRAME_WIRE_BYTES
-        unread = received - taken - int((now - self._begun) * _CHATTER_BYTES_PER_S)
-        if unread <= 0:
-            self.bytes += unread  # what was taken for more than it was must not hide what comes
-            return 0
-        return unread + unread * self.frames * _FRAME_BYTES // taken if taken else unread
+    def take(self, frames: Sequence[Buffer]) -> None:
+        """A message of these was taken."""
+        for size in map(len, frames):
+            self.taken += size + (_FRAME_WIRE_BYTES if size <= _SHORT_FRAME_BYTES_MAX else _LONG_FRAME_WIRE_BYTES)
+
+    def unread(self, received: int, now: float) -> int:
+        """How many of the ``received`` bytes were not taken."""
+        # Never more than was there to be taken for it: what has not come must not hide what comes.
+        chatter = self._chatter + (now - self._looked_at) * CHATTER_BYTES_PER_S
+        self._chatter = min(chatter, received - self.taken)
+        self._looked_at = now
+        return int(received - self.taken - self._chatter)
 
 
 def received_bytes(fd: int) -> int | None:

@@ -40,7 +40,7 @@ class PeerGone(Exception):
 class Caller:
     """A connection that has spoken. ``role`` is what the key of ``user`` allows; None where no key was needed.
 
-    ``backlog`` is kept of those that came over TCP.
+    ``backlog`` is kept of those that came over TCP, where their descriptor is known.
     """
 
     peer: Peer
@@ -127,8 +127,7 @@ class Listener:
             if caller is None:
                 continue
             if frames is not None and caller.backlog is not None:
-                caller.backlog.bytes += size_of(frames)
-                caller.backlog.frames += len(frames)
+                caller.backlog.take(frames)  # of one with too many nothing: who goes on with such is cut off
             # Asked of every message, for 0.3 µs: a routing id can be claimed anew, the connection's key cannot.
             if self._secure and first.get("User-Id") != caller.user:
                 self._refuse(caller, Trouble.PEER_CONFLICT, "a message with another key", arrivals)
@@ -219,7 +218,7 @@ class Listener:
             self._counters.dropped += 1
             return None
         self._numbered += 1
-        backlog = Backlog(fd, time.monotonic()) if self._secure else None
+        backlog = Backlog(time.monotonic()) if self._secure and fd != _UNKNOWN_FD else None
         caller = Caller(Peer(f"{self._kind}-{self._numbered}".encode()), self, routing_id, fd, user, role, backlog)
         if caller.fd != _UNKNOWN_FD:
             earlier = self._by_fd.get(caller.fd)

@@ -17,6 +17,7 @@ from typing import Any
 from mesh.errors import ConfigError, NoKey
 from mesh.model import Buffer, Peer
 from mesh.net.arrivals import Arrivals, Counters, Problem, Trouble
+from mesh.net.backlog import received_bytes
 from mesh.net.enrolment import EnrolledNode
 from mesh.net.frames import PROBE, check_frames
 from mesh.net.keys import MeshKey
@@ -302,7 +303,8 @@ class RouterTransport:
         for peer, caller in looked_at.items():
             if caller.backlog is None or self._callers.get(peer) is not caller:
                 continue
-            unread = caller.backlog.measure(now)
+            received = received_bytes(caller.fd)
+            unread = 0 if received is None else caller.backlog.unread(received, now)
             if unread > self._unread_bytes_max:
                 self.counters.flooding += 1
                 text = (

@@ -40,10 +40,16 @@ class Net:
         tcp: str | None = "tcp://127.0.0.1:*",
         key: MeshKey | None = None,
         outbox_bytes_max: int = 1 << 20,
+        unread_bytes_max: int = 1 << 30,
         nodes: Sequence[EnrolledNode] = (),
     ) -> RouterTransport:
         transport = RouterTransport(
-            ipc=self.ipc if ipc else None, tcp=tcp, key=key or self.key, outbox_bytes_max=outbox_bytes_max, nodes=nodes
+            ipc=self.ipc if ipc else None,
+            tcp=tcp,
+            key=key or self.key,
+            outbox_bytes_max=outbox_bytes_max,
+            unread_bytes_max=unread_bytes_max,
+            nodes=nodes,
         )
         return self.keep(transport)
 
