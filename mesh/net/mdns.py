@@ -8,6 +8,7 @@ Both ends have a thread of their own, and only there zeroconf is imported: a mes
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ from mesh.net.heard import ADDRESSES_MAX, SERVICE, Heard
 MDNS_PORT = 5353  # UDP
 MESH = "mesh"  # of the texts of an announcement, the one that names the mesh
 CLOSE_S = 2.0  # saying goodbye takes 0.4 s
+
+log = logging.getLogger("mesh.mdns")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +65,7 @@ class Announcement:
         As many as fit into one packet, for who hears a part of it cannot know what it is.
         """
         self._shown.put(Shown(port, tuple(addresses)[:ADDRESSES_MAX], tuple(through)))
-        if not self._thread.is_alive():
+        if self._thread.ident is None:
             self._thread.start()
 
     def end(self) -> None:
@@ -76,8 +79,11 @@ class Announcement:
             self._thread.join(CLOSE_S)
 
     def _run(self, about: About) -> None:
-        speak: Callable[[About, SimpleQueue[Shown | None]], None] = import_module("mesh.net.mdns_wire").speak
-        speak(about, self._shown)
+        try:
+            speak: Callable[[About, SimpleQueue[Shown | None]], None] = import_module("mesh.net.mdns_wire").speak
+            speak(about, self._shown)
+        except Exception:  # else nobody would hear of it: the thread has no other end that is told
+            log.exception("this router is announced on the LAN no more: nodes find it by its address only")
 
 
 class Browser:
@@ -112,8 +118,12 @@ class Browser:
         self._closing.close()
 
     def _run(self, interfaces: Sequence[str]) -> None:
-        listen: Callable[[Heard, Sequence[str], Closing], None] = import_module("mesh.net.mdns_wire").listen
-        listen(self._heard, interfaces, self._closing)
+        try:
+            listen: Callable[[Heard, Sequence[str], Closing], None] = import_module("mesh.net.mdns_wire").listen
+            listen(self._heard, interfaces, self._closing)
+        except Exception as error:  # else it would seem to listen for ever
+            self._heard.fails(f"{type(error).__name__}: {error}")
+            log.exception("routers on the LAN are heard no more")
 
 
 class Closing:

@@ -30,7 +30,9 @@ COMPLAIN_S = 60.0  # between two lines about what found no room
 
 _FAMILIES = {4: socket.AF_INET, 16: socket.AF_INET6}  # by how many bytes an address has
 
-FAILURES = (OSError, RuntimeError, zeroconf.Error)
+# ``Zeroconf()`` raises RuntimeError for an address that this host had a moment before.
+SPEAK_FAILURES = (OSError, RuntimeError, zeroconf.Error)
+LISTEN_FAILURES = (OSError, ConfigError)
 
 log = logging.getLogger("mesh.mdns")
 
@@ -47,7 +49,7 @@ def speak(about: About, shown: SimpleQueue[Shown | None]) -> None:
             while not shown.empty():
                 wanted = shown.get()
         if spoken is not None:
-            with suppress(*FAILURES):
+            with suppress(*SPEAK_FAILURES):
                 spoken.close()
             spoken = None
         if wanted is None:
@@ -58,7 +60,7 @@ def speak(about: About, shown: SimpleQueue[Shown | None]) -> None:
         try:
             spoken = _announce(about, wanted)
             complained = False
-        except FAILURES as error:
+        except SPEAK_FAILURES as error:
             retry_s = RETRY_S
             if not complained:
                 log.warning(
@@ -112,9 +114,10 @@ def listen(heard: Heard, interfaces: Sequence[str], closing: Closing) -> None:
                 places = _places(interfaces)
                 heard.listens(places)
                 with Ear(heard, places, told) as ear:
+                    complained = False
                     while not _is_over(told) and _places(interfaces) == places:
                         ear.listen(LOOK_S)
-            except (*FAILURES, ConfigError) as error:
+            except LISTEN_FAILURES as error:
                 why = str(error) or type(error).__name__
                 heard.fails(why)
                 if not complained:

@@ -117,3 +117,50 @@ def test_who_says_much_that_is_not_for_us_fills_the_memory_of_nobody(browser, ro
         assert tracemalloc.get_traced_memory()[0] < 1 << 20
     finally:
         tracemalloc.stop()
+
+
+class Unforeseen(Exception):
+    pass
+
+
+def test_what_fails_again_after_it_went_is_logged_again(key_id, monkeypatch, caplog):
+    said = []
+
+    def places(interfaces):
+        said.append(len(said))
+        if said[-1] in (0, 1, 4):
+            raise OSError("no network")
+        return [PLACE]
+
+    monkeypatch.setattr(mdns_wire, "_places", places)
+    monkeypatch.setattr(mdns_wire, "RETRY_S", 0.0)
+    monkeypatch.setattr(mdns_wire, "LOOK_S", 0.0)
+    browser = Browser(key_id)
+    wait_until(lambda: len(said) > 6, WITHIN_S, "it has listened again")
+    browser.close()
+    assert [record.message for record in caplog.records].count(
+        "routers on the LAN are not heard: no network; trying on"
+    ) == 2
+
+
+def test_a_browser_that_ends_by_what_nobody_foresaw_says_so(key_id, monkeypatch, caplog):
+    def places(interfaces):
+        raise Unforeseen("a bug")
+
+    monkeypatch.setattr(mdns_wire, "_places", places)
+    browser = Browser(key_id)
+    wait_until(lambda: "fails (Unforeseen: a bug)" in browser.tried, WITHIN_S, "it says so")
+    wait_until(lambda: "routers on the LAN are heard no more" in caplog.text, WITHIN_S, "it is logged")
+    browser.close()
+
+
+def test_an_announcement_that_ends_by_what_nobody_foresaw_says_so_and_can_be_shown_on(key_id, monkeypatch, caplog):
+    def announce(about, shown):
+        raise Unforeseen("a bug")
+
+    monkeypatch.setattr(mdns_wire, "_announce", announce)
+    made = Announcement(About(key_id, "0123456789ab", 1))
+    made.show(6374, ["10.0.0.1"], through=["127.0.0.1"])
+    wait_until(lambda: "announced on the LAN no more" in caplog.text, WITHIN_S, "it is logged")
+    made.show(6374, ["10.0.0.2"], through=["127.0.0.1"])
+    made.close()
