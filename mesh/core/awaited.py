@@ -39,14 +39,9 @@ class Awaited:
 
     def add(self, ids: Iterable[str]) -> None:
         """These are submitted here: whoever knew nothing of them was asked too early."""
-        places = dict.fromkeys(ids, AT_HOME)
-        self.places.update(places)
-        if self._doubled:
-            self._doubled = {task_id: None for task_id in self._doubled if task_id not in places}
-        if self._denied:
-            self._denied = {task_id: routers for task_id, routers in self._denied.items() if task_id not in places}
-        if self._stranded:
-            self._stranded = {task_id: why for task_id, why in self._stranded.items() if task_id not in places}
+        for task_id in ids:
+            self.take(task_id)
+            self.places[task_id] = AT_HOME
 
     def watch(self, ids: Iterable[str]) -> list[str]:
         """Wait for these, too; those of them that all routers are to be asked of."""
