@@ -26,7 +26,7 @@ from mesh.runtime.channels import RouterChannels
 from mesh.runtime.depot import PayloadFile
 from mesh.runtime.dialing import Dialer
 from mesh.runtime.router_events import RouterEvents
-from mesh.runtime.routers import Routers
+from mesh.runtime.routers import Routers, put_last
 from mesh.settings import Settings
 from mesh.store.base import Store
 
@@ -79,10 +79,7 @@ class Others:
 
     def meet(self, hello: Hello) -> None:
         """Another router has said HELLO to this one, and where it listens."""
-        router_id = _router_of(hello.node_id)
-        self._heard[router_id] = hello.addresses[:ADDRESSES_MAX]
-        if len(self._heard) > HEARD_MAX:
-            del self._heard[next(iter(self._heard))]
+        put_last(self._heard, _router_of(hello.node_id), hello.addresses[:ADDRESSES_MAX], HEARD_MAX)
         self._routers.hear_of(hello.addresses[:ADDRESSES_MAX])
 
     def facts(self) -> dict[str, int]:

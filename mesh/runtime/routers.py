@@ -248,7 +248,7 @@ class Routers:
             here = [endpoint for endpoint in one.endpoints if endpoint.startswith("ipc://")]
             ways.append([(endpoint, one) for endpoint in here or one.endpoints])  # on this host no other way is as good
             if one.router_id is not None:
-                _put_last(self._said, one.router_id, one.endpoints)
+                put_last(self._said, one.router_id, one.endpoints, MET_MAX)
         new = [
             (endpoint, one)
             for endpoint, one in in_turns(ways)
@@ -395,7 +395,7 @@ class Routers:
         if route is None or route.router is not None:
             return None
         router = Peer(router_id.encode())
-        _put_last(self._met, route.endpoint, router)
+        put_last(self._met, route.endpoint, router, MET_MAX)
         if router == self._myself:
             self._close(route)
             return None
@@ -496,9 +496,9 @@ class Routers:
             self._finder.start()
 
 
-def _put_last(known: dict[str, V], key: str, value: V) -> None:
-    """Remember what was learnt last; beyond ``MET_MAX`` the oldest is forgotten."""
+def put_last(known: dict[str, V], key: str, value: V, most: int) -> None:
+    """Remember what was learnt last; beyond ``most`` the oldest is forgotten."""
     known.pop(key, None)
     known[key] = value
-    if len(known) > MET_MAX:
+    if len(known) > most:
         del known[next(iter(known))]

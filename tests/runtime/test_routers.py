@@ -16,7 +16,7 @@ from mesh.errors import NoKey, Refused, Unavailable
 from mesh.model import Peer
 from mesh.net.arrivals import Arrivals, Problem, Trouble
 from mesh.net.find import Found, Search, Source
-from mesh.runtime.routers import ANNOUNCED_MAX, NOTES_ANNOUNCED_MAX, NOTES_MAX, ROUTES_MAX, Known, Routers
+from mesh.runtime.routers import ANNOUNCED_MAX, NOTES_ANNOUNCED_MAX, NOTES_MAX, ROUTES_MAX, Known, Routers, put_last
 from mesh.settings import Settings
 from tests.api.waiting import wait_until
 
@@ -476,3 +476,10 @@ def test_with_a_router_at_hand_it_is_looked_once_whether_another_is_gone_for_goo
     looking.routers.close()
     assert forgotten == [RouterForgotten(OLD, "ipc://old")]
     assert looking.looks.acquire(blocking=False)
+
+
+def test_what_is_said_again_is_not_the_next_that_is_forgotten():
+    known = {}
+    for key in ("a", "b", "a", "c"):
+        put_last(known, key, key.upper(), most=2)
+    assert known == {"a": "A", "c": "C"}
