@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from mesh.errors import ConfigError
+from mesh.net.adapters import local_adapters
+from mesh.net.interfaces import Adapter
 from mesh.net.keys import MeshKey
 from mesh.net.lan import LanOptions, LanPlaces
 from mesh.net.mdns import Announcement
@@ -19,6 +21,7 @@ from mesh.net.router_transport import RouterTransport
 from mesh.net.sockets import AddressTaken
 
 PORTS_TRIED = 8  # after the one that was asked for
+PORT_MAX = 65_535
 
 log = logging.getLogger("mesh.router")
 
@@ -51,12 +54,14 @@ class Doors:
         keys: Sequence[MeshKey],
         read_keys: Callable[[], Sequence[MeshKey]],
         new_announcement: Callable[[str], Announcement],
+        adapters: Callable[[], list[Adapter]] = local_adapters,
     ) -> None:
         self._transport = transport
         self._tcp = tcp
         self._lan = lan
         self._read_keys = read_keys
         self._new_announcement = new_announcement
+        self._adapters = adapters
         self._announcements: dict[MeshKey, Announcement] = {}
         self._shown: dict[MeshKey, tuple[int, tuple[str, ...], tuple[str, ...]]] = {}
         self._complained = ""
@@ -157,17 +162,17 @@ class Doors:
         host, _, port = tcp.rpartition(":")
         if is_first or port == "*":
             return self._transport.listen(tcp, key)
-        for beside in range(int(port) + 1, int(port) + PORTS_TRIED):
+        taken: AddressTaken | None = None
+        for beside in _ports_after(int(port)):
             try:
                 return self._transport.listen(f"{host}:{beside}", key)
-            except AddressTaken:
-                continue
-        return self._transport.listen(f"{host}:{int(port) + PORTS_TRIED}", key)
+            except AddressTaken as error:
+                taken = error
+        raise ConfigError(f"{taken}: listen at another port with --listen")
 
     def _listen_on_lan(self, key: MeshKey, lan: LanOptions, is_first: bool) -> LanPlaces:
-        if lan.port is not None and not is_first:
-            lan = replace(lan, port=lan.port + 1)
-        return LanPlaces(Door(self._transport, key), lan)
+        ports = () if lan.port is None or is_first else _ports_after(lan.port)
+        return LanPlaces(Door(self._transport, key), lan, self._adapters, ports=ports)
 
     def _where(self, key: MeshKey) -> str:
         at = [bound for (known, _), bound in self._bound.items() if known == key]
@@ -178,3 +183,11 @@ class Doors:
         if text != self._complained:
             log.warning("%s", text)
         self._complained = text
+
+
+def _ports_after(port: int) -> Sequence[int]:
+    """The places of a key that a rotation brings. Raises ``ConfigError`` where there are none."""
+    after = range(port + 1, min(port + PORTS_TRIED, PORT_MAX) + 1)
+    if not after:
+        raise ConfigError(f"no port follows {port} for the key that a rotation brings: choose a lower one")
+    return after

@@ -47,7 +47,10 @@ class Listening(Protocol):
 
 
 class LanPlaces:
-    """Where one router listens on the LAN. Raises ``ConfigError`` for options that cannot be."""
+    """Where one router listens on the LAN; ``ports`` are tried instead of those that ``options`` say.
+
+    Raises ``ConfigError`` for options that cannot be.
+    """
 
     def __init__(
         self,
@@ -55,13 +58,15 @@ class LanPlaces:
         options: LanOptions,
         adapters: Callable[[], list[Adapter]] = local_adapters,
         clock: Callable[[], float] = time.monotonic,
+        *,
+        ports: Sequence[int] = (),
     ) -> None:
         self._transport = transport
         self._adapters = adapters
         self._clock = clock
         self._interfaces = options.interfaces
         self._advertise = tuple(str(parse_address(text)) for text in options.advertise)
-        self._ports: Sequence[int] = PORTS if options.port is None else (options.port,)
+        self._ports = ports or (PORTS if options.port is None else (options.port,))
         self._bound: dict[str, str] = {}  # what we listen at, by address; the oldest first
         self._there: dict[str, float] = {}  # when each of those was an address of this host last
         self._complained: set[str] = set()
