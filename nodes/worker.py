@@ -224,7 +224,7 @@ class Agent:
         lonely_s = self._routers.lonely_s
         if not lonely_s:
             self._complain_after_s = LONELY_S
-        elif self._routers.unfit and not self._unfit_said and lonely_s > UNFIT_S and not self._stops_seen:
+        elif self._routers.is_unfit and not self._unfit_said and lonely_s > UNFIT_S and not self._stops_seen:
             self._unfit_said = True
             log.warning("no router yet: %s", self._routers.situation())
         elif lonely_s > self._complain_after_s and not self._stops_seen:  # one that stops has left its routers itself

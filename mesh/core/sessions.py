@@ -42,10 +42,10 @@ class RouterSession:
         self._hello_at = now  # when the next HELLO is due while the session is not open
         self._told = now
 
-    def lose(self, now: float) -> None:
-        """The session is over; a new one is wanted at once."""
+    def lose(self, hello_at: float) -> None:
+        """The session is over; a new one is wanted from ``hello_at`` on."""
         self.open = False
-        self._hello_at = now
+        self._hello_at = hello_at
 
     def welcome(self, now: float) -> None:
         self.open = True

@@ -91,6 +91,7 @@ class Dialer:
             if self._browser is None and self._should_listen():
                 self._browser = Browser(key.key_id)
         search = find_routers(self._mesh, self._given, os.environ, self._browser)
+        # Not at the first look: what is named mostly answers before there is another, and a name service may be slow.
         if self._looks % NAMES_EVERY == 2 and named_routers(self._given, os.environ) is not None:
             problems = unnamed((endpoint for found in search.found for endpoint in found.endpoints), NAMES_S)
             self._unnamed = "".join(f"; name not known: {at} ({problem.why})" for at, problem in problems.items())

@@ -192,7 +192,7 @@ class Routers:
         return f"{what} (mesh {mesh!r}, after {waited:.1f} s). {tried}. Is `{command_of(mesh)} up` running?"
 
     @property
-    def unfit(self) -> bool:
+    def is_unfit(self) -> bool:
         """Whether nothing that is found, or may be, can be used."""
         return self._unfit is not None and not self._welcomed
 
