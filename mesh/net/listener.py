@@ -212,9 +212,9 @@ class Listener:
         user = str(first.get("User-Id")) if self._secure else None
         role = self._roster.role(user)
         fd = _fd_of(first)
-        if self._secure and role is None and fd not in self._by_fd:  # it was let in a moment before
-            _shut_down(fd)
-        if self._secure and role is None:
+        if self._secure and role is None:  # it was let in a moment before
+            if fd not in self._by_fd:
+                _shut_down(fd)
             self._counters.dropped += 1
             return None
         self._numbered += 1

@@ -14,6 +14,7 @@ from mesh.errors import TaskExpired, TimeoutError
 from mesh.model import ErrorInfo
 from nodes.cli.client import client
 from nodes.cli.invocation import Invocation, pass_invocation, router_option, shared_options
+from nodes.cli.node_options import comma_separated
 from nodes.cli.standard_input import read_line
 from nodes.counts import count_of
 
@@ -85,19 +86,25 @@ def _in_words(state: str, error: ErrorInfo | None, terminate: bool) -> str:
 @click.command()
 @shared_options
 @router_option
-@click.option("-Q", "--queues", multiple=True, metavar="NAMES", help="Only these, comma-separated; else all.")
+@click.option(
+    "-Q",
+    "--queues",
+    multiple=True,
+    callback=comma_separated,
+    metavar="NAMES",
+    help="Only these, comma-separated; else all.",
+)
 @click.option("-f", "--force", is_flag=True, help="Do not ask.")
 @click.option("--json", "as_json", is_flag=True, help="For scripts; implies --force.")
 @pass_invocation
 def purge(invocation: Invocation, routers: tuple[str, ...], queues: tuple[str, ...], force: bool, as_json: bool) -> int:
     """Cancel all tasks that wait in queues to be run; those that run, or have a time to come, are left alone."""
-    names = [name.strip() for value in queues for name in value.split(",") if name.strip()]
     with client(invocation, routers) as app:
         if not force and not as_json:
-            waiting = sum(q["ready"] + q["parked"] for q in app.status()["queues"] if not names or q["name"] in names)
-            where = f"queue {', '.join(names)}" if names else "all queues"
+            waiting = sum(q["ready"] + q["parked"] for q in app.status()["queues"] if not queues or q["name"] in queues)
+            where = f"queue {', '.join(queues)}" if queues else "all queues"
             _confirm(f"Cancel {count_of(waiting, 'task')} waiting in {where}? [y/N]: ")
-        purged = app.purge(*names)
+        purged = app.purge(*queues)
     click.echo(json.dumps({"purged": purged}) if as_json else f"{count_of(purged, 'task')} cancelled")
     return 0
 

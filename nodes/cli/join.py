@@ -88,8 +88,8 @@ def _said(mesh_name: str, key: AnyKey, knocked: Knocked, where: str) -> str:
     if found.router_id is not None:
         endpoints = dict.fromkeys([knocked.endpoint, *found.endpoints])
         remember(mesh_name, os.environ, [KnownRouter(found.router_id, tuple(endpoints))])
-    there = f" --router {knocked.endpoint.removeprefix('tcp://')}" if found.router_id is None else ""
-    address = f', router="{there.removeprefix(" --router ")}"' if there else ""
+    at = knocked.endpoint.removeprefix("tcp://")
+    there, address = (f" --router {at}", f', router="{at}"') if found.router_id is None else ("", "")
     named = "" if mesh_name == DEFAULT_MESH else f', mesh="{mesh_name}"'
     ways = [f"{command} worker -A APP{there}"] if _may_be(key, Role.WORKER) else []
     ways += [f'any script with Mesh("APP"{named}{address})'] if _may_be(key, Role.CLIENT) else []
