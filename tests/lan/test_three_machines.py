@@ -47,6 +47,9 @@ def test_three_machines_become_a_mesh_that_comes_back_after_a_power_cut(lan: Lan
     wait_until(lambda: workers() == {"a", "b", "c"}, 20.0, "three workers")
     assert b.run(["mesh", "doctor"], check=False).returncode == 0
     assert [host.run(["mesh", "call", "tasks.add", "-a", "[1, 2]", "--wait"]).stdout for host in hosts] == ["3\n"] * 3
+    accepted = a.run(["mesh", "call", "tasks.add", "-a", "[5, 6]", "--queue", "later", "--no-wait"]).stdout.strip()
     first.kill()
     serve(a, "up", "--lan", "-A", "tasks", "-c", "1").wait_said("is up")
     assert b.run(["mesh", "call", "tasks.add", "-a", "[3, 4]", "--wait"]).stdout == "7\n"
+    c.start(["mesh", "worker", "-A", "tasks", "-Q", "later", "-c", "1"])
+    assert b.run(["mesh", "result", accepted]).stdout == "11\n"
