@@ -105,6 +105,13 @@ class Lan:
             host.ip("addr", "add", f"{host.address6}/64", "dev", "eth0", "nodad")
         return host
 
+    def share_key(self, first: Host) -> None:
+        """Have all other hosts join the mesh of ``first``."""
+        key = first.key()
+        for host in self.hosts.values():
+            if host is not first:
+                host.run(["mesh", "join", key])
+
     def block_multicast(self, blocked: bool = True) -> None:
         """Have the switch pass no multicast, as many wireless ones do."""
         for host in self.hosts.values():
@@ -189,6 +196,10 @@ class Host:
         process = Process(name, self._command(command), self.home, self.environ(**environ), self.lan.place)
         self.processes.append(process)
         return process
+
+    def key(self) -> str:
+        """The key that this host has, as people copy it."""
+        return self.run(["mesh", "key", "show", "--secret"]).stdout.strip()
 
     def ip(self, *arguments: str) -> None:
         """``ip ARGUMENTS`` on this host."""

@@ -233,17 +233,6 @@ def test_who_announces_false_routers_all_the_time_keeps_no_node_from_a_router_it
     assert sum(status["router"]["transport"]["lan"].values()) > 0
 
 
-def test_who_joins_where_multicast_is_blocked_is_told_of_it_and_joins_by_an_address(lan: Lan, key: MeshKey) -> None:
-    a, b = lan.host("a"), lan.host("b")
-    lan.block_multicast()
-    start_router(a, key)
-    alone = b.run(["mesh", "join", key.text]).stdout
-    assert "multicast is blocked" in alone
-    assert "--router HOST:6374" in alone
-    named = b.run(["mesh", "join", key.text, "--router", f"{a.address}:6374"]).stdout
-    assert f"a router answers at tcp://{a.address}:6374" in named
-
-
 def test_the_address_of_a_container_bridge_is_told_to_nobody_unless_it_is_named(lan: Lan, key: MeshKey) -> None:
     a, b = lan.host("a"), lan.host("b")
     a.add_interface("docker0", "172.17.0.1/16")

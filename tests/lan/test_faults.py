@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -12,53 +11,15 @@ from functools import partial
 import pytest
 
 from tests.cluster import wait_until
-from tests.lan.hosts import Host, Lan, Process
+from tests.lan.hosts import Lan, Process
 from tests.lan.load import Load
+from tests.lan.meshes import Mesh, wait_served
 
 pytestmark = [pytest.mark.lan, pytest.mark.timeout(240)]
 
 PAUSE_S = 0.05  # between two tasks of a client
 AFTER_S = 4.0  # for which clients go on when the fault is over
 GOES_ON_S = 10.0  # promised where there is another router
-
-
-class Mesh:
-    """Hosts with one letter each; a router on some, a worker on some. The first of ``routers`` makes the key."""
-
-    def __init__(self, lan: Lan, routers: str, workers: str, clients: str) -> None:
-        self.lan = lan
-        self.routers, self.workers = routers, workers
-        self.hosts = {name: lan.host(name) for name in sorted({*routers, *workers, *clients})}
-        self.load = Load(list(self.hosts.values()))
-        self.nodes: dict[str, list[Process]] = defaultdict(list)
-        for name in routers:
-            self.start_router(name)
-            if name == routers[0]:
-                key = self.hosts[name].run(["mesh", "key", "show", "--secret"]).stdout.strip()
-                for other in self.hosts.values():
-                    if other is not self.hosts[name]:
-                        other.run(["mesh", "join", key])
-        for name in workers:
-            self.start_worker(name)
-        for name in workers:
-            wait_until(partial(serves, self.nodes[name][-1], len(routers)), 20.0, f"{name} serves all routers")
-
-    def start_router(self, name: str) -> None:
-        self.nodes[name].append(router(self.hosts[name]))
-
-    def start_worker(self, name: str) -> None:
-        command = ["mesh", "worker", "-A", "tasks", "-c", "2", "-l", "info"]
-        self.nodes[name].append(self.hosts[name].start(command))
-
-
-def serves(process: Process, routers: int) -> bool:
-    return process.text().count("welcomed by") >= routers
-
-
-def router(host: Host) -> Process:
-    process = host.start(["mesh", "router", "--lan"])
-    process.wait_said("is up")
-    return process
 
 
 def finish(load: Load, *clients: Process) -> None:
@@ -73,9 +34,9 @@ def killed(mesh: Mesh, name: str, *, returns: bool = True) -> Iterator[None]:
         node.kill()
     yield
     if returns and name in mesh.routers:
-        mesh.start_router(name)
+        mesh.router(name)
     if returns and name in mesh.workers:
-        mesh.start_worker(name)
+        mesh.worker(name)
 
 
 @contextmanager
@@ -139,7 +100,11 @@ SCENES = [
 
 @pytest.mark.parametrize("scene", SCENES, ids=lambda scene: scene.what)
 def test_no_task_is_lost_and_none_runs_twice_but_next_to_the_fault(lan: Lan, scene: Scene) -> None:
-    mesh = Mesh(lan, scene.routers, scene.workers, scene.clients)
+    mesh = Mesh(lan, *sorted({*scene.routers, *scene.workers, *scene.clients}))
+    for name in scene.routers:
+        mesh.router(name)
+    for worker in [mesh.worker(name) for name in scene.workers]:
+        wait_served(worker, len(scene.routers))
     load, count = mesh.load, int((scene.lasts_s + AFTER_S) / PAUSE_S)
     clients = [
         load.submit(mesh.hosts[name], f"{name}-", count, pause_s=PAUSE_S, task_s=0.02, patience_s=60.0)
@@ -156,16 +121,15 @@ def test_no_task_is_lost_and_none_runs_twice_but_next_to_the_fault(lan: Lan, sce
 
 def test_twenty_nodes_that_start_at_once_all_join(lan: Lan) -> None:
     a = lan.host("a")
-    process = router(a)
-    key = a.run(["mesh", "key", "show", "--secret"]).stdout.strip()
-    process.terminate()
-    process.wait()
+    a.run(["mesh", "key", "new"])
+    key = a.key()
     others = [lan.host(f"n{number}") for number in range(20)]
     load = Load([a, *others])
     began = time.monotonic()
     command = ["mesh", "worker", "-A", "tasks", "-c", "1", "-l", "info"]
     workers = [host.start(command, MESH_KEY=key) for host in others]
-    router(a)
-    wait_until(lambda: all(serves(one, 1) for one in workers), 60.0, "all have joined")
+    a.start(["mesh", "router", "--lan"]).wait_said("is up")
+    for worker in workers:
+        wait_served(worker, 1, 60.0)
     print(f"\n20 nodes had joined {time.monotonic() - began:.1f} s after the first was started, Python included")
     finish(load, load.submit(a, "t", 200, pause_s=0.005))

@@ -15,7 +15,7 @@ LOOK_S = 2.0  # a router looks at its keys once a second
 
 
 def key_of(host: Host) -> MeshKey:
-    key = parse_key(host.run(["mesh", "key", "show", "--secret"]).stdout)
+    key = parse_key(host.key())
     assert isinstance(key, MeshKey)
     return key
 

@@ -8,71 +8,23 @@ import time
 import pytest
 
 from tests.cluster import wait_until
-from tests.lan.hosts import Host, Lan, Process
+from tests.lan.hosts import Lan
+from tests.lan.meshes import Mesh, wait_served
 
 pytestmark = pytest.mark.lan
-
-TASKS = """
-import os, time
-from mesh import Mesh
-app = Mesh("tasks")
-
-@app.task
-def note(text, seconds=0.0):
-    time.sleep(seconds)
-    with open(os.path.expanduser("~/ran"), "a") as log:
-        log.write(text + "\\n")
-    return text
-"""
-
-
-class Mesh:
-    """Hosts of one mesh, with what each has run."""
-
-    def __init__(self, lan: Lan, *names: str) -> None:
-        self.hosts = {name: lan.host(name) for name in names}
-        for host in self.hosts.values():
-            (host.home / "tasks.py").write_text(TASKS)
-
-    def __getitem__(self, name: str) -> Host:
-        return self.hosts[name]
-
-    def router(self, name: str) -> Process:
-        """A router on this host; the first gives the key to all others."""
-        host = self[name]
-        process = host.start(["mesh", "router", "--lan"])
-        process.wait_said("is up")
-        key = host.run(["mesh", "key", "show", "--secret"]).stdout.strip()
-        for other in self.hosts.values():
-            if other is not host and not (other.home / ".config/taskmesh/default.key").exists():
-                other.run(["mesh", "join", key])
-        return process
-
-    def worker(self, name: str) -> Process:
-        process = self[name].start(["mesh", "worker", "-A", "tasks", "-c", "2", "-l", "info"])
-        process.wait_said("welcomed by")
-        return process
-
-    def ran(self) -> list[str]:
-        """All that was run, on all hosts, as often as it was."""
-        logs = [host.home / "ran" for host in self.hosts.values()]
-        return sorted(line for log in logs if log.exists() for line in log.read_text().splitlines())
 
 
 def test_a_worker_that_knows_one_router_serves_all(lan: Lan) -> None:
     mesh = Mesh(lan, "a", "b", "c")
     lan.block_multicast()
     mesh.router("a")
-    b = mesh["b"].start(["mesh", "router", "--lan"], MESH_ROUTERS=f"{mesh['a'].address}:6374")
-    b.wait_said("is up")
-    worker = mesh["c"].start(
-        ["mesh", "worker", "-A", "tasks", "-c", "1", "-l", "info"], MESH_ROUTERS=f"{mesh['a'].address}:6374"
-    )
-    wait_until(lambda: worker.text().count("welcomed by") == 2, 20.0, "welcomed by both")
-    script = "from tasks import note; print(note.delay('at b').get(timeout=20))"
+    through_a = {"MESH_ROUTERS": f"{mesh['a'].address}:6374"}
+    mesh.router("b", **through_a)
+    wait_served(mesh.worker("c", **through_a), 2)
+    script = "from tasks import note; print(note.delay('at-b').get(timeout=20))"
     there = mesh["b"].run(["python", "-c", script]).stdout
-    assert there.strip() == "at b"
-    assert mesh.ran() == ["at b"]
+    assert there.strip() == "at-b"
+    assert {name: len(times) for name, times in mesh.load.runs().items()} == {"at-b": 1}
 
 
 def test_status_lists_the_routers_of_other_hosts_and_says_which_is_away(lan: Lan) -> None:
@@ -97,8 +49,9 @@ def test_a_worker_that_runs_joins_a_router_that_starts_later(lan: Lan) -> None:
     mesh = Mesh(lan, "a", "b", "c")
     mesh.router("a")
     worker = mesh.worker("c")
+    wait_served(worker, 1)
     mesh.router("b")
-    wait_until(lambda: worker.text().count("welcomed by") == 2, 15.0, "it serves the new one, too")
+    wait_served(worker, 2, 15.0)
 
 
 def test_an_address_that_a_router_has_no_more_is_named_to_nobody(lan: Lan) -> None:
@@ -122,9 +75,7 @@ def test_another_machine_takes_over_when_the_only_router_is_gone_with_its_host(l
     up = ["mesh", "up", "--lan", "-A", "tasks", "-c", "1"]
     first = mesh["a"].start(up)
     first.wait_said("is up")
-    key = mesh["a"].run(["mesh", "key", "show", "--secret"]).stdout.strip()
-    for name in ("b", "c", "d"):
-        mesh[name].run(["mesh", "join", key])
+    lan.share_key(mesh["a"])
     others = [mesh[name].start(up) for name in ("b", "c")]
     for other in others:
         other.wait_said("is up")

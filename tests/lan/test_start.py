@@ -38,7 +38,7 @@ def up(host: Host, *more: str) -> tuple[Process, str]:
     give_tasks(host)
     process = host.start(["mesh", "up", "--lan", "-A", "tasks", "-c", "1", *more])
     process.wait_said("is up")
-    return process, host.run(["mesh", "key", "show", "--secret"]).stdout.strip()
+    return process, host.key()
 
 
 def test_a_script_on_another_machine_that_has_joined_gets_a_result(lan: Lan) -> None:
@@ -67,6 +67,7 @@ def test_hosts_with_ipv6_only_find_each_other(lan: Lan) -> None:
 def test_two_meshes_on_one_wire_run_each_its_own_tasks(lan: Lan) -> None:
     hosts = {name: lan.host(name) for name in "abcd"}
     for one, other in ("ac", "bd"):
+        hosts[one].run(["mesh", "key", "new"])
         _, key = up(hosts[one])
         give_tasks(hosts[other])
         hosts[other].run(["mesh", "join", key])
@@ -78,8 +79,7 @@ def test_a_terminal_is_told_the_whole_command_that_others_type(lan: Lan) -> None
     command = shlex.join([*COMMANDS["mesh"], "up", "--lan", "-c", "1"])
     process = a.start(["script", "-qefc", command, "/dev/null"])
     process.wait_said("is up")
-    key = a.run(["mesh", "key", "show", "--secret"]).stdout.strip()
-    assert f"mesh join {key}" in process.text()
+    assert f"mesh join {a.key()}" in process.text()
 
 
 def test_a_worker_on_another_machine_that_has_joined_runs_tasks(lan: Lan) -> None:
@@ -88,7 +88,7 @@ def test_a_worker_on_another_machine_that_has_joined_runs_tasks(lan: Lan) -> Non
     router = a.start(["mesh", "router", "--lan"])
     router.wait_said("is up")
     give_tasks(b)
-    b.run(["mesh", "join", a.run(["mesh", "key", "show", "--secret"]).stdout.strip()])
+    lan.share_key(a)
     b.start(["mesh", "worker", "-A", "tasks", "-c", "1"])
     assert a.run(["python", "script.py"]).stdout.strip() == "('b', 144)"
 
@@ -111,9 +111,11 @@ def test_without_multicast_one_address_is_enough(lan: Lan) -> None:
     began = time.monotonic()
     said = b.run(["mesh", "join", key]).stdout
     assert "no router answers yet" in said and "mDNS on eth0" in said and "kept all the same" in said
+    assert "multicast is blocked" in said and "--router HOST:6374" in said
     assert time.monotonic() - began < 6.0
     b.ip("-6", "neigh", "flush", "dev", "eth0")
-    assert "a router answers" in b.run(["mesh", "join", key, "--router", f"{a.address}:6374"]).stdout
+    named = b.run(["mesh", "join", key, "--router", f"{a.address}:6374"]).stdout
+    assert f"a router answers at tcp://{a.address}:6374" in named
     script = b.run(["python", "script.py"], environ={"MESH_ROUTERS": f"{a.address}:6374"})
     assert script.stdout.strip() == "('a', 144)"
 
