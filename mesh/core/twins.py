@@ -42,7 +42,8 @@ class Twins:
         held, finished, peer = self._holding.held, self._finished, router.peer
         for delivery in deliveries:
             one = held.get(delivery.id)
-            if delivery.id in orphans if one is None else one.router != peer:
+            is_twin = delivery.id in orphans if one is None else one.router != peer
+            if is_twin:
                 self._add(Held(peer, delivery, options[delivery.option]))
                 continue
             known = finished.get(delivery.id)
