@@ -307,7 +307,7 @@ class RouterNode:
         except StoreUnavailable as away:
             self._complaints.add("away", f"the store is away: {away}", monotonic())
             return []
-        given_up = len(getattr(self._store, "salvaged", ()))
+        given_up = len(self._store.salvaged)
         free_bytes_min = self._settings.free_bytes_min
         self._machine.store = {"free_bytes": free_bytes, "free_bytes_min": free_bytes_min, "given_up": given_up}
         for peer in self._intake.fitting(free_bytes):
@@ -436,7 +436,7 @@ class RouterNode:
 def _recovered(config: RouterConfig, store: Store) -> RouterMachine:
     """The machine of a router that begins with what its store has. Raises ``StoreError``."""
     found = store.recover()
-    for line in getattr(store, "salvaged", ()):
+    for line in store.salvaged:
         log.warning("salvaged: %s", line)
     machine = RouterMachine(
         _router_id(store),

@@ -68,6 +68,10 @@ class Store(Protocol):
     depot: Path | None
     """Where processes of this user on this host may leave large payloads, and read committed ones; None for nowhere."""
 
+    @property
+    def salvaged(self) -> Sequence[str]:
+        """A line for people for each thing that was given up, with ``salvage``, to open the store and recover."""
+
     def recover(self) -> Recovered:
         """Read what is unfinished, in order of ``seq``. Raises ``StoreDamaged`` when rows are missing or changed."""
 

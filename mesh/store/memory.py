@@ -33,6 +33,7 @@ class MemoryStore:
     level = "memory"
     router_id: str | None = None
     depot: Path | None = None
+    salvaged: Sequence[str] = ()
 
     def __init__(self, url: str = "memory://", *, room: Callable[[], bool] = always_room) -> None:
         self.url = url

@@ -61,6 +61,10 @@ def store(disk: Disk) -> Store:
     return store
 
 
+def test_a_store_that_gave_nothing_up_says_so(store: Store) -> None:
+    assert list(store.salvaged) == []
+
+
 def append(seq: int, *ids: str, accepted_at: float = 1000.5) -> AppendBatch:
     return AppendBatch(seq, submit_of(*ids), None, accepted_at)
 

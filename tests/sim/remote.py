@@ -18,6 +18,7 @@ class RemoteStore:
 
     depot: Path | None = None
     router_id: str | None = None
+    salvaged: Sequence[str] = ()
 
     def __init__(self, store: MemoryStore, seed: int) -> None:
         self._store = store
