@@ -65,7 +65,7 @@ def block(
             f"  submit from any script on {'this machine' if join is None else 'a machine that has joined'}:",
             f'      from mesh import Mesh; app = Mesh("script"{own})',
             "      print(app.submit(lambda n: n * n, 12).get())",
-            f"  look:  mesh status{'' if name == 'default' else f' --mesh {name}'}      stop:  Ctrl-C",
+            f"  look:  {command_of(name)} status      stop:  Ctrl-C",
             "",
         ]
     )

@@ -110,30 +110,24 @@ def up(
     if wanted is not None and not lan:
         raise ConfigError("--routers is about the LAN: add --lan")
     needed, watch = _look_around(settings, routers, invocation, url, wanted or 1, on_lan)
-    shared = [
-        *_arguments({"--mesh": settings.mesh, "-A": invocation.app, "-l": loglevel}, {"-q": invocation.quiet}),
-        *("--supervised-by", str(os.getpid())),
-    ]
-    worker: dict[str, object] = {
-        "-n": name.replace("%", "%%"),
-        "-c": concurrency,
-        "-Q": ",".join(queues) or None,
-        "-I": ",".join(include) or None,
-        "--max-tasks-per-child": max_tasks_per_child,
-        "--time-limit": time_limit,
-    }
-    rest = [argument for address in routers for argument in ("--router", address)]
-    rest += [] if scheduler else ["--no-scheduler"]
-    commands = {"worker": node_command(["worker", *shared, *_arguments(worker), *rest])}
+    shared = _shared_arguments(invocation, settings.mesh, loglevel)
+    work = _work_arguments(name, concurrency, queues, include, max_tasks_per_child, time_limit, scheduler=scheduler)
+    commands = {"worker": node_command(["worker", *shared, *work, *_each("--router", routers)])}
     if needed or watch is not None:
-        router = ["router", *shared, *_arguments({"--store": url}), *_lan_arguments(on_lan)]
-        commands = {"router": node_command(router)} | commands
+        router = node_command(["router", *shared, *_arguments({"--store": url}), *_lan_arguments(on_lan)])
+        commands = {"router": router} | commands
     with pid_file(pidfile and file_name(pidfile, name)), output_to(logfile and file_name(logfile, name)):
         supervisor = _supervisor(commands, settings, watch)
         if not invocation.quiet:
             told = url if needed else "with the router"
             threading.Thread(target=print_banner, args=(settings, routers, name, told, lan), daemon=True).start()
         return supervisor.run()
+
+
+def _shared_arguments(invocation: Invocation, mesh: str, loglevel: str) -> list[str]:
+    """What both nodes are started with."""
+    values = {"--mesh": mesh, "-A": invocation.app, "-l": loglevel, "--supervised-by": os.getpid()}
+    return _arguments(values, {"-q": invocation.quiet})
 
 
 def _look_around(
@@ -218,14 +212,42 @@ def _needs_router(
     return not there
 
 
+def _work_arguments(
+    name: str,
+    concurrency: int | None,
+    queues: Sequence[str],
+    include: Sequence[str],
+    max_tasks_per_child: int | None,
+    time_limit: float | None,
+    *,
+    scheduler: bool,
+) -> list[str]:
+    values = {
+        "-n": name.replace("%", "%%"),
+        "-c": concurrency,
+        "-Q": ",".join(queues) or None,
+        "-I": ",".join(include) or None,
+        "--max-tasks-per-child": max_tasks_per_child,
+        "--time-limit": time_limit,
+    }
+    return _arguments(values, {"--no-scheduler": not scheduler})
+
+
 def _lan_arguments(lan: LanOptions | None) -> list[str]:
     if lan is None:
         return []
-    named = [part for name in lan.interfaces for part in ("--interface", name)]
-    told = [part for address in lan.advertise for part in ("--advertise", address)]
-    return ["--lan", *_arguments({"--port": lan.port}), *named, *told]
+    return [
+        "--lan",
+        *_arguments({"--port": lan.port}),
+        *_each("--interface", lan.interfaces),
+        *_each("--advertise", lan.advertise),
+    ]
 
 
-def _arguments(values: dict[str, object], switches: dict[str, bool] | None = None) -> list[str]:
+def _each(flag: str, values: Sequence[str]) -> list[str]:
+    return [part for value in values for part in (flag, value)]
+
+
+def _arguments(values: Mapping[str, object], switches: Mapping[str, bool] | None = None) -> list[str]:
     given = [part for flag, value in values.items() if value is not None for part in (flag, str(value))]
     return given + [flag for flag, wanted in (switches or {}).items() if wanted]

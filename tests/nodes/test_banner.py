@@ -11,7 +11,7 @@ import pytest
 
 from nodes.banner import block
 
-ANNOUNCE = """
+WAITS = """
 import sys
 from mesh.settings import Settings
 from nodes.banner import print_banner
@@ -33,10 +33,16 @@ def test_how_others_join_is_said_where_they_can() -> None:
     assert "      mesh join KEY\n" in block("default", router, "ipc://x", worker, "memory://", "mesh join KEY")
 
 
+def test_a_mesh_with_a_name_is_looked_at_by_that() -> None:
+    worker = {"name": "w@h", "slots": 1, "queues": ["default"], "tasks": 1}
+    router = {"name": "r@h", "durability": "disk"}
+    assert "look:  mesh --mesh lab status  " in block("lab", router, "ipc://x", worker, "memory://")
+
+
 @pytest.mark.processes
 def test_whoever_waits_to_print_the_banner_says_nothing_of_routers(tmp_path: Path) -> None:
     # In a process of its own, where nobody has configured logging: what nobody handles goes to standard error.
-    command = [sys.executable, "-c", ANNOUNCE, f"ipc://{tmp_path}/nobody.ipc"]
+    command = [sys.executable, "-c", WAITS, f"ipc://{tmp_path}/nobody.ipc"]
     environ = {**os.environ, "MESH_CONNECT_TIMEOUT_S": "0.5"}
     ended = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=60.0, check=True)
     assert ended.stderr == "", "the nodes say themselves what they miss"
