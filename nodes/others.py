@@ -10,7 +10,6 @@ import logging
 import platform
 from collections.abc import Callable, Sequence
 from math import inf
-from typing import Any
 
 from msgspec.structs import replace
 
@@ -18,6 +17,7 @@ from mesh.clock import Now
 from mesh.core.client import ClientMachine
 from mesh.core.commands import Command, PublishOutcomes, PublishUnknown, Send, SessionEnded
 from mesh.core.events import Event, MessageReceived, OthersFound, ResultsWatched, SettledElsewhere, UnknownElsewhere
+from mesh.core.status import OtherStatus
 from mesh.errors import MeshError
 from mesh.messages import Hello, SayHello
 from mesh.model import Blob, Outcome, Role
@@ -86,12 +86,9 @@ class Others:
         """What strangers announce on the LAN, for people."""
         return {"announced_left_out": self._dialer.left_out, "announced_unproven": self._routers.unproven}
 
-    def known(self) -> list[dict[str, Any]]:
+    def known(self) -> list[OtherStatus]:
         """Which there are, for people; also those that are away."""
-        return [
-            {"id": one.id, "address": one.endpoint, "answers": one.is_welcome}
-            for one in self._routers.known()[:ADDRESSES_MAX]
-        ]
+        return [OtherStatus(one.id, one.endpoint, one.is_welcome) for one in self._routers.known()[:ADDRESSES_MAX]]
 
     def next_deadline(self) -> float:
         """The monotonic second at which ``take`` must be called even if nothing happens."""

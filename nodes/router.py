@@ -24,6 +24,7 @@ from mesh.clock import SystemClock
 from mesh.core.events import Event, PeerLost
 from mesh.core.links import OUTSIDE, RouterLinks, Stamp
 from mesh.core.router import RouterMachine
+from mesh.core.status import StoreStatus, Surroundings
 from mesh.errors import ConfigError, ProtocolError, StoreDamaged, StoreError, StoreFull, StoreUnavailable
 from mesh.messages import Function, Hello, Message, Refuse, Rejected
 from mesh.model import Blob, Buffer, Peer, Role
@@ -164,6 +165,7 @@ class RouterNode:
             node_id = f"{self._machine.router_id}.{secrets.token_hex(4)}"
             self._others = Others(settings, node_id, lambda: self._doors.lan if self._doors else (), store)
         self._intake = PayloadIntake(store)
+        self._room = StoreStatus()  # when the store could be asked last
         self._streamed = False  # large payloads came in frames since memory was given back
         self._mapping: set[Peer] = set()  # those that read large payloads from the store's depot
         self._complaints = Complaints(log)
@@ -261,12 +263,11 @@ class RouterNode:
             self._complaints.due(now.mono)
             self._look_at_doors()
             self._look_at_enrolment()
-            self._machine.transport = self._transport.facts() | {"lan": self._others.facts() if self._others else {}}
-            self._machine.others = self._others.known() if self._others else []
             if self._streamed:
                 self._streamed = False
                 give_back()
             events += self._look_at_room()
+            self._machine.surroundings = self._look_around()
             if self._prune(now.wall) == PRUNE_AT_ONCE:
                 self._next_chores = now.mono
         new_blobs, self._intake.new = self._intake.new, []
@@ -301,15 +302,19 @@ class RouterNode:
         enrolled = count_of(len(self._enrolment.nodes), "node")
         log.info("%s enrolled by %s; connections cut: %d", enrolled, self._enrolment.path, cut)
 
+    def _look_around(self) -> Surroundings:
+        sockets = self._transport.facts()
+        if self._others is None:
+            return Surroundings(sockets, self._room)
+        return Surroundings(replace(sockets, lan=self._others.facts()), self._room, self._others.known())
+
     def _look_at_room(self) -> list[Event]:
         try:
             free_bytes = self._store.usage().free_bytes
         except StoreUnavailable as away:
             self._complaints.add("away", f"the store is away: {away}", monotonic())
             return []
-        given_up = len(self._store.salvaged)
-        free_bytes_min = self._settings.free_bytes_min
-        self._machine.store = {"free_bytes": free_bytes, "free_bytes_min": free_bytes_min, "given_up": given_up}
+        self._room = StoreStatus(free_bytes, self._settings.free_bytes_min, len(self._store.salvaged))
         for peer in self._intake.fitting(free_bytes):
             self._links.close(peer)  # it notices at its next message, and says again what was not taken
         return self._step.look_at_room(free_bytes, self._settings.free_bytes_min)

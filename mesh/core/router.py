@@ -41,7 +41,7 @@ from mesh.core.purging import Purges
 from mesh.core.queues import Lane
 from mesh.core.settling import Settling
 from mesh.core.states import CANCELLED, LEASED
-from mesh.core.status import snapshot
+from mesh.core.status import Surroundings, snapshot
 from mesh.core.story import stories
 from mesh.core.tasks import TaskTable
 from mesh.entries import Entry, Position
@@ -112,9 +112,7 @@ class RouterMachine:
             ),
             0,
         )
-        self.transport: dict[str, Any] = {}  # what the process around the machine says of its sockets; for people
-        self.store: dict[str, Any] = {}  # and of its store
-        self.others: list[dict[str, Any]] = []  # and of the other routers
+        self.surroundings = Surroundings()  # as the process around the machine sees them; for people
         self.since: Now | None = None
         self.halted = False  # the store takes nothing at all
         self._now = Now(0.0, 0.0)

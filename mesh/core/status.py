@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+from msgspec import Struct
 
 from mesh.clock import Now
 from mesh.core.queues import Lane
@@ -18,6 +19,43 @@ ROWS_BYTES_MAX = 480 << 10  # of the workers, and of the queues
 REASONS_MAX = 20  # of those why a queue is parked
 
 Row = dict[str, Any]
+
+
+class SocketStatus(Struct, frozen=True):
+    """What a router says of its sockets: what they counted since its start, how many connections there are now.
+
+    ``users``: by who came in over TCP, the most frequent; "" is all that came in over its own user's socket.
+    ``keys``: by the id of the mesh key, the newest first. ``lan``: counted of announcements.
+    """
+
+    counters: dict[str, int] = {}
+    users: dict[str, int] = {}
+    keys: dict[str, int] = {}
+    lan: dict[str, int] = {}
+
+
+class StoreStatus(Struct, frozen=True):
+    """What a router says of its store. ``free_bytes`` None: no disk. ``given_up``: things its start did not save."""
+
+    free_bytes: int | None = None
+    free_bytes_min: int = 0
+    given_up: int = 0
+
+
+class OtherStatus(Struct, frozen=True):
+    """What a router says of another; ``answers``: it has let this one in, and was not lost since."""
+
+    id: str | None
+    address: str
+    answers: bool
+
+
+class Surroundings(Struct, frozen=True):
+    """What a router's machine does not see itself."""
+
+    sockets: SocketStatus = SocketStatus()
+    store: StoreStatus = StoreStatus()
+    others: Sequence[OtherStatus] = ()
 
 
 def snapshot(router: RouterMachine, now: Now) -> dict[str, Any]:
@@ -49,9 +87,9 @@ def snapshot(router: RouterMachine, now: Now) -> dict[str, Any]:
             "leader": router.lease.holder_name,
             "term": router.lease.term,
             "entries": len(router.book.entries),
-            "transport": router.transport,
-            "store": router.store,
-            "others": router.others,
+            "transport": router.surroundings.sockets,
+            "store": router.surroundings.store,
+            "others": router.surroundings.others,
         },
         "workers": workers,
         "queues": queues,

@@ -12,8 +12,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
+from mesh.core.status import SocketStatus
 from mesh.errors import ConfigError, NoKey
 from mesh.model import Buffer, Peer
 from mesh.net.arrivals import Arrivals, Counters, Problem, Trouble
@@ -199,12 +199,12 @@ class RouterTransport:
         self.counters.revoked += len(revoked)
         return len(revoked)
 
-    def facts(self) -> dict[str, Any]:
-        """Its counters, and how many connections there are by user and by mesh key, the newest first; for people."""
+    def facts(self) -> SocketStatus:
+        """Its counters, and how many connections there are by user and by mesh key; for people."""
         users = Counter("" if c.user is None else " ".join(c.user.split()[:2]) for c in self._callers.values())
         listeners = Counter(id(caller.listener) for caller in self._callers.values())
         keys = {key.key_id: listeners[id(listener)] for key, listener in reversed(self._secure.items())}
-        return {"counters": asdict(self.counters), "users": dict(users.most_common(USERS_SHOWN_MAX)), "keys": keys}
+        return SocketStatus(asdict(self.counters), dict(users.most_common(USERS_SHOWN_MAX)), keys)
 
     def watch_fd(self, fd: int, write: bool = False) -> None:
         """Report ``fd`` in ``readable``, and with ``write`` in ``writable``, as long as it is."""

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from msgspec import convert
+
+from mesh.core.status import SocketStatus
 from nodes.counts import count_of, number
 from nodes.tables import Table
 
@@ -106,9 +109,14 @@ def term_text(term: int) -> str:
     return f"{term >> 32}.{term & 0xFFFFFFFF}"
 
 
+def _sockets(router: Status) -> SocketStatus:
+    """What it says of its sockets; an older router says less."""
+    return convert(router.get("transport", {}), SocketStatus)
+
+
 def _mesh_keys(router: Status) -> str:
     """While two count: how many connections there are with each."""
-    keys = router.get("transport", {}).get("keys", {})
+    keys = _sockets(router).keys
     if len(keys) < 2:
         return ""
     return "mesh keys, the newest first: " + ", ".join(
@@ -118,15 +126,15 @@ def _mesh_keys(router: Status) -> str:
 
 def _turned_away(router: Status) -> str:
     """What was kept out since the router's start; empty where nothing was."""
-    sockets = router.get("transport", {}).get("counters", {})
+    sockets = _sockets(router)
     messages = router.get("counters", {})
-    lan = router.get("transport", {}).get("lan", {})
     kinds = {
-        "mute connection": sockets.get("mute", 0),  # its key was wrong, mostly
-        "revoked connection": sockets.get("revoked", 0),
-        "flooding connection": sockets.get("flooding", 0) + sockets.get("cut", 0),  # it sent or asked too much at once
+        "mute connection": sockets.counters.get("mute", 0),  # its key was wrong, mostly
+        "revoked connection": sockets.counters.get("revoked", 0),
+        "flooding connection": sockets.counters.get("flooding", 0)
+        + sockets.counters.get("cut", 0),  # it sent or asked too much at once
         "forbidden message": sum(messages.get(why, 0) for why in ("refused", "garbage")),
-        "false announcement": sum(lan.values()),
+        "false announcement": sum(sockets.lan.values()),
     }
     found = [count_of(count, kind) for kind, count in kinds.items() if count]
     return f"turned away since its start: {', '.join(found)}" if found else ""

@@ -12,7 +12,10 @@ from dataclasses import replace
 from statistics import median
 from typing import Any, TypeVar
 
+from msgspec import ValidationError, convert
+
 from mesh.core.links import OUTSIDE, NodeLinks
+from mesh.core.status import StoreStatus
 from mesh.errors import MeshError, ProtocolError
 from mesh.messages import Bye, Hello, Identify, Identity, Message, Query, Refuse, Reply, Welcome
 from mesh.model import Peer, Role
@@ -211,19 +214,19 @@ class _Talker:
 
 def _status(body: bytes, at: float, error_s: float) -> StatusFacts | None:
     """What a router said when it was ``at`` here; None for what cannot be understood: it is of another version."""
-    with suppress(ValueError, KeyError, TypeError):
+    with suppress(ValueError, KeyError, TypeError, ValidationError):
         said: dict[str, Any] = json.loads(body)
         router = said["router"]
-        store = router.get("store", {})
+        store = convert(router.get("store", {}), StoreStatus)  # an older router says less
         return StatusFacts(
             name=router["name"],
             version=router["version"],
             store=StoreFacts(
                 router["durability"],
                 router["store_full"],
-                store.get("free_bytes"),
-                store.get("free_bytes_min", 0),
-                store.get("given_up", 0),
+                store.free_bytes,
+                store.free_bytes_min,
+                store.given_up,
             ),
             ahead_s=router["at"] - at,
             ahead_error_s=error_s,

@@ -35,6 +35,7 @@ from mesh.core.events import (
 )
 from mesh.core.permits import CLIENT_VERBS, WORKER_VERBS
 from mesh.core.settling import ACK_PAUSE_S
+from mesh.core.status import OtherStatus, SocketStatus, StoreStatus, Surroundings
 from mesh.messages import (
     Accepted,
     AskLease,
@@ -720,6 +721,19 @@ def test_a_purge_waits_while_the_store_takes_nothing() -> None:
     assert mesh.hear(C1, Query(9, "purge")) == []
     assert mesh.machine.next_deadline() > at(0.0).mono  # type: ignore[operator]
     assert sent(mesh.do(StoreFreed()))[-1] == Reply(9, b'{"purged":1}')
+
+
+def test_the_status_says_what_the_process_sees_around_the_machine() -> None:
+    mesh = router()
+    sockets = SocketStatus({"mute": 1}, {"": 2, "worker w1": 1}, {"k1": 3}, {"announced_unproven": 4})
+    store, other = StoreStatus(100, 10, 1), OtherStatus("r2", "tcp://b:1", True)
+    for around in (Surroundings(), Surroundings(sockets, store, [other])):
+        mesh.machine.surroundings = around
+        (reply,) = sent(mesh.hear(C1, Query(1, "status")), C1)
+        said = json.loads(reply.body)["router"]  # type: ignore[attr-defined]
+        assert msgspec.convert(said["transport"], SocketStatus) == around.sockets
+        assert msgspec.convert(said["store"], StoreStatus) == around.store
+        assert msgspec.convert(said["others"], list[OtherStatus]) == [*around.others]
 
 
 def test_the_status_counts_what_waits_for_its_time() -> None:

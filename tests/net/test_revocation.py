@@ -37,7 +37,7 @@ def test_an_enrolled_node_comes_in_with_its_role_and_a_stranger_does_not(net, en
     dealer, peer = _joined(net, router, key)
     _talk(net, router, dealer, peer, b"hello")
     assert net.of(router).messages[0][2] is Role.WORKER
-    assert router.facts()["users"] == {"worker w1": 1}
+    assert router.facts().users == {"worker w1": 1}
     stranger = net.dealer()
     stranger.connect(router.endpoints[TCP], new_role_key(Role.WORKER, net.key.router), Role.WORKER)
     net.until(lambda: net.of(stranger).problems, stranger, router)

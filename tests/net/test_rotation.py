@@ -82,13 +82,13 @@ def test_nodes_with_either_key_come_in_and_the_old_ones_are_cut_when_it_goes(net
     two, two_peer = _joined(net, router, at_new, new)
     _talk(net, router, one, one_peer, b"with the old")
     _talk(net, router, two, two_peer, b"with the new")
-    assert router.facts()["keys"] == {new.key_id: 1, old.key_id: 1}
+    assert router.facts().keys == {new.key_id: 1, old.key_id: 1}
 
     assert router.forget_key(old) == 1
     net.until(lambda: net.of(one).lost and net.of(router).lost, one, router)
     _talk(net, router, two, two_peer, b"undisturbed")
     assert not net.of(two).lost
-    assert router.facts()["keys"] == {new.key_id: 1}
+    assert router.facts().keys == {new.key_id: 1}
 
 
 def test_the_old_key_does_not_open_the_door_of_the_new_one(net):
