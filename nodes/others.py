@@ -16,7 +16,8 @@ from msgspec.structs import replace
 from mesh.clock import Now
 from mesh.core.client import ClientMachine
 from mesh.core.commands import Command, PublishOutcomes, PublishUnknown, Send, SessionEnded
-from mesh.core.events import Event, MessageReceived, OthersFound, ResultsWatched, SettledElsewhere, UnknownElsewhere
+from mesh.core.elsewhere import Elsewhere
+from mesh.core.events import Event, MessageReceived
 from mesh.core.status import OtherStatus
 from mesh.errors import MeshError
 from mesh.messages import Hello, SayHello
@@ -35,7 +36,6 @@ log = logging.getLogger("mesh.router")
 ADDRESSES_MAX = 64  # that are passed on to nodes
 HEARD_MAX = 64  # routers whose addresses are remembered
 SEARCH_S = 2.0  # between two looks for routers that nobody has named
-HEAR_ALL = 0.6  # of ``grace_s``: for so long after a question a router may be found that knows what others do not
 
 
 class Others:
@@ -52,16 +52,11 @@ class Others:
         self._channels = RouterChannels(self._transport, lambda blob: None)
         self._from_routers = RouterEvents(self._routers, self._channels)
         self._said_own = tuple(own())
-        self._told: tuple[int, list[str]] = (0, [])
         self._heard: dict[str, list[str]] = {}  # by router: where it listens, as it said in its HELLO
         self._new_blobs: list[Blob] = []
         self.fd = self._transport.fd
         self._restless = True  # the transport was used since it was looked at
-        self._questions: list[Event] = []
-        self._denied: list[str] = []  # what no router knows that is connected, while others may come
-        self._hear_s = HEAR_ALL * settings.grace_s
-        self._hear_until = 0.0  # monotonic
-        self._asked = False
+        self._elsewhere = Elsewhere(settings)
 
     def start(self) -> None:
         """Look for other routers from now on."""
@@ -74,8 +69,7 @@ class Others:
 
     def ask(self, ids: list[str]) -> None:
         """Ask what became of these tasks."""
-        self._asked = True
-        self._questions.append(ResultsWatched(ids))
+        self._elsewhere.ask(ids)
 
     def meet(self, hello: Hello) -> None:
         """Another router has said HELLO to this one, and where it listens."""
@@ -92,11 +86,10 @@ class Others:
 
     def next_deadline(self) -> float:
         """The monotonic second at which ``take`` must be called even if nothing happens."""
-        if self._restless or self._questions or self._routers.has_news:
+        if self._restless or self._routers.has_news:
             return 0.0
         deadline = self._machine.next_deadline()
-        deadline = inf if deadline is None else deadline
-        return min(deadline, self._hear_until) if self._denied else deadline
+        return min(inf if deadline is None else deadline, self._elsewhere.next_deadline())
 
     def take_new_blobs(self) -> list[Blob]:
         """Large payloads that came with outcomes and were put into the store, since this was asked last."""
@@ -109,18 +102,12 @@ class Others:
         self._restless = bool(arrivals.messages or arrivals.connected or arrivals.lost)
         events = self._from_routers.take(arrivals)
         events += self._own_news()
-        questions, self._questions = self._questions, []
-        if self._asked:
-            self._asked, self._hear_until = False, now.mono + self._hear_s
+        events += self._elsewhere.take_questions(now)
         told: list[Event] = []
-        for command in self._machine.handle(events + questions, now):
+        for command in self._machine.handle(events, now):
             told += self._obey(command)
         self._channels.forget_arrived()
-        told += self._news()
-        if self._denied and now.mono >= self._hear_until:
-            told.append(UnknownElsewhere(self._denied))
-            self._denied = []
-        return told
+        return told + self._elsewhere.see(*self._there(), now)
 
     def _obey(self, command: Command) -> list[Event]:
         if isinstance(command, Send):
@@ -132,7 +119,7 @@ class Others:
         elif isinstance(command, PublishOutcomes):
             return self._settled(command.outcomes)
         elif isinstance(command, PublishUnknown):
-            self._denied += command.ids
+            self._elsewhere.deny(command.ids)
         elif isinstance(command, SessionEnded):
             self._from_routers.end_session(command)
         return []
@@ -146,8 +133,8 @@ class Others:
                 kept.append(outcome)
             except (MeshError, LookupError) as error:
                 log.warning("task %s ended at another router, and its result is not to be had: %s", outcome.id, error)
-                lost.append(outcome.id)  # it is run again
-        return [SettledElsewhere(kept), UnknownElsewhere(lost)]
+                lost.append(outcome.id)
+        return self._elsewhere.settle(kept, lost)
 
     def _keep(self, payload: Blob) -> None:
         """Put a large result into our own store. Raises ``MeshError``, ``LookupError``."""
@@ -166,8 +153,8 @@ class Others:
         self._said_own = own
         return [MessageReceived(peer, SayHello()) for peer, side in self._machine.routers.items() if side.open]
 
-    def _news(self) -> list[Event]:
-        """How many routers there are, and where, if that has changed."""
+    def _there(self) -> tuple[int, list[str]]:
+        """How many routers are connected, and where they are."""
         there = [peer for peer, side in self._machine.routers.items() if side.open]
         addresses: dict[str, None] = {}
         for peer in there:
@@ -175,14 +162,7 @@ class Others:
             if route is not None and not route.endpoint.startswith("ipc://"):
                 addresses[route.endpoint] = None
             addresses.update(dict.fromkeys(self._heard.get(peer.decode(), ())))
-        told = (len(there), list(addresses)[:ADDRESSES_MAX])
-        if told == self._told:
-            return []
-        if told[0] > self._told[0] and self._denied:
-            self._questions.append(ResultsWatched(self._denied))
-            self._denied = []
-        self._told = told
-        return [OthersFound(*told)]
+        return len(there), list(addresses)[:ADDRESSES_MAX]
 
 
 def _router_of(node_id: str) -> str:

@@ -12,6 +12,7 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
+from math import inf
 from typing import Any
 
 import msgspec
@@ -36,22 +37,20 @@ from mesh.core.commands import (
     StartExecutor,
     StopExecutor,
 )
+from mesh.core.elsewhere import Elsewhere
 from mesh.core.events import (
     Event,
     ExecutorEnded,
     ExecutorReclaimed,
     ExecutorSettled,
     ExecutorStarted,
-    OthersFound,
     PeerLost,
     ResultsWatched,
     RouterForgotten,
     RouterFound,
-    SettledElsewhere,
     StopRequested,
     TasksCancelled,
     TasksSubmitted,
-    UnknownElsewhere,
 )
 from mesh.core.links import NodeLinks, RouterLinks
 from mesh.core.router import RouterMachine
@@ -526,9 +525,12 @@ class Node:
             self.obey(commands)
             self._turn()
 
+    def next_deadline(self) -> float | None:
+        return self.machine.next_deadline()  # type: ignore[no-any-return]
+
     def _arm(self) -> None:
-        deadline = self.machine.next_deadline()
-        if deadline is None:
+        deadline = self.next_deadline()
+        if deadline is None or deadline == inf:
             return
         due = max(deadline - 1000.0, self.world.now_s + 1e-6)
         if self._armed > self.world.now_s and self._armed <= due:
@@ -628,21 +630,30 @@ class OthersNode(Node):
         assert site.router is not None
         self.site = site
         self.router = site.router
-        self.told = 0
+        self.elsewhere = Elsewhere(world.settings)
         self.new_blobs: list[Blob] = []
         self.events: list[Event] = []
-        site.router.ask_others = lambda ids: self.wake([ResultsWatched(ids)])
+        site.router.ask_others = self.ask
         for ids in site.router.asked:
-            self.wake([ResultsWatched(ids)])
+            self.ask(ids)
+
+    def ask(self, ids: list[str]) -> None:
+        self.elsewhere.ask(ids)
+        self.wake([])
+
+    def next_deadline(self) -> float:
+        deadline = super().next_deadline()
+        return min(inf if deadline is None else deadline, self.elsewhere.next_deadline())
 
     def _turn(self) -> None:
+        now = self.world.now()
+        self.inbox += self.elsewhere.take_questions(now)
         super()._turn()
         if self.crashed:
             return
         there = sum(session.open for session in self.machine.routers.values())
-        if there != self.told:
-            self.told = there
-            self.events.append(OthersFound(there))
+        self.events += self.elsewhere.see(there, (), now)
+        self._arm()
         if self.events:
             events, self.events = self.events, []
             new_blobs, self.new_blobs = self.new_blobs, []
@@ -654,9 +665,9 @@ class OthersNode(Node):
                 blob = outcome.payload
                 if isinstance(blob, Blob) and self.site.store.put_blob(blob, [b"data"]):
                     self.new_blobs.append(blob)
-            self.events.append(SettledElsewhere(command.outcomes))
+            self.events += self.elsewhere.settle(command.outcomes, [])
         elif isinstance(command, PublishUnknown):
-            self.events.append(UnknownElsewhere(command.ids))
+            self.elsewhere.deny(command.ids)
         elif not isinstance(command, SessionEnded):
             raise AssertionError(command)
 
