@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from time import monotonic
 
+from mesh.core.replenishing import Replenishing
 from mesh.model import Peer, Role
 from mesh.net.arrivals import Arrivals
 from mesh.net.dealer_transport import DealerTransport
@@ -19,7 +20,6 @@ from mesh.runtime.dialing import Dialer
 from mesh.runtime.router_events import RouterEvents
 from mesh.runtime.routers import Routers
 from mesh.settings import Settings
-from nodes.replenishing import Replenishing
 
 ASK_S = 0.5  # between two questions to the same router
 SILENT_S = 3.0  # a router that does not answer for so long is gone

@@ -10,6 +10,7 @@ from contextlib import suppress
 
 import click
 
+from mesh.core.replenishing import Replenishing
 from mesh.errors import ConfigError, NoKey
 from mesh.model import Role
 from mesh.net.find import named_routers, routers_here
@@ -35,7 +36,6 @@ from nodes.cli.node_options import (
     work_options,
 )
 from nodes.cli.numbers import Count
-from nodes.replenishing import Replenishing
 from nodes.router_watch import RouterWatch
 from nodes.supervisor import Supervisor, node_command
 

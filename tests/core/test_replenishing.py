@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from math import inf
 
-from nodes.replenishing import SETTLE_S, SPREAD_S, Replenishing
+from mesh.core.replenishing import SETTLE_S, SPREAD_S, Replenishing
 
 LOWEST, HIGHEST = "0" * 16, "f" * 16
 
