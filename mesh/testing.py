@@ -144,7 +144,7 @@ class LocalTransport:
     def wake(self) -> None:
         self._inbox.put(None)
 
-    def close(self) -> None:
+    def close(self, linger_s: float = 0.0) -> None:
         self._mesh.tell(lambda: self._mesh.lose(self._peer))
 
 

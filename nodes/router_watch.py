@@ -9,14 +9,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from time import monotonic
 
+from mesh.clock import Clock, SystemClock
 from mesh.core.replenishing import Replenishing
 from mesh.model import Peer, Role
 from mesh.net.arrivals import Arrivals
 from mesh.net.dealer_transport import DealerTransport
-from mesh.runtime.channels import RouterChannels
-from mesh.runtime.dialing import Dialer
+from mesh.runtime.channels import RouterChannels, Transport
+from mesh.runtime.dialing import Dialer, Dialing
 from mesh.runtime.router_events import RouterEvents
 from mesh.runtime.routers import Routers
 from mesh.settings import Settings
@@ -26,24 +26,38 @@ SILENT_S = 3.0  # a router that does not answer for so long is gone
 SEARCH_S = 1.0  # between two searches
 
 
-class RouterWatch:
-    """Of one machine; ``given``: addresses of routers, where they are not to be looked for."""
+def open_watch(settings: Settings, given: Sequence[str], replenishing: Replenishing) -> RouterWatch:
+    """The watch of this machine; ``given``: addresses of routers, where they are not to be looked for."""
+    transport = DealerTransport(outbox_bytes_max=settings.outbox_bytes_max)
+    dialer = Dialer(transport, settings.mesh, Role.ADMIN, given, browse=True)
+    return RouterWatch(settings, transport, dialer, replenishing)
 
-    def __init__(self, settings: Settings, given: Sequence[str], replenishing: Replenishing) -> None:
-        self._transport = DealerTransport(outbox_bytes_max=settings.outbox_bytes_max)
-        dialer = Dialer(self._transport, settings.mesh, Role.ADMIN, given, browse=True)
-        self._routers = Routers(settings, self._transport, dialer, search_s=SEARCH_S)
-        self._channels = RouterChannels(self._transport, lambda blob: None)
+
+class RouterWatch:
+    """Of one machine. ``dialing``: how it gets to routers."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        transport: Transport,
+        dialing: Dialing,
+        replenishing: Replenishing,
+        clock: Clock | None = None,
+    ) -> None:
+        self._transport = transport
+        self._clock = clock or SystemClock()
+        self._routers = Routers(settings, transport, dialing, search_s=SEARCH_S)
+        self._channels = RouterChannels(transport, lambda blob: None)
         self._from_routers = RouterEvents(self._routers, self._channels)
         self._replenishing = replenishing
-        self._heard: dict[Peer, float] = {}  # when each connection that is up was made, or answered last
+        self._heard: dict[Peer, float] = {}  # when each connection that is up was made, or answered last; monotonic
         self._ask_at = 0.0
 
     def count_within(self, within_s: float, enough: int) -> int:
         """How many routers answer, as soon as they are ``enough``, else after ``within_s`` seconds."""
         self._routers.start()
-        deadline = monotonic() + within_s
-        while self._routers.reached < enough and (left_s := deadline - monotonic()) > 0:
+        deadline = self._clock.now().mono + within_s
+        while self._routers.reached < enough and (left_s := deadline - self._clock.now().mono) > 0:
             self._turn(min(left_s, ASK_S))
         return self._routers.reached
 
@@ -60,7 +74,7 @@ class RouterWatch:
     def _run(self, start: Callable[[], None]) -> None:
         try:
             while True:
-                now = monotonic()
+                now = self._clock.now().mono
                 if self._replenishing.see(self._routers.reached, now):
                     start()
                     return
@@ -70,19 +84,20 @@ class RouterWatch:
 
     def _turn(self, pause_s: float) -> None:
         self._take(self._transport.receive(pause_s))
-        now = monotonic()
+        now = self._clock.now().mono
         if now < self._ask_at:
             return
         self._ask_at = now + ASK_S
+        # One that is given up for another to the same router is not reported as lost.
+        self._heard = {connection: self._heard.get(connection, now) for connection in self._routers.connections()}
         for connection, heard in self._heard.items():
-            if now - heard >= SILENT_S:
-                self._routers.go_down(connection)
+            router = self._routers.router_at(connection)
+            if router is not None and now - heard >= SILENT_S:
+                self._routers.doubt(router)
             self._channels.ask_identity(connection)
 
     def _take(self, arrivals: Arrivals) -> None:
-        now = monotonic()
+        now = self._clock.now().mono
         self._heard |= {connection: now for connection, _frames, _role in arrivals.messages}
-        for connection in arrivals.lost:
-            self._heard.pop(connection, None)
         self._heard |= dict.fromkeys(arrivals.connected, now)
         self._from_routers.take(replace(arrivals, problems=[]))  # the nodes of this machine say what is wrong

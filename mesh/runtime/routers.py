@@ -349,6 +349,10 @@ class Routers:
         """How many routers have said who they are, on connections that are up."""
         return sum(1 for route in self._routes.values() if route.router is not None)
 
+    def connections(self) -> list[Peer]:
+        """Those that are up."""
+        return [route.peer for route in self._routes.values() if route.is_up]
+
     def router_at(self, peer: Peer) -> Peer | None:
         """The router at the other end of a connection; None where it has not said who it is."""
         route = self._routes.get(peer)

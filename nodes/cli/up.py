@@ -36,7 +36,7 @@ from nodes.cli.node_options import (
     work_options,
 )
 from nodes.cli.numbers import Count
-from nodes.router_watch import RouterWatch
+from nodes.router_watch import RouterWatch, open_watch
 from nodes.supervisor import Supervisor, node_command
 
 ROUTERS_MOST = 16  # that one mesh may want
@@ -146,7 +146,7 @@ def _look_around(
         check_alone(settings.mesh, lan.interfaces)
     if lan is None or (needed and _must_be_here(settings, url)):
         return needed, None
-    watch = RouterWatch(settings, routers, Replenishing(wanted, secrets.token_hex(8)))
+    watch = open_watch(settings, routers, Replenishing(wanted, secrets.token_hex(8)))
     if needed and watch.count_within(LOOK_S, wanted) < wanted:
         watch.close()
         return True, None
