@@ -257,7 +257,8 @@ class Routers:
         for endpoint, one in new:
             if one.source is not Source.ANNOUNCED and endpoint not in self._by_endpoint:
                 self._open(endpoint, one)
-        self._try_announced([(e, one) for e, one in new if e not in self._by_endpoint])
+        announced = {endpoint: one for endpoint, one in reversed(new) if endpoint not in self._by_endpoint}
+        self._try_announced([*reversed(announced.items())])
 
     def _try_announced(self, new: Sequence[tuple[str, Found]]) -> None:
         """Open what there is room for; for the rest, draw lots for the places of those that have not proved themselves.

@@ -355,6 +355,19 @@ def test_a_router_with_many_addresses_keeps_none_of_another_waiting() -> None:
     assert looking.connected[:2] == ["tcp://0:1", "tcp://real:1"]
 
 
+def test_one_address_is_tried_once_however_many_routers_are_said_to_be_there(said: list[str]) -> None:
+    many = [Found(("tcp://a:1",), f"f{number}", "a test", Source.ANNOUNCED) for number in range(3)]
+    named = Found(("tcp://a:1",), None, "named", Source.NAMED)
+    for found in (many, [*many, named], [named, *many]):
+        looking = Looking(AT_ONCE)
+        looking.routers._on_found(Search(found, "a test"))
+        looking.routers.connect_to_found()
+        assert looking.connected == ["tcp://a:1"]
+        assert [known.is_named for known in looking.routers.known()] == [True] * (named in found)
+        looking.hear("tcp://new:1")
+        assert looking.closed == ["tcp://a:1"]
+
+
 def test_a_wrong_key_at_one_of_several_addresses_is_no_end(said: list[str]) -> None:
     looking = Looking()
     looking.hear("tcp://stranger:1", "tcp://ours:1")
