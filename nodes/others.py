@@ -13,7 +13,7 @@ from math import inf
 
 from msgspec.structs import replace
 
-from mesh.clock import Now
+from mesh.clock import Now, SystemClock
 from mesh.core.client import ClientMachine
 from mesh.core.commands import Command, PublishOutcomes, PublishUnknown, Send, SessionEnded
 from mesh.core.elsewhere import Elsewhere
@@ -27,7 +27,8 @@ from mesh.runtime.channels import RouterChannels
 from mesh.runtime.depot import PayloadFile
 from mesh.runtime.dialing import Dialer
 from mesh.runtime.router_events import RouterEvents
-from mesh.runtime.routers import Routers, put_last
+from mesh.runtime.routers import Routers
+from mesh.runtime.routes import put_last
 from mesh.settings import Settings
 from mesh.store.base import Store
 
@@ -48,9 +49,12 @@ class Others:
         name = f"router@{platform.node()}"
         self._machine = ClientMachine(node_id, name, settings, role=Role.ROUTER)
         self._dialer = Dialer(self._transport, settings.mesh, Role.ADMIN, browse=True)
-        self._routers = Routers(settings, self._transport, self._dialer, myself=_router_of(node_id), search_s=SEARCH_S)
+        clock = SystemClock()
+        self._routers = Routers(
+            settings, self._transport, self._dialer, clock, myself=_router_of(node_id), search_s=SEARCH_S
+        )
         self._channels = RouterChannels(self._transport, lambda blob: None)
-        self._from_routers = RouterEvents(self._routers, self._channels)
+        self._from_routers = RouterEvents(self._routers, self._channels, clock)
         self._said_own = tuple(own())
         self._heard: dict[str, list[str]] = {}  # by router: where it listens, as it said in its HELLO
         self._new_blobs: list[Blob] = []

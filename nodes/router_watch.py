@@ -46,9 +46,9 @@ class RouterWatch:
     ) -> None:
         self._transport = transport
         self._clock = clock or SystemClock()
-        self._routers = Routers(settings, transport, dialing, search_s=SEARCH_S)
+        self._routers = Routers(settings, transport, dialing, self._clock, search_s=SEARCH_S)
         self._channels = RouterChannels(transport, lambda blob: None)
-        self._from_routers = RouterEvents(self._routers, self._channels)
+        self._from_routers = RouterEvents(self._routers, self._channels, self._clock)
         self._replenishing = replenishing
         self._heard: dict[Peer, float] = {}  # when each connection that is up was made, or answered last; monotonic
         self._ask_at = 0.0

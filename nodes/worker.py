@@ -116,8 +116,8 @@ class Agent:
         self._pool.depot_of = self._depot_of
         self._pool.offer = self._channels.offer
         dialer = Dialer(self._transport, settings.mesh, Role.WORKER, config.routers)
-        self._routers = Routers(settings, self._transport, dialer)
-        self._from_routers = RouterEvents(self._routers, self._channels)
+        self._routers = Routers(settings, self._transport, dialer, self._clock)
+        self._from_routers = RouterEvents(self._routers, self._channels, self._clock)
         self._stopping = Stopping(self._transport.wake)
         self._stops_seen = 0
         self._complain_after_s = LONELY_S
@@ -198,7 +198,7 @@ class Agent:
             elif isinstance(command, SessionEnded):
                 self._from_routers.end_session(command)
             elif isinstance(command, PublishRefused):
-                self._routers.refuse(command.reason)
+                self._routers.prospects.refuse(command.reason)
                 if command.code in ("protocol", "role", "invalid") and not self._routers.welcomed:
                     self._exit = Exit(1, f"the router refuses this worker: {command.reason}")
             else:
@@ -221,18 +221,18 @@ class Agent:
                 self._channels.withdraw(key)
 
     def _complain_when_lonely(self) -> None:
-        lonely_s = self._routers.lonely_s
+        lonely_s = self._routers.prospects.lonely_s
         if not lonely_s:
             self._complain_after_s = LONELY_S
-        elif self._routers.is_unfit and not self._unfit_said and lonely_s > UNFIT_S and not self._stops_seen:
+        elif self._routers.prospects.is_unfit and not self._unfit_said and lonely_s > UNFIT_S and not self._stops_seen:
             self._unfit_said = True
-            log.warning("no router yet: %s", self._routers.situation())
+            log.warning("no router yet: %s", self._routers.prospects.situation())
         elif lonely_s > self._complain_after_s and not self._stops_seen:  # one that stops has left its routers itself
             self._complain_after_s = lonely_s + min(lonely_s, 60.0)
             if self._machine.tasks is None:  # it says HELLO with the names of its tasks
                 log.warning("no executor is ready yet: the app is still being imported, or its import hangs")
             else:
-                log.warning("no router yet: %s", self._routers.situation())
+                log.warning("no router yet: %s", self._routers.prospects.situation())
 
 
 def _log_ended(report: ReportEnded) -> None:

@@ -50,8 +50,10 @@ from mesh.runtime.dialing import Dialing
 from mesh.runtime.exiting import call_at_exit
 from mesh.runtime.flushing import Flush, Lost, rejection
 from mesh.runtime.promises import Promise, Promises
+from mesh.runtime.prospects import POLL_S
 from mesh.runtime.router_events import RouterEvents
-from mesh.runtime.routers import POLL_S, Known, Routers
+from mesh.runtime.routers import Routers
+from mesh.runtime.routes import Known
 from mesh.runtime.submissions import Submission, grouped
 from mesh.settings import Settings
 from mesh.wire.codec import blobs_of
@@ -78,12 +80,12 @@ class Connection:
         self._settings = settings
         self._transport = transport
         self._clock = clock or SystemClock()
-        self._routers = Routers(settings, transport, dialing)
+        self._routers = Routers(settings, transport, dialing, self._clock)
         self._promises = Promises()
         self._waiting_for = self._promises.by_id
         self.dropped = self._promises.dropped
         self._channels = RouterChannels(transport, self._parts_of)
-        self._from_routers = RouterEvents(self._routers, self._channels)
+        self._from_routers = RouterEvents(self._routers, self._channels, self._clock)
         self._pid = os.getpid()
 
         # written by the user's threads, emptied by the loop
@@ -260,16 +262,16 @@ class Connection:
             raise lost.error()
 
     def patience(self, deadline: float | None) -> float:
-        """See ``Routers.patience``."""
-        return self._routers.patience(deadline)
+        """See ``Prospects.patience``."""
+        return self._routers.prospects.patience(deadline)
 
     def raise_if_hopeless(self) -> None:
-        """See ``Routers.raise_if_hopeless``."""
-        self._routers.raise_if_hopeless()
+        """See ``Prospects.raise_if_hopeless``."""
+        self._routers.prospects.raise_if_hopeless()
 
     def situation(self) -> str:
-        """See ``Routers.situation``."""
-        return self._routers.situation()
+        """See ``Prospects.situation``."""
+        return self._routers.prospects.situation()
 
     def close(self, flush_s: float | None = None) -> None:
         """Hand over what is submitted, for up to ``flush_s`` (default ``exit_flush_s``) seconds, and disconnect."""
@@ -518,7 +520,7 @@ class Connection:
         elif isinstance(command, PublishReply):
             self._replies.get(command.request, []).append(command.body)  # one that comes too late is nobody's
         elif isinstance(command, PublishRefused):
-            self._routers.refuse(command.reason)
+            self._routers.prospects.refuse(command.reason)
         elif isinstance(command, PublishDropped):
             log.error("%s", command.reason)
         elif isinstance(command, SessionEnded):

@@ -6,8 +6,8 @@ Connections come and go; the machine knows routers. So a connection that is made
 from __future__ import annotations
 
 import logging
-import time
 
+from mesh.clock import Clock
 from mesh.core.commands import SessionEnded
 from mesh.core.events import Event, MessageReceived, PeerLost, RouterFound
 from mesh.messages import Heartbeat, SayHello, Welcome
@@ -24,9 +24,10 @@ log = logging.getLogger("mesh.connection")
 class RouterEvents:
     """Belongs to the thread that owns the transport."""
 
-    def __init__(self, routers: Routers, channels: RouterChannels) -> None:
+    def __init__(self, routers: Routers, channels: RouterChannels, clock: Clock) -> None:
         self._routers = routers
         self._channels = channels
+        self._clock = clock
         self._differed = False  # the last heartbeat's clock and ours
         self._skew_said = False
 
@@ -54,7 +55,7 @@ class RouterEvents:
             self._routers.go_up(connection)
             self._channels.ask_identity(connection)
         for problem in arrivals.problems:
-            self._routers.complain(problem)
+            self._routers.prospects.complain(problem)
         for forgotten in self._routers.connect_to_found():
             self._channels.forget(forgotten.peer)
             events.append(forgotten)
@@ -81,7 +82,7 @@ class RouterEvents:
 
     def _compare_clocks(self, theirs: float) -> None:
         """Say once that a router's clock differs; of two heartbeats in a row, one was not long on its way."""
-        behind = time.time() - theirs
+        behind = self._clock.now().wall - theirs
         differs = theirs > 0.0 and abs(behind) > SKEW_S
         if differs and self._differed and not self._skew_said:
             self._skew_said = True

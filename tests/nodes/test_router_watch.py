@@ -14,7 +14,7 @@ from mesh.messages import Identify, Identity
 from mesh.model import Buffer, Peer
 from mesh.net.arrivals import Arrivals
 from mesh.net.find import Found, Search, Source
-from mesh.runtime.routers import ANNOUNCED_MAX
+from mesh.runtime.routes import ANNOUNCED_MAX
 from mesh.settings import Settings
 from mesh.wire.codec import decode_from_node, encode
 from nodes.router_watch import SILENT_S, RouterWatch

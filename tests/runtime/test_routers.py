@@ -3,25 +3,38 @@
 from __future__ import annotations
 
 import logging
+import random
 import threading
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from mesh.clock import Now
 from mesh.core.events import RouterForgotten
 from mesh.errors import NoKey, Refused, Unavailable
 from mesh.model import Peer
 from mesh.net.arrivals import Arrivals, Problem, Trouble
 from mesh.net.find import Found, Search, Source
-from mesh.runtime.routers import ANNOUNCED_MAX, NOTES_ANNOUNCED_MAX, NOTES_MAX, ROUTES_MAX, Known, Routers, put_last
+from mesh.runtime.prospects import NOTES_ANNOUNCED_MAX, NOTES_MAX
+from mesh.runtime.routers import Routers
+from mesh.runtime.routes import ANNOUNCED_MAX, LOOK_AGAIN_S, ROUTES_MAX, TRY_S, Known
 from mesh.settings import Settings
 from tests.api.waiting import wait_until
 
 ROUTER = Peer(b"r")
 WRONG_KEY = Problem(Trouble.WRONG_KEY, "the router has another mesh key", ROUTER)
+
+
+class ManualClock:
+    """Stands still but where the test moves it."""
+
+    def __init__(self) -> None:
+        self.mono = 1000.0
+
+    def now(self) -> Now:
+        return Now(1e9 + self.mono, self.mono)
 
 
 class NoTransport:
@@ -84,7 +97,7 @@ class Nothing:
 
 
 def routers(error: Exception | None = None) -> Routers:
-    return Routers(Settings(), NoTransport(), Nothing(error))
+    return Routers(Settings(), NoTransport(), Nothing(error), ManualClock())
 
 
 def look(*endpoints: str, router_id: str | None = None) -> Search:
@@ -97,13 +110,13 @@ def test_a_wrong_key_is_said_once_however_often_it_is_tried_and_looked_for(said:
     made._on_found(look("tcp://r"))
     made.connect_to_found()
     for _ in range(20):
-        made.complain(WRONG_KEY)
+        made.prospects.complain(WRONG_KEY)
         made._on_found(look("tcp://r"))
-        made.complain(Problem(Trouble.NO_ROUTER, "no router listens yet"))
+        made.prospects.complain(Problem(Trouble.NO_ROUTER, "no router listens yet"))
     assert said == [WRONG_KEY.text, "no router listens yet"]
-    assert WRONG_KEY.text in made.situation(), "what was said last is not all there is to say"
+    assert WRONG_KEY.text in made.prospects.situation(), "what was said last is not all there is to say"
     with pytest.raises(Refused, match="another mesh key"):
-        made.raise_if_hopeless()
+        made.prospects.raise_if_hopeless()
 
 
 def test_a_missing_key_is_said_once(said: list[str]) -> None:
@@ -116,9 +129,9 @@ def test_a_missing_key_is_said_once(said: list[str]) -> None:
 
 def test_after_a_welcome_it_is_said_anew(said: list[str]) -> None:
     made = routers()
-    made.complain(WRONG_KEY)
+    made.prospects.complain(WRONG_KEY)
     made.welcome(ROUTER, ())
-    made.complain(WRONG_KEY)
+    made.prospects.complain(WRONG_KEY)
     assert said == [WRONG_KEY.text] * 2
 
 
@@ -126,7 +139,7 @@ def test_what_was_said_is_remembered_up_to_a_bound(said: list[str]) -> None:
     made = routers()
     texts = [f"no router listens at port {port} yet" for port in range(NOTES_MAX + 1)]
     for text in [*texts, texts[-1], texts[0]]:
-        made.complain(Problem(Trouble.NO_ROUTER, text))
+        made.prospects.complain(Problem(Trouble.NO_ROUTER, text))
     assert said == [*texts, texts[0]], "the oldest is forgotten first"
 
 
@@ -142,7 +155,7 @@ def test_a_connection_that_is_lost_is_said_and_one_that_is_left_is_not(said: lis
 
 
 def test_which_router_was_lost_is_said(said: list[str]) -> None:
-    looking = old_is_away(600.0)
+    looking = old_is_away()
     looking.routers.close()
     assert said == ["the connection to a router was lost; connecting again by itself (router r-old at ipc://old)"]
 
@@ -151,20 +164,23 @@ def test_which_router_was_lost_is_said(said: list[str]) -> None:
 
 
 OLD, NEW = Peer(b"r-old"), Peer(b"r-new")
-AT_ONCE = 1e-9
+TTL_S, TIMEOUT_S = 600.0, 10.0
 
 
 class Looking:
     """Routers of a node, and who answers at each address."""
 
-    def __init__(self, ttl_s: float = 600.0) -> None:
+    def __init__(self) -> None:
         self.there: dict[str, Peer] = {}
         self.finds = look()
         self.looks = threading.Semaphore(0)
         self.transport = NoTransport()
         self.connected: list[str] = []
         self.remembered: dict[str, list[str]] = {}
-        self.routers = Routers(Settings(router_ttl_s=ttl_s, connect_timeout_s=0.2), self.transport, self)
+        self.clock = ManualClock()
+        settings = Settings(router_ttl_s=TTL_S, connect_timeout_s=TIMEOUT_S)
+        choose = random.Random(1).sample
+        self.routers = Routers(settings, self.transport, self, self.clock, choose=choose)
 
     def connect(self, endpoint: str) -> Peer:
         self.connected.append(endpoint)
@@ -187,6 +203,12 @@ class Looking:
         self.routers._on_found(Search([replace(found, source=source) for found in search.found], search.tried))
         return self.routers.connect_to_found()
 
+    def look_on(self) -> list[RouterForgotten]:
+        """It is time to look again; what is forgotten for what is found."""
+        assert self.routers.connect_to_found() == []
+        wait_until(lambda: self.routers.has_news)
+        return self.routers.connect_to_found()
+
     def meet(self, endpoint: str, router: Peer) -> bool:
         """A connection is made to ``endpoint``, and ``router`` says who it is; whether it is the way to it now."""
         connection = Peer(endpoint.encode())
@@ -203,13 +225,14 @@ class Looking:
         return [peer.decode() for peer in self.transport.disconnected]
 
 
-def old_is_away(ttl_s: float) -> Looking:
+def old_is_away(for_s: float = 0.0) -> Looking:
     """A node that knew one router, which is away."""
-    looking = Looking(ttl_s)
+    looking = Looking()
     looking.hear("ipc://old")
     assert looking.meet("ipc://old", OLD)
     looking.routers.welcome(OLD, ())
     assert looking.lose("ipc://old") == OLD
+    looking.clock.mono += for_s
     return looking
 
 
@@ -255,7 +278,7 @@ def test_a_router_of_this_user_on_this_host_has_one_way() -> None:
 
 
 def test_a_router_that_moved_is_the_same_at_its_new_address() -> None:
-    looking = old_is_away(600.0)
+    looking = old_is_away()
     looking.hear("tcp://new:1", router_id=OLD.decode())
     assert looking.meet("tcp://new:1", OLD)
     assert looking.closed == ["ipc://old"], "nobody knocks there any more"
@@ -278,7 +301,7 @@ def test_a_silent_router_is_looked_for_elsewhere_although_its_connection_is_not_
 
 
 def test_another_router_at_an_address_is_another() -> None:
-    looking = old_is_away(AT_ONCE)
+    looking = old_is_away(TTL_S)
     assert looking.meet("ipc://old", NEW)
     assert looking.routers.router_at(Peer(b"ipc://old")) == NEW
     assert looking.routers.route_of(OLD) is None
@@ -304,27 +327,27 @@ def test_only_so_many_addresses_are_tried(said: list[str]) -> None:
     assert len(said) == 1, "however many there are"
 
 
-def test_however_many_are_announced_all_are_tried_in_turn_and_few_at_a_time(
-    said: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_however_many_are_announced_all_are_tried_in_turn_and_few_at_a_time(said: list[str]) -> None:
     looking = Looking()
     false = [f"tcp://{number}:1" for number in range(3 * ANNOUNCED_MAX)]
     looking.hear(*false, "tcp://real:1", source=Source.ANNOUNCED)
     assert looking.connected == false[:ANNOUNCED_MAX], "those that come first"
     looking.hear(*false, "tcp://real:1", source=Source.ANNOUNCED)
     assert looking.closed == [], "each has a while to answer"
-    monkeypatch.setattr("mesh.runtime.routers.TRY_S", 0.0)
     while "tcp://real:1" not in looking.connected:
+        looking.clock.mono += TRY_S
         looking.hear(*false, "tcp://real:1", source=Source.ANNOUNCED)
         assert len(looking.connected) - len(looking.closed) == ANNOUNCED_MAX
     assert len(said) == 1
     assert "did not answer with the key of this mesh" in said[0]
     assert looking.meet("tcp://real:1", OLD)
     for _ in range(10):
+        looking.clock.mono += TRY_S
         looking.hear(*false, source=Source.ANNOUNCED)
     assert looking.routers.router_at(Peer(b"tcp://real:1")) == OLD, "who has proved itself stays"
     assert looking.lose("tcp://real:1") == OLD
     for _ in range(10):
+        looking.clock.mono += TRY_S
         looking.hear(*false, source=Source.ANNOUNCED)
     assert "tcp://real:1" not in looking.closed, "also while it is away"
 
@@ -334,9 +357,9 @@ def test_who_announces_ever_new_addresses_does_not_fill_the_log(said: list[str])
     announced = [f"tcp://{number}:1" for number in range(ANNOUNCED_MAX)]
     looking.hear(*announced, source=Source.ANNOUNCED)
     for endpoint in announced:
-        looking.routers.complain(Problem(Trouble.NO_ROUTER, f"nobody at {endpoint}", Peer(endpoint.encode())))
+        looking.routers.prospects.complain(Problem(Trouble.NO_ROUTER, f"nobody at {endpoint}", Peer(endpoint.encode())))
     assert len(said) == NOTES_ANNOUNCED_MAX
-    assert announced[-1] in looking.routers.situation()
+    assert announced[-1] in looking.routers.prospects.situation()
 
 
 def test_what_is_announced_takes_no_room_from_what_is_named_or_told(said: list[str]) -> None:
@@ -359,11 +382,12 @@ def test_one_address_is_tried_once_however_many_routers_are_said_to_be_there(sai
     many = [Found(("tcp://a:1",), f"f{number}", "a test", Source.ANNOUNCED) for number in range(3)]
     named = Found(("tcp://a:1",), None, "named", Source.NAMED)
     for found in (many, [*many, named], [named, *many]):
-        looking = Looking(AT_ONCE)
+        looking = Looking()
         looking.routers._on_found(Search(found, "a test"))
         looking.routers.connect_to_found()
         assert looking.connected == ["tcp://a:1"]
         assert [known.is_named for known in looking.routers.known()] == [True] * (named in found)
+        looking.clock.mono += TTL_S
         looking.hear("tcp://new:1")
         assert looking.closed == ["tcp://a:1"]
 
@@ -373,12 +397,12 @@ def test_a_wrong_key_at_one_of_several_addresses_is_no_end(said: list[str]) -> N
     looking.hear("tcp://stranger:1", "tcp://ours:1")
     stranger = Problem(Trouble.WRONG_KEY, "another mesh key", Peer(b"tcp://stranger:1"))
     for _ in range(3):
-        looking.routers.complain(stranger)
-    looking.routers.raise_if_hopeless()
+        looking.routers.prospects.complain(stranger)
+    looking.routers.prospects.raise_if_hopeless()
     for _ in range(2):
-        looking.routers.complain(stranger._replace(peer=Peer(b"tcp://ours:1")))
+        looking.routers.prospects.complain(stranger._replace(peer=Peer(b"tcp://ours:1")))
     with pytest.raises(Refused):
-        looking.routers.raise_if_hopeless()
+        looking.routers.prospects.raise_if_hopeless()
 
 
 def test_a_wrong_key_where_anybody_may_be_is_no_refusal(said: list[str]) -> None:
@@ -386,13 +410,15 @@ def test_a_wrong_key_where_anybody_may_be_is_no_refusal(said: list[str]) -> None
         looking = Looking()
         looking.hear("tcp://stranger:1", source=source)
         for _ in range(3):
-            looking.routers.complain(Problem(Trouble.WRONG_KEY, "another mesh key", Peer(b"tcp://stranger:1")))
-        looking.routers.raise_if_hopeless()
-        assert "another mesh key" in looking.routers.situation()
+            looking.routers.prospects.complain(
+                Problem(Trouble.WRONG_KEY, "another mesh key", Peer(b"tcp://stranger:1"))
+            )
+        looking.routers.prospects.raise_if_hopeless()
+        assert "another mesh key" in looking.routers.prospects.situation()
 
 
 def test_having_been_met_once_does_not_keep_a_router_from_being_forgotten() -> None:
-    looking = old_is_away(AT_ONCE)
+    looking = old_is_away(TTL_S)
     assert looking.hear("ipc://old", source=Source.MET) == [], "nobody else is found"
     assert looking.hear("ipc://new") == [RouterForgotten(OLD, "ipc://old")]
     looking.hear("ipc://old", source=Source.MET)
@@ -404,23 +430,24 @@ def test_where_nobody_is_left_who_may_answer_it_is_said_in_half_the_time() -> No
         looking = Looking()
         looking.hear("tcp://a:1", "tcp://b:1")
         for endpoint in shut:
-            looking.routers.complain(Problem(Trouble.NO_ROUTER, f"nobody at {endpoint}", Peer(endpoint.encode())))
-        began = time.monotonic()
+            problem = Problem(Trouble.NO_ROUTER, f"nobody at {endpoint}", Peer(endpoint.encode()))
+            looking.routers.prospects.complain(problem)
+        began = looking.clock.mono
         with pytest.raises(Unavailable, match="Is `mesh up` running"):
             while True:
-                looking.routers.raise_if_hopeless()
-                time.sleep(0.001)
-        return time.monotonic() - began
+                looking.routers.prospects.raise_if_hopeless()
+                looking.clock.mono += TIMEOUT_S / 4
+        return looking.clock.mono - began
 
-    one, both = waits_s("tcp://a:1"), waits_s("tcp://a:1", "tcp://b:1")
-    assert both < one, f"{both} s where nobody is left, {one} s where somebody may answer"
+    assert waits_s("tcp://a:1") == TIMEOUT_S, "somebody may answer"
+    assert waits_s("tcp://a:1", "tcp://b:1") == TIMEOUT_S / 2, "nobody is left"
 
 
 # routers that do not come back
 
 
 def test_a_router_that_is_away_too_long_and_not_among_those_found_is_forgotten() -> None:
-    looking = old_is_away(AT_ONCE)
+    looking = old_is_away(TTL_S)
     assert looking.hear("ipc://new") == [RouterForgotten(OLD, "ipc://old")]
     assert looking.closed == ["ipc://old"]
     assert looking.hear("ipc://new") == [], "once"
@@ -429,8 +456,9 @@ def test_a_router_that_is_away_too_long_and_not_among_those_found_is_forgotten()
 
 
 def test_an_address_where_nobody_ever_answers_is_given_up_too() -> None:
-    looking = Looking(AT_ONCE)
+    looking = Looking()
     looking.hear("tcp://nobody:1")
+    looking.clock.mono += TTL_S
     looking.hear("tcp://nobody:1", "tcp://new:1")
     assert looking.closed == []
     looking.hear("tcp://new:1")
@@ -438,24 +466,22 @@ def test_an_address_where_nobody_ever_answers_is_given_up_too() -> None:
 
 
 def test_addresses_where_nobody_answers_are_given_up_also_while_another_router_serves() -> None:
-    looking = Looking(0.2)
+    looking = Looking()
     looking.hear("tcp://here:1", "tcp://nobody:1")
     assert looking.meet("tcp://here:1", NEW)
     looking.finds = look("tcp://here:1")
-    later = time.monotonic() + 0.1
-    wait_until(lambda: time.monotonic() > later)
-    looking.routers.welcome(NEW, ["tcp://nobody:2"])  # not yet in doubt when the first of them is
-
-    def given_up() -> bool:
-        looking.routers.connect_to_found()
-        return looking.closed == ["tcp://nobody:1", "tcp://nobody:2"]
-
-    wait_until(given_up)
+    looking.clock.mono += TTL_S / 2
+    looking.routers.welcome(NEW, ["tcp://nobody:2"])
+    looking.look_on()
+    assert looking.closed == []
+    looking.clock.mono += TTL_S
+    looking.look_on()
+    assert looking.closed == ["tcp://nobody:1", "tcp://nobody:2"]
     looking.routers.close()
 
 
 def test_a_router_that_comes_back_in_time_is_the_same() -> None:
-    looking = old_is_away(600.0)
+    looking = old_is_away()
     assert looking.hear("ipc://new") == []
     assert looking.meet("ipc://new", NEW)
     looking.routers.welcome(NEW, ())
@@ -465,13 +491,12 @@ def test_a_router_that_comes_back_in_time_is_the_same() -> None:
 
 
 def test_a_router_is_not_forgotten_while_it_is_found_or_nobody_is_or_it_is_here() -> None:
-    looking = old_is_away(AT_ONCE)
+    looking = old_is_away(TTL_S)
     assert looking.hear("ipc://old", "ipc://new") == []
     assert looking.meet("ipc://new", NEW)
     looking.routers.welcome(NEW, ())
-    assert looking.routers.connect_to_found() == [], "it is looked, and nobody found"
-    wait_until(lambda: looking.routers.has_news)
-    assert looking.routers.connect_to_found() == []
+    looking.clock.mono += LOOK_AGAIN_S
+    assert looking.look_on() == [], "it is looked, and nobody found"
     looking.routers.close()
     assert looking.meet("ipc://old", OLD)
     looking.routers.welcome(OLD, ())
@@ -479,20 +504,12 @@ def test_a_router_is_not_forgotten_while_it_is_found_or_nobody_is_or_it_is_here(
 
 
 def test_with_a_router_at_hand_it_is_looked_once_whether_another_is_gone_for_good() -> None:
-    looking = old_is_away(AT_ONCE)
+    looking = old_is_away(TTL_S)
     looking.hear("ipc://old", "ipc://new")
     assert looking.meet("ipc://new", NEW)
     looking.routers.welcome(NEW, ())
     looking.finds = look("ipc://new")
-    forgotten: list[RouterForgotten] = []
-    wait_until(lambda: forgotten.extend(looking.routers.connect_to_found()) or forgotten)
+    looking.clock.mono += LOOK_AGAIN_S
+    assert looking.look_on() == [RouterForgotten(OLD, "ipc://old")]
     looking.routers.close()
-    assert forgotten == [RouterForgotten(OLD, "ipc://old")]
     assert looking.looks.acquire(blocking=False)
-
-
-def test_what_is_said_again_is_not_the_next_that_is_forgotten():
-    known = {}
-    for key in ("a", "b", "a", "c"):
-        put_last(known, key, key.upper(), most=2)
-    assert known == {"a": "A", "c": "C"}
