@@ -42,7 +42,7 @@ class Admission:
     def on_submit(self, session: Session, submit: Submit, raw: bytes | None, now: Now) -> None:
         """Take in a batch, reject it, or look up first which of its tasks are finished already."""
         peer = session.peer
-        submit, raw = submitted(submit, raw, now.wall)
+        submit, raw = submitted(submit, raw, self._members.later(session, submit.at, now))
         tasks = self._table.tasks
         fresh = [spec.id for spec in submit.tasks if spec.id not in tasks] if submit.repeated else None
         rejection = self._rejection(submit, len(submit.tasks) if fresh is None else len(fresh))

@@ -101,7 +101,7 @@ class ClientMachine:
         self._wishes = Wishes()
         self._out: list[Command] = []
         self._deadline: float | None = None
-        self._wall = 0.0  # of this wake-up
+        self._now = Now(0.0, 0.0)  # of this wake-up
         self._handlers: dict[type, Callable[[Any, Now], None]] = {
             MessageReceived: self._on_message,
             RouterFound: self._on_router_found,
@@ -151,7 +151,7 @@ class ClientMachine:
 
     def handle(self, events: Sequence[Event], now: Now) -> list[Command]:
         """Take in what happened and the time; return what is to be done about it, in order."""
-        self._wall = now.wall
+        self._now = now
         for event in events:
             self._handlers[type(event)](event, now)
         self._deadline = self._earliest()
@@ -392,7 +392,7 @@ class ClientMachine:
         if any(one.ignore_result for one in options):
             tasks = [spec for spec in tasks if not options[spec.option].ignore_result]
         self._awaited.add(map(_id, tasks))
-        for batch in self._batches.add(event, now.mono):
+        for batch in self._batches.add(event, now):
             if (ready := self._ready()) is not None:
                 self._submit(ready, batch)
         for digest in self._batches.forget_functions():
@@ -409,7 +409,10 @@ class ClientMachine:
         batch.leave()
         batch.router = peer
         elsewhere = bool(batch.perhaps_at - {peer})
-        at = self._wall if any_from_now(batch.tasks) else 0.0
+        at = 0.0
+        if any_from_now(batch.tasks):
+            at = self._now.wall
+            batch.keep_to_clock(self._now)
         self._send(peer, Submit(batch.number, batch.options, batch.tasks, batch.repeated, elsewhere, at))
         batch.repeated = True
 

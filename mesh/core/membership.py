@@ -41,6 +41,8 @@ class Membership:
         self.loaded: dict[Worker, None] = {}  # those that hold more than they can run at once
         self.changed = True
         self._nodes: dict[str, NodeInfo] = {}  # workers as the store has them
+        self._late_s = 0.0  # we did nothing for so long
+        self._late_until = 0.0  # and what waited comes until then
         self.unheard: set[str] = set()  # those of them that have not spoken since the router started
         self._addresses: list[str] = []  # of other routers
         self.next_round = 0.0  # the monotonic second at which ``tick`` has something to do
@@ -66,6 +68,34 @@ class Membership:
         if now.mono >= self.next_round:
             self.next_round = now.mono + self._settings.heartbeat_s / 2
             self._make_round(now)
+
+    def excuse(self, away_s: float, now: Now) -> None:
+        """This router did nothing for ``away_s``: where that is long, what was not heard meanwhile is no silence.
+
+        A machine that slept, a disk that hung: what nodes said waits to be read, and is as old as that.
+        """
+        if away_s <= self._settings.heartbeat_s:  # it makes a round twice in that time
+            return
+        self._late_s = away_s
+        self._late_until = now.mono + self._silence_s
+        for session in (*self.workers.values(), *self.clients.values()):
+            session.heard += away_s
+
+    @property
+    def _silence_s(self) -> float:
+        """How long a node may say nothing."""
+        return self._settings.heartbeat_s * self._settings.liveness
+
+    def on_heartbeat(self, session: Session, message: Heartbeat, now: Now) -> None:
+        """Compare clocks; that it lives was seen already."""
+        self.later(session, message.at, now)
+
+    def later(self, session: Session, at: float, now: Now) -> float:
+        """Seconds by which a node's clock is behind ours, after a message sent ``at`` (0.0: not said)."""
+        if not at:
+            return 0.0
+        late_s = self._late_s if now.mono < self._late_until else 0.0
+        return session.clock.take(at, now, self._silence_s + late_s)
 
     def get(self, peer: Peer) -> Session | None:
         """The session with ``peer``, if there is one."""
@@ -238,7 +268,7 @@ class Membership:
 
     def _make_round(self, now: Now) -> None:
         """Look who was silent too long, and say that we live."""
-        silence = self._settings.heartbeat_s * self._settings.liveness
+        silence = self._silence_s
         for session in (*self.workers.values(), *self.clients.values()):
             if now.mono - session.heard >= silence:
                 self.dismiss(session.peer, f"not heard of for {silence:g} s", now)

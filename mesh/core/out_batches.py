@@ -12,12 +12,15 @@ from math import inf
 
 from msgspec.structs import replace
 
+from mesh.clock import Now
+from mesh.core.clocks import moved
 from mesh.core.events import TasksSubmitted
 from mesh.core.packing import has_long_options, pack, task_bytes_with
 from mesh.messages import Rejected
 from mesh.model import FunctionCode, Peer, TaskOptions, TaskSpec, payload_size
 from mesh.settings import Settings
 
+JUMP_S = 0.5  # a clock that is set drifts less between two tries
 FUNCTIONS_MAX = 512  # shipped functions kept for the next session; those that a batch needs stay beyond that, too
 
 
@@ -31,6 +34,7 @@ class OutBatch:
     size: int
     give_up_at: float  # monotonic: after this an overloaded mesh makes it fail
     repeated: bool
+    clock: float  # wall less monotonic seconds: what its tasks count from now is by that clock
     retry_at: float = 0.0  # monotonic; of a rejected batch
     rejection: Rejected | None = None  # for load; it is sent again
     functions_asked: bool = False  # a router no longer had the functions it needs
@@ -45,6 +49,12 @@ class OutBatch:
     def may_be_at(self, router: Peer) -> bool:
         """Whether this router may have accepted it."""
         return self.router == router or router in self.perhaps_at
+
+    def keep_to_clock(self, now: Now) -> None:
+        """What its tasks count from now is by the clock as it is now: one that jumped says another time since."""
+        jump, self.clock = now.wall - now.mono - self.clock, now.wall - now.mono
+        if abs(jump) > JUMP_S:
+            self.tasks = moved(self.tasks, jump)
 
     def leave(self) -> None:
         """The session in which it was sent is over: it was not answered, and may be there."""
@@ -65,13 +75,13 @@ class OutBatches:
         self.last = 0  # the number of the last one
         self.functions: dict[str, FunctionCode] = {}
 
-    def add(self, event: TasksSubmitted, now: float) -> list[OutBatch]:
+    def add(self, event: TasksSubmitted, now: Now) -> list[OutBatch]:
         """Cut what was submitted into batches."""
         for code in event.functions:
             self.functions.pop(code.digest, None)
             self.functions[code.digest] = code
         options = event.options
-        give_up_at = now + self._settings.submit_timeout_s
+        give_up_at = now.mono + self._settings.submit_timeout_s
         most = self._settings.batch_tasks_max
         long_options = has_long_options(options)
         added: list[OutBatch] = []
@@ -80,16 +90,16 @@ class OutBatches:
                 batch_options, batch_tasks = options, list(part[start : start + most])
                 if long_options:
                     batch_options, batch_tasks = _only_used(options, batch_tasks)
-                added.append(self._add(batch_options, batch_tasks, give_up_at, repeated=event.chosen))
+                self.last += 1
+                size = sum(payload_size(spec.payload) for spec in batch_tasks)
+                batch = OutBatch(
+                    self.last, batch_options, batch_tasks, size, give_up_at, event.chosen, now.wall - now.mono
+                )
+                self.by_number[batch.number] = batch
+                self.tasks += len(batch_tasks)
+                self.bytes += size
+                added.append(batch)
         return added
-
-    def _add(self, options: list[TaskOptions], tasks: list[TaskSpec], give_up_at: float, *, repeated: bool) -> OutBatch:
-        self.last += 1
-        size = sum(payload_size(spec.payload) for spec in tasks)
-        batch = self.by_number[self.last] = OutBatch(self.last, options, tasks, size, give_up_at, repeated)
-        self.tasks += len(tasks)
-        self.bytes += size
-        return batch
 
     def forget_functions(self) -> list[str]:
         """Keep no more shipped functions than ``FUNCTIONS_MAX`` and those that are needed; which are not kept."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from mesh.core.clocks import ClockDifference
 from mesh.core.queues import Need
 from mesh.core.record import TaskRecord
 from mesh.messages import Hello, WorkerInfo
@@ -11,7 +12,7 @@ from mesh.model import Peer, Role
 class Session:
     """A node that said HELLO: who it is, and when it was last heard (monotonic seconds)."""
 
-    __slots__ = ("heard", "name", "node_id", "peer", "python", "role", "since", "told", "version")
+    __slots__ = ("clock", "heard", "name", "node_id", "peer", "python", "role", "since", "told", "version")
 
     def __init__(self, peer: Peer, hello: Hello, role: Role, now: float) -> None:
         self.peer = peer
@@ -22,6 +23,7 @@ class Session:
         self.version = hello.version
         self.since = now
         self.heard = now
+        self.clock = ClockDifference()
         self.told = now  # when it was last sent a heartbeat
 
 

@@ -143,7 +143,7 @@ class RouterMachine:
         }
         self._verbs: dict[type, Callable[[Any, Any, Now], None]] = {
             Bye: self._on_bye,
-            Heartbeat: lambda session, message, now: None,
+            Heartbeat: members.on_heartbeat,
             Watch: self._admission.on_watch,
             Unwatch: self._admission.on_unwatch,
             Cancel: self._on_cancel,
@@ -165,6 +165,8 @@ class RouterMachine:
         """Take in what happened and the time; return what is to be done about it, in order."""
         if self.since is None:
             self.since = now
+        else:
+            self._members.excuse(now.mono - self._now.mono, now)
         self._now = now
         for event in events:
             self._handlers[type(event)](event, now)

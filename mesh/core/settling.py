@@ -43,7 +43,7 @@ class Settling:
         table = self._table
         tasks, leases, peer, name = table.tasks, worker.leases, worker.peer, worker.name
         lost: list[TaskRecord] = []
-        for settlement in settled(message, now.wall):
+        for settlement in settled(message, self._members.later(worker, message.at, now)):
             task = tasks.get(settlement.id)
             if task is None:
                 self._counters["stale"] += 1

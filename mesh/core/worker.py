@@ -126,7 +126,7 @@ class WorkerMachine:
             Welcome: self._on_welcome,
             Refuse: self._on_refuse,
             SayHello: self._on_say_hello,
-            Heartbeat: lambda router, message, now: None,
+            Heartbeat: self._on_heartbeat,
             Deliver: self._on_deliver,
             SettledAck: lambda router, message, now: self._owed.acknowledge(router, message.batches),
             Recall: self._on_recall,
@@ -326,13 +326,17 @@ class WorkerMachine:
         self._out.append(Exit(1, event.reason))
         self._left = True
 
+    def _on_heartbeat(self, router: WorkerRouter, message: Heartbeat, now: Now) -> None:
+        """Compare clocks; that it lives was seen already."""
+        router.clock.take(message.at, now)
+
     # deliveries
 
     def _on_deliver(self, router: WorkerRouter, message: Deliver, now: Now) -> None:
         options = message.options
         if self.time_limit_s is not None or self._time_limits or self._at_most_once:
             options = {number: self._as_defined(found) for number, found in options.items()}
-        tasks = delivered(message, now.wall)
+        tasks = delivered(message, router.clock.take(message.at, now) if message.at else 0.0)
         orphans = self._crew.orphans()
         if len(self.routers) > 1 or orphans:
             tasks = self._twins.take(router, tasks, options, orphans)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from mesh.core.clocks import ClockDifference
 from mesh.core.sessions import RouterSession
 from mesh.model import Peer, Settlement
 
@@ -9,7 +10,7 @@ from mesh.model import Peer, Settlement
 class WorkerRouter:
     """``unacked``: settlements it has not acknowledged, by batch, ``owed`` in number."""
 
-    __slots__ = ("batch", "fresh", "owed", "session", "unacked", "window")
+    __slots__ = ("batch", "clock", "fresh", "owed", "session", "unacked", "window")
 
     def __init__(self, session: RouterSession) -> None:
         self.session = session
@@ -17,6 +18,7 @@ class WorkerRouter:
         self.owed = 0
         self.fresh: list[Settlement] = []
         self.batch = 0
+        self.clock = ClockDifference()
         self.window = 0  # as it was last told
 
     @property

@@ -80,6 +80,7 @@ from mesh.model import (
     Peer,
     Retrying,
     Role,
+    TaskExtra,
     TaskMark,
     TaskOptions,
     TaskSpec,
@@ -560,10 +561,34 @@ def test_a_worker_that_speaks_is_not_gone() -> None:
     assert W1 in mesh.machine.workers
 
 
+def test_a_router_that_did_nothing_for_long_takes_no_node_for_silent() -> None:
+    """A machine that slept, a disk that hung: what its nodes said meanwhile waits to be read."""
+    mesh = router(Settings(heartbeat_s=2.0))
+    mesh.hear(W1, hello_worker(window=1))
+    mesh.hear(C1, hello_client(), submit("a", options=TaskOptions("work", at_most_once=True)))
+    assert mesh.do(wait=60.0) == [
+        Send(W1, Heartbeat(at(60.0).wall, load=1)),
+        Send(C1, Heartbeat(at(60.0).wall, load=1)),
+    ]
+    assert mesh.machine.workers[W1].held == 1
+    gone = [mesh.do(wait=1.5) for _ in range(4)]
+    assert DropPeer(W1) in gone[-1] and DropPeer(W1) not in gone[0], "it says nothing still"
+
+
+def test_seconds_from_now_are_counted_from_the_call_where_the_router_slept_meanwhile() -> None:
+    mesh = router(Settings(heartbeat_s=2.0))
+    mesh.hear(C1, hello_client())
+    mesh.hear(C1, Heartbeat(at(0.5).wall), wait=0.5)
+    task = TaskSpec("a", 0, b"", None, at(1.0).wall + 5, TaskExtra(expires_from_now=True))
+    mesh.hear(C1, Submit(1, [WORK], [task], at=at(1.0).wall), wait=12.0)
+    assert mesh.machine.table.tasks == {}, "it was to start within 5 s of 12"
+
+
 def test_a_client_that_is_silent_for_three_heartbeats_has_no_session_any_more() -> None:
     mesh = router(Settings(heartbeat_s=2.0))
     mesh.hear(C2, hello_client("c2"))
-    mesh.hear(C1, Heartbeat(), wait=5.0)
+    for _ in range(3):
+        mesh.hear(C1, Heartbeat(), wait=1.8)
     assert DropPeer(C2) in mesh.do(wait=1.5)
     assert set(mesh.machine.clients) == {C1}
 
