@@ -51,7 +51,7 @@ class Settings:
     grace_s: float = 5.0  # after a restart a router waits this long for workers to say what they still run
 
     # limits of a router
-    nodes_max: int = 10_000  # workers and clients with a session; beyond, the HELLO of another is refused
+    nodes_max: int = 10_000  # workers with a session, and as many clients; beyond, the HELLO of another is refused
     queued_tasks_max: int = 5_000_000  # accepted and unfinished; beyond: Overloaded
     queued_bytes_max: int = 4 << 30  # of their payloads
     outbox_bytes_max: int = 64 << 20  # unsent to one peer; beyond: it is cut off and must come anew

@@ -149,9 +149,11 @@ class Membership:
         session = self.get(peer)
         if session is not None and session.node_id != hello.node_id:
             return "invalid", f"this connection speaks for node {session.node_id!r}, another node makes one of its own"
-        count, limit = len(self.workers) + len(self.clients) + len(self.unheard), self._settings.nodes_max
-        if count >= limit and not self._takes_part(hello.node_id):
-            return "overloaded", f"{count} nodes take part already, and nodes_max is {limit}"
+        count = len(self.workers) + len(self.unheard) if role is Role.WORKER else len(self.clients)
+        limit = self._settings.nodes_max
+        if count >= limit and not self._takes_part(hello.node_id):  # clients keep no worker out
+            kind = "workers" if role is Role.WORKER else "clients"
+            return "overloaded", f"{count} {kind} take part already, and nodes_max is {limit}"
         return None
 
     def _takes_part(self, node_id: str) -> bool:
