@@ -17,6 +17,7 @@ MeshError
 ├── StoreError                  the journal or result store failed
 │   ├── StoreLocked             another router holds this store
 │   ├── StoreLost               another router has taken this store over
+│   ├── StoreMoved              what was in this store is in another now, or on its way here
 │   ├── StoreDamaged            rows are missing or changed since they were written
 │   │   └── RowDamaged          one result or function was changed; the rest can be used
 │   └── StoreUnavailable        it cannot be written or read now: trying again may help
@@ -124,6 +125,10 @@ class RowDamaged(StoreDamaged):
 
 class StoreLost(StoreError):
     """Another router has taken this store over; nothing more can be written by this one."""
+
+
+class StoreMoved(StoreError):
+    """What was in this store is in another one now, or has not all arrived in it yet."""
 
 
 class StoreUnavailable(StoreError):

@@ -1,4 +1,4 @@
-"""From the address of a store to the store."""
+"""From the address of a store to the store, or to what reads it."""
 
 from __future__ import annotations
 
@@ -10,13 +10,16 @@ from urllib.parse import parse_qsl, urlsplit
 from mesh.errors import ConfigError
 from mesh.settings import Settings
 from mesh.store.base import Store
+from mesh.store.held_file import HeldFile
 from mesh.store.memory import MemoryStore
 from mesh.store.place import default_path, path_of
 from mesh.store.redis.address import KNOWN as KNOWN_REDIS
-from mesh.store.redis.address import is_redis, masked
+from mesh.store.redis.address import is_redis, masked, parse_address
+from mesh.store.redis.reader import RedisReader
 from mesh.store.redis.sealing import StoreKeys
 from mesh.store.redis.store import RedisStore
 from mesh.store.sqlite import SqliteStore
+from mesh.store.sqlite_reader import SqliteReader
 
 LEVELS = ("disk", "process")
 KNOWN = "sqlite:///absolute/path.db, sqlite:// (a file in the state directory), both with ?level=process, memory://"
@@ -28,30 +31,85 @@ def no_keys() -> StoreKeys:
 
 
 def open_store(
-    url: str, *, settings: Settings, salvage: bool = False, keys: Callable[[], StoreKeys] = no_keys
+    url: str,
+    *,
+    settings: Settings,
+    salvage: bool = False,
+    force: bool = False,
+    keys: Callable[[], StoreKeys] = no_keys,
 ) -> Store:
     """Open the store at ``url``. Raises ``ConfigError`` for an address that is none, ``StoreError``.
 
-    ``keys``: the mesh keys that count now, as secrets for stores; it is asked again and again.
+    ``keys``: the mesh keys that count now, as secrets for stores; it is asked again and again. ``force``: also where
+    the store was moved elsewhere.
     """
-    scheme = url.partition("://")[0]
-    if scheme == "memory":
+    if url.partition("://")[0] == "memory":
         return MemoryStore(url)
-    if scheme == "sqlite":
-        return _open_sqlite(url, settings, salvage)
+    return _open(url, settings, keys, salvage=salvage, force=force)
+
+
+def open_target(url: str, *, settings: Settings, keys: Callable[[], StoreKeys]) -> SqliteStore | RedisStore:
+    """Open a store that another moves to, as ``open_store`` does."""
+    return _open(url, settings, keys, moving=True)
+
+
+def open_reader(url: str, *, settings: Settings, keys: Callable[[], StoreKeys]) -> SqliteReader | RedisReader:
+    """Read the store at ``url``, which a router may have. Raises ``ConfigError``, ``StoreError``."""
     if is_redis(url):
-        return RedisStore(
-            url,
-            mesh=settings.mesh,
-            keys=keys,
-            timeout_s=settings.store_timeout_s,
-            lock_s=settings.store_lock_s,
-            salvage=salvage,
+        return RedisReader(parse_address(url), settings.mesh, keys(), settings.store_timeout_s)
+    return SqliteReader(*_file_and_level(url, settings))
+
+
+def hold(url: str, *, settings: Settings, keys: Callable[[], StoreKeys]) -> HeldFile | RedisStore:
+    """Keep routers from the store at ``url``, which is there. Raises ``StoreLocked`` where one has it."""
+    if is_redis(url):
+        return _open_redis(url, settings, keys, moving=True)
+    return HeldFile(_file_and_level(url, settings)[0])
+
+
+def _open(
+    url: str,
+    settings: Settings,
+    keys: Callable[[], StoreKeys],
+    *,
+    salvage: bool = False,
+    force: bool = False,
+    moving: bool = False,
+) -> SqliteStore | RedisStore:
+    if not is_redis(url):
+        path, level = _file_and_level(url, settings)
+        return SqliteStore(
+            path, level=level, free_bytes_min=settings.free_bytes_min, salvage=salvage, force=force, moving=moving
         )
-    raise ConfigError(f"store {masked(url)!r}: there is no store of this kind; known: {KNOWN}, {KNOWN_REDIS}")
+    return _open_redis(url, settings, keys, salvage=salvage, force=force, moving=moving)
 
 
-def _open_sqlite(url: str, settings: Settings, salvage: bool) -> SqliteStore:
+def _open_redis(
+    url: str,
+    settings: Settings,
+    keys: Callable[[], StoreKeys],
+    *,
+    salvage: bool = False,
+    force: bool = False,
+    moving: bool = False,
+) -> RedisStore:
+    return RedisStore(
+        url,
+        mesh=settings.mesh,
+        keys=keys,
+        timeout_s=settings.store_timeout_s,
+        lock_s=settings.store_lock_s,
+        salvage=salvage,
+        force=force,
+        moving=moving,
+    )
+
+
+def _file_and_level(url: str, settings: Settings) -> tuple[Path, str]:
+    if url.partition("://")[0] == "memory":
+        raise ConfigError("a store in memory ends with its router: there is nothing to read or to move")
+    if url.partition("://")[0] != "sqlite":
+        raise ConfigError(f"store {masked(url)!r}: there is no store of this kind; known: {KNOWN}, {KNOWN_REDIS}")
     parts = urlsplit(url)
     path = path_of(url) or default_path(settings.mesh, os.environ)
     options = dict(parse_qsl(parts.query))
@@ -60,4 +118,4 @@ def _open_sqlite(url: str, settings: Settings, salvage: bool) -> SqliteStore:
         raise ConfigError(f"store {url!r}: give an absolute path, with three slashes; known: {KNOWN}")
     if level not in LEVELS or options:
         raise ConfigError(f"store {url!r}: the only option is level={' or level='.join(LEVELS)}")
-    return SqliteStore(path, level=level, free_bytes_min=settings.free_bytes_min, salvage=salvage)
+    return path, level

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mesh.errors import StoreError
 
-_BESIDE = ("", "-wal", "-shm", ".tail", ".lock", ".ballast")
+_BESIDE = ("", "-wal", "-shm", ".tail", ".lock", ".ballast", ".moved")
 _OTHERS_MAY_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 

@@ -21,6 +21,13 @@ PLAIN_COLUMNS = (
 FULL_COLUMNS = PLAIN_COLUMNS + ", blob, error_type, error, traceback, exception, arguments"
 FUNCTION_COLUMNS = "digest, python, payload, blob, crc"
 
+SETTLED = (
+    "SELECT batch, id FROM results WHERE n > (SELECT min(results_from) FROM journal) "
+    "AND batch IN (SELECT seq FROM journal) "
+    "UNION ALL SELECT batch, id FROM forgotten WHERE batch IN (SELECT seq FROM journal)"
+)
+"""Asks for the tasks that are finished, of the batches that are open."""
+
 ENTRY_COLUMNS = "name, app, task, queue, schedule, paused, revised_at, raw, crc"
 POSITION_COLUMNS = "name, last_due_us, last_task, last_state, fired, skipped, caught_up, lateness_s, raw, crc"
 

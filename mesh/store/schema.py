@@ -116,19 +116,27 @@ def create_schedules(db: Any) -> None:
     )
 
 
-def prepare(connection: sqlite3.Connection, path: object) -> None:
-    """Create or upgrade the tables. Raises ``StoreError`` for a file that is not ours or newer than we are."""
+def refuse_other(connection: sqlite3.Connection, path: object) -> set[str]:
+    """Raise ``StoreError`` for a file that is not ours or newer than we are; which upgrades it lacks. Only reads."""
     (application_id,) = connection.execute("PRAGMA application_id").fetchone()
-    (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
     if application_id != APPLICATION_ID and (application_id or tables):
         raise StoreError(f"{path}: this is an SQLite file of another program, not a store; give another --store")
-    db = Database(connection)
+    applied: set[str] = set()
+    if "_sqlite_migrations" in tables:
+        rows = connection.execute("SELECT name FROM _sqlite_migrations WHERE migration_set = ?", (migrations.name,))
+        applied = {name for (name,) in rows}
     known = {m.name for m in migrations.pending(Database(memory=True))}
-    if newer := sorted({m.name for m in migrations.applied(db)} - known):
+    if newer := sorted(applied - known):
         raise StoreError(
             f"{path}: this store was written by a newer version (it has {', '.join(newer)}); "
             "upgrade this router, or give another --store"
         )
-    if application_id == 0:
+    return known - applied
+
+
+def prepare(connection: sqlite3.Connection, path: object) -> None:
+    """Create or upgrade the tables. Raises ``StoreError`` for a file that is not ours or newer than we are."""
+    if refuse_other(connection, path):
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-    migrations.apply(db)
+    migrations.apply(Database(connection))

@@ -1,7 +1,8 @@
 """The store in one SQLite file: the default, with nothing to install.
 
 ``<db>`` is the journal and the results, readable with any SQLite tool while the router runs. Beside it:
-``<db>.blobs/`` large payloads, ``<db>.lock`` who uses it, ``<db>.tail`` how far it has come, ``<db>.ballast`` reserve.
+``<db>.blobs/`` large payloads, ``<db>.lock`` who uses it, ``<db>.tail`` how far it has come, ``<db>.ballast`` reserve,
+``<db>.moved`` where the store went.
 """
 
 from __future__ import annotations
@@ -21,11 +22,13 @@ from mesh.store.blobs import LEFT_S, BlobFiles
 from mesh.store.changes import gather
 from mesh.store.counters import Counters
 from mesh.store.database import WAY_OUT, Database
+from mesh.store.moved import Move, MoveFile, refuse_moved
 from mesh.store.own_files import refuse_foreign_files
 from mesh.store.retention import Retention
 from mesh.store.rows import (
     FULL_COLUMNS,
     FUNCTION_COLUMNS,
+    SETTLED,
     entry_of,
     function_of,
     journal_is_whole,
@@ -60,6 +63,8 @@ class SqliteStore:
         free_bytes_min: int = 64 << 20,
         ballast_bytes: int = 16 << 20,
         salvage: bool = False,
+        force: bool = False,
+        moving: bool = False,
     ) -> None:
         try:
             self.path = Path(path).resolve()  # the files beside it must be the same ones under each of its names
@@ -67,15 +72,20 @@ class SqliteStore:
             raise StoreError(f"{path}: {error}") from error
         self.level = level
         self.url = f"sqlite://{quote(str(self.path))}" + ("" if level == "disk" else f"?level={level}")
+        self._move = MoveFile(self.path)
         self._free_bytes_min = free_bytes_min
         self._ballast = Ballast(Path(f"{self.path}.ballast"), ballast_bytes)
         try:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             refuse_foreign_files(self.path)
+            if not moving:  # before anything of it is upgraded or salvaged
+                refuse_moved(self._move.read(), self.url, force=force)
             self._blobs = BlobFiles(Path(f"{self.path}.blobs"), sync=level == "disk")
             self._db = self._open(salvage)
         except OSError as error:
             raise StoreError(f"{self.path}: {error}") from error
+        if not moving:  # again, now that nobody else has it: it may have been moved just before
+            self._refuse_moved(force)
         self.salvaged = self._db.salvaged
         self.depot: Path | None = self._blobs.directory
         self._new_blobs: dict[str, int] = {}
@@ -90,6 +100,26 @@ class SqliteStore:
             if not self._ballast.release():
                 raise
             return Database(self.path, level=self.level, salvage=salvage)
+
+    def _refuse_moved(self, force: bool) -> None:
+        try:
+            if refuse_moved(self._move.read(), self.url, force=force):
+                self.note_move(None)
+        except BaseException:
+            self._db.close()
+            raise
+
+    def note_move(self, move: Move | None) -> None:
+        """Write down that the journal moves, or take that back."""
+        try:
+            self._move.write(move)
+        except OSError as error:
+            raise StoreError(f"{self.path}: {error}") from error
+
+    def count_on(self, boot: int) -> None:
+        """Go on counting starts from ``boot``."""
+        with self._db.transaction() as counters:
+            counters.boot = boot
 
     def recover(self) -> Recovered:
         """Read what is unfinished and count this start. Raises ``StoreDamaged`` naming the rows."""
@@ -135,12 +165,7 @@ class SqliteStore:
                 f"{WAY_OUT}"
             )
         batches = {seq: StoredBatch(seq, raw, accepted_at) for seq, accepted_at, raw, _ in rows}
-        settled = execute(
-            "SELECT batch, id FROM results WHERE n > (SELECT min(results_from) FROM journal) "
-            "AND batch IN (SELECT seq FROM journal) "
-            "UNION ALL SELECT batch, id FROM forgotten WHERE batch IN (SELECT seq FROM journal)"
-        )
-        for seq, task_id in settled:
+        for seq, task_id in execute(SETTLED):
             batches[seq].settled.add(task_id)
         return list(batches.values())
 

@@ -27,10 +27,7 @@ class TailFile:
 
     def read(self) -> Tail | None:
         """What the file says; None where there is nothing readable, and so nothing known."""
-        words = os.pread(self._fd, 100, 0).split()
-        if len(words) != 3 or _checksum(b" ".join(words[:2])) != words[2]:
-            return None
-        return Tail(int(words[0]), int(words[1]))
+        return _tail_in(os.pread(self._fd, 100, 0))
 
     def write(self, commits: int, last_seq: int) -> None:
         """Remember this commit. An error here takes no promise back, so a full disk is passed over."""
@@ -43,6 +40,21 @@ class TailFile:
     def close(self) -> None:
         """Let go of the file."""
         os.close(self._fd)
+
+
+def read_tail(path: Path) -> Tail | None:
+    """What the file at ``path`` says, if it is there; it is left alone."""
+    try:
+        return _tail_in(path.read_bytes()[:100])
+    except OSError:
+        return None
+
+
+def _tail_in(text: bytes) -> Tail | None:
+    words = text.split()
+    if len(words) != 3 or _checksum(b" ".join(words[:2])) != words[2]:
+        return None
+    return Tail(int(words[0]), int(words[1]))
 
 
 def _checksum(line: bytes) -> bytes:

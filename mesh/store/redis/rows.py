@@ -168,3 +168,9 @@ def _after_head(body: bytes) -> tuple[Blob | None, memoryview]:
 def without_mac_and_head(row: bytes) -> memoryview:
     """What an outcome or a function was encoded to, by the word of the row alone: to look at, not to rely on."""
     return _after_head(row[MAC_BYTES:])[1]
+
+
+def router_of(row: bytes) -> str | None:
+    """Which router wrote an outcome or a function, by the word of the row alone; None where it says none."""
+    found = row[MAC_BYTES : MAC_BYTES + 12]
+    return found.decode() if len(found) == 12 and found.isascii() else None

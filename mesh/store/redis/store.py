@@ -11,6 +11,7 @@ round trip. Outcomes and functions are there for all routers, the rest is of one
     r:ID:lock    who has the journal; runs out unless renewed
     r:ID:journal, marks, nodes, functions (when each was last used), schedules, positions, apps
     r:ID:settled:SEQ   tasks of an open batch that are finished       r:ID:held:SEQ   outcomes it keeps from expiring
+    r:ID:moved   where the journal went, or what has not all come here yet
     r:ID:b:KEY, s:KEY  a large payload; one that no commit followed yet (``staged`` has their keys)
 """
 
@@ -28,8 +29,9 @@ from mesh.core.commands import Record
 from mesh.errors import ConfigError, StoreDamaged, StoreError, StoreFull, StoreLocked, StoreLost
 from mesh.model import Blob, Buffer, FunctionCode, NodeInfo, Outcome, TaskMark
 from mesh.store.base import Recovered, StoredBatch, StoreUsage
+from mesh.store.moved import Move, read_move, refuse_moved
 from mesh.store.redis import scripts
-from mesh.store.redis.address import parse_address
+from mesh.store.redis.address import RedisAddress, parse_address
 from mesh.store.redis.durability import look_up
 from mesh.store.redis.holder import default_router, is_gone, read_holder, this_holder
 from mesh.store.redis.link import Link, Value
@@ -66,10 +68,11 @@ class RedisStore:
         timeout_s: float = 2.0,
         lock_s: float = 10.0,
         salvage: bool = False,
+        force: bool = False,
+        moving: bool = False,
     ) -> None:
         address = parse_address(url)
-        name = address.router if address.router is not None else default_router()
-        self._id = blake2b(name.encode(), digest_size=6).hexdigest()
+        self._id = router_id_of(address)
         self.router_id: str | None = self._id
         self.url = address.name
         self.salvaged: list[str] = []
@@ -86,6 +89,8 @@ class RedisStore:
         self._link = Link(address, timeout_s)
         try:
             self._open()
+            if not moving:
+                self._refuse_moved(force)
         except BaseException:
             self._link.close()
             raise
@@ -101,6 +106,28 @@ class RedisStore:
         log.info("%s: %s", self.url, self.durability.promise)
         if self.durability.warning:
             log.warning("%s: %s", self.url, self.durability.warning)
+
+    # moving elsewhere
+
+    def _refuse_moved(self, force: bool) -> None:
+        """Raise ``StoreMoved`` where the journal is in another store now, or has not all arrived in this one."""
+        found = self._link.command("GET", f"{self._mine}moved")
+        try:
+            move = None if found is None else read_move(found, f"{self.url} key {self._mine}moved")
+            if refuse_moved(move, self.url, force=force):
+                self.note_move(None)
+        except StoreError:
+            self._link.script(scripts.RELEASE, [self._meta], (self._holder.token, f"{self._mine}lock"))
+            raise
+
+    def note_move(self, move: Move | None) -> None:
+        """Write down that the journal moves, or take that back."""
+        place = f"{self._mine}moved"
+        self._link.command(*(("DEL", place) if move is None else ("SET", place, move.text)))
+
+    def count_on(self, boot: int) -> None:
+        """Go on counting starts from ``boot``."""
+        self._link.command("HSET", self._meta, "boot", boot)
 
     # who may write
 
@@ -411,6 +438,12 @@ class RedisStore:
         except StoreError as error:
             log.warning("the lock is left to run out: %s", error)
         self._link.close()
+
+
+def router_id_of(address: RedisAddress) -> str:
+    """Which router's journal an address names."""
+    name = address.router if address.router is not None else default_router()
+    return blake2b(name.encode(), digest_size=6).hexdigest()
 
 
 def _cut(values: Sequence[T], most: int) -> Iterator[Sequence[T]]:

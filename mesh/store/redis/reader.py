@@ -1,0 +1,232 @@
+"""Reads what one router keeps on a Redis server, beside that router: it asks, and writes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from hashlib import blake2b
+from typing import TypeVar
+
+import msgspec
+
+from mesh.entries import Entry, Position
+from mesh.errors import ConfigError, RowDamaged, StoreError
+from mesh.model import Blob, FunctionCode, NodeInfo, Outcome, TaskMark
+from mesh.store.base import StoredBatch
+from mesh.store.moved import read_move
+from mesh.store.reading import CHUNK, Facts, cut
+from mesh.store.reading import Rows as Chunks
+from mesh.store.redis.address import RedisAddress
+from mesh.store.redis.durability import look_up
+from mesh.store.redis.holder import is_gone, read_holder
+from mesh.store.redis.link import Link
+from mesh.store.redis.payloads import Payloads
+from mesh.store.redis.rows import Rows, router_of
+from mesh.store.redis.sealing import StoreKeys, find_row_key
+from mesh.store.redis.store import FORMAT, router_id_of
+
+ASKED_MAX = 5  # times, before two numbers that do not agree count as wrong
+
+T = TypeVar("T")
+
+_MEASURED = ("outcomes", "expiries", "functions")  # of all routers; and of this one:
+_MEASURED_MINE = ("journal", "marks", "schedules", "positions")
+
+
+class RedisReader:
+    """Of the journal that ``address`` names. Opening raises ``ConfigError`` for a wrong key, ``StoreError``."""
+
+    def __init__(self, address: RedisAddress, mesh: str, keys: StoreKeys, timeout_s: float) -> None:
+        self.url = address.name
+        self._router = router_id_of(address)
+        self._base = f"{address.prefix}:{{{mesh}}}:"
+        self._mine = f"{self._base}r:{self._router}:"
+        self._link = Link(address, timeout_s)
+        try:
+            row_key = self._row_key(keys)
+            self._shared = blake2b(row_key, digest_size=16).hexdigest()  # random, so of one mesh on one server
+            self._rows = Rows(row_key, self._router)
+            found = self._link.command("HGET", f"{self._mine}meta", "format")
+            if found is not None and found != b"%d" % FORMAT:
+                raise ConfigError(
+                    f"{self.url}: the journal of router {self._router} has format {found.decode(errors='replace')}, "
+                    f"and this version knows {FORMAT}"
+                )
+        except BaseException:
+            self._link.close()
+            raise
+        self._payloads = Payloads(self._link, self._rows.blobs, self._base, self._mine)
+
+    def _row_key(self, keys: StoreKeys) -> bytes:
+        found = self._link.command("HGETALL", f"{self._base}keys")
+        sealed = {key_id.decode(errors="replace"): row for key_id, row in found.items()}
+        if not sealed:
+            raise StoreError(f"{self.url}: there is no store (no key begins with {self._base})")
+        row_key = find_row_key(sealed, keys)
+        if row_key is None:
+            raise ConfigError(
+                f"{self.url}: what is there was written with another key of the mesh "
+                f"(of {', '.join(sorted(sealed))}, here: {', '.join(key_id for key_id, _ in keys) or 'none'})"
+            )
+        return row_key
+
+    def facts(self) -> Facts:
+        """What the server says of this router's part."""
+        meta = self._link.command("HMGET", f"{self._mine}meta", "boot", "commits", "seq", "batches")
+        boot, commits, last_seq, batches = (int(value or 0) for value in meta)
+        marks, functions, entries, outcomes, held, moved = self._link.commands(
+            [
+                ("HLEN", f"{self._mine}marks"),
+                ("ZCARD", f"{self._mine}functions"),
+                ("HLEN", f"{self._mine}schedules"),
+                ("HLEN", f"{self._base}outcomes"),
+                ("GET", f"{self._mine}lock"),
+                ("GET", f"{self._mine}moved"),
+            ]
+        )
+        return Facts(
+            level=look_up(self._link).level,
+            where=f"{self._base}* (router {self._router})",
+            shared=self._shared,
+            size=self._size(),
+            boot=boot,
+            commits=commits,
+            last_seq=last_seq,
+            batches=batches,
+            outcomes=outcomes,
+            marks=marks,
+            functions=functions,
+            entries=entries,
+            holder=None if held is None else _holder_name(held),
+            move=None if moved is None else read_move(moved, f"{self.url} key {self._mine}moved"),
+        )
+
+    def _size(self) -> int | None:
+        """Without large payloads: how large those are, each of them would have to be asked."""
+        places = [self._base + name for name in _MEASURED] + [self._mine + name for name in _MEASURED_MINE]
+        try:
+            return sum(size or 0 for size in self._link.commands([("MEMORY", "USAGE", place) for place in places]))
+        except StoreError:  # a server, or its user, that may not be asked
+            return None
+
+    def seqs(self) -> list[int]:
+        """The numbers of the batches that are open, in order."""
+        fields = self._link.command("HKEYS", f"{self._mine}journal")
+        return sorted(int(seq) for seq in fields if seq.isdigit())  # others are no router's: ``faults`` counts them
+
+    def batches(self, seqs: Sequence[int]) -> list[tuple[int, StoredBatch | None]]:
+        """These batches with the ids in them that are finished; those that were finished meanwhile are left out."""
+        if not seqs:
+            return []
+        settled = self._link.commands([("SMEMBERS", f"{self._mine}settled:{seq}") for seq in seqs])
+        # The rows after that: of a batch that is still there, all that is settled was there, too.
+        rows = self._link.command("HMGET", f"{self._mine}journal", *seqs)
+        found: list[tuple[int, StoredBatch | None]] = []
+        for seq, row, ids in zip(seqs, rows, settled):
+            if row is None:
+                continue
+            batch = self._rows.read_batch(b"%d" % seq, row)
+            finished = {task_id.decode(errors="replace") for task_id in ids}
+            found.append((seq, None if batch is None else StoredBatch(seq, batch[2], batch[1], finished)))
+        return found
+
+    def marks(self) -> Chunks[TaskMark]:
+        """By id of the task."""
+        return self._hash(f"{self._mine}marks", self._rows.read_mark)
+
+    def nodes(self) -> Chunks[NodeInfo]:
+        """By id of the node."""
+        return self._hash(f"{self._mine}nodes", self._rows.read_node)
+
+    def apps(self) -> Chunks[float]:
+        """When the code of each was declared, by name."""
+
+        def read(name: bytes, row: bytes) -> float | None:
+            app = self._rows.read_app(name, row)
+            return None if app is None else app[1]
+
+        return self._hash(f"{self._mine}apps", read)
+
+    def entries(self) -> Chunks[Entry]:
+        """By name."""
+        return self._hash(f"{self._mine}schedules", self._rows.read_entry)
+
+    def positions(self) -> Chunks[Position]:
+        """By name of the entry."""
+        return self._hash(f"{self._mine}positions", self._rows.read_position)
+
+    def functions(self) -> Chunks[tuple[FunctionCode, float]]:
+        """Those that this router keeps and when it last used each, by digest."""
+        place = f"{self._base}functions"
+        uses = self._link.command("ZRANGE", f"{self._mine}functions", 0, -1, "WITHSCORES")
+        for some in cut(list(zip(uses[::2], uses[1::2]))):
+            rows = self._link.command("HMGET", place, *(digest for digest, _ in some))
+            chunk: list[tuple[str, tuple[FunctionCode, float] | None]] = []
+            for (name, used_at), row in zip(some, rows):
+                if row is None:  # dropped meanwhile
+                    continue
+                digest = name.decode(errors="replace")
+                code = _unless_damaged(self._rows.read_function, digest, row, place)
+                chunk.append((digest, None if code is None else (code, float(used_at))))
+            yield chunk
+
+    def outcomes(self) -> Chunks[Outcome]:
+        """Those that this router wrote, by id of the task; some may come twice."""
+        place = f"{self._base}outcomes"
+        for rows in self._scan(place):
+            mine = [
+                (name.decode(errors="replace"), row) for name, row in rows if router_of(row) in (self._router, None)
+            ]
+            yield [(name, _unless_damaged(self._rows.read_outcome, name, row, place)) for name, row in mine]
+
+    def outcomes_of(self, ids: Sequence[str]) -> list[Outcome]:
+        """The whole outcomes there are of these ids, whichever router wrote them."""
+        if not ids:
+            return []
+        place = f"{self._base}outcomes"
+        rows = self._link.command("HMGET", place, *ids)
+        found = (_unless_damaged(self._rows.read_outcome, i, row, place) for i, row in zip(ids, rows) if row)
+        return [outcome for outcome in found if outcome is not None]
+
+    def _hash(self, place: str, read: Callable[[bytes, bytes], T | None]) -> Chunks[T]:
+        for rows in self._scan(place):
+            yield [(name.decode(errors="replace"), _unless_damaged(read, name, row)) for name, row in rows]
+
+    def _scan(self, place: str) -> Iterator[list[tuple[bytes, bytes]]]:
+        cursor = 0
+        while True:
+            cursor, rows = self._link.command("HSCAN", place, cursor, "COUNT", CHUNK)
+            yield list(rows.items())
+            if not cursor:
+                return
+
+    def read_blob(self, blob: Blob) -> Sequence[bytes | memoryview] | None:
+        """A large payload in parts; None when it is gone. Raises ``StoreDamaged``."""
+        return self._payloads.read(blob)
+
+    def faults(self) -> list[str]:
+        """Batches that are missing."""
+        for _ in range(ASKED_MAX):  # a router may commit between the two questions
+            journal, written = self._link.commands(
+                [("HLEN", f"{self._mine}journal"), ("HGET", f"{self._mine}meta", "batches")]
+            )
+            if journal == int(written or 0):
+                return []
+        return [f"batches in the journal: {journal} where {int(written or 0)} were written"]
+
+    def close(self) -> None:
+        """Cut the connection."""
+        self._link.close()
+
+
+def _holder_name(held: bytes) -> str | None:
+    holder = read_holder(held)
+    if holder is None:
+        return "an unknown process"
+    return None if is_gone(holder) else holder.name
+
+
+def _unless_damaged(read: Callable[..., T | None], *args: object) -> T | None:
+    try:
+        return read(*args)
+    except (RowDamaged, ValueError, msgspec.MsgspecError):
+        return None
