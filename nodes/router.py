@@ -55,6 +55,7 @@ from nodes.logs import configure_logs
 from nodes.memory import give_back
 from nodes.others import Others
 from nodes.stopping import Stopping
+from nodes.store_keys import store_keys
 
 log = logging.getLogger("mesh.router")
 
@@ -77,6 +78,7 @@ class RouterConfig:
     name: str | None = None
     loglevel: str = "info"
     salvage: bool = False
+    force: bool = False
 
 
 def run_router(config: RouterConfig) -> int:
@@ -101,12 +103,12 @@ def run_router(config: RouterConfig) -> int:
 def _open_store(url: str, config: RouterConfig) -> Store:
     """Open the store, and wait for it where it may only be slower than this router. Raises ``StoreError``."""
     settings = config.settings
-    keys = partial(_store_keys, settings.mesh)
+    keys = partial(store_keys, settings.mesh)
     deadline = monotonic() + settings.store_wait_s
     told = False
     while True:
         try:
-            return open_store(url, settings=settings, salvage=config.salvage, keys=keys)
+            return open_store(url, settings=settings, salvage=config.salvage, force=config.force, keys=keys)
         except StoreFull:
             raise
         except StoreUnavailable as away:
@@ -473,13 +475,6 @@ def _recovered(config: RouterConfig, store: Store) -> RouterMachine:
 
 def _whole_keys(keys: Sequence[AnyKey]) -> list[MeshKey]:
     return [whole_key(key, "a router that listens over TCP") for key in keys]
-
-
-def _store_keys(mesh: str) -> list[tuple[str, bytes]]:
-    """What a store that others can write to signs its rows with."""
-    load_or_create(mesh, os.environ)
-    whole = [whole_key(key, "a router with a store on Redis") for key in live_keys(mesh, os.environ)]
-    return [(key.key_id, key.store) for key in whole]
 
 
 def _router_id(store: Store) -> str:

@@ -32,6 +32,7 @@ VERBS = {
     "key": LazyCommand("nodes.cli.key:key", "Show or make the key of the mesh, which other users need to join it."),
     "join": LazyCommand("nodes.cli.join:join", "Keep the key of a mesh that another user runs."),
     "node": LazyCommand("nodes.cli.node:node", "Give nodes keys of their own, and take them back."),
+    "store": LazyCommand("nodes.cli.store:store", "Look at a store, check, copy, export or move it."),
     "doctor": LazyCommand("nodes.cli.doctor:doctor", "Look what keeps this machine and the routers apart."),
     "service": LazyCommand("nodes.cli.service:service", "Have systemd keep nodes running on this machine."),
     "demo": LazyCommand("nodes.cli.demo:demo", "See a mesh at work in half a minute, killed workers included."),

@@ -37,6 +37,7 @@ from nodes.router import RouterConfig, run_router
 @click.option(
     "--salvage", is_flag=True, help="Start on a damaged store with what can still be read, and say what is lost."
 )
+@click.option("--force", is_flag=True, help="Start on a store that was moved elsewhere by `mesh store migrate`.")
 @log_options("info")
 @pass_invocation
 def router(
@@ -50,6 +51,7 @@ def router(
     advertise: tuple[str, ...],
     hostname: str | None,
     salvage: bool,
+    force: bool,
     loglevel: str,
     logfile: str | None,
     pidfile: str | None,
@@ -71,6 +73,7 @@ def router(
         name=name,
         loglevel=loglevel,
         salvage=salvage,
+        force=force,
     )
     with pid_file(pidfile and file_name(pidfile, name)), output_to(logfile and file_name(logfile, name)):
         return run_router(config)
