@@ -25,6 +25,8 @@ class AddressTaken(ConfigError):
 FRAME_BYTES_MAX = 2 << 20
 """A larger frame ends the connection, before it is read. Payload parts are at most half of it."""
 
+SILENCE_MS = 6_000  # for so long may nothing come back on a connection
+
 ZAP_ENDPOINT = "inproc://zeromq.zap.01"  # the address libzmq asks
 IPC_PATH_BYTES_MAX = 107  # sockaddr_un
 
@@ -42,6 +44,9 @@ _COMMON: dict[SocketOption, int] = {
     # None. With a limit libzmq stops reading from a peer that floods us, and if that peer dies then, the next
     # heartbeat aborts this process (stream_engine_base.cpp, "!_io_error"). Credit and window sizes are the bound.
     zmq.RCVHWM: 0,
+    # What the other kernel has not acknowledged for as long ends the connection (TCP_USER_TIMEOUT): an address of ours
+    # that is gone, or a flow that is dropped on its way. Else retransmissions go on for a quarter of an hour.
+    zmq.TCP_MAXRT: SILENCE_MS,
 }
 
 _ROUTER: dict[SocketOption, int] = _COMMON | {
@@ -51,12 +56,12 @@ _ROUTER: dict[SocketOption, int] = _COMMON | {
     # connection without a pipe, and if that one then speaks and ends, the next heartbeat aborts this process, as
     # above. A peer's connection is noticed as lost in milliseconds, so nobody needs its old id.
     zmq.ROUTER_HANDOVER: 0,
-    # A host that vanished is noticed after 6 s, on both ends: the ping tells the other end to expect the next.
-    # They run in the I/O thread, so a busy process still answers. Routers alone send them, so that no user's process
-    # has the timer that can abort it.
+    # A host that vanished is noticed here; the other end is told to expect the next ping, and does so only where a
+    # ping was the last it received, so nodes judge silence themselves. Pings run in the I/O thread, so a busy process
+    # still answers. Routers alone send them, so that no user's process has the timer that can abort it.
     zmq.HEARTBEAT_IVL: 2_000,
-    zmq.HEARTBEAT_TIMEOUT: 6_000,
-    zmq.HEARTBEAT_TTL: 6_000,
+    zmq.HEARTBEAT_TIMEOUT: SILENCE_MS,
+    zmq.HEARTBEAT_TTL: SILENCE_MS,
     # After a router's restart all nodes come at once; with the default of 100 some wait for a second.
     zmq.BACKLOG: 4_096,
 }
@@ -67,6 +72,8 @@ _DEALER: dict[SocketOption, int] = _COMMON | {
     # Back 0.1 s after a router is; while it is away one try a second.
     zmq.RECONNECT_IVL: 100,
     zmq.RECONNECT_IVL_MAX: 1_000,
+    # Else one try lasts for two minutes where nothing comes back, from an address that we may have no more.
+    zmq.CONNECT_TIMEOUT: 5_000,
 }
 
 

@@ -96,7 +96,7 @@ class RouterEvents:
 
     def end_session(self, command: SessionEnded) -> None:
         """The machine has given up a session whose connection lives."""
-        self._routers.lose(command.peer, f"{command.reason}; looking for another, too")
+        self._routers.lose(command.peer, f"{command.reason}; trying it anew, and looking for another")
         connection = self._routers.doubt(command.peer) if command.silent else None
         if connection is not None:
             self._channels.close(command.peer)

@@ -47,7 +47,7 @@ class Routers:
         self._goes_on = search_s is not None
         self._finder = Finder(dialing.find, self._on_found, search_s or PAUSE_S, dialing.rest)
         self._news: deque[tuple[Sequence[Found], bool]] = deque()  # what was found; whether it is all there is
-        self._routes = Routes(settings.router_ttl_s, myself, choose)
+        self._routes = Routes(settings.router_ttl_s, settings.heartbeat_s * settings.liveness, myself, choose)
         self.prospects = Prospects(settings, clock, self._routes)
 
     # on any thread
@@ -100,6 +100,7 @@ class Routers:
                 self._pause_finder()
         if self._routes.begin_look(now):
             self._finder.start()
+        self._dial_anew(now)
         return forgotten
 
     def _now(self) -> float:
@@ -119,6 +120,11 @@ class Routers:
             self.prospects.note(str(error))
         else:
             self._routes.open(endpoint, connection, source, self._now())
+
+    def _dial_anew(self, now: float) -> None:
+        for stale in self._routes.take_stale(now):
+            self._open(stale.endpoint, stale.source)
+        self._end_closed()
 
     def _end_closed(self) -> None:
         for connection in self._routes.take_closed():
@@ -159,6 +165,7 @@ class Routers:
         if route is None:
             return None
         router = self._routes.go_down(route, self._now())
+        self._end_closed()
         if router is not None:
             self.lose(router)
         elif not self.welcomed:
@@ -166,8 +173,10 @@ class Routers:
         return router
 
     def doubt(self, router: Peer) -> Peer | None:
-        """See ``Routes.doubt``."""
-        return self._routes.doubt(router)
+        """See ``Routes.doubt``. The address is dialled anew at once."""
+        connection = self._routes.doubt(router)
+        self._dial_anew(self._now())
+        return connection
 
     def identify(self, connection: Peer, router_id: str) -> Peer | None:
         """Who is at the other end of a connection has said so; None where there is another route to that router."""

@@ -61,11 +61,18 @@ class Routes:
     one that moved is the same. One with a store has the same id in each of its lives; one without has another. So a
     router that is away is remembered for ``ttl_s``, and longer while it is found, or nobody else is.
 
+    A connection on which nobody has said for ``silence_s`` who is there may lead nowhere without a word: its address
+    is dialled anew beside it. It is kept where a router was met on it, for that may only hang; the first that answers
+    stays.
+
     All times are monotonic seconds. ``all``, ``known`` and ``welcomed`` may be asked on any thread.
     """
 
-    def __init__(self, ttl_s: float, myself: str | None, choose: Callable[[Sequence[Way], int], list[Way]]) -> None:
+    def __init__(
+        self, ttl_s: float, silence_s: float, myself: str | None, choose: Callable[[Sequence[Way], int], list[Way]]
+    ) -> None:
         self._ttl_s = ttl_s
+        self._silence_s = silence_s
         self._myself = Peer(myself.encode()) if myself is not None else None
         self._choose = choose
         self._routes: dict[Peer, Route] = {}  # by connection
@@ -78,6 +85,7 @@ class Routes:
         self._away: dict[Peer, float] = {}  # routers: since when; the others are welcomed
         self._look_at = inf  # when to look whether one that is away is still to be found
         self.looking = False
+        self._stale_at = inf  # when to look where nobody has said who is there
         self.unproven = 0
         """How many announced addresses did not prove themselves, and were given up for others."""
 
@@ -178,11 +186,39 @@ class Routes:
 
     def open(self, endpoint: str, connection: Peer, source: Source, now: float) -> None:
         """A connection is being made."""
+        earlier = self._by_endpoint.get(endpoint)
         self._routes[connection] = self._by_endpoint[endpoint] = Route(endpoint, connection, source, now)
+        if earlier is not None and earlier not in self._serving.values():
+            self._close(earlier)
         self._look_at = min(self._look_at, now + self._ttl_s)
 
+    def take_stale(self, now: float) -> list[Route]:
+        """Those whose addresses are to be dialled anew; on this host a router can only hang."""
+        if now < self._stale_at:
+            return []
+        stale: list[Route] = []
+        self._stale_at = inf
+        for route in self._by_endpoint.values():
+            if route.is_up and route.router is None and not route.endpoint.startswith("ipc://"):
+                if now >= route.since + self._silence_s:
+                    route.since = now
+                    stale.append(route)
+                self._stale_at = min(self._stale_at, route.since + self._silence_s)
+        return stale
+
+    def _keep(self, route: Route) -> None:
+        """Of the connections to one address."""
+        self._by_endpoint[route.endpoint] = route
+        for other in [one for one in self._routes.values() if one.endpoint == route.endpoint and one is not route]:
+            for router, way in self._serving.items():
+                if way is other:
+                    self._serving[router] = route
+            self._close(other)
+
     def _close(self, route: Route) -> None:
-        del self._routes[route.peer], self._by_endpoint[route.endpoint]
+        del self._routes[route.peer]
+        if self._by_endpoint.get(route.endpoint) is route:
+            del self._by_endpoint[route.endpoint]
         self._closed.append(route.peer)
 
     def take_closed(self) -> list[Peer]:
@@ -241,15 +277,19 @@ class Routes:
         if route is not None:
             route.is_up, route.since, route.misfits, route.router = True, now, 0, None
             route.problem = ""
+            self._stale_at = min(self._stale_at, now + self._silence_s)
 
     def go_down(self, route: Route, now: float) -> Peer | None:
         """A connection is lost; the router that is lost with it."""
         router, route.router = route.router, None
         route.is_up, route.since = False, now
+        newest = self._by_endpoint.get(route.endpoint)
+        if newest is not None and newest is not route:
+            self._keep(newest)
         return router
 
     def doubt(self, router: Peer) -> Peer | None:
-        """A router is silent, and its connection is not lost: it may hang, or be at another address by now.
+        """A router is silent, and its connection is not lost: it may hang, or that lead nowhere by now.
 
         The connection on which to ask who is there, before it counts as a way to the router again.
         """
@@ -257,6 +297,7 @@ class Routes:
         if route is None or route.router != router:
             return None
         route.router = None
+        route.since = self._stale_at = -inf
         return route.peer
 
     def identify(self, connection: Peer, router_id: str, now: float) -> Peer | None:
@@ -264,6 +305,7 @@ class Routes:
         route = self._routes.get(connection)
         if route is None or route.router is not None:
             return None
+        self._keep(route)
         router = Peer(router_id.encode())
         put_last(self._met, route.endpoint, router, MET_MAX)
         if router == self._myself:

@@ -12,9 +12,9 @@ from tests.lan.load import Load
 class Mesh:
     """The first router makes the key, and all other hosts join with it."""
 
-    def __init__(self, lan: Lan, *names: str) -> None:
+    def __init__(self, lan: Lan, *names: str, ipv6: bool = True) -> None:
         self.lan = lan
-        self.hosts = {name: lan.host(name) for name in names}
+        self.hosts = {name: lan.host(name, ipv6=ipv6) for name in names}
         self.load = Load(list(self.hosts.values()))
         self.nodes: dict[str, list[Process]] = defaultdict(list)
         self.routers: set[str] = set()

@@ -82,6 +82,7 @@ class Scene:
     workers: str = "bc"
     clients: str = "d"
     goes_on: bool = False  # also meanwhile, whoever is asked
+    ipv6: bool = True  # False: there is no way but by the address that changes
 
 
 SCENES = [
@@ -93,14 +94,17 @@ SCENES = [
     Scene("a router with its worker sleeps", partial(asleep, name="a"), 30.0, "ab", "ac", "d", goes_on=True),
     Scene("a worker sleeps", partial(asleep, name="b"), 30.0, goes_on=True),
     Scene("a router and a worker on each side", partial(divided, names="bdf"), 12.0, "ab", "cd", "ef", goes_on=True),
-    Scene("the router has another address", partial(moved, name="a", address="10.77.0.77"), 10.0),
+    Scene("the router has another address", partial(moved, name="a", address="10.77.0.77"), 15.0, ipv6=False),
+    Scene("a worker has another address", partial(moved, name="b", address="10.77.0.77"), 15.0, "a", "b", ipv6=False),
+    Scene("a client has another address", partial(moved, name="d", address="10.77.0.77"), 15.0, ipv6=False),
+    Scene("one of two routers has another", partial(moved, name="a", address="10.77.0.77"), 15.0, "ab", ipv6=False),
     Scene("the router's cable delays and loses", partial(lossy, name="a"), 15.0, goes_on=True),
 ]
 
 
 @pytest.mark.parametrize("scene", SCENES, ids=lambda scene: scene.what)
 def test_no_task_is_lost_and_none_runs_twice_but_next_to_the_fault(lan: Lan, scene: Scene) -> None:
-    mesh = Mesh(lan, *sorted({*scene.routers, *scene.workers, *scene.clients}))
+    mesh = Mesh(lan, *sorted({*scene.routers, *scene.workers, *scene.clients}), ipv6=scene.ipv6)
     for name in scene.routers:
         mesh.router(name)
     for worker in [mesh.worker(name) for name in scene.workers]:

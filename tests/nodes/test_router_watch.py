@@ -28,7 +28,8 @@ class Lan:
     def __init__(self) -> None:
         self.routers: dict[str, str] = {}
         self.mute: set[str] = set()
-        self.connected: list[str] = []
+        self.connected: dict[Peer, str] = {}  # where each connection leads
+        self._made = 0
         self._now = 1000.0
         self._arrivals = Arrivals()
         self._found = threading.Condition()
@@ -53,8 +54,9 @@ class Lan:
         pass
 
     def connect(self, endpoint: str) -> Peer:
-        peer = Peer(endpoint.encode())
-        self.connected.append(endpoint)
+        self._made += 1
+        peer = Peer(f"{self._made}:{endpoint}".encode())
+        self.connected[peer] = endpoint
         self._arrivals.connected.append(peer)
         return peer
 
@@ -75,8 +77,8 @@ class Lan:
         return arrivals
 
     def send(self, peer: Peer, frames: Sequence[Buffer]) -> bool:
-        endpoint = peer.decode()
-        assert endpoint in self.connected, "nobody is asked for ever at an address that was given up"
+        assert peer in self.connected, "nobody is asked for ever at an address that was given up"
+        endpoint = self.connected[peer]
         assert isinstance(decode_from_node(frames).message, Identify)
         if endpoint not in self.mute:
             answer = encode(Identity(self.routers[endpoint]), 0, OUTSIDE)
@@ -84,7 +86,7 @@ class Lan:
         return True
 
     def disconnect(self, peer: Peer) -> None:
-        self.connected.remove(peer.decode())
+        del self.connected[peer]
 
     def close(self, linger_s: float = 0.0) -> None:
         pass

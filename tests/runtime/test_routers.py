@@ -183,8 +183,10 @@ class Looking:
         self.routers = Routers(settings, self.transport, self, self.clock, choose=choose)
 
     def connect(self, endpoint: str) -> Peer:
+        """A second connection to an address is named with a +."""
+        name = endpoint + "+" * (self.connected.count(endpoint) - self.closed.count(endpoint))
         self.connected.append(endpoint)
-        return Peer(endpoint.encode())
+        return Peer(name.encode())
 
     def find(self) -> Search:
         self.looks.release()
@@ -287,17 +289,56 @@ def test_a_router_that_moved_is_the_same_at_its_new_address() -> None:
     assert looking.connected == ["ipc://old", "tcp://new:1", "ipc://old"], "while it is away, all its addresses count"
 
 
-def test_a_silent_router_is_looked_for_elsewhere_although_its_connection_is_not_lost() -> None:
+def silent_at(endpoint: str) -> Looking:
+    """A node whose router says nothing, on a connection that is not lost."""
     looking = Looking()
-    looking.hear("tcp://old:1")
-    assert looking.meet("tcp://old:1", OLD)
+    looking.hear(endpoint)
+    assert looking.meet(endpoint, OLD)
     looking.routers.welcome(OLD, ())
     looking.routers.lose(OLD, "it was silent")
-    assert looking.routers.doubt(OLD) == Peer(b"tcp://old:1"), "to be asked whether it hangs only"
+    assert looking.routers.doubt(OLD) == Peer(endpoint.encode()), "to be asked whether it hangs only"
+    return looking
+
+
+def test_a_silent_router_is_looked_for_elsewhere_although_its_connection_is_not_lost() -> None:
+    looking = silent_at("tcp://old:1")
     looking.hear("tcp://new:1", router_id=OLD.decode())
-    assert looking.connected == ["tcp://old:1", "tcp://new:1"]
+    assert looking.connected == ["tcp://old:1", "tcp://old:1", "tcp://new:1"]
     assert looking.meet("tcp://new:1", OLD)
+    assert looking.closed == ["tcp://old:1", "tcp://old:1+"]
+
+
+def test_a_silent_router_is_dialled_anew_and_the_connection_that_answers_is_kept() -> None:
+    looking = silent_at("tcp://old:1")
+    assert looking.connected == ["tcp://old:1"] * 2
+    assert looking.meet("tcp://old:1+", OLD)
     assert looking.closed == ["tcp://old:1"]
+    looking.hear("tcp://old:1")
+    assert len(looking.connected) == 2, "there is a way to it"
+    assert looking.lose("tcp://old:1+") == OLD
+
+
+def test_a_router_that_only_hung_is_kept_on_its_connection() -> None:
+    looking = silent_at("tcp://old:1")
+    assert looking.routers.identify(Peer(b"tcp://old:1"), OLD.decode()) == OLD
+    assert looking.closed == ["tcp://old:1+"]
+    assert looking.lose("tcp://old:1") == OLD
+    looking.hear("tcp://old:1")
+    assert len(looking.connected) == 2, "it comes back by itself"
+
+
+def test_a_silent_connection_that_is_lost_leaves_its_place_to_the_one_beside_it() -> None:
+    looking = silent_at("tcp://old:1")
+    assert looking.lose("tcp://old:1") is None
+    assert looking.closed == ["tcp://old:1"]
+    route = looking.routers.route_of(OLD)
+    assert route is not None and route.peer == Peer(b"tcp://old:1+")
+    assert looking.meet("tcp://old:1+", NEW), "another router is there by now"
+    assert looking.routers.route_of(OLD) is None
+
+
+def test_a_silent_router_on_this_host_can_only_hang() -> None:
+    assert silent_at("ipc://old").connected == ["ipc://old"]
 
 
 def test_another_router_at_an_address_is_another() -> None:

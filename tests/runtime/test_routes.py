@@ -11,7 +11,7 @@ from mesh.model import Peer
 from mesh.net.find import Found, Source
 from mesh.runtime.routes import ANNOUNCED_MAX, LOOK_AGAIN_S, TRY_S, Routes, put_last
 
-TTL_S = 60.0
+TTL_S, SILENCE_S = 60.0, 6.0
 A, B = Peer(b"a"), Peer(b"b")
 
 
@@ -21,7 +21,7 @@ def found(*endpoints: str, router_id: str | None = None, source: Source = Source
 
 @pytest.fixture
 def routes() -> Routes:
-    return Routes(TTL_S, "myself", lambda ways, count: list(ways[len(ways) - count :]))
+    return Routes(TTL_S, SILENCE_S, "myself", lambda ways, count: list(ways[len(ways) - count :]))
 
 
 def hear(routes: Routes, now: float, *those: Found) -> list[str]:
@@ -53,7 +53,7 @@ def test_the_places_of_those_that_did_not_prove_themselves_are_given_by_lot(rout
 @pytest.mark.parametrize("seed", range(3))
 def test_the_same_lots_give_the_same_turns(seed: int) -> None:
     def turns() -> list[str]:
-        routes = Routes(TTL_S, None, random.Random(seed).sample)
+        routes = Routes(TTL_S, SILENCE_S, None, random.Random(seed).sample)
         hear(routes, 0.0, *[found(f"tcp://old-{number}:1") for number in range(ANNOUNCED_MAX)])
         return hear(routes, TRY_S, *[found(f"tcp://new-{number}:1") for number in range(2 * ANNOUNCED_MAX)])
 
@@ -104,3 +104,26 @@ def test_what_is_said_again_is_not_the_next_that_is_forgotten() -> None:
     for key in ("a", "b", "a", "c"):
         put_last(known, key, key.upper(), most=2)
     assert known == {"a": "A", "c": "C"}
+
+
+def test_an_address_where_nobody_says_who_is_there_is_dialled_anew_again_and_again(routes: Routes) -> None:
+    hear(routes, 0.0, found("tcp://a:1"), found("ipc://b"))
+    for endpoint in ("tcp://a:1", "ipc://b"):
+        routes.go_up(Peer(endpoint.encode()), 1.0)
+    assert routes.take_stale(1.0 + SILENCE_S / 2) == []
+    for times in (1, 2):
+        now = 1.0 + times * SILENCE_S
+        assert [route.endpoint for route in routes.take_stale(now)] == ["tcp://a:1"]
+        assert routes.take_stale(now) == [], "not before it has had its time"
+        routes.open("tcp://a:1", Peer(b"%d" % times), Source.NAMED, now)
+        routes.go_up(Peer(b"%d" % times), now)
+        assert len(routes.take_closed()) == 1, "nobody was met on the earlier one"
+    assert routes.identify(Peer(b"2"), "a", now) == A
+    assert routes.take_stale(now + SILENCE_S) == []
+
+
+def test_an_address_that_cannot_be_dialled_anew_is_tried_on_as_it_is(routes: Routes) -> None:
+    hear(routes, 0.0, found("tcp://a:1"))
+    routes.go_up(Peer(b"tcp://a:1"), 0.0)
+    assert len(routes.take_stale(SILENCE_S)) == 1
+    assert routes.is_tried("tcp://a:1") and routes.identify(Peer(b"tcp://a:1"), "a", SILENCE_S) == A
