@@ -27,8 +27,9 @@ from mesh.net.outbox import Outbox
 from mesh.net.sockets import NOBLOCK, POLLIN, POLLOUT, Socket, dealer_socket, events_of, set_family
 
 _EVENTS = monitor.LOST | monitor.GREETED | monitor.RETRIED | monitor.GREETING_FAILED
-# libzmq gives an address up for good when the greeting is refused; a router there may have the right key later.
-_REOPEN_AFTER_S = 1.0
+# When the greeting fails libzmq gives the address up for good, or knocks on ten times a second; a router there may have
+# the right key later.
+_REOPEN_AFTER_S = 0.25
 REOPEN_AFTER_MAX_S = 10.0  # twice as long after each refusal, up to this
 _LAST_WORD_MS = 100
 
@@ -189,7 +190,7 @@ class Connection:
             else:
                 self._counters.greetings_failed += 1
                 arrivals.problems.append(self._refused(kind, value))
-                if self.reopen_at is None:  # libzmq may try on by itself, and that is not to put it off
+                if self.reopen_at is None:
                     self.reopen_at = time.monotonic() + self._reopen_after_s
                     self._reopen_after_s = min(2 * self._reopen_after_s, REOPEN_AFTER_MAX_S)
 

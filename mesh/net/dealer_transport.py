@@ -70,9 +70,7 @@ class DealerTransport:
         self._poll.check_process()
         connection = self._connections.pop(peer, None)
         if connection is not None:
-            if connection.is_open:
-                self._detach(connection)
-            connection.close()
+            self._shut(connection)
 
     def send(self, peer: Peer, frames: Sequence[Buffer]) -> bool:
         """Send, or keep for later where the router is slow; False where there is no connection now.
@@ -113,6 +111,8 @@ class DealerTransport:
                     connection.drain(arrivals)
                 if connection.monitor_fd in fired:
                     connection.observe(arrivals)
+                    if connection.reopen_at is not None:  # else libzmq goes on knocking, ten times a second
+                        self._shut(connection)
         return arrivals
 
     def is_connected(self, peer: Peer) -> bool:
@@ -159,9 +159,7 @@ class DealerTransport:
                 continue
             pause = connection.reopen_at - time.monotonic()
             if pause <= 0.0:
-                if connection.is_open:
-                    self._detach(connection)
-                    connection.close()
+                self._shut(connection)
                 connection.renew()
                 try:
                     connection.open()
@@ -177,9 +175,11 @@ class DealerTransport:
         self._poll.add(connection.fd)
         self._poll.add(connection.monitor_fd)
 
-    def _detach(self, connection: Connection) -> None:
-        self._poll.remove(connection.fd)
-        self._poll.remove(connection.monitor_fd)
+    def _shut(self, connection: Connection) -> None:
+        if connection.is_open:
+            self._poll.remove(connection.fd)
+            self._poll.remove(connection.monitor_fd)
+            connection.close()
 
 
 def _entry(key: AnyKey | Callable[[], AnyKey], role: Role) -> Entry:
