@@ -50,8 +50,8 @@ def make_node(name: str, role: str, public: str) -> EnrolledNode:
 def read_nodes(path: Path) -> list[EnrolledNode]:
     """The nodes listed in a file, none where it is missing. Raises ``ConfigError``."""
     nodes: dict[str, EnrolledNode] = {}
-    publics: set[bytes] = set()
-    for number, line in enumerate((read_private(path, NODES_MAX * _LINE_BYTES_MAX) or "").splitlines(), 1):
+    owners: dict[bytes, EnrolledNode] = {}
+    for number, line in enumerate(_lines(path), 1):
         words = line.split()
         if not words or words[0].startswith("#"):
             continue
@@ -61,32 +61,52 @@ def read_nodes(path: Path) -> list[EnrolledNode]:
             node = make_node(*words)
         except ConfigError as error:
             raise ConfigError(f"{path}, line {number}: {error}") from None
-        if node.name in nodes or node.public in publics:
-            raise ConfigError(f"{path}, line {number}: this name or this key stands there already")
-        nodes[node.name] = node
-        publics.add(node.public)
+        earlier = nodes.get(node.name) or owners.get(node.public)
+        if earlier is not None:
+            what = "name" if earlier.name == node.name else f"key, as that of {earlier.name},"
+            raise ConfigError(f"{path}, line {number}: this {what} stands there already: delete one of the two lines")
+        nodes[node.name] = owners[node.public] = node
     if len(nodes) > NODES_MAX:
         raise ConfigError(f"{path} lists more than {NODES_MAX} nodes")
     return list(nodes.values())
 
 
 def enroll(path: Path, node: EnrolledNode, *, replace: bool = False) -> None:
-    """Add ``node``. Raises ``ConfigError`` where its name has another key, unless it is to ``replace`` that."""
+    """Add ``node``. Raises ``ConfigError`` where another name has its key.
+
+    Also where its name has another key, unless it is to ``replace`` that.
+    """
     with _alone(path):
         nodes = {known.name: known for known in read_nodes(path)}
         if nodes.get(node.name, node) != node and not replace:
             raise ConfigError(f"node {node.name} is enrolled already, with another key or role: --force replaces that")
+        for known in nodes.values():
+            if known.public == node.public and known.name != node.name:
+                raise ConfigError(f"this is the key of node {known.name}: each has its own; or revoke that one first")
         _write(path, (nodes | {node.name: node}).values())
 
 
-def revoke(path: Path, name: str) -> None:
-    """Remove the node of this name. Raises ``ConfigError`` where there is none."""
+def revoke(path: Path, name: str) -> list[str]:
+    """Remove the node of this name, with all that have its key; their names. What is wrong in other lines stays.
+
+    Raises ``ConfigError`` where there is none, and where routers cannot read what is left.
+    """
     with _alone(path):
-        nodes = read_nodes(path)
-        left = [node for node in nodes if node.name != name]
-        if len(left) == len(nodes):
+        lines = _lines(path)
+        entries = [line.split() if not line.lstrip().startswith("#") else [] for line in lines]
+        publics = {word for words in entries if words[:1] == [name] for word in words[2:]}
+        out = [words[:1] == [name] or not publics.isdisjoint(words[2:]) for words in entries]
+        if not any(out):
             raise ConfigError(f"no node {name[:80]!r} is enrolled in {path}")
-        _write(path, left)
+        replace_private(path, "".join(f"{line}\n" for line, goes in zip(lines, out, strict=True) if not goes))
+        try:
+            read_nodes(path)
+        except ConfigError as error:
+            raise ConfigError(
+                f"node {name[:80]} is off the list, but routers that run go on with the list from before until this "
+                f"is mended: {error}"
+            ) from None
+        return [words[0] for words, goes in zip(entries, out, strict=True) if goes]
 
 
 class EnrolmentFile:
@@ -113,6 +133,10 @@ class EnrolmentFile:
         except OSError:
             return None
         return found.st_dev, found.st_ino, found.st_mtime_ns, found.st_ctime_ns, found.st_size
+
+
+def _lines(path: Path) -> list[str]:
+    return (read_private(path, NODES_MAX * _LINE_BYTES_MAX) or "").splitlines()
 
 
 def _write(path: Path, nodes: Iterable[EnrolledNode]) -> None:

@@ -94,8 +94,8 @@ def allow(invocation: Invocation, name: str, role: str, public: str, force: bool
 @pass_invocation
 def revoke(invocation: Invocation, name: str) -> None:
     """Where the router runs: keep a node out from now on; its connections are cut within a second."""
-    enrolment.revoke(enrolment.enrolment_path(invocation.settings().mesh, os.environ), name)
-    click.echo(f"node {name} is out")
+    for out in enrolment.revoke(enrolment.enrolment_path(invocation.settings().mesh, os.environ), name):
+        click.echo(f"node {out} is out" if out == name else f"node {out} is out, for it had the same key")
 
 
 @node.command("list")

@@ -39,7 +39,7 @@ def test_what_is_enrolled_is_read_back_from_a_private_file(path):
     assert read_nodes(path) == [one, two]
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert os.listdir(path.parent) == ["lab.authorized_nodes"]
-    revoke(path, "w1")
+    assert revoke(path, "w1") == ["w1"]
     assert read_nodes(path) == [two]
     with pytest.raises(ConfigError, match="no node 'w1'"):
         revoke(path, "w1")
@@ -52,6 +52,36 @@ def test_a_name_gets_another_key_only_by_force(path):
         enroll(path, two)
     enroll(path, two, replace=True)
     assert read_nodes(path) == [two]
+
+
+def test_a_key_that_another_node_has_is_refused_with_the_name_of_that(path):
+    one = some_node("w1")
+    enroll(path, one)
+    for replace in (False, True):
+        with pytest.raises(ConfigError, match="the key of node w1"):
+            enroll(path, EnrolledNode("w2", Role.WORKER, one.public), replace=replace)
+    assert read_nodes(path) == [one]
+
+
+def test_a_node_is_revoked_from_a_list_that_is_damaged_with_whoever_has_its_key(path):
+    one, two = some_node("w1"), some_node("w3")
+    enroll(path, one)
+    enroll(path, two)
+    with path.open("a") as file:
+        file.write(f"w2 worker {node_key_text(one.public)}\n# w1 worker of old\n")
+    with pytest.raises(ConfigError, match=r"line 4: this key, as that of w1, stands there already: delete one"):
+        read_nodes(path)
+    assert revoke(path, "w1") == ["w1", "w2"]
+    assert read_nodes(path) == [two] and "# w1 worker of old" in path.read_text()
+
+
+def test_whoever_revokes_a_node_is_told_where_routers_cannot_read_the_rest(path):
+    enroll(path, some_node("w1"))
+    with path.open("a") as file:
+        file.write("w2 worker\n")
+    with pytest.raises(ConfigError, match=r"w1 is off the list, but .* line 2: a line has"):
+        revoke(path, "w1")
+    assert path.read_text().splitlines()[1:] == ["w2 worker"]
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o602, 0o622])
