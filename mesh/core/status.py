@@ -25,13 +25,17 @@ class SocketStatus(Struct, frozen=True):
     """What a router says of its sockets: what they counted since its start, how many connections there are now.
 
     ``users``: by who came in over TCP, the most frequent; "" is all that came in over its own user's socket.
-    ``keys``: by the id of the mesh key, the newest first. ``lan``: counted of announcements.
+    ``keys``: by the id of the mesh key, the newest first. ``lan``: counted of announcements. ``addresses``: where those
+    with each mesh key come from; ``other_keys``: where those with any other came from, since its start. Both: the most
+    frequent.
     """
 
     counters: dict[str, int] = {}
     users: dict[str, int] = {}
     keys: dict[str, int] = {}
     lan: dict[str, int] = {}
+    addresses: dict[str, dict[str, int]] = {}
+    other_keys: dict[str, int] = {}
 
 
 class StoreStatus(Struct, frozen=True):

@@ -64,6 +64,7 @@ class Counters:
     probes_sent: int = 0
     probes_received: int = 0
     greetings_failed: int = 0  # those of which libzmq tells; it says nothing of a frame that is too large, say
-    mute: int = 0  # connections that ended before their first message, for whatever reason
+    other_keys: int = 0  # of them, those that had another mesh key, or none that is let in
+    mute: int = 0  # connections that ended before their first message, with no greeting that failed
     keys_accepted: int = 0
     keys_denied: int = 0

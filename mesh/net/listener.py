@@ -27,6 +27,7 @@ from mesh.net.keys import MeshKey
 from mesh.net.monitor import Monitor, SocketEvent
 from mesh.net.roster import Roster, domain_of
 from mesh.net.sockets import MORE, NOBLOCK, POLLIN, Socket, bind, events_of, router_socket
+from mesh.net.strangers import Strangers
 
 _EVENTS = monitor.LOST | monitor.GREETING_FAILED
 _UNKNOWN_FD = -1
@@ -70,7 +71,7 @@ class Listener:
             self._socket = router_socket(context, None)
         else:
             self._socket = router_socket(context, key.role(Role.ROUTER), domain_of(key))
-        self._monitor = Monitor(self._socket, _EVENTS)
+        self._monitor = Monitor(self._socket, _EVENTS if key is None else _EVENTS | monitor.ACCEPTED)
         self._seen: list[SocketEvent] = []
         self.endpoints: list[str] = []
         self.fd: int = self._socket.FD
@@ -82,6 +83,7 @@ class Listener:
         self._roster = roster
         self._on_caller = on_caller
         self._counters = counters
+        self.strangers = Strangers(counters)
         self._numbered = 0  # callers, ever
         self._callers: dict[bytes, Caller] = {}  # by routing id
         self._by_fd: dict[int, Caller] = {}
@@ -142,24 +144,21 @@ class Listener:
 
     def doubt(self, doubtful: set[Caller], problems: list[Problem]) -> None:
         """Of what was observed: add those that may have gone, and tell of connections that failed their greeting."""
-        failed: dict[str, int] = {}
         seen, self._seen = self._seen, []
         for kind, value in seen:
-            if kind == monitor.LOST:
+            if kind == monitor.ACCEPTED:
+                self.strangers.accept(value)
+            elif kind == monitor.LOST:
                 caller = self._by_fd.pop(value, None)
+                self.strangers.end(value, is_known=caller is not None)
                 if caller is not None:
                     doubtful.add(caller)
                     continue
-                self._counters.mute += 1
                 if len(self._by_fd) < len(self._callers):
                     doubtful.update(c for c in self._callers.values() if self._by_fd.get(c.fd) is not c)
             else:
-                self._counters.greetings_failed += 1
-                reason = _reason(kind, value)
-                failed[reason] = failed.get(reason, 0) + 1
-        for reason, times in failed.items():
-            text = f"{times} connection(s) to {', '.join(self.endpoints)} failed the greeting: {reason}"
-            problems.append(Problem(Trouble.GREETING, text))
+                self.strangers.fail(kind, value)
+        problems += self.strangers.problems(self.endpoints)
 
     def send(self, routing_id: bytes, frames: Sequence[Buffer]) -> bool:
         """Queue a message; False where the peer takes no more just now. Raises ``PeerGone``."""
@@ -247,15 +246,3 @@ def _fd_of(frame: zmq.Frame) -> int:
         return int(frame.get(zmq.SRCFD))
     except (zmq.ZMQError, ValueError):
         return _UNKNOWN_FD
-
-
-def _reason(kind: int, value: int) -> str:
-    if kind == monitor.DENIED:
-        return "its key is not of this mesh"
-    if kind == monitor.GREETING_REFUSED and value == monitor.BAD_CRYPTOGRAPHY:
-        return "it expects a router with another mesh key"
-    if kind == monitor.GREETING_REFUSED and value == monitor.MECHANISM_MISMATCH:
-        return "it has no mesh key"
-    if kind == monitor.GREETING_REFUSED:
-        return f"it does not speak our protocol (0x{value:x})"
-    return "it went away, or has no mesh key"

@@ -39,6 +39,7 @@ _LOOK_AT_BACKLOGS_S = 0.25
 _LOOKED_AT_MAX = 500  # connections at once, besides those that speak: a look costs 4 µs
 
 USERS_SHOWN_MAX = 100  # those with the most connections
+ADDRESSES_SHOWN_MAX = 20  # likewise
 
 
 class RouterTransport:
@@ -200,11 +201,22 @@ class RouterTransport:
         return len(revoked)
 
     def facts(self) -> SocketStatus:
-        """Its counters, and how many connections there are by user and by mesh key; for people."""
+        """Its counters, and how many connections there are by user, by mesh key and by address; for people."""
         users = Counter("" if c.user is None else " ".join(c.user.split()[:2]) for c in self._callers.values())
         listeners = Counter(id(caller.listener) for caller in self._callers.values())
-        keys = {key.key_id: listeners[id(listener)] for key, listener in reversed(self._secure.items())}
-        return SocketStatus(asdict(self.counters), dict(users.most_common(USERS_SHOWN_MAX)), keys)
+        secure = {key.key_id: listener for key, listener in reversed(self._secure.items())}
+        strangers = sum((listener.strangers.came_from for listener in self._listeners), Counter[str]())
+        return SocketStatus(
+            asdict(self.counters),
+            dict(users.most_common(USERS_SHOWN_MAX)),
+            {key_id: listeners[id(listener)] for key_id, listener in secure.items()},
+            addresses={key_id: self._addresses(listener) for key_id, listener in secure.items()},
+            other_keys=dict(strangers.most_common(ADDRESSES_SHOWN_MAX)),
+        )
+
+    def _addresses(self, listener: Listener) -> dict[str, int]:
+        fds = (caller.fd for caller in self._callers.values() if caller.listener is listener)
+        return dict(Counter(map(listener.strangers.address, fds)).most_common(ADDRESSES_SHOWN_MAX))
 
     def watch_fd(self, fd: int, write: bool = False) -> None:
         """Report ``fd`` in ``readable``, and with ``write`` in ``writable``, as long as it is."""

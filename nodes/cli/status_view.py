@@ -12,6 +12,7 @@ from nodes.counts import count_of, number
 from nodes.tables import Table
 
 ID_SHORT = 8  # digits of an id
+ADDRESSES_SHOWN = 5  # of strangers
 
 Status = dict[str, Any]
 Answer = tuple[str | None, str, Status | None]
@@ -129,7 +130,8 @@ def _turned_away(router: Status) -> str:
     sockets = _sockets(router)
     messages = router.get("counters", {})
     kinds = {
-        "mute connection": sockets.counters.get("mute", 0),  # its key was wrong, mostly
+        "failed greeting": sockets.counters.get("greetings_failed", 0) - sockets.counters.get("other_keys", 0),
+        "mute connection": sockets.counters.get("mute", 0),
         "revoked connection": sockets.counters.get("revoked", 0),
         "flooding connection": sockets.counters.get("flooding", 0)
         + sockets.counters.get("cut", 0),  # it sent or asked too much at once
@@ -137,6 +139,10 @@ def _turned_away(router: Status) -> str:
         "false announcement": sum(sockets.lan.values()),
     }
     found = [count_of(count, kind) for kind, count in kinds.items() if count]
+    if other_keys := sockets.counters.get("other_keys", 0):
+        whence = [address for address in sockets.other_keys if address][:ADDRESSES_SHOWN]
+        text = f"{count_of(other_keys, 'connection')} with another key"
+        found.insert(0, f"{text} (from {', '.join(whence)})" if whence else text)
     return f"turned away since its start: {', '.join(found)}" if found else ""
 
 

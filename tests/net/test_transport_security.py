@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 
 import pytest
@@ -9,9 +10,10 @@ import zmq
 
 from mesh.errors import ConfigError
 from mesh.model import Role
-from mesh.net import connection, sockets
-from mesh.net.arrivals import Trouble
+from mesh.net import connection, monitor, sockets
+from mesh.net.arrivals import Counters, Trouble
 from mesh.net.keys import Entry, new_key
+from mesh.net.strangers import KEPT_MAX, NAMED_MAX, Strangers
 
 TCP = 1
 
@@ -94,6 +96,61 @@ def test_a_wrong_key_is_told_within_three_seconds_and_again(net):
     assert "another mesh key" in net.of(router).problems[0].text
     net.until(lambda: len(net.of(dealer).problems) > 1, dealer, router)
     assert not net.of(dealer).connected
+
+
+def test_a_connection_with_another_key_is_counted_once(net):
+    router, dealer = net.router(), net.dealer()
+    dealer.connect(router.endpoints[TCP], new_key(), Role.WORKER)
+    net.until(lambda: net.of(router).problems, dealer, router)
+    counters = router.facts().counters
+    assert (counters["greetings_failed"], counters["other_keys"], counters["mute"]) == (1, 1, 0)
+    assert sum(router.facts().other_keys.values()) == 1
+
+
+def test_a_stranger_is_named_by_its_address():
+    strangers = Strangers(Counters())
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()):
+        accepted, _ = server.accept()
+        accepted_fd = accepted.fileno()
+        strangers.accept(accepted_fd)
+        accepted.close()
+    strangers.fail(monitor.GREETING_REFUSED, monitor.BAD_CRYPTOGRAPHY)
+    strangers.end(accepted_fd, is_known=False)
+    (problem,) = strangers.problems(["tcp://x:1"])
+    assert problem.text.endswith("another mesh key (from 127.0.0.1)")
+    assert strangers.came_from == {"127.0.0.1": 1}
+    assert strangers.problems(["tcp://x:1"]) == []
+
+
+def test_a_descriptor_that_is_another_s_by_now_names_nobody():
+    strangers = Strangers(Counters())
+    one, other = socket.socketpair()
+    with one, other:
+        strangers.accept(one.fileno())
+        assert strangers.address(one.fileno()) == ""
+    strangers.accept(10**6)
+
+
+def test_a_connection_that_ends_without_a_word_is_counted_once(net):
+    router = net.router()
+    host, _, port = router.endpoints[TCP].removeprefix("tcp://").rpartition(":")
+    for said in (b"", b"GET / HTTP/1.1"):
+        with socket.create_connection((host, int(port))) as stranger:
+            stranger.sendall(said)
+    net.until(lambda: router.counters.mute + router.counters.greetings_failed == 2, router)
+    assert router.counters.other_keys == 0
+
+
+def test_of_many_strangers_some_are_named(monkeypatch):
+    monkeypatch.setattr(Strangers, "address_of", staticmethod(lambda fd: f"10.0.{fd >> 8}.{fd & 255}"))
+    strangers = Strangers(Counters())
+    for fd in range(2 * KEPT_MAX):
+        strangers.accept(fd)
+        strangers.fail(monitor.DENIED, 400)
+        strangers.end(fd, is_known=False)
+    assert len(strangers.came_from) == KEPT_MAX
+    named = "10.0.0.0, 10.0.0.1, 10.0.0.2, 10.0.0.3, 10.0.0.4"
+    assert strangers.problems([])[0].text.endswith(f"(from {named} and {2 * KEPT_MAX - NAMED_MAX} more)")
 
 
 def test_a_wrong_key_is_tried_at_longer_and_longer_pauses(net, monkeypatch):

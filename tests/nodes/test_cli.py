@@ -407,14 +407,15 @@ def test_what_is_turned_away_is_told_once_there_is_something() -> None:
     router = STATUS["router"] | {
         "counters": {"refused": 2, "garbage": 1},
         "transport": {
-            "counters": {"keys_denied": 1, "mute": 1, "revoked": 2},
+            "counters": {"greetings_failed": 9, "other_keys": 7, "mute": 1, "revoked": 2},
+            "other_keys": {"10.0.0.7": 5, "10.0.0.8": 2},
             "lan": {"announced_left_out": 3, "announced_unproven": 2},
         },
     }
     text = headline("default", STATUS | {"router": router}, none)
     assert text.endswith(
-        "turned away since its start: 1 mute connection, 2 revoked connections, 3 forbidden messages, "
-        "5 false announcements"
+        "turned away since its start: 7 connections with another key (from 10.0.0.7, 10.0.0.8), 2 failed greetings, "
+        "1 mute connection, 2 revoked connections, 3 forbidden messages, 5 false announcements"
     )
 
 
