@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import os
 
 import click
 
-from mesh.errors import ConfigError
+from mesh.errors import ConfigError, Unavailable
 from mesh.model import Role
 from mesh.net import rotation
-from mesh.net.keys import MeshKey, key_path, load, new_key, save, whole_key
+from mesh.net.keys import MeshKey, key_path, load, new_key, read_key, save, whole_key
 from mesh.settings import command_of
+from nodes.cli.client import client
 from nodes.cli.invocation import Invocation, pass_invocation, shared_options
+from nodes.counts import count_of
+
+ANSWER_S = 2.0  # for which a router may take to say who is connected
 
 
 @click.group(invoke_without_command=True)
@@ -95,8 +100,9 @@ def path(invocation: Invocation) -> None:
 @key.command()
 @shared_options
 @click.option("--finish", is_flag=True, help="Forget the old key: whoever has no other is out.")
+@click.option("-f", "--force", is_flag=True, help="With --finish: also while nodes are connected with the old key.")
 @pass_invocation
-def rotate(invocation: Invocation, finish: bool) -> None:
+def rotate(invocation: Invocation, finish: bool, force: bool) -> None:
     """Make a new key while the mesh runs. The old one counts beside it, until --finish.
 
     Routers of this user on this machine let nodes in with either, from a second later on. What it prints says what is
@@ -107,6 +113,9 @@ def rotate(invocation: Invocation, finish: bool) -> None:
     mesh_name = invocation.settings().mesh
     path = key_path(mesh_name, os.environ)
     if finish:
+        counting = read_key(rotation.old_key_path(path))
+        if counting is not None and not force:
+            _check_unused(invocation, counting.key_id)
         old, new = rotation.finish(path)
         click.echo(f"key {old.key_id} of mesh {mesh_name!r} counts no more; key {new.key_id} does")
         return
@@ -117,7 +126,32 @@ def rotate(invocation: Invocation, finish: bool) -> None:
         f"where other routers run: copy {rotation.old_key_path(path)} there, then {path}; until then they let in "
         "nobody with the new key",
         f"on the other machines: `{named} join --force`, with what `{named} key show --secret` prints here",
-        f"when `{named} status` shows no connection with key {old.key_id}: `{named} key rotate --finish`, here and "
-        "where other routers run",
+        f"`{named} key rotate --finish`, here and where other routers run; it says who is still connected with key "
+        f"{old.key_id}",
     ]
     click.echo("\n".join(["next, in this order:", *(f"{n}. {step}" for n, step in enumerate(steps, 1))]))
+
+
+def _check_unused(invocation: Invocation, key_id: str) -> None:
+    """Raise ``ConfigError`` where somebody is connected with this key to a router that can be asked."""
+    try:
+        with client(invocation, ()) as app:
+            app.status()  # waits until there is a router to ask
+            found = app.connection.query_each("status", ANSWER_S)
+    except Unavailable as error:
+        click.echo(f"nobody knows who still has key {key_id}: {error}", err=True)
+        return
+    used = []
+    for one, body in found:
+        if body is None:
+            click.echo(f"the router at {one.endpoint} has not said who still has key {key_id}", err=True)
+            continue
+        transport = json.loads(body)["router"]["transport"]
+        if count := transport["keys"].get(key_id, 0):
+            whence = ", ".join(address or "unknown" for address in transport["addresses"][key_id])
+            used.append(f"{count_of(count, 'connection')} to the router at {one.endpoint} (from {whence})")
+    if used:
+        raise ConfigError(
+            f"key {key_id} is still that of {'; '.join(used)}. Whoever has joined with the new key is back by itself "
+            "when it is cut off, whoever has not is out: where all have, add --force"
+        )

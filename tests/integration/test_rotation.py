@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -64,7 +65,12 @@ def test_a_key_is_rotated_while_the_mesh_works(cluster: Cluster, tmp_path: Path)
     app = cluster.client()
     assert [send(app, "echo", i).get(timeout=10.0) for i in range(20)] == list(range(20))
 
-    mesh(cluster, "key", "rotate", "--finish")
+    with pytest.raises(subprocess.CalledProcessError) as refused:
+        mesh(cluster, "key", "rotate", "--finish")
+    said = " of 1 connection to the router at tcp://127.0.0.1:"
+    assert said in refused.value.stderr and "(from 127.0.0.1)" in refused.value.stderr, refused.value.stderr
+    assert names(cluster) == {"one", "two"}, "nobody was cut off"
+    mesh(cluster, "key", "rotate", "--finish", "--force")
     wait_until(lambda: names(cluster) == {"two"}, 5.0, "who has the old key is out")
     wait_until(lambda: "has another mesh key" in one.text(), 5.0, "and is told so")
     mesh(cluster, "join", "--force", new, XDG_CONFIG_HOME=str(tmp_path / "one"))
