@@ -53,36 +53,38 @@ class RouterWatch:
         self._heard: dict[Peer, float] = {}  # when each connection that is up was made, or answered last; monotonic
         self._ask_at = 0.0
 
-    def count_within(self, within_s: float, enough: int) -> int:
-        """How many routers answer, as soon as they are ``enough``, else after ``within_s`` seconds."""
+    def start(self) -> None:
+        """Begin to look for routers."""
         self._routers.start()
-        deadline = self._clock.now().mono + within_s
-        while self._routers.reached < enough and (left_s := deadline - self._clock.now().mono) > 0:
-            self._turn(min(left_s, ASK_S))
+
+    @property
+    def reached(self) -> int:
+        """How many routers answer."""
         return self._routers.reached
 
     def close(self) -> None:
-        """Look no more; not while it runs in the background."""
+        """Look no more."""
         self._routers.close()
         self._transport.close(0.0)
 
     def run_in_background(self, start: Callable[[], None]) -> None:
         """Watch until this machine is to start a router, and ``start`` it, on the thread that watches."""
-        self._routers.start()
+        self.start()
         threading.Thread(target=self._run, args=(start,), name="mesh-router-watch", daemon=True).start()
 
     def _run(self, start: Callable[[], None]) -> None:
         try:
             while True:
                 now = self._clock.now().mono
-                if self._replenishing.see(self._routers.reached, now):
+                if self._replenishing.see(self.reached, now):
                     start()
                     return
-                self._turn(min(ASK_S, max(0.0, self._replenishing.next_deadline() - now)))
+                self.turn(min(ASK_S, max(0.0, self._replenishing.next_deadline() - now)))
         finally:
             self.close()
 
-    def _turn(self, pause_s: float) -> None:
+    def turn(self, pause_s: float) -> None:
+        """Wait at most so long for what routers say, and ask those whose time has come."""
         self._take(self._transport.receive(pause_s))
         now = self._clock.now().mono
         if now < self._ask_at:

@@ -1,8 +1,9 @@
 """Decides when this machine starts a router, because the mesh has too few.
 
 Pure: how many routers are seen and the time go in. All machines that were started with ``mesh up --lan`` see the same
-gap at the same time, so each waits a moment of its own, and the one whose node id is lowest waits the least: the others
-see its router before their turn comes. One router too many is harmless.
+gap at the same time, also where all start at once, as after a power cut. So each waits a moment of its own, and the one
+whose node id is lowest waits the least: the others mostly see its router before their turn comes. One router too many
+is harmless.
 """
 
 from __future__ import annotations

@@ -40,7 +40,6 @@ from nodes.router_watch import RouterWatch, open_watch
 from nodes.supervisor import Supervisor, node_command
 
 ROUTERS_MOST = 16  # that one mesh may want
-LOOK_S = 1.5  # for routers, before one is started here
 STOP_MARGIN_S = 5.0  # beyond what a worker may take to drain, before it is killed
 
 
@@ -99,8 +98,8 @@ def up(
     code (app.submit, app.map). A worker does not see later changes of your code: stop it and start it again.
 
     Where a router of this mesh runs here already, or --router names one, only the worker is started; with --lan also
-    where one answers on the LAN and none ran here before, and then a router is started as soon as the mesh has too
-    few. Stopping lets running tasks finish; a second signal does not.
+    where none ran here before, and then a router is started once the mesh has had too few for some seconds. Stopping
+    lets running tasks finish; a second signal does not.
     """
     check_environment(invocation)
     settings = invocation.settings()
@@ -146,11 +145,7 @@ def _look_around(
         check_alone(settings.mesh, lan.interfaces)
     if lan is None or (needed and _must_be_here(settings, url)):
         return needed, None
-    watch = open_watch(settings, routers, Replenishing(wanted, secrets.token_hex(8)))
-    if needed and watch.count_within(LOOK_S, wanted) < wanted:
-        watch.close()
-        return True, None
-    return False, watch
+    return False, open_watch(settings, routers, Replenishing(wanted, secrets.token_hex(8)))
 
 
 def _check_whole(mesh: str) -> None:

@@ -96,6 +96,21 @@ def test_another_machine_takes_over_when_the_only_router_is_gone_with_its_host(l
     assert done_at - cut_at < 15.0, "promised are 10 s, on a machine that is not shared"
 
 
+def test_machines_that_start_at_once_start_routers_one_after_the_other(lan: Lan) -> None:
+    mesh = Mesh(lan, "a", "b", "c")
+    first = mesh.router("a")
+    up = ["mesh", "up", "--lan", "--routers", "2", "-A", "tasks", "-c", "1"]
+    others = [mesh[name].start(up) for name in ("b", "c")]
+
+    def answering() -> int:
+        done = mesh["a"].run(["mesh", "status", "--json"])
+        return sum(1 for row in json.loads(done.stdout)["routers"] if row["answers"])
+
+    wait_until(lambda: answering() >= 2, 20.0, "there are as many as are wanted")
+    assert first.is_running
+    assert [other for other in others if "starting one here" in other.text()], "none was started before its turn"
+
+
 SUBMITTER = """
 import time
 from tasks import note
