@@ -40,11 +40,15 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """What was found, and what was tried, for an error message. ``unfit``: what keeps this node from any of it."""
+    """What was found, and what was tried, for an error message. ``unfit``: what keeps this node from any of it.
+
+    ``mistaken``: that it may be another mesh of the name that is meant, and what to do then.
+    """
 
     found: list[Found]
     tried: str
     unfit: ConfigError | None = None
+    mistaken: str = ""
 
 
 class Suggestions(Protocol):
@@ -53,6 +57,11 @@ class Suggestions(Protocol):
     @property
     def tried(self) -> str:
         """Where it looks, for an error message."""
+        ...
+
+    @property
+    def mistaken(self) -> str:
+        """Which other meshes of this name are announced, and what to do about it; empty where none is."""
         ...
 
     def found(self) -> list[Found]:
@@ -81,7 +90,8 @@ def find_routers(
     ]
     if browser is not None:
         tried.append(f"{browser.tried} announces {_names(announced, 'none')}")
-    return Search(_each_once([*here, *announced, *met]), "; ".join(tried))
+    mistaken = "" if browser is None else browser.mistaken
+    return Search(_each_once([*here, *announced, *met]), "; ".join(tried), mistaken=mistaken)
 
 
 def named_routers(explicit: Sequence[str] | None, environ: Mapping[str, str]) -> Search | None:

@@ -18,15 +18,21 @@ from mesh.messages import PROTOCOL
 from mesh.net.endpoints import host_of, tcp_endpoint
 from mesh.net.find import Found, Source, in_turns
 from mesh.net.interfaces import LanAddress, is_for_others
+from mesh.net.namesakes import Namesake
 
 SERVICE = "_mesh-task._tcp.local."
 SOURCES_MAX = 128  # a host has one for IPv4, and one or two for IPv6
 SHARE_MAX = 32  # addresses of routers that are remembered of one source
 ADDRESSES_MAX = 16  # of one router
+NAMESAKES_MAX = 4  # that people are told of
 LIVES_S_MAX = 120.0  # what is not said again is forgotten, whatever it says of itself
 LEAVES_S = 5.0  # after a goodbye, which may be another's: long enough for the router to be asked, and to answer
 
+MESH = "mesh"  # of the texts of an announcement, the one that names the mesh
+
+_KEY_ID = re.compile(r"[0-9a-f]{8}")
 _ROUTER_ID = re.compile(r"[0-9a-f]{8,64}")
+_SERVICE_MARK = SERVICE.partition(".")[0].encode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,16 +59,17 @@ class _Candidate:
 
 
 class Heard:
-    """On any thread. ``clock`` gives monotonic seconds."""
+    """On any thread. ``clock`` gives monotonic seconds. ``mesh``: what namesakes are called."""
 
-    def __init__(self, key_id: str, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, key_id: str, clock: Callable[[], float] = time.monotonic, mesh: str = "") -> None:
         self._key_id = key_id
+        self._mesh = mesh
         self._clock = clock
         self._ours = re.compile(rf"{re.escape(key_id)}-[0-9a-f]{{8}}\.{re.escape(SERVICE)}")
-        self.marks = (SERVICE.partition(".")[0].encode(), f"{key_id}-".encode())
-        """What every packet about a router of this mesh has in it, byte for byte."""
+        self._marks = [f"{key_id}-".encode(), *([f"{MESH}={mesh}".encode()] if mesh else [])]
         self._lock = threading.Lock()
         self._shares: dict[str, dict[tuple[str, str], _Candidate]] = {}  # by source; heard of last at the end, both
+        self._namesakes: dict[Namesake, float] = {}  # until when; those beyond ``NAMESAKES_MAX`` are let be
         self._places: tuple[LanAddress, ...] = ()
         self._where = "mDNS, which has only begun to listen,"
         self._listens = False
@@ -92,6 +99,13 @@ class Heard:
         """Whether it is listened, and nothing of this mesh was heard."""
         with self._lock:
             return self._listens and not self._shares
+
+    @property
+    def namesakes(self) -> list[Namesake]:
+        """Other meshes of this name that are announced."""
+        with self._lock:
+            self._forget()
+            return sorted(self._namesakes)
 
     def found(self) -> list[Found]:
         """All that may be there: those that were heard of last come first, and each source has its turn."""
@@ -130,8 +144,13 @@ class Heard:
         """Whether a record of this name may be of our mesh."""
         return self._ours.fullmatch(name) is not None
 
+    def concerns(self, data: bytes) -> bool:
+        """Whether a packet can say anything of a router of this mesh, or of a namesake: most need not be read."""
+        return _SERVICE_MARK in data and any(mark in data for mark in self._marks)
+
     def put(self, record: Record, source: str) -> None:
-        """Add what a packet from ``source`` says; what cannot be of our mesh is let be."""
+        """Add what a packet from ``source`` says; what cannot be of our mesh is let be, but for its name."""
+        self._put_namesake(record, source)
         router_id = record.texts.get("id", "")
         named = record.name.removeprefix(f"{self._key_id}-")[:8]
         if not self.is_ours(record.name) or record.texts.get("kid") != self._key_id:
@@ -161,12 +180,27 @@ class Heard:
         """``source`` says goodbye in this name: unless that is said anew, it is believed in a while."""
         with self._lock:
             soon = self._clock() + LEAVES_S
+            namesake = Namesake(name.partition("-")[0], source)
+            if namesake in self._namesakes:
+                self._namesakes[namesake] = min(self._namesakes[namesake], soon)
             for candidate in self._shares.get(source, {}).values():
                 if candidate.name == name:
                     candidate.ends_at = min(candidate.ends_at, soon)
 
+    def _put_namesake(self, record: Record, source: str) -> None:
+        key_id = record.texts.get("kid", "")
+        if not self._mesh or record.texts.get(MESH) != self._mesh or key_id == self._key_id:
+            return
+        namesake = Namesake(key_id, source)
+        with self._lock:
+            self._forget()
+            if _KEY_ID.fullmatch(key_id) and (namesake in self._namesakes or len(self._namesakes) < NAMESAKES_MAX):
+                self._namesakes[namesake] = self._clock() + min(record.lives_s, LIVES_S_MAX)
+
     def _forget(self) -> None:
         now = self._clock()
+        for namesake in [namesake for namesake, ends_at in self._namesakes.items() if ends_at <= now]:
+            del self._namesakes[namesake]
         for source, share in list(self._shares.items()):
             for key in [key for key, candidate in share.items() if candidate.ends_at <= now]:
                 del share[key]

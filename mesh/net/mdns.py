@@ -17,10 +17,10 @@ from queue import SimpleQueue
 
 from mesh.messages import PROTOCOL
 from mesh.net.find import Found
-from mesh.net.heard import ADDRESSES_MAX, SERVICE, Heard
+from mesh.net.heard import ADDRESSES_MAX, MESH, SERVICE, Heard
+from mesh.net.namesakes import mistaken
 
 MDNS_PORT = 5353  # UDP
-MESH = "mesh"  # of the texts of an announcement, the one that names the mesh
 CLOSE_S = 2.0  # saying goodbye takes 0.4 s
 
 log = logging.getLogger("mesh.mdns")
@@ -87,10 +87,14 @@ class Announcement:
 
 
 class Browser:
-    """Hears of the routers of one mesh, from now on; on ``interfaces``, where they are named."""
+    """Hears of the routers of one mesh, from now on; on ``interfaces``, where they are named.
 
-    def __init__(self, key_id: str, interfaces: Sequence[str] = ()) -> None:
-        self._heard = Heard(key_id)
+    ``mesh``: what other meshes must be called to be its namesakes.
+    """
+
+    def __init__(self, key_id: str, interfaces: Sequence[str] = (), mesh: str = "") -> None:
+        self._heard = Heard(key_id, mesh=mesh)
+        self._key_id, self._mesh = key_id, mesh
         self._closing = Closing()
         threading.Thread(target=self._run, args=(tuple(interfaces),), name="mesh-browser", daemon=True).start()
 
@@ -108,6 +112,11 @@ class Browser:
     def is_silent(self) -> bool:
         """Whether it listens, and has heard of nobody."""
         return self._heard.is_silent
+
+    @property
+    def mistaken(self) -> str:
+        """Which other meshes of this name are announced, and what to do about it; empty where none is."""
+        return mistaken(self._mesh, self._key_id, self._heard.namesakes)
 
     def found(self) -> list[Found]:
         """What is announced just now; on any thread, and at once."""

@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 
 from zeroconf import DNSIncoming, DNSPointer, DNSText  # type: ignore[attr-defined]  # it has them
 
-from mesh.net.heard import SERVICE
+from mesh.net.heard import MESH, SERVICE
 from mesh.net.interfaces import LanAddress
 from mesh.net.keys import MESH_NAME
-from mesh.net.mdns import MDNS_PORT, MESH
+from mesh.net.mdns import MDNS_PORT
 from mesh.net.mdns_socket import PACKET_BYTES_MAX, new_question, open_at, send, texts_of
 
 ASK_EVERY_S = 0.6

@@ -206,7 +206,7 @@ class Ear:
                 data, source = receiver.recvfrom(PACKET_BYTES_MAX)
             except OSError:
                 return
-            if not all(mark in data for mark in self._heard.marks):
+            if not self._heard.concerns(data):
                 continue
             host = source[0].partition("%")[0]
             for record in _records_of(data, self._heard):
@@ -226,15 +226,18 @@ class Ear:
 
 
 def _records_of(data: bytes, heard: Heard) -> Iterator[Record]:
-    """The announcements of our mesh that are whole in this packet, and the goodbyes."""
+    """The announcements of our mesh that are whole in this packet, what else says a mesh's name, and the goodbyes."""
     said = DNSIncoming(data)
     if not said.valid or said.is_query():
         return
     answers = said.answers()
     texts = {record.name: record.text for record in answers if isinstance(record, DNSText)}
     for pointer in answers:
-        if isinstance(pointer, DNSPointer) and pointer.ttl == 0 and heard.is_ours(pointer.alias):
+        if isinstance(pointer, DNSPointer) and pointer.ttl == 0 and pointer.key == SERVICE:
             yield Record(pointer.alias, 0, (), {}, 0.0)
+    for text in answers:
+        if isinstance(text, DNSText) and text.ttl > 0 and text.key.endswith(SERVICE) and not heard.is_ours(text.name):
+            yield Record(text.name, 0, (), texts_of(text.text), float(text.ttl))
     for service in answers:
         if not isinstance(service, DNSService) or not heard.is_ours(service.name) or service.ttl == 0:
             continue

@@ -89,7 +89,7 @@ class Dialer:
             unfit = error
         else:
             if self._browser is None and self._should_listen():
-                self._browser = Browser(key.key_id)
+                self._browser = Browser(key.key_id, mesh=self._mesh)
         search = find_routers(self._mesh, self._given, os.environ, self._browser)
         # Not at the first look: what is named mostly answers before there is another, and a name service may be slow.
         if self._looks % NAMES_EVERY == 2 and named_routers(self._given, os.environ) is not None:

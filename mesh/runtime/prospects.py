@@ -27,6 +27,7 @@ class Prospects:
         self._clock = clock
         self._routes = routes
         self._tried = "Still looking"
+        self._mistaken = ""
         self._noted: dict[str, None] = {}  # problems that were logged since the last welcome, oldest first
         self._started = self._lonely_since = clock.now().mono
         self._ever_welcomed = False
@@ -42,8 +43,8 @@ class Prospects:
 
     @property
     def is_unfit(self) -> bool:
-        """Whether nothing that is found, or may be, can be used."""
-        return self._unfit is not None and not self._routes.welcomed
+        """Whether nothing that is found, or may be, can be used; with the key of another mesh that is likely."""
+        return not self._routes.welcomed and (self._unfit is not None or bool(self._mistaken))
 
     def patience(self, deadline: float | None) -> float:
         """Seconds a thread may wait in one go for something that a router must do; -1 for as long as it takes."""
@@ -87,11 +88,12 @@ class Prospects:
         mesh = self._settings.mesh
         named = [r.problem for r in self._routes.all() if r.source is Source.NAMED and r.problem]
         tried = ". ".join(dict.fromkeys([self._tried, *named]))
-        return f"{what} (mesh {mesh!r}, after {waited:.1f} s). {tried}. Is `{command_of(mesh)} up` running?"
+        then = f"But {self._mistaken}" if self._mistaken else f"Is `{command_of(mesh)} up` running?"
+        return f"{what} (mesh {mesh!r}, after {waited:.1f} s). {tried}. {then}"
 
     def searched(self, search: Search) -> None:
         """It was looked for routers; on the thread that looks."""
-        self._unfit = search.unfit
+        self._unfit, self._mistaken = search.unfit, search.mistaken
         if not self._routes.welcomed:
             self._tried = f"Tried: {search.tried}"
 

@@ -53,7 +53,7 @@ def _named(key: AnyKey) -> str:
 
 
 def _look(mesh_name: str, key: AnyKey, routers: Sequence[str]) -> str:
-    browser = None if named_routers(routers, os.environ) else Browser(key.key_id)
+    browser = None if named_routers(routers, os.environ) else Browser(key.key_id, mesh=mesh_name)
 
     def search() -> Search:
         return find_routers(mesh_name, routers, os.environ, browser)
@@ -61,24 +61,27 @@ def _look(mesh_name: str, key: AnyKey, routers: Sequence[str]) -> str:
     try:
         knocked = knock(lambda: search().found, key, LOOK_S, command_of(mesh_name))
         where = search().tried
-        if browser is not None and browser.is_silent:
+        mistaken = "" if browser is None else browser.mistaken
+        if browser is not None and browser.is_silent and not mistaken:
             where += (
                 "; no announcement of this mesh was heard: either no router of it runs with --lan, or multicast is "
                 f"blocked by a firewall (UDP port {MDNS_PORT}) or by the network; then give an address: "
                 f"--router HOST:{PORTS[0]}"
             )
-        return _said(mesh_name, key, knocked, where)
+        return _said(mesh_name, key, knocked, where, mistaken)
     finally:
         if browser is not None:
             browser.close()
 
 
-def _said(mesh_name: str, key: AnyKey, knocked: Knocked, where: str) -> str:
+def _said(mesh_name: str, key: AnyKey, knocked: Knocked, where: str, mistaken: str) -> str:
     """What came of it, and what to type next."""
     command = command_of(mesh_name)
     found = knocked.found
     if found is None:
         why = "; ".join([*knocked.problems, where])
+        if mistaken:
+            return f"no router answers yet ({why})\nthe key is kept all the same. But {mistaken}"
         verb = "worker -A APP" if _may_be(key, Role.WORKER) else "status"
         return (
             f"no router answers yet ({why})\n"

@@ -10,6 +10,7 @@ from mesh.errors import ConfigError
 from mesh.net.adapters import local_adapters
 from mesh.net.interfaces import lan_addresses
 from mesh.net.keys import key_of_environment, key_path
+from mesh.net.namesakes import Namesake, announced
 from mesh.settings import command_of
 
 LISTEN_S = 0.8  # a router answers a question in 0.02 to 0.12 s; it is asked again after 0.6 s
@@ -25,7 +26,7 @@ def check_alone(mesh: str, interfaces: Sequence[str]) -> None:
             if look.names.get(key_id) == mesh:
                 named = command_of(mesh)
                 raise ConfigError(
-                    f"a mesh named {mesh!r} with key id {key_id} is announced by {source}, and no key of it is here. "
+                    f"{announced(mesh, Namesake(key_id, source))}, and no key of it is here. "
                     f"To join it, type `{named} join`, with the key that `{named} key show --secret` prints there, and "
                     f"this again; for another mesh, choose another --mesh name, or type `{named} key new` first"
                 )

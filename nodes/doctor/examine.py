@@ -22,6 +22,7 @@ from nodes.doctor import firewalls, interfaces, keys, multicast, routers
 from nodes.doctor.facts import Announced, MulticastFacts, RouterFacts
 from nodes.doctor.findings import Finding
 from nodes.doctor.look import look_at_firewall, look_at_key
+from nodes.doctor.multicast import Ours
 from nodes.doctor.talk import talk, this_host
 
 LISTEN_S = 2.0  # for multicast, and for routers that announce themselves
@@ -62,7 +63,7 @@ def examine(settings: Settings, wanted: Wanted) -> list[Finding]:
         *keys.judge(key_facts, wanted.key_id),
         *interfaces.judge(adapters, wanted.interfaces),
         *firewalls.judge(firewall),
-        *multicast.judge(looks, own, key_facts.key_id, examined, firewall),
+        *multicast.judge(looks, own, Ours(settings.mesh, key_facts.key_id), examined, firewall),
         *routers.judge_search(examined, search.tried),
         *(finding for one in examined for finding in routers.judge(one, host, key_facts, firewall)),
     ]
@@ -77,7 +78,7 @@ def _ask(places: Sequence[LanAddress]) -> list[MulticastFacts]:
             look.place.interface,
             look.place.text,
             look.own_heard,
-            tuple(Announced(*one) for one in sorted(look.announced)),
+            tuple(Announced(*one, look.names.get(one[0], "")) for one in sorted(look.announced)),
             look.problem,
         )
         for look in ask(places, LISTEN_S)

@@ -118,10 +118,11 @@ class RouterFacts:
 
 @dataclass(frozen=True, slots=True)
 class Announced:
-    """A router that somebody announces: its mesh's key id, and who has said so."""
+    """A router that somebody announces: its mesh's key id, who has said so, and what the mesh is called, if known."""
 
     key_id: str
     source: str
+    mesh: str = ""
 
 
 @dataclass(frozen=True, slots=True)

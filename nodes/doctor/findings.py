@@ -6,6 +6,8 @@ import enum
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+JOIN = "on the router's machine, type `mesh key show --secret`; here, `mesh join --force KEY`"
+
 
 class Grade(enum.StrEnum):
     OK = "ok"

@@ -20,7 +20,7 @@ from nodes.doctor.facts import (
     RouterFacts,
     StatusFacts,
 )
-from nodes.doctor.findings import Finding, Grade, failure, ok, warning
+from nodes.doctor.findings import JOIN, Finding, Grade, failure, ok, warning
 
 AHEAD_S_WARN, AHEAD_S_MAX = 1.0, 30.0  # etas and expiries mean what they say up to there
 ROUND_TRIP_S_WARN = 0.25
@@ -28,7 +28,6 @@ BYTES_PER_S_WARN = 1_000_000
 FREE_BYTES_WARN = 1 << 30
 
 KEEP_SMALL = "keep arguments and results small"
-JOIN = "on the router's machine, type `mesh key show --secret`; here, `mesh join --force KEY`"
 
 
 def judge_search(routers: Sequence[RouterFacts], tried: str) -> list[Finding]:

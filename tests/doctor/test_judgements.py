@@ -27,6 +27,7 @@ from nodes.doctor.facts import (
     WorkerFacts,
 )
 from nodes.doctor.findings import Finding, Grade, exit_code
+from nodes.doctor.multicast import Ours
 from nodes.doctor.view import data, lines, summary
 
 KEY = KeyFacts("/home/u/default.key", key_id="0a1b2c3d")
@@ -166,10 +167,17 @@ def test_a_firewall_that_is_active_is_told_with_its_command_and_is_no_fault() ->
 
 
 def heard(
-    *announced: tuple[str, str], probe: MulticastFacts = HEARS, met: tuple[RouterFacts, ...] = ()
+    *announced: tuple[str, ...], probe: MulticastFacts = HEARS, met: tuple[RouterFacts, ...] = ()
 ) -> list[Finding]:
     probe = replace(probe, announced=tuple(Announced(*one) for one in announced))
-    return multicast.judge([probe], {"10.77.0.2"}, KEY.key_id, met, UFW)
+    return multicast.judge([probe], {"10.77.0.2"}, Ours("default", KEY.key_id), met, UFW)
+
+
+def test_another_mesh_of_the_same_name_is_a_warning_and_one_of_another_name_is_none() -> None:
+    found = only(heard(("ffffffff", "10.77.0.1", "default")), "multicast")
+    assert found.text.startswith("a mesh named 'default' with key id ffffffff is announced by 10.77.0.1, and key ")
+    assert "mesh join --force" in found.advice
+    assert bad(heard(("ffffffff", "10.77.0.1", "lab"))) == []
 
 
 def test_a_router_that_answers_and_is_not_heard_shows_that_multicast_does_not_pass() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import time
 
@@ -148,3 +149,19 @@ def test_a_machine_that_has_not_joined_makes_no_second_mesh_of_the_same_name_una
     b.start(["mesh", "--mesh", "other", "up", "--lan", "-c", "1"]).wait_said("mesh 'other' is up")
     b.run(["mesh", "key", "new"])
     b.start(["mesh", "up", "--lan", "-c", "1"]).wait_said("mesh 'default' is up")
+
+
+def test_whoever_has_another_key_than_the_mesh_that_is_announced_is_told_so_by_all(lan: Lan) -> None:
+    a, b, wrong = lan.host("a"), lan.host("b"), new_key()
+    up(a)
+    key_id = a.run(["mesh", "key"]).stdout.split()[4]
+    sentence = rf"a mesh named 'default' with key id {key_id} is announced by \S+, and key {wrong.key_id} is here: to"
+    give_tasks(b)
+    joined = b.run(["mesh", "join", wrong.text]).stdout
+    assert re.search(sentence, joined) and "firewall" not in joined and "up --lan" not in joined
+    for command in (["mesh", "status"], ["mesh", "call", "tasks.where"], ["python", "script.py"]):
+        said = b.run(command, check=False)
+        assert said.returncode and re.search(sentence, said.stderr) and "up` running?" not in said.stderr
+    b.start(["mesh", "worker"]).wait_said(sentence)
+    doctor = b.run(["mesh", "doctor"], check=False).stdout
+    assert re.search(rf"warning +multicast +a mesh named 'default' with key id {key_id} is announced by", doctor)

@@ -15,6 +15,7 @@ class Heard:
     """What a browser heard, at once."""
 
     tried = "mDNS on nothing"
+    mistaken = ""
 
     def __init__(self, *found):
         self.routers = list(found)

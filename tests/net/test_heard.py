@@ -12,6 +12,7 @@ from mesh.net.heard import (
     ADDRESSES_MAX,
     LEAVES_S,
     LIVES_S_MAX,
+    NAMESAKES_MAX,
     SERVICE,
     SHARE_MAX,
     SOURCES_MAX,
@@ -20,6 +21,7 @@ from mesh.net.heard import (
 )
 from mesh.net.interfaces import LanAddress
 from mesh.net.mdns import About
+from mesh.net.namesakes import Namesake
 
 OURS = About("aaaaaaaa", "0123456789ab")
 HOST, STRANGER = "10.0.0.1", "10.0.0.66"
@@ -182,3 +184,29 @@ def test_where_it_is_listened_is_said_and_whether_anything_was_heard(heard):
     assert "no interface is up" in heard.tried
     heard.fails("no such device")
     assert "no such device" in heard.tried
+
+
+def test_other_meshes_of_this_name_are_told_apart_from_ours_and_from_those_of_other_names(clock):
+    heard = Heard("aaaaaaaa", clock, mesh="lab")
+    for key_id, mesh in (("aaaaaaaa", "lab"), ("bbbbbbbb", "lab"), ("cccccccc", "lab2"), ("no key!!", "lab")):
+        heard.put(record(About(key_id, "0123456789ab", mesh)), HOST)
+    assert heard.namesakes == [Namesake("bbbbbbbb", HOST)]
+    assert len(heard.found()) == 1
+    clock.now += LIVES_S_MAX
+    assert heard.namesakes == []
+
+
+def test_a_namesake_that_says_goodbye_is_told_no_more(clock):
+    heard = Heard("aaaaaaaa", clock, mesh="lab")
+    about = About("bbbbbbbb", "0123456789ab", "lab")
+    heard.put(record(about), HOST)
+    heard.leave(about.name, HOST)
+    clock.now += LEAVES_S
+    assert heard.namesakes == []
+
+
+def test_few_namesakes_are_remembered_whoever_announces_how_many(clock):
+    heard = Heard("aaaaaaaa", clock, mesh="lab")
+    for number in range(2 * NAMESAKES_MAX):
+        heard.put(record(About(f"{number:08x}", "0123456789ab", "lab")), STRANGER)
+    assert len(heard.namesakes) == NAMESAKES_MAX

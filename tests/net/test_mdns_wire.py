@@ -164,3 +164,19 @@ def test_an_announcement_that_ends_by_what_nobody_foresaw_says_so_and_can_be_sho
     wait_until(lambda: "announced on the LAN no more" in caplog.text, WITHIN_S, "it is logged")
     made.show(6374, ["10.0.0.2"], through=["127.0.0.1"])
     made.close()
+
+
+def test_another_mesh_of_the_same_name_is_heard_of(key_id, monkeypatch):
+    monkeypatch.setattr(mdns_wire, "_places", lambda interfaces: [PLACE])
+    mesh = f"mesh-{key_id}"
+    browser, other = Browser(key_id, mesh=mesh), secrets.token_hex(4)
+    announcement = Announcement(About(other, "0123456789ab", mesh))
+    try:
+        announcement.show(6374, ["10.0.0.1"], through=["127.0.0.1"])
+        wait_until(lambda: browser.mistaken, WITHIN_S)
+        said = f"a mesh named '{mesh}' with key id {other} is announced by 127.0.0.1, and key {key_id} is here"
+        assert browser.mistaken.startswith(said) and f"`mesh --mesh {mesh} join --force`" in browser.mistaken
+        assert browser.found() == []
+    finally:
+        announcement.close()
+        browser.close()

@@ -554,3 +554,17 @@ def test_with_a_router_at_hand_it_is_looked_once_whether_another_is_gone_for_goo
     assert looking.look_on() == [RouterForgotten(OLD, "ipc://old")]
     looking.routers.close()
     assert looking.looks.acquire(blocking=False)
+
+
+def test_that_another_mesh_of_the_name_is_there_is_said_in_place_of_asking_whether_ours_runs() -> None:
+    class Mistaken(Nothing):
+        def find(self) -> Search:
+            return Search([], "nothing", mistaken="a mesh named 'default' is announced")
+
+    found = Routers(Settings(), NoTransport(), Mistaken(), ManualClock())
+    found.start()
+    try:
+        wait_until(lambda: found.prospects.is_unfit)
+        assert found.prospects.situation().endswith("Tried: nothing. But a mesh named 'default' is announced")
+    finally:
+        found.close()
