@@ -26,12 +26,13 @@ from mesh.net.monitor import Monitor
 from mesh.net.outbox import Outbox
 from mesh.net.sockets import NOBLOCK, POLLIN, POLLOUT, Socket, dealer_socket, events_of, set_family
 
-_EVENTS = monitor.LOST | monitor.GREETED | monitor.RETRIED | monitor.GREETING_FAILED
+_EVENTS = monitor.CONNECTED | monitor.LOST | monitor.GREETED | monitor.RETRIED | monitor.GREETING_FAILED
 # When the greeting fails libzmq gives the address up for good, or knocks on ten times a second; a router there may have
 # the right key later.
 _REOPEN_AFTER_S = 0.25
 REOPEN_AFTER_MAX_S = 10.0  # twice as long after each refusal, up to this
 _LAST_WORD_MS = 100
+_HANGS_AFTER = 0.9  # of the time that a greeting may take: who has another key is shown out at once
 
 
 class Connection:
@@ -65,6 +66,7 @@ class Connection:
         self._reopen_after_s = _REOPEN_AFTER_S
         self._has_spoken = False  # since it was let in
         self._quiet = False  # it had nothing to receive when it was asked, and was not used since
+        self._reached_at = 0.0  # monotonic: somebody has accepted the connection
         self.is_open = False
         self.open()
 
@@ -177,6 +179,8 @@ class Connection:
                 self.up, self._silent, self.reopen_at, self._has_spoken = True, False, None, False
                 self._reopen_after_s = _REOPEN_AFTER_S
                 arrivals.connected.append(self.peer)
+            elif kind == monitor.CONNECTED:
+                self._reached_at = time.monotonic()
             elif kind == monitor.LOST:
                 self._cut = True
                 self.lose(arrivals)
@@ -218,6 +222,9 @@ class Connection:
         if kind == monitor.DENIED:
             text = f"{where} does not accept our key: it was revoked, or never allowed there"
             return Problem(Trouble.DENIED, text, self.peer)
+        patience_s = int(self._socket.get(zmq.HANDSHAKE_IVL)) / 1000
+        if kind == monitor.GREETING_BROKEN and time.monotonic() - self._reached_at > _HANGS_AFTER * patience_s:
+            return Problem(Trouble.GREETING, f"{where} did not answer the greeting within {patience_s:g} s", self.peer)
         if kind == monitor.GREETING_BROKEN and self.endpoint.startswith("ipc://"):  # no key is asked for there
             return Problem(Trouble.GREETING, f"{where} went away during the greeting, or hangs", self.peer)
         if kind == monitor.GREETING_BROKEN:

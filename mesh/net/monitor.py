@@ -10,6 +10,7 @@ import zmq
 from mesh.net.sockets import Socket, events_of, monitor_socket
 
 ACCEPTED = int(zmq.EVENT_ACCEPTED)
+CONNECTED = int(zmq.EVENT_CONNECTED)
 LOST = int(zmq.EVENT_DISCONNECTED)
 GREETED = int(zmq.EVENT_HANDSHAKE_SUCCEEDED)
 RETRIED = int(zmq.EVENT_CONNECT_RETRIED)

@@ -153,6 +153,16 @@ def test_of_many_strangers_some_are_named(monkeypatch):
     assert strangers.problems([])[0].text.endswith(f"(from {named} and {2 * KEPT_MAX - NAMED_MAX} more)")
 
 
+def test_a_router_that_hangs_in_the_greeting_is_not_said_to_have_another_key(net, monkeypatch):
+    monkeypatch.setitem(sockets._DEALER, zmq.HANDSHAKE_IVL, 300)
+    dealer = net.dealer()
+    with socket.create_server(("127.0.0.1", 0)) as hanging:
+        dealer.connect(f"tcp://127.0.0.1:{hanging.getsockname()[1]}", net.key, Role.WORKER)
+        net.until(lambda: net.of(dealer).problems, dealer)
+    assert net.of(dealer).problems[0].kind is Trouble.GREETING
+    assert "did not answer the greeting within 0.3 s" in net.of(dealer).problems[0].text
+
+
 def test_a_wrong_key_is_tried_at_longer_and_longer_pauses(net, monkeypatch):
     monkeypatch.setattr(connection, "_REOPEN_AFTER_S", 0.3)  # libzmq by itself knocks each 0.1 s
     monkeypatch.setattr(connection, "REOPEN_AFTER_MAX_S", 1.0)
