@@ -10,7 +10,7 @@ from mesh.errors import ConfigError
 from nodes.cli.environment import check_environment
 from nodes.cli.hostnames import file_name, node_name
 from nodes.cli.invocation import Invocation, pass_invocation, shared_options
-from nodes.cli.namesakes import check_alone
+from nodes.cli.lan_look import look_at_lan
 from nodes.cli.node_files import output_to, pid_file
 from nodes.cli.node_options import lan_choice, lan_options, log_options, store_options, store_url, supervised_option
 from nodes.router import RouterConfig, run_router
@@ -64,7 +64,7 @@ def router(
     name = node_name(hostname or "router")
     settings, on_lan = invocation.settings(), lan_choice(lan, port, interfaces, advertise)
     if on_lan is not None and not invocation.supervised:  # else its supervisor has looked
-        check_alone(settings.mesh, on_lan.interfaces)
+        look_at_lan(settings.mesh, on_lan.interfaces, invocation.note)
     config = RouterConfig(
         settings=settings,
         store=store_url(store, level, os.environ),

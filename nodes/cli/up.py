@@ -23,7 +23,7 @@ from nodes.banner import print_banner
 from nodes.cli.environment import check_environment
 from nodes.cli.hostnames import file_name, node_name
 from nodes.cli.invocation import Invocation, pass_invocation, router_option, shared_options
-from nodes.cli.namesakes import check_alone
+from nodes.cli.lan_look import look_at_lan
 from nodes.cli.node_files import output_to, pid_file
 from nodes.cli.node_options import (
     lan_choice,
@@ -142,7 +142,7 @@ def _look_around(
         _check_whole(settings.mesh)
     needed = _needs_router(settings, routers, invocation, url, lan=lan is not None)
     if needed and lan is not None:
-        check_alone(settings.mesh, lan.interfaces)
+        look_at_lan(settings.mesh, lan.interfaces, invocation.note)
     if lan is None or (needed and _must_be_here(settings, url)):
         return needed, None
     return False, open_watch(settings, routers, Replenishing(wanted, secrets.token_hex(8)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import shutil
 import time
 
 import pytest
@@ -165,3 +166,29 @@ def test_whoever_has_another_key_than_the_mesh_that_is_announced_is_told_so_by_a
     b.start(["mesh", "worker"]).wait_said(sentence)
     doctor = b.run(["mesh", "doctor"], check=False).stdout
     assert re.search(rf"warning +multicast +a mesh named 'default' with key id {key_id} is announced by", doctor)
+
+
+def test_a_router_that_makes_a_second_mesh_of_the_name_says_so(lan: Lan) -> None:
+    a, b = lan.host("a"), lan.host("b")
+    up(a)
+    b.run(["mesh", "key", "new"])
+    for verb in ("up", "router"):
+        process = b.start(["mesh", verb, "--lan"])
+        process.wait_said(r"note: a mesh named 'default' with key id \w+ is announced by \S+, and key \w+ is here")
+        process.end()
+
+
+def test_a_router_whose_multicast_goes_nowhere_says_so(lan: Lan) -> None:
+    if shutil.which("nft") is None:
+        pytest.skip("no nft here: apt-get install nftables")
+    a = lan.host("a")
+    a.run(["nft", "add table inet filter"])
+    a.run(["nft", "add chain inet filter input { type filter hook input priority 0; policy accept; }"])
+    a.run(["nft", "add rule inet filter input udp dport 5353 drop"])
+    a.run(["mesh", "key", "new"])
+    a.start(["mesh", "up", "--lan", "-c", "1"]).wait_said("note: multicast does not come back on eth0: .*--router HOST")
+
+
+def test_a_router_on_a_machine_without_a_network_says_that_nobody_reaches_it(lan: Lan) -> None:
+    a = lan.host("a", ipv4=False, ipv6=False)
+    a.start(["mesh", "up", "--lan", "-c", "1"]).wait_said("note: there is no address yet that others can reach")
