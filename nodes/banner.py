@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import sys
@@ -11,7 +12,7 @@ from typing import Any
 
 import mesh
 from mesh.errors import MeshError
-from mesh.net.find import find_routers
+from mesh.net.find import find_routers, routers_here
 from mesh.net.keys import load
 from mesh.settings import DEFAULT_MESH, Settings, command_of
 from mesh.store.place import default_url
@@ -20,22 +21,30 @@ from nodes.counts import count_of
 
 PATIENCE_S = 60.0  # a worker whose app takes longer to import is up when it is up
 LOOK_AGAIN_S = 0.05
+ANSWER_S = 1.0  # for which one of several routers may keep the others' answers from being looked at
 
 
-def print_banner(settings: Settings, routers: Sequence[str], worker: str, store: str | None, lan: bool = False) -> None:
-    """Wait until the worker is known to a router, then print where everything is. Meant for a thread of its own."""
+def print_banner(
+    settings: Settings, routers: Sequence[str], worker: str, store: str | None, lan: bool = False, own: bool = False
+) -> None:
+    """Wait until the worker is known to a router, then print where everything is. Meant for a thread of its own.
+
+    ``own``: to the router that was started here, whichever others there are.
+    """
     logging.getLogger("mesh").addHandler(logging.NullHandler())  # else what it misses is said after a node's last word
     try:
         with mesh.Mesh("mesh", mesh=settings.mesh, router=list(routers)) as app:
-            status, row = _wait_for_worker(app, worker)
+            found = _wait_for_worker(app, worker, own)
     except MeshError:
         return  # the nodes say themselves what they miss
-    if row is not None:
-        found = find_routers(settings.mesh, routers, os.environ).found
-        addresses = ", ".join(found[0].endpoints) if found else "?"
+    if found is not None:
+        router, endpoint, row = found
+        known = find_routers(settings.mesh, routers, os.environ).found
+        addresses = next((one.endpoints for one in known if one.router_id == router["id"]), (endpoint,))
         where = _store_path(settings, store)
         join = _join(settings.mesh) if lan else None
-        print(block(settings.mesh, status["router"], addresses, row, where, join), file=sys.stderr, flush=True)
+        text = block(settings.mesh, router, ", ".join(addresses), row, where, join)
+        print(text, file=sys.stderr, flush=True)
 
 
 def block(
@@ -83,16 +92,20 @@ def _survives(durability: str) -> str:
     return {"disk": "power cuts", "process": "kill -9", "memory": "nothing"}.get(durability, durability)
 
 
-def _wait_for_worker(app: Any, worker: str) -> tuple[dict[str, Any], dict[str, Any] | None]:
+def _wait_for_worker(app: mesh.Mesh, worker: str, own: bool) -> tuple[dict[str, Any], str, dict[str, Any]] | None:
+    """What a router that knows the worker says of itself and of it, and where it is; None where none does in time."""
     deadline = time.monotonic() + PATIENCE_S
-    while True:
-        status = app.status(timeout=PATIENCE_S)
-        for row in status["workers"]:
-            if row["name"] == worker:
-                return status, row
-        if time.monotonic() > deadline:
-            return status, None
+    while time.monotonic() < deadline:
+        here = {router.router_id for router in routers_here(app.settings.mesh, os.environ)}
+        for one, body in app.connection.query_each("status", ANSWER_S):
+            if body is None or (own and one.id not in here):
+                continue
+            status = json.loads(body)
+            for row in status["workers"]:
+                if row["name"] == worker:
+                    return status["router"], one.endpoint, row
         time.sleep(LOOK_AGAIN_S)
+    return None
 
 
 def _store_path(settings: Settings, store: str | None) -> str:

@@ -119,7 +119,9 @@ def up(
         supervisor = _supervisor(commands, settings, watch)
         if not invocation.quiet:
             told = url if needed else "with the router"
-            threading.Thread(target=print_banner, args=(settings, routers, name, told, lan), daemon=True).start()
+            threading.Thread(
+                target=print_banner, args=(settings, routers, name, told, lan, needed), daemon=True
+            ).start()
         return supervisor.run()
 
 
