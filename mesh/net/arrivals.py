@@ -29,6 +29,10 @@ class Trouble(enum.StrEnum):
     PEER_CONFLICT = "peer_conflict"
 
 
+MISFITS = frozenset({Trouble.WRONG_KEY, Trouble.DENIED, Trouble.NO_COMMON_SECURITY})
+"""That a router does not take the key that we have, or has none of its mesh."""
+
+
 class Problem(NamedTuple):
     """Something a person may have to know; ``peer`` where it concerns one."""
 

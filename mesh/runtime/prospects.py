@@ -6,7 +6,7 @@ import logging
 
 from mesh.clock import Clock
 from mesh.errors import ConfigError, Refused, Unavailable
-from mesh.net.arrivals import Problem, Trouble
+from mesh.net.arrivals import MISFITS, Problem
 from mesh.net.find import Search, Source
 from mesh.runtime.routes import ANNOUNCED_MAX, TRY_S, Routes
 from mesh.settings import Settings, command_of
@@ -117,7 +117,7 @@ class Prospects:
         if route is None:
             return
         route.problem = problem.text
-        if problem.kind not in (Trouble.WRONG_KEY, Trouble.DENIED, Trouble.NO_COMMON_SECURITY):
+        if problem.kind not in MISFITS:
             return
         route.misfits += 1
         sure = [one for one in self._routes.all() if one.source in (Source.NAMED, Source.HERE)]

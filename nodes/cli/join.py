@@ -4,24 +4,30 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Sequence
 
 import click
 
 from mesh.errors import ConfigError
-from mesh.model import Role
+from mesh.model import Peer, Role
+from mesh.net.dealer_transport import DealerTransport
 from mesh.net.find import Search, find_routers, named_routers
+from mesh.net.interfaces import is_for_others
 from mesh.net.keys import AnyKey, MeshKey, key_path, parse_key, replace_key, save
 from mesh.net.knocking import Knocked, knock
 from mesh.net.known import KnownRouter, remember
 from mesh.net.lan import PORTS
 from mesh.net.mdns import MDNS_PORT, Browser
+from mesh.net.namesakes import how_to_join
+from mesh.runtime.channels import RouterChannels
 from mesh.settings import DEFAULT_MESH, command_of
 from nodes.cli.environment import check_environment, check_named
 from nodes.cli.invocation import Invocation, pass_invocation, router_option, shared_options
 from nodes.cli.standard_input import read_line
 
 LOOK_S = 3.0
+IDENTIFY_S = 1.0
 
 
 @click.command()
@@ -59,8 +65,10 @@ def _look(mesh_name: str, key: AnyKey, routers: Sequence[str]) -> str:
         return find_routers(mesh_name, routers, os.environ, browser)
 
     try:
-        knocked = knock(lambda: search().found, key, LOOK_S, command_of(mesh_name))
+        knocked = knock(lambda: search().found, key, LOOK_S, command_of(mesh_name), _identify)
         where = search().tried
+        if browser is None and _is_refused(knocked):
+            raise ConfigError(f"{'; '.join(knocked.problems)}. The key is kept all the same; {how_to_join(mesh_name)}")
         mistaken = "" if browser is None else browser.mistaken
         if browser is not None and browser.is_silent and not mistaken:
             where += (
@@ -72,6 +80,23 @@ def _look(mesh_name: str, key: AnyKey, routers: Sequence[str]) -> str:
     finally:
         if browser is not None:
             browser.close()
+
+
+def _identify(transport: DealerTransport, peer: Peer) -> str:
+    """Who has let us in, in its own word; empty where that does not come in time."""
+    channels = RouterChannels(transport, lambda blob: None)
+    channels.ask_identity(peer)
+    deadline = time.monotonic() + IDENTIFY_S
+    while (left_s := deadline - time.monotonic()) > 0:
+        for sender, frames, _ in transport.receive(left_s).messages:
+            if sender == peer:
+                return channels.receive_identity(frames) or ""
+    return ""
+
+
+def _is_refused(knocked: Knocked) -> bool:
+    """Whether no address takes this key, twice in a row: once may be an accident of a router's restart."""
+    return bool(knocked.tried) and all(knocked.misfits.count(endpoint) > 1 for endpoint in knocked.tried)
 
 
 def _said(mesh_name: str, key: AnyKey, knocked: Knocked, where: str, mistaken: str) -> str:
@@ -88,11 +113,12 @@ def _said(mesh_name: str, key: AnyKey, knocked: Knocked, where: str, mistaken: s
             f"the key is kept all the same. Next: `{command} up --lan` where the router is to run, and where it is not "
             f"found by itself, here: {command} {verb} --router HOST:{PORTS[0]}"
         )
-    if found.router_id is not None:
+    is_kept = bool(knocked.router_id) and is_for_others(knocked.endpoint)
+    if is_kept:
         endpoints = dict.fromkeys([knocked.endpoint, *found.endpoints])
-        remember(mesh_name, os.environ, [KnownRouter(found.router_id, tuple(endpoints))])
-    at = knocked.endpoint.removeprefix("tcp://")
-    there, address = (f" --router {at}", f', router="{at}"') if found.router_id is None else ("", "")
+        remember(mesh_name, os.environ, [KnownRouter(knocked.router_id, tuple(endpoints))])
+    there = "" if is_kept else f" --router {knocked.endpoint.removeprefix('tcp://')}"
+    address = f', router="{there.removeprefix(" --router ")}"' if there else ""
     named = "" if mesh_name == DEFAULT_MESH else f', mesh="{mesh_name}"'
     ways = [f"{command} worker -A APP{there}"] if _may_be(key, Role.WORKER) else []
     ways += [f'any script with Mesh("APP"{named}{address})'] if _may_be(key, Role.CLIENT) else []
