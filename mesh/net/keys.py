@@ -23,6 +23,7 @@ from mesh.net.private_files import create_private, read_private, replace_private
 from mesh.settings import command_of
 
 _PREFIX = "mesh1"
+_SUFFIX = ".key"
 _ROOT_BYTES = 32
 _CURVE_BYTES = 32
 _KEY_ID_BYTES = 4
@@ -209,7 +210,7 @@ def key_path(mesh: str, environ: Mapping[str, str]) -> Path:
     config = environ.get("XDG_CONFIG_HOME")
     home = environ.get("HOME")
     base = Path(config) if config else (Path(home) if home else Path.home()) / ".config"
-    return base / "taskmesh" / f"{mesh}.key"
+    return base / "taskmesh" / f"{mesh}{_SUFFIX}"
 
 
 def check_mesh_name(mesh: str) -> None:
@@ -273,7 +274,8 @@ def read_key(path: Path) -> AnyKey | None:
     try:
         return None if text is None else parse_key(text)
     except ConfigError as error:
-        raise ConfigError(f"{path}: {error}") from None
+        instead = f". `{command_of(path.stem)} join --force` replaces what is in it" if path.suffix == _SUFFIX else ""
+        raise ConfigError(f"{path} is damaged: {error}{instead}") from None
 
 
 def _pair(secret: bytes) -> CurvePair:

@@ -50,8 +50,9 @@ def join(invocation: Invocation, key: str | None, routers: tuple[str, ...], forc
     kept = replace_key(path, given) if force else save(path, given)
     if kept != given:
         raise ConfigError(f"{path} holds another key, {kept.key_id}: --force replaces it; or use another --mesh name")
-    click.echo(f"{_named(kept)} of mesh {mesh_name!r} is in {path}")
-    click.echo(_look(mesh_name, kept, routers))
+    said = [f"{_named(kept)} of mesh {mesh_name!r} is in {path}", _look(mesh_name, kept, routers)]
+    if not invocation.quiet:
+        click.echo("\n".join(said))
 
 
 def _named(key: AnyKey) -> str:

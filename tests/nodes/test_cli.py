@@ -508,6 +508,26 @@ def test_a_key_file_of_no_use_is_said_and_not_waited_with(
     assert str(path) in err and says in err and text not in err
 
 
+@pytest.mark.parametrize("damage", ["", "hello", new_key().text[:-1]], ids=["empty", "none", "cut"])
+def test_whoever_joins_is_told_that_it_is_the_file_that_is_damaged_and_how_it_is_replaced(
+    run: Run, damage: str
+) -> None:
+    key = new_key()
+    path = Path(run("key", "path")[1].strip())
+    path.parent.mkdir(parents=True)
+    path.write_text(damage)
+    path.chmod(0o600)
+    code, _, err = run("join", key.text)
+    assert (code, err.count("\n")) == (2, 1)
+    assert f"{path} is damaged: " in err and "`mesh --mesh t join --force` replaces" in err
+    assert run("join", "--force", key.text)[0] == 0
+    assert run("key", "show", "--secret")[1].strip() == key.text
+
+
+def test_joining_quietly_prints_nothing(run: Run) -> None:
+    assert run("join", "-q", new_key().text) == (0, "", "")
+
+
 def test_a_script_that_waits_is_told_of_the_key(run: Run) -> None:
     with (
         Mesh("script", connect_timeout_s=2.0, exit_flush_s=0.0) as app,
