@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from mesh.settings import command_of
@@ -20,11 +20,20 @@ def announced(mesh: str, namesake: Namesake) -> str:
     return f"a mesh named {mesh!r} with key id {namesake.key_id} is announced by {namesake.source}"
 
 
+def each_once(namesakes: Iterable[Namesake]) -> list[Namesake]:
+    """One for each key, for a host has several addresses: that of IPv4, where it has both."""
+    by_key: dict[str, Namesake] = {}
+    for one in sorted(namesakes, key=lambda one: (one.key_id, ":" in one.source, one.source)):
+        by_key.setdefault(one.key_id, one)
+    return list(by_key.values())
+
+
 def mistaken(mesh: str, key_id: str, namesakes: Sequence[Namesake]) -> str:
     """That key ``key_id`` may be the wrong one, and what to do then; empty where there is no namesake."""
     if not namesakes:
         return ""
-    return f"{'; '.join(announced(mesh, one) for one in namesakes)}, and key {key_id} is here: {how_to_join(mesh)}"
+    there = "; ".join(announced(mesh, one) for one in each_once(namesakes))
+    return f"{there}, and key {key_id} is here: {how_to_join(mesh)}"
 
 
 def how_to_join(mesh: str) -> str:

@@ -13,7 +13,7 @@ from mesh.net.adapters import local_adapters
 from mesh.net.interfaces import LanAddress, lan_addresses
 from mesh.net.keys import load
 from mesh.net.lan import PORTS
-from mesh.net.namesakes import Namesake, announced, mistaken
+from mesh.net.namesakes import Namesake, announced, each_once, mistaken
 from mesh.settings import command_of
 
 LISTEN_S = 0.8  # a router answers a question in 0.02 to 0.12 s; it is asked again after 0.6 s
@@ -46,9 +46,9 @@ def _look(mesh: str, key_id: str, places: Sequence[LanAddress], note: Callable[[
     ask = import_module("mesh.net.mdns_look").ask  # zeroconf takes 0.1 s to import, and is needed for this start only
     looks = ask(places, LISTEN_S)
     heard = {Namesake(*one) for look in looks for one in look.announced if look.names.get(one[0]) == mesh}
-    namesakes = sorted(one for one in heard if one.key_id != key_id)
+    namesakes = each_once(one for one in heard if one.key_id != key_id)
     if namesakes and key_id:
-        note(f"{mistaken(mesh, key_id, namesakes[:1])}. The router here is of another mesh")
+        note(f"{mistaken(mesh, key_id, namesakes)}. The router here is of another mesh")
     if not any(look.own_heard for look in looks):
         where = ", ".join(dict.fromkeys(place.interface for place in places))
         note(

@@ -59,13 +59,14 @@ def examine(settings: Settings, wanted: Wanted) -> list[Finding]:
     firewall = looking.result()
     examined = _with_records(settings, examined)
     own = {str(address.ip) for adapter in adapters for address in adapter.addresses}
+    ours = Ours(settings.mesh, key_facts.key_id)
     findings = [
         *keys.judge(key_facts, wanted.key_id),
         *interfaces.judge(adapters, wanted.interfaces),
         *firewalls.judge(firewall),
-        *multicast.judge(looks, own, Ours(settings.mesh, key_facts.key_id), examined, firewall),
-        *routers.judge_search(examined, search.tried),
-        *(finding for one in examined for finding in routers.judge(one, host, key_facts, firewall)),
+        *multicast.judge(looks, own, ours, examined, firewall),
+        *routers.judge_search(examined, search.tried, mistaken=multicast.is_mistaken(looks, ours)),
+        *(finding for one in examined for finding in routers.judge(one, host, key_facts)),
     ]
     # Those who judge know of one mesh, and need not know what it is called.
     typed = f"`{command_of(settings.mesh)} "

@@ -145,6 +145,10 @@ class FirewallKind(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class FirewallFacts:
-    """The firewalls that are installed; whether each is active, None where only root could tell."""
+    """The firewalls that are installed; whether each is active, None where only root could tell.
+
+    ``chains``: those of nftables that what comes in has to pass, each with its family and table.
+    """
 
     active: Mapping[FirewallKind, bool | None] = field(default_factory=dict)
+    chains: tuple[str, ...] = ()

@@ -9,6 +9,8 @@ from mesh.net.mdns import MDNS_PORT
 from nodes.doctor.facts import FirewallFacts, FirewallKind
 from nodes.doctor.findings import Finding, ok
 
+NFT_CHAIN = "inet filter input"  # what it is mostly called, where only root could tell
+
 
 def likely(facts: FirewallFacts) -> FirewallKind | None:
     """The one that is active, else one that may be: those that write rules for others come first."""
@@ -19,8 +21,8 @@ def likely(facts: FirewallFacts) -> FirewallKind | None:
     return None
 
 
-def allowing(kind: FirewallKind, ports: Sequence[int] = PORTS) -> str:
-    """The command that lets in routers' ports and what is announced."""
+def allowing(kind: FirewallKind, ports: Sequence[int] = PORTS, chains: Sequence[str] = ()) -> str:
+    """The command that lets in routers' ports and what is announced; ``chains``: of nftables, where they are known."""
     first, last = ports[0], ports[-1]
     dash = str(first) if first == last else f"{first}-{last}"
     colon = dash.replace("-", ":")
@@ -32,20 +34,28 @@ def allowing(kind: FirewallKind, ports: Sequence[int] = PORTS) -> str:
     if kind is FirewallKind.UFW:
         return f"sudo ufw allow {colon}/tcp && sudo ufw allow {MDNS_PORT}/udp"
     if kind is FirewallKind.NFTABLES:
-        return (
-            f"sudo nft insert rule inet filter input tcp dport {dash} accept "
-            f"&& sudo nft insert rule inet filter input udp dport {MDNS_PORT} accept"
+        # Who is accepted by one chain has to pass the next one, too.
+        return " && ".join(
+            f"sudo nft insert rule {chain} {rule} accept"
+            for chain in chains or [NFT_CHAIN]
+            for rule in (f"tcp dport {dash}", f"udp dport {MDNS_PORT}")
         )
     both = [f"-p tcp --dport {colon}", f"-p udp --dport {MDNS_PORT}"]
     return " && ".join(f"sudo {tool} -I INPUT {rule} -j ACCEPT" for tool in ("iptables", "ip6tables") for rule in both)
 
 
-def advice(facts: FirewallFacts, ports: Sequence[int] = PORTS) -> str:
-    """What to type, where a firewall of this kind is in the way. The host in question may be another than this one."""
+def advice(facts: FirewallFacts) -> str:
+    """What to type on this host, where its firewall is in the way."""
     kind = likely(facts)
     if kind is not None:
-        return f"with {kind}, as here: {allowing(kind, ports)}"
-    return f"with ufw: {allowing(FirewallKind.UFW, ports)}; with firewalld: {allowing(FirewallKind.FIREWALLD, ports)}"
+        return f"with {kind}, as here: {allowing(kind, chains=facts.chains)}"
+    return f"with ufw: {allowing(FirewallKind.UFW)}; with firewalld: {allowing(FirewallKind.FIREWALLD)}"
+
+
+def advice_there(ports: Sequence[int] = PORTS) -> str:
+    """What to do on another host, of whose firewall nothing is known here."""
+    opened = str(ports[0]) if len(ports) == 1 else f"{ports[0]}-{ports[-1]}"
+    return f"type `mesh doctor`: it names the firewall, and the command that lets in TCP {opened} and UDP {MDNS_PORT}"
 
 
 def judge(facts: FirewallFacts) -> list[Finding]:
@@ -54,4 +64,4 @@ def judge(facts: FirewallFacts) -> list[Finding]:
     if kind is None:
         return [ok("firewall", "none is active on this machine, as far as its user can see")]
     how = "is active" if facts.active[kind] else "is installed; only root sees whether it is active"
-    return [ok("firewall", f"{kind} {how}. To let nodes in to a router here: {allowing(kind)}")]
+    return [ok("firewall", f"{kind} {how}. To let nodes in to a router here: {allowing(kind, chains=facts.chains)}")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -13,6 +14,7 @@ from mesh.net.keys import AnyKey, MeshKey, key_path, load, node_key_text
 from nodes.doctor.facts import FirewallFacts, FirewallKind, KeyFacts
 
 COMMAND_S = 1.0
+CHAINS_MAX = 8  # that a command is told for
 TOOLS = {
     FirewallKind.FIREWALLD: "firewall-cmd",
     FirewallKind.UFW: "ufw",
@@ -39,7 +41,12 @@ def look_at_firewall(environ: Mapping[str, str]) -> FirewallFacts:
     """The firewalls that are installed here."""
     path = os.pathsep.join([environ.get("PATH", os.defpath), _PLACES])
     tools = {kind: shutil.which(tool, path=path) for kind, tool in TOOLS.items()}
-    return FirewallFacts({kind: _is_active(kind, tool) for kind, tool in tools.items() if tool is not None})
+    active = {kind: _is_active(kind, tool) for kind, tool in tools.items() if tool is not None}
+    nft = tools[FirewallKind.NFTABLES]
+    chains = None if nft is None else _chains(nft)
+    if nft is not None:
+        active[FirewallKind.NFTABLES] = None if chains is None else bool(chains)
+    return FirewallFacts(active, tuple(chains or ()))
 
 
 def _is_active(kind: FirewallKind, tool: str) -> bool | None:
@@ -47,16 +54,48 @@ def _is_active(kind: FirewallKind, tool: str) -> bool | None:
         return _gives([tool, "--state"], "running")
     if kind is FirewallKind.UFW:
         return _says(Path("/etc/ufw/ufw.conf"), "enabled=yes")
-    if kind is FirewallKind.NFTABLES:
-        return _gives([tool, "list", "ruleset"], "hook input")
     return _gives([tool, "-S", "INPUT"], "-A INPUT", "-P INPUT DROP")
+
+
+def _chains(nft: str) -> list[str] | None:
+    """The chains that what comes in has to pass and that may stop it; None where that is not known."""
+    done = _run([nft, "-j", "list", "ruleset"])
+    if done is None or done.returncode != 0:
+        return None
+    try:
+        return chains_of(json.loads(done.stdout))
+    except (ValueError, TypeError, LookupError, AttributeError):  # of another version
+        return None
+
+
+def chains_of(ruleset: dict[str, list[dict[str, dict[str, object]]]]) -> list[str]:
+    """Those in what nftables lists. One that is empty and lets all in stops nobody: iptables leaves such behind."""
+    items = ruleset["nftables"]
+    with_rules = {_place(item["rule"], "chain") for item in items if "rule" in item}
+    chains = [item["chain"] for item in items if "chain" in item and item["chain"].get("hook") == "input"]
+    return [
+        _place(chain, "name")
+        for chain in chains
+        if chain.get("type") == "filter" and chain.get("family") in ("inet", "ip", "ip6")
+        if chain.get("policy") == "drop" or _place(chain, "name") in with_rules
+    ][:CHAINS_MAX]
+
+
+def _place(item: dict[str, object], name: str) -> str:
+    return f"{item.get('family')} {item.get('table')} {item.get(name)}"
+
+
+def _run(command: list[str]) -> subprocess.CompletedProcess[str] | None:
+    try:
+        return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=COMMAND_S)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
 
 
 def _gives(command: list[str], *signs: str) -> bool | None:
     """Whether the output has one of the signs; None where the command fails, as it does for who is not root."""
-    try:
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=COMMAND_S)
-    except (OSError, subprocess.TimeoutExpired):
+    done = _run(command)
+    if done is None:
         return None
     if done.returncode != 0:
         return False if "not running" in done.stdout + done.stderr else None

@@ -9,7 +9,7 @@ from mesh.net.endpoints import host_of
 from mesh.net.find import Source
 from mesh.net.interfaces import is_for_others
 from mesh.net.lan import PORTS
-from mesh.net.namesakes import Namesake
+from mesh.net.namesakes import Namesake, each_once
 from mesh.net.namesakes import announced as described
 from nodes.doctor import firewalls
 from nodes.doctor.facts import Announced, FirewallFacts, Greeting, MulticastFacts, RouterFacts
@@ -32,14 +32,14 @@ def judge(
     routers: Sequence[RouterFacts],
     firewall: FirewallFacts,
 ) -> list[Finding]:
-    """``key_id`` is empty where there is no key."""
+    """What was heard, and whether it is what there should be."""
     if not looks:
         return []
     findings = [_of_look(look, firewall) for look in looks]
     announced = {one for look in looks for one in look.announced}
     others = {one for one in announced if one.source not in own_addresses}
     ours = sorted({one.source for one in others if one.key_id == mesh.key_id})
-    namesakes = sorted({Namesake(one.key_id, one.source) for one in announced if is_namesake(one, mesh)})
+    namesakes = each_once(Namesake(one.key_id, one.source) for one in announced if is_namesake(one, mesh))
     foreign = sorted({one.key_id for one in announced if one.key_id != mesh.key_id and not is_namesake(one, mesh)})
     if ours:
         findings.append(ok("multicast", f"routers of this mesh are heard from {', '.join(ours)}"))
@@ -55,12 +55,19 @@ def judge(
                 "multicast",
                 f"{', '.join(router.named for router in silent)} answers over TCP and is not heard by multicast: it "
                 "does not pass between the two machines, or that router listens without --lan",
-                f"{BY_ADDRESS}. If a firewall is in the way, on both machines, {firewalls.advice(firewall)}",
+                f"{BY_ADDRESS}. If a firewall is in the way: here, {firewalls.advice(firewall)}; on that machine, "
+                f"{firewalls.advice_there()}",
             )
         )
     elif not others:
         findings.append(ok("multicast", "no other machine announces a router: whether multicast passes is not known"))
     return findings
+
+
+def is_mistaken(looks: Sequence[MulticastFacts], mesh: Ours) -> bool:
+    """Whether another mesh of this name is announced, and ours is not."""
+    announced = [one for look in looks for one in look.announced]
+    return any(is_namesake(one, mesh) for one in announced) and mesh.key_id not in {one.key_id for one in announced}
 
 
 def is_namesake(announced: Announced, mesh: Ours) -> bool:

@@ -12,7 +12,6 @@ from nodes.counts import count_of
 from nodes.doctor import firewalls
 from nodes.doctor.facts import (
     AddressFacts,
-    FirewallFacts,
     Greeting,
     HostFacts,
     KeyFacts,
@@ -30,22 +29,26 @@ FREE_BYTES_WARN = 1 << 30
 KEEP_SMALL = "keep arguments and results small"
 
 
-def judge_search(routers: Sequence[RouterFacts], tried: str) -> list[Finding]:
-    """Whether any router lets this host in."""
+def judge_search(routers: Sequence[RouterFacts], tried: str, *, mistaken: bool = False) -> list[Finding]:
+    """Whether any router lets this host in. ``mistaken``: another mesh of this name is announced.
+
+    One more router is no help where there is one: what is said of that, or of the key, has advice of its own.
+    """
     if any(router.used for router in routers):
         return []
-    return [
-        failure(
-            "router",
-            f"no router of this mesh answers; {tried}",
-            f"start one: `mesh up --lan`; where one runs that is not found by itself: --router HOST:{PORTS[0]}",
-        )
-    ]
+    is_there = mistaken or any(_is_there(router) for router in routers)
+    advice = f"start one: `mesh up --lan`; where one runs that is not found by itself: --router HOST:{PORTS[0]}"
+    return [failure("router", f"no router of this mesh answers; {tried}", "" if is_there else advice)]
 
 
-def judge(router: RouterFacts, host: HostFacts, key: KeyFacts, firewall: FirewallFacts) -> list[Finding]:
+def _is_there(router: RouterFacts) -> bool:
+    """Whether there should be one: only one that was met some time ago, and says nothing now, may be gone."""
+    return router.source is not Source.MET or any(address.reach is Reach.OPEN for address in router.addresses)
+
+
+def judge(router: RouterFacts, host: HostFacts, key: KeyFacts) -> list[Finding]:
     """All that is to be said of one router."""
-    findings = _addresses(router, key, firewall)
+    findings = _addresses(router, key)
     if not router.used:
         return findings
     findings += _key(router, key)
@@ -65,11 +68,11 @@ def judge(router: RouterFacts, host: HostFacts, key: KeyFacts, firewall: Firewal
     return findings
 
 
-def _addresses(router: RouterFacts, key: KeyFacts, firewall: FirewallFacts) -> list[Finding]:
+def _addresses(router: RouterFacts, key: KeyFacts) -> list[Finding]:
     """One that answers is enough, and the others are said; else it is as bad as where the address is from."""
     findings = []
     for address in router.addresses:
-        text, advice = _of_address(address, key, firewall)
+        text, advice = _of_address(address, key)
         if address.greeting is Greeting.DONE:
             name = f": {router.status.name}" if router.status else ""
             findings.append(ok("router", f"{address.endpoint} ({router.how}) {text}{name}"))
@@ -80,11 +83,11 @@ def _addresses(router: RouterFacts, key: KeyFacts, firewall: FirewallFacts) -> l
     return findings
 
 
-def _of_address(address: AddressFacts, key: KeyFacts, firewall: FirewallFacts) -> tuple[str, str]:
+def _of_address(address: AddressFacts, key: KeyFacts) -> tuple[str, str]:
     """What came of it, and what to do."""
     port = address.endpoint.rpartition(":")[2]
     ports = [int(port)] if port.isdecimal() and int(port) not in PORTS else PORTS
-    open_it = f"on that machine, {firewalls.advice(firewall, ports)}"
+    open_it = f"on that machine, {firewalls.advice_there(ports)}"
     if address.greeting is Greeting.DONE:
         return "answers, and has the same key" if address.reach else "answers", ""
     if address.reach is Reach.SILENT:

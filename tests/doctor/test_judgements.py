@@ -56,8 +56,8 @@ ROUTER = RouterFacts(
 HEARS = MulticastFacts("eth0", "10.77.0.2", own_heard=True)
 
 
-def of_router(router: RouterFacts, firewall: FirewallFacts = NO_FIREWALL, key: KeyFacts = KEY) -> list[Finding]:
-    return routers.judge(router, HOST, key, firewall)
+def of_router(router: RouterFacts, key: KeyFacts = KEY) -> list[Finding]:
+    return routers.judge(router, HOST, key)
 
 
 def bad(findings: list[Finding]) -> list[Finding]:
@@ -158,6 +158,15 @@ def test_the_command_of_each_firewall_lets_in_our_ports_and_multicast(kind: Fire
     assert "7000" in firewalls.allowing(kind, [7000]) and "6374" not in firewalls.allowing(kind, [7000])
 
 
+def test_each_chain_of_nftables_is_opened_by_its_own_name() -> None:
+    facts = FirewallFacts({FirewallKind.NFTABLES: True}, ("ip filter INPUT", "inet f in"))
+    (found,) = firewalls.judge(facts)
+    for chain in facts.chains:
+        assert f"nft insert rule {chain} tcp dport 6374-6378 accept" in found.text
+        assert f"nft insert rule {chain} udp dport 5353 accept" in found.text
+    assert "inet filter input" not in found.text
+
+
 def test_a_firewall_that_is_active_is_told_with_its_command_and_is_no_fault() -> None:
     (found,) = firewalls.judge(UFW)
     assert found.grade is Grade.OK and "ufw is active" in found.text and "sudo ufw allow 6374:6378/tcp" in found.text
@@ -174,7 +183,8 @@ def heard(
 
 
 def test_another_mesh_of_the_same_name_is_a_warning_and_one_of_another_name_is_none() -> None:
-    found = only(heard(("ffffffff", "10.77.0.1", "default")), "multicast")
+    by_both = [("ffffffff", source, "default") for source in ("10.77.0.1", "fd77::1")]
+    found = only(heard(*by_both), "multicast")
     assert found.text.startswith("a mesh named 'default' with key id ffffffff is announced by 10.77.0.1, and key ")
     assert "mesh join --force" in found.advice
     assert bad(heard(("ffffffff", "10.77.0.1", "lab"))) == []
@@ -212,12 +222,12 @@ def test_a_router_with_which_all_is_well_has_no_fault() -> None:
     assert routers.judge_search([ROUTER], "given: x") == []
 
 
-def test_a_port_that_is_silent_is_told_with_the_command_of_the_firewall() -> None:
-    found = only(of_router(not_reached(Reach.SILENT), UFW), "router")
+def test_a_port_that_is_silent_is_told_with_what_names_the_firewall_there() -> None:
+    found = only(of_router(not_reached(Reach.SILENT)), "router")
     assert found.grade is Grade.FAILURE and "a firewall drops it" in found.text
-    assert "on that machine, with ufw, as here: sudo ufw allow 6374:6378/tcp" in found.advice
-    chosen = only(of_router(not_reached(Reach.SILENT, address="tcp://h:7000"), UFW), "router")
-    assert "sudo ufw allow 7000/tcp" in chosen.advice
+    assert "on that machine, type `mesh doctor`" in found.advice and "TCP 6374-6378 and" in found.advice
+    chosen = only(of_router(not_reached(Reach.SILENT, address="tcp://h:7000")), "router")
+    assert "TCP 7000 and" in chosen.advice
 
 
 @pytest.mark.parametrize("reach", [Reach.CLOSED, Reach.UNREACHABLE, Reach.UNNAMED])
@@ -237,6 +247,19 @@ def test_one_address_that_answers_is_enough() -> None:
 def test_no_router_at_all_is_a_failure_with_what_was_tried() -> None:
     found = only(routers.judge_search([not_reached(Reach.SILENT, Source.MET)], "met before: x"), "router")
     assert found.grade is Grade.FAILURE and "met before: x" in found.text
+
+
+def test_to_start_a_router_is_no_advice_where_there_is_one() -> None:
+    def advised(*there: RouterFacts, mistaken: bool = False) -> str:
+        return only(routers.judge_search(there, "tried: x", mistaken=mistaken), "router").advice
+
+    met = not_reached(Reach.SILENT, Source.MET)
+    denied = AddressFacts(ADDRESS, Reach.OPEN, Greeting.DENIED)
+    assert "mesh up --lan" in advised() and "mesh up --lan" in advised(met)
+    assert advised(mistaken=True) == ""
+    for source in (Source.NAMED, Source.HERE, Source.ANNOUNCED, Source.TOLD):
+        assert advised(not_reached(Reach.SILENT, source)) == ""
+    assert advised(replace(met, addresses=(denied,))) == ""
 
 
 def test_another_key_and_something_that_is_no_router_are_told_apart() -> None:

@@ -112,7 +112,9 @@ def test_a_router_with_another_key_and_its_mesh_are_named(lan: Lan) -> None:
     assert code == 1
     assert "another mesh key" in texts(found, "router")
     assert any("mesh join --force" in advice for _, _, advice in faults(found))
-    assert f"other meshes are here, too: key {theirs.key_id}" in texts(found, "multicast")
+    assert f"a mesh named 'default' with key id {theirs.key_id} is announced by {a.address}, and" in texts(
+        found, "multicast"
+    )
 
 
 def test_a_port_behind_a_firewall_is_told_with_the_command(lan: Lan) -> None:

@@ -168,11 +168,24 @@ def test_a_name_service_that_does_not_answer_holds_nothing_up(monkeypatch: pytes
     assert (found.reach, found.problem) == (Reach.UNNAMED, "the name service does not answer")
 
 
+def chain(**more: str) -> dict[str, dict[str, str]]:
+    of_all = {"family": "ip", "table": "t", "name": "in", "type": "filter", "hook": "input", "policy": "accept"}
+    return {"chain": of_all | more}
+
+
+def nft(*listed: dict[str, dict[str, str]]) -> str:
+    return f"echo '{json.dumps({'nftables': [{'metainfo': {}}, *listed]})}'"
+
+
 FIREWALLS = [
     (FirewallKind.FIREWALLD, "firewall-cmd", "echo running", True),
     (FirewallKind.FIREWALLD, "firewall-cmd", "echo not running >&2; exit 252", False),
-    (FirewallKind.NFTABLES, "nft", "echo 'type filter hook input priority filter; policy drop;'", True),
-    (FirewallKind.NFTABLES, "nft", "echo 'table ip nat {}'", False),
+    (FirewallKind.NFTABLES, "nft", nft(chain(policy="drop")), True),
+    (FirewallKind.NFTABLES, "nft", nft(chain(), {"rule": {"family": "ip", "table": "t", "chain": "in"}}), True),
+    (FirewallKind.NFTABLES, "nft", nft(chain()), False),
+    (FirewallKind.NFTABLES, "nft", nft(chain(hook="output", policy="drop")), False),
+    (FirewallKind.NFTABLES, "nft", nft(), False),
+    (FirewallKind.NFTABLES, "nft", "echo 'of another version'", None),
     (FirewallKind.NFTABLES, "nft", "echo 'Operation not permitted' >&2; exit 1", None),
     (FirewallKind.IPTABLES, "iptables", "echo '-P INPUT ACCEPT'", False),
     (FirewallKind.IPTABLES, "iptables", "echo '-P INPUT DROP'", True),
@@ -187,3 +200,9 @@ def test_a_firewall_is_asked_whether_it_is_active(
     (tmp_path / tool).write_text(f"#!/bin/sh\n{does}\n")
     (tmp_path / tool).chmod(0o755)
     assert look_at_firewall({"PATH": str(tmp_path)}).active[kind] is active
+
+
+def test_the_chains_of_nftables_have_the_names_that_are_theirs(tmp_path: Path) -> None:
+    (tmp_path / "nft").write_text(f"#!/bin/sh\n{nft(chain(policy='drop'), chain(name='empty'))}\n")
+    (tmp_path / "nft").chmod(0o755)
+    assert look_at_firewall({"PATH": str(tmp_path)}).chains == ("ip t in",)
