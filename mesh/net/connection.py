@@ -189,7 +189,7 @@ class Connection:
                     self._cut = False
                 elif not self._silent:
                     self._silent = True
-                    text = f"nothing listens at {self.endpoint} yet; trying on"
+                    text = f"nothing listens at {self.endpoint} yet, or it cannot be reached"
                     arrivals.problems.append(Problem(Trouble.NO_ROUTER, text, self.peer))
             else:
                 self._counters.greetings_failed += 1

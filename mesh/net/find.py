@@ -111,6 +111,15 @@ def routers_here(mesh: str, environ: Mapping[str, str]) -> list[Found]:
     return found
 
 
+def unanswered(endpoints: Sequence[str], command: str) -> str:
+    """What to say of addresses of which neither a greeting came nor a refusal. ``command``: what people type."""
+    at, s = ", ".join(endpoints[:NAMES_MAX]), "s" * (len(endpoints) == 1)
+    return (
+        f"{at} answer{s} nothing: is that machine off, a firewall in the way, or something else than a router there? "
+        f"`{command} doctor` looks"
+    )
+
+
 def in_turns(lines: Iterable[Sequence[T]]) -> list[T]:
     """The first of each line, then the second of each and so on: a long line makes no other wait. Each thing once."""
     nothing = object()

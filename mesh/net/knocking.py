@@ -22,13 +22,15 @@ ADDRESSES_MAX = 256  # knocked at in one go
 class Knocked:
     """What came of it: the router and the address that answered first, what does not fit, where it was tried.
 
-    ``router_id``: who it says that it is, empty where it does not say. ``misfits``: where our key was not let in.
+    ``router_id``: who it says that it is, empty where it does not say. ``misfits``: where our key was not let in;
+    ``silent``: where nothing was heard, neither a greeting nor a refusal.
     """
 
     found: Found | None = None
     endpoint: str = ""
     router_id: str = ""
     misfits: list[str] = field(default_factory=list)
+    silent: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     tried: list[str] = field(default_factory=list)
 
@@ -72,7 +74,9 @@ def knock(
                 knocked.found, knocked.endpoint = asked[arrivals.connected[0]]
                 first = arrivals.connected[0]
                 deadline = min(deadline, time.monotonic() + FINISH_S)
-        if first is not None:
+        if first is None:
+            knocked.silent = [endpoint for peer, (_, endpoint) in asked.items() if peer in undecided]
+        else:
             knocked.router_id = meet(transport, first)
     finally:
         transport.close(0.0)

@@ -7,7 +7,7 @@ import logging
 from mesh.clock import Clock
 from mesh.errors import ConfigError, Refused, Unavailable
 from mesh.net.arrivals import MISFITS, Problem
-from mesh.net.find import Search, Source
+from mesh.net.find import Search, Source, unanswered
 from mesh.runtime.routes import ANNOUNCED_MAX, TRY_S, Routes
 from mesh.settings import Settings, command_of
 
@@ -88,7 +88,13 @@ class Prospects:
         mesh = self._settings.mesh
         named = [r.problem for r in self._routes.all() if r.source is Source.NAMED and r.problem]
         tried = ". ".join(dict.fromkeys([self._tried, *named]))
-        then = f"But {self._mistaken}" if self._mistaken else f"Is `{command_of(mesh)} up` running?"
+        silent = [r.endpoint for r in self._routes.all() if r.is_silent]
+        if self._mistaken:
+            then = f"But {self._mistaken}"
+        elif silent:
+            then = unanswered(silent, command_of(mesh))
+        else:
+            then = f"Is `{command_of(mesh)} up` running?"
         return f"{what} (mesh {mesh!r}, after {waited:.1f} s). {tried}. {then}"
 
     def searched(self, search: Search) -> None:

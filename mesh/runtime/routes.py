@@ -40,6 +40,12 @@ class Route:
         self.since = now  # monotonic: it was opened, or went up or down
         self.misfits = 0  # greetings in a row that failed for the key
 
+    @property
+    def is_silent(self) -> bool:
+        """Whether nothing was heard from where others said that a router is."""
+        said = self.source in (Source.NAMED, Source.ANNOUNCED, Source.TOLD)
+        return said and not self.is_up and not self.problem and self.router is None
+
 
 class Known(NamedTuple):
     """A router that a node was served by, or should be; ``id`` is None where nobody has said who is there.

@@ -12,7 +12,7 @@ import click
 from mesh.errors import ConfigError
 from mesh.model import Peer, Role
 from mesh.net.dealer_transport import DealerTransport
-from mesh.net.find import Search, find_routers, named_routers
+from mesh.net.find import Search, find_routers, named_routers, unanswered
 from mesh.net.interfaces import is_for_others
 from mesh.net.keys import AnyKey, MeshKey, key_path, parse_key, replace_key, save
 from mesh.net.knocking import Knocked, knock
@@ -106,8 +106,9 @@ def _said(mesh_name: str, key: AnyKey, knocked: Knocked, where: str, mistaken: s
     found = knocked.found
     if found is None:
         why = "; ".join([*knocked.problems, where])
-        if mistaken:
-            return f"no router answers yet ({why})\nthe key is kept all the same. But {mistaken}"
+        if mistaken or knocked.silent:
+            then = f"But {mistaken}" if mistaken else unanswered(knocked.silent, command)
+            return f"no router answers yet ({why})\nthe key is kept all the same. {then}"
         verb = "worker -A APP" if _may_be(key, Role.WORKER) else "status"
         return (
             f"no router answers yet ({why})\n"

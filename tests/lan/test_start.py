@@ -211,3 +211,16 @@ def test_the_banner_of_a_worker_names_the_router_that_it_has(lan: Lan) -> None:
     third, _ = up(b)
     (line,) = [line for line in third.text().splitlines() if line.startswith("  router ")]
     assert line.startswith("  router   router@a ") and f"tcp://{a.address}:6374" in line
+
+
+def test_a_router_that_is_announced_and_silent_is_told_with_who_knows_more(lan: Lan) -> None:
+    a, b = lan.host("a"), lan.host("b")
+    _, key = up(a)
+    for family in ("-4", "-6"):  # as a firewall that drops what comes in for its port
+        a.ip(family, "rule", "add", "ipproto", "tcp", "sport", "6374", "blackhole")
+    give_tasks(b)
+    for command in (["mesh", "join", key], ["mesh", "status"], ["python", "script.py"]):
+        done = b.run(command, check=False)
+        said = done.stdout + done.stderr
+        assert f"tcp://{a.address}:6374" in said and "answer nothing" in said and "`mesh doctor` looks" in said
+        assert "up` running?" not in said and "up --lan" not in said

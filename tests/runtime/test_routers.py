@@ -474,7 +474,7 @@ def test_where_nobody_is_left_who_may_answer_it_is_said_in_half_the_time() -> No
             problem = Problem(Trouble.NO_ROUTER, f"nobody at {endpoint}", Peer(endpoint.encode()))
             looking.routers.prospects.complain(problem)
         began = looking.clock.mono
-        with pytest.raises(Unavailable, match="Is `mesh up` running"):
+        with pytest.raises(Unavailable, match="no router answered"):
             while True:
                 looking.routers.prospects.raise_if_hopeless()
                 looking.clock.mono += TIMEOUT_S / 4
@@ -554,6 +554,16 @@ def test_with_a_router_at_hand_it_is_looked_once_whether_another_is_gone_for_goo
     assert looking.look_on() == [RouterForgotten(OLD, "ipc://old")]
     looking.routers.close()
     assert looking.looks.acquire(blocking=False)
+
+
+def test_of_an_address_that_says_nothing_it_is_not_asked_whether_a_mesh_is_up() -> None:
+    for source in (Source.NAMED, Source.ANNOUNCED):
+        looking = Looking()
+        looking.hear("tcp://h:1", source=source)
+        said = looking.routers.prospects.situation()
+        assert "tcp://h:1 answers nothing" in said and "`mesh doctor` looks" in said and "up` running?" not in said
+        looking.routers.prospects.complain(Problem(Trouble.NO_ROUTER, "nobody is there", Peer(b"tcp://h:1")))
+        assert looking.routers.prospects.situation().endswith("Is `mesh up` running?")
 
 
 def test_that_another_mesh_of_the_name_is_there_is_said_in_place_of_asking_whether_ours_runs() -> None:
