@@ -48,7 +48,7 @@ from mesh.model import Blob, Buffer, FunctionCode, Peer, TaskOptions, TaskSpec, 
 from mesh.runtime.channels import RouterChannels, Transport
 from mesh.runtime.dialing import Dialing
 from mesh.runtime.exiting import call_at_exit
-from mesh.runtime.flushing import Flush, Lost, rejection
+from mesh.runtime.flushing import Flush, Lost, rejection, tasks_of
 from mesh.runtime.promises import Promise, Promises
 from mesh.runtime.prospects import POLL_S
 from mesh.runtime.router_events import RouterEvents
@@ -256,7 +256,7 @@ class Connection:
         if not self._wait_until(lambda: flush.batches == set(), timeout):
             flush.batches = set()
             left = self._count_unaccepted()
-            raise Unavailable(f"{left} tasks are not accepted after {timeout:g} s; {self.situation()}")
+            raise Unavailable(f"{tasks_of(left, 'is', 'are')} not accepted after {timeout:g} s; {self.situation()}")
         lost, self._lost = self._lost, None
         if lost is not None:
             raise lost.error()
@@ -302,20 +302,22 @@ class Connection:
             return not self._count_unaccepted()
 
         try:
-            if not self._wait_until(is_done, min(SILENT_END_S, limit_s), hopeless=False) and limit_s > SILENT_END_S:
-                left = self._count_unaccepted()
-                tasks = f"{left} task{'s' * (left != 1)}"
-                log.warning("waiting up to %g s for a router to accept %s; Ctrl-C gives up", limit_s, tasks)
-                with suppress(Refused, Unavailable, ConfigError):  # no router is to be expected: said below
-                    self._wait_until(is_done, limit_s - SILENT_END_S)
+            if not self._wait_until(is_done, min(SILENT_END_S, limit_s), hopeless=False):
+                left_s = min(limit_s - SILENT_END_S, self._routers.prospects.hope_s)
+                if left_s > 0:
+                    tasks, all_s = tasks_of(self._count_unaccepted()), left_s + SILENT_END_S
+                    log.warning("waiting up to %.3g s for a router to accept %s; Ctrl-C gives up", all_s, tasks)
+                    with suppress(Refused, Unavailable, ConfigError):  # no router is to be expected: said below
+                        self._wait_until(is_done, left_s)
         finally:
             left = self._count_unaccepted()
             if left:
                 waited = time.monotonic() - began
                 log.error(
-                    "%d tasks were not accepted in %.1f s and are LOST (%s); %s",
-                    left,
+                    "%s not accepted in %.1f s and %s LOST (%s); %s",
+                    tasks_of(left, "was", "were"),
                     waited,
+                    "is" if left == 1 else "are",
                     self._name_unaccepted(),
                     self.situation(),
                 )
@@ -382,8 +384,8 @@ class Connection:
 
         if self._wait_until(has_room, settings.submit_timeout_s, hopeless=False):
             return
-        waiting = len(self._submissions) + machine.unaccepted
-        text = f"{waiting} tasks wait to be accepted for {settings.submit_timeout_s:g} s; nothing was taken"
+        waiting = tasks_of(len(self._submissions) + machine.unaccepted, "waits", "wait")
+        text = f"{waiting} to be accepted for {settings.submit_timeout_s:g} s; nothing was taken"
         if self._routers.welcomed:
             raise Overloaded(f"{text}; {self.situation()}")
         raise Unavailable(f"{text}; {self.situation()}")
@@ -537,7 +539,7 @@ class Connection:
     def _on_rejected(self, command: PublishRejected) -> None:
         error = rejection(command)
         self._lost = (self._lost or Lost()).with_more(len(command.ids), error)
-        log.error("%d tasks were not accepted: %s", len(command.ids), command.reason)
+        log.error("%s not accepted: %s", tasks_of(len(command.ids), "was", "were"), command.reason)
         for task_id in command.ids:
             self._promises.fail(task_id, error)
 

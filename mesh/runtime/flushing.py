@@ -28,10 +28,17 @@ class Lost:
         return Lost(self._tasks + tasks, error)
 
     def error(self) -> MeshError:
-        text = f"{self._tasks} tasks were not accepted since the last flush; the last reason: {self._last}"
+        text = (
+            f"{tasks_of(self._tasks, 'was', 'were')} not accepted since the last flush; the last reason: {self._last}"
+        )
         if isinstance(self._last, Overloaded):
             return Overloaded(text, self._last.retry_after_s)
         return type(self._last)(text) if isinstance(self._last, Unavailable) else MeshError(text)
+
+
+def tasks_of(count: int, one: str = "", many: str = "") -> str:
+    """``1 task``, ``2 tasks``; with what they are or do, of one and of many."""
+    return " ".join(filter(None, ["1 task", one] if count == 1 else [f"{count} tasks", many]))
 
 
 def rejection(command: PublishRejected) -> MeshError:

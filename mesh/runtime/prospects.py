@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+from math import inf
 
 from mesh.clock import Clock
-from mesh.errors import ConfigError, Refused, Unavailable
+from mesh.errors import ConfigError, NoKey, Refused, Unavailable
 from mesh.net.arrivals import MISFITS, Problem
 from mesh.net.find import Search, Source, unanswered
 from mesh.runtime.routes import ANNOUNCED_MAX, TRY_S, Routes
@@ -63,11 +64,22 @@ class Prospects:
             return
         if self._refused is not None:
             raise Refused(self._refused)
-        if self._ever_welcomed:
-            return
-        is_shut = all(route.problem for route in self._routes.all())
-        if self._clock.now().mono - self._started >= self._settings.connect_timeout_s / (2 if is_shut else 1):
+        if not self._ever_welcomed and self._first_s <= 0:
             raise self._unfit_now() or Unavailable(self.situation())
+
+    @property
+    def hope_s(self) -> float:
+        """For how long it makes sense to wait for a router, as things are."""
+        if self._routes.welcomed or (self._ever_welcomed and self._refused is None):
+            return inf
+        is_hopeless = self._refused is not None or (self._unfit is not None and not isinstance(self._unfit, NoKey))
+        return 0.0 if is_hopeless else max(0.0, self._first_s)
+
+    @property
+    def _first_s(self) -> float:
+        """How much is left of the time in which a first router is expected."""
+        is_shut = all(route.problem for route in self._routes.all())
+        return self._started + self._settings.connect_timeout_s / (2 if is_shut else 1) - self._clock.now().mono
 
     def _unfit_now(self) -> ConfigError | None:
         """What keeps us from all routers, whatever else there is; a new one, for each who waits raises his own."""

@@ -377,7 +377,7 @@ def test_flush_waits_for_what_was_submitted_before_it_only(router):
     app = joined(router)
     task = app.task(noop)
     task.delay()
-    with pytest.raises(Unavailable, match="1 tasks are not accepted"):
+    with pytest.raises(Unavailable, match="1 task is not accepted"):
         app.flush(0.05)
 
     stop = threading.Event()
@@ -522,7 +522,7 @@ def test_closing_says_loudly_what_could_not_be_handed_over(router, caplog):
     with caplog.at_level(logging.ERROR):
         app.close()
 
-    assert "1 tasks were not accepted" in caplog.text and f"LOST ({noop.__module__}.noop {result.id})" in caplog.text
+    assert "1 task was not accepted" in caplog.text and f"LOST ({noop.__module__}.noop {result.id})" in caplog.text
     with pytest.raises(Unavailable, match="closed"):
         result.get(timeout=5)
 
@@ -546,7 +546,7 @@ def test_closing_counts_also_what_is_just_handed_to_the_machine(router, caplog):
     closing = threading.Thread(target=app.close)
     closing.start()
     try:
-        wait_until(lambda: "1 tasks were not accepted" in caplog.text)
+        wait_until(lambda: "1 task was not accepted" in caplog.text)
     finally:
         gate.set()
         closing.join(5)
@@ -574,6 +574,17 @@ def test_a_program_that_met_no_router_does_not_wait_for_one_beyond_the_time_to_c
     last = caplog.records[-1].getMessage()
     assert "20 tasks were not accepted" in last and "no router answered" in last
     assert last.count(".noop ") == 10 and ", ...);" in last
+
+
+def test_no_longer_wait_is_promised_at_the_end_than_there_is_hope_of_a_router(router, caplog, monkeypatch):
+    monkeypatch.setattr("mesh.runtime.connection.SILENT_END_S", 0.01)
+    app = joined(router, found=False, connect_timeout_s=0.01, exit_flush_s=600.0)
+    app.task(noop).delay()
+    with pytest.raises(Unavailable):
+        app.status()  # by now nobody is to be expected
+    app.close()
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert said.startswith("1 task was not accepted") and " and is LOST (" in said
 
 
 def test_a_forked_child_has_a_connection_of_its_own(router):
@@ -660,7 +671,7 @@ def test_ctrl_c_during_the_wait_at_the_end_says_what_is_lost_and_nothing_else():
         rest = script.stderr.read()
 
     assert "waiting up to 60 s for a router to accept 1 task; Ctrl-C gives up" in said
-    assert "1 tasks were not accepted" in rest and "LOST" in rest and rest.count("\n") == 1
+    assert "1 task was not accepted" in rest and "LOST" in rest and rest.count("\n") == 1
     assert script.returncode == 0
 
 
