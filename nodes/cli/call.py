@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from mesh.settings import command_of
 from nodes.cli.arguments import check_task, instant, json_list, json_object, seconds_or_instant
 from nodes.cli.client import client
 from nodes.cli.invocation import Invocation, pass_invocation, router_option, shared_options
@@ -59,8 +60,15 @@ def call(
             result = app.send_task(name, args, kwargs, **options)
         except TypeError as error:  # the task's own signature, where -A makes it known
             raise click.UsageError(f"{name}: {error}") from None
-        app.flush(app.settings.submit_timeout_s + LAST_ANSWER_S)
-        if wait:
-            return show_outcome(invocation, app, result.id, timeout, as_json=as_json, with_traceback=False)
+        try:
+            app.flush(app.settings.submit_timeout_s + LAST_ANSWER_S)
+            if wait:
+                return show_outcome(invocation, app, result.id, timeout, as_json=as_json, with_traceback=False)
+        except KeyboardInterrupt:
+            command = command_of(app.settings.mesh)
+            invocation.note(
+                f"task {result.id} is not cancelled: `{command} result {result.id}`, `{command} cancel {result.id}`"
+            )
+            raise
         click.echo(json.dumps({"id": result.id}) if as_json else result.id)
         return 0

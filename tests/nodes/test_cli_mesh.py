@@ -195,6 +195,28 @@ def test_a_result_that_is_not_there_in_time_is_exit_code_3(cluster: Cluster, run
     assert err == f"mesh: error: no result of task {task_id} after 0.2 s: it waits: no worker is connected (start one)"
 
 
+def test_a_wait_that_is_interrupted_leaves_the_task_and_says_its_id(cluster: Cluster, run: Run) -> None:
+    cluster.router()
+    code = (
+        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); from nodes.cli.main import main"
+    )
+    call = subprocess.Popen(
+        [sys.executable, "-c", f"{code}; sys.exit(main(['call', '{APP}.nothing', '--task-id', 'left', '--wait']))"],
+        cwd=REPOSITORY,
+        env=cluster.environ,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with call:
+        wait_until(lambda: queue(run, "default").get("parked"), 10.0, "the task is accepted")
+        call.send_signal(signal.SIGINT)
+        assert call.stderr is not None
+        said = call.stderr.read()
+    said = said.strip()
+    assert said == "mesh: note: task left is not cancelled: `mesh --mesh t result left`, `mesh --mesh t cancel left`"
+    assert call.returncode == 130
+
+
 def test_a_wait_that_gets_long_is_explained_once_and_again_at_its_end(
     cluster: Cluster, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
