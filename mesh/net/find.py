@@ -85,7 +85,7 @@ def find_routers(
     met = [Found(router.endpoints, router.router_id, "met before", Source.MET) for router in recall(mesh, environ)]
     tried = [
         "no address was given, MESH_ROUTERS is not set",
-        f"{RuntimeDir(environ).path} names {_names(here, 'no running router')}",
+        f"{' and '.join(map(str, RuntimeDir(environ).places))} names {_names(here, 'no running router')}",
         f"met before: {_names(met, 'none')}",
     ]
     if browser is not None:

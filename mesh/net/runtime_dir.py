@@ -20,6 +20,8 @@ from mesh.errors import ConfigError
 from mesh.net.keys import check_mesh_name
 from mesh.net.sockets import IPC_PATH_BYTES_MAX
 
+RUN, TMP = Path("/run/user"), Path("/tmp")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RouterRecord:
@@ -54,6 +56,9 @@ class RuntimeDir:
     """This user's runtime directory: ``MESH_RUNTIME_DIR``, ``$XDG_RUNTIME_DIR/taskmesh`` or ``/tmp/taskmesh-<uid>``.
 
     Made where it is missing. Raises ``ConfigError`` when it belongs to, or is open to, somebody else.
+
+    cron and some ssh sessions do not set ``XDG_RUNTIME_DIR``, so where it has its usual value, or none, routers are
+    looked for in both places.
     """
 
     def __init__(self, environ: Mapping[str, str]) -> None:
@@ -66,6 +71,9 @@ class RuntimeDir:
         else:
             self.path = _in_tmp()
         _make_private(self.path)
+        usual = [_in_run(), _in_tmp()]
+        self.places = [self.path, *(path for path in usual if path != self.path)] if self.path in usual else [self.path]
+        """Where routers of this user may be found, this directory first."""
 
     def ipc_endpoint(self, mesh: str, router_id: str) -> str:
         """The address for a router's local socket: in this directory where the name fits, else in a shorter one."""
@@ -97,7 +105,8 @@ class RuntimeDir:
     def routers(self, mesh: str) -> list[RouterRecord]:
         """The routers of ``mesh`` that live, oldest first; files of dead ones are removed."""
         check_mesh_name(mesh)
-        found = [_read(path) for path in self.path.glob(f"{mesh}.*.json")]
+        there = [place for place in self.places if place == self.path or _is_private(place)]
+        found = [_read(path) for place in there for path in place.glob(f"{mesh}.*.json")]
         return sorted((r for r in found if r is not None and r.mesh == mesh), key=lambda r: r.started_at)
 
 
@@ -128,8 +137,20 @@ def _unlink_if_same(path: Path, descriptor: int) -> None:
         return
 
 
+def _in_run() -> Path:
+    return RUN / str(os.getuid()) / "taskmesh"
+
+
 def _in_tmp() -> Path:
-    return Path("/tmp") / f"taskmesh-{os.getuid()}"
+    return TMP / f"taskmesh-{os.getuid()}"
+
+
+def _is_private(path: Path) -> bool:
+    try:
+        found = os.lstat(path)
+    except OSError:
+        return False
+    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not stat.S_IMODE(found.st_mode) & 0o077
 
 
 def _make_private(path: Path) -> None:

@@ -62,6 +62,43 @@ def test_a_published_router_is_found_until_it_withdraws(directory):
     assert list(directory.path.iterdir()) == []
 
 
+@pytest.fixture
+def usual(place, monkeypatch):
+    """Environments of one user: of a session, and of cron, where a variable is missing."""
+    monkeypatch.setattr("mesh.net.runtime_dir.RUN", place / "run")
+    monkeypatch.setattr("mesh.net.runtime_dir.TMP", place)
+    session = place / "run" / str(os.getuid())
+    session.mkdir(parents=True, mode=0o700)
+    return {"XDG_RUNTIME_DIR": str(session)}, {}
+
+
+@pytest.mark.parametrize("is_session", [True, False])
+def test_a_router_of_a_session_is_found_by_cron_and_the_other_way_round(usual, is_session):
+    one, other = usual if is_session else reversed(usual)
+    record = _record()
+    assert RuntimeDir(one).path != RuntimeDir(other).path
+    file = RuntimeDir(one).publish(record)
+    assert RuntimeDir(other).routers("lab") == RuntimeDir(one).routers("lab") == [record]
+    file.withdraw()
+
+
+def test_a_directory_of_the_usual_name_that_is_open_to_others_is_passed_over(usual):
+    session, cron = usual
+    directory = RuntimeDir(session)
+    file = directory.publish(_record())
+    directory.path.chmod(0o755)
+    assert RuntimeDir(cron).routers("lab") == []
+    file.withdraw()
+
+
+def test_a_directory_that_was_chosen_is_the_only_one(usual, place):
+    session, _ = usual
+    file = RuntimeDir(session).publish(_record())
+    for environ in ({"MESH_RUNTIME_DIR": str(place / "own")}, {"XDG_RUNTIME_DIR": str(place)}):
+        assert RuntimeDir(environ).routers("lab") == []
+    file.withdraw()
+
+
 def test_a_file_of_another_version_is_passed_over(directory):
     file = directory.publish(_record())
     path = next(directory.path.glob("lab.*"))
