@@ -86,6 +86,9 @@ def uninstall(invocation: Invocation, system: bool | None, node: str) -> None:
     """Remove the unit of a node that `mesh service install` has written."""
     made = _service(invocation, node, (), _is_system(system), "root" if _is_system(system) else None)
     path = unit_path(made.name, os.environ, system=made.system)
+    other = unit_path(made.name, os.environ, system=not made.system)
+    if not path.exists() and other.exists():
+        raise ConfigError(f"{path} is not there; {other} is: add {'--user' if made.system else '--system'}")
     remove(path)
     click.echo(f"removed {path}\nnext:")
     for step in (systemctl(made, "stop", made.name), systemctl(made, "daemon-reload")):

@@ -239,6 +239,13 @@ def test_uninstall_removes_it(run: Run, tmp_path: Path) -> None:
     assert code == 0 and "systemctl --user daemon-reload" in out and not path.exists()
 
 
+def test_uninstall_says_where_the_unit_is_that_it_was_not_told_of(run: Run, tmp_path: Path) -> None:
+    run("install", "--user", "router", "--lan")
+    path = user_unit(tmp_path, "taskmesh-default-router")
+    code, _, err = run("uninstall", "--system", "router")
+    assert code == 2 and f"{path} is: add --user" in err and path.exists()
+
+
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd-analyze here: apt-get install systemd")
 @pytest.mark.parametrize("scope", ["--user", "--system"])
 def test_systemd_understands_it(run: Run, tmp_path: Path, scope: str) -> None:
