@@ -15,12 +15,12 @@ from typing import Protocol
 
 from mesh.errors import ConfigError
 from mesh.net.adapters import local_adapters
-from mesh.net.endpoints import tcp_endpoint
+from mesh.net.endpoints import PORT, tcp_endpoint
 from mesh.net.interfaces import Adapter, lan_addresses, parse_address
 from mesh.net.sockets import AddressTaken
 
-PORTS = range(6374, 6379)
-"""MESH on a telephone's keys; nobody is known to use it, and 6379 is Redis. A host's routers take them in turn, so
+PORTS = range(PORT, 6379)
+"""Nobody is known to use them, and 6379 is Redis. A host's routers take them in turn, so
 that a firewall needs one rule."""
 
 ADDRESSES_MAX = 32  # a host has a few; temporary ones of IPv6 come and go

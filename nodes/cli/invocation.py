@@ -109,7 +109,7 @@ def router_option(function: F) -> F:
         "routers",
         multiple=True,
         metavar="ADDR",
-        help="A router's address, host:port; may be repeated (else MESH_ROUTERS, else those that are found).",
+        help="A router's address, host or host:port; may be repeated (else MESH_ROUTERS, else those that are found).",
     )(function)
 
 

@@ -117,7 +117,7 @@ MISTAKES = [
     (["-A", "tasks", "bench", "throughput"], 2, "-A has no effect here"),
     (["bench", "latency", "--runs", "few"], 2, "'few' is not a valid whole number"),
     (["call", "x", "--eta", "2030-01-01", "--countdown", "3"], 2, "choose one"),
-    (["status", "--router", "nowhere"], 2, "router address 'nowhere'"),
+    (["status", "--router", "nowhere:"], 2, "router address 'nowhere:'"),
     (["schedule", "add", "e", "tasks.add"], 2, "one of --every, --cron and --at"),
     (["schedule", "add", "e", "tasks.add", "--every", "3", "--cron", "* * * * *"], 2, "choose one"),
     (["schedule", "add", "e", "tasks.add", "--every", "3", "--timezone", "UTC"], 2, "--timezone is for --cron"),
@@ -310,7 +310,7 @@ def test_a_router_that_wants_a_key_is_not_waited_for_without_one(run: Run, monke
 
 def test_a_key_of_another_machine_is_kept_and_never_replaces_one(run: Run) -> None:
     key, other = new_key(), new_key()
-    assert run("join", key.text, "--router", "nowhere")[0] == 2
+    assert run("join", key.text, "--router", "nowhere:")[0] == 2
     code, out, err = run("join", key.text, "--router", "127.0.0.1:1")
     assert (code, err) == (0, "")
     assert "no router answers yet (given: tcp://127.0.0.1:1)" in out and "kept all the same" in out
