@@ -7,9 +7,9 @@ from math import inf
 
 from mesh.clock import Clock
 from mesh.errors import ConfigError, NoKey, Refused, Unavailable
-from mesh.net.arrivals import MISFITS, Problem
+from mesh.net.arrivals import MISFITS, Problem, Trouble
 from mesh.net.find import Search, Source, unanswered
-from mesh.runtime.routes import ANNOUNCED_MAX, TRY_S, Routes
+from mesh.runtime.routes import ANNOUNCED_MAX, TRY_S, Route, Routes
 from mesh.settings import Settings, command_of
 
 POLL_S = 0.25  # how often a waiting thread looks whether there is still hope of a router
@@ -128,7 +128,9 @@ class Prospects:
     def complain(self, problem: Problem) -> None:
         """Note what a transport says; keys that do not fit twice in a row are no accident of a router's restart."""
         route = self._routes.at(problem.peer) if problem.peer is not None else None
-        if route is not None and route.source is Source.ANNOUNCED and len(self._noted) >= NOTES_ANNOUNCED_MAX:
+        if route is not None and self._is_gone(route, problem):
+            pass  # as most that were met some time ago; the search says where they were
+        elif route is not None and route.source is Source.ANNOUNCED and len(self._noted) >= NOTES_ANNOUNCED_MAX:
             self._tried = problem.text  # anybody can have it said of ever new addresses
         else:
             self.note(problem.text)
@@ -141,6 +143,10 @@ class Prospects:
         sure = [one for one in self._routes.all() if one.source in (Source.NAMED, Source.HERE)]
         if not self._routes.welcomed and sure and all(one.misfits > 1 for one in sure):
             self._refused = problem.text
+
+    def _is_gone(self, route: Route, problem: Problem) -> bool:
+        is_old = route.source is Source.MET and not self._routes.has_served(route)
+        return is_old and problem.kind is Trouble.NO_ROUTER
 
     def complain_of_unproven(self) -> None:
         """Say now and then how many announced addresses were given up."""

@@ -124,6 +124,10 @@ class Routes:
         endpoint = tcp[0] if tcp and route.endpoint.startswith("ipc://") else route.endpoint
         return Known(router_id, endpoint, route.source is Source.NAMED, is_welcome)
 
+    def has_served(self, route: Route) -> bool:
+        """Whether it was the way to a router, and may be again."""
+        return route in self._serving.values()
+
     def at(self, connection: Peer) -> Route | None:
         """The way that a connection is."""
         return self._routes.get(connection)

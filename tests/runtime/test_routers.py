@@ -556,6 +556,17 @@ def test_with_a_router_at_hand_it_is_looked_once_whether_another_is_gone_for_goo
     assert looking.looks.acquire(blocking=False)
 
 
+def test_that_nobody_is_where_a_router_was_met_some_time_ago_is_no_news(said: list[str]) -> None:
+    looking = Looking()
+    looking.hear("tcp://old:1", source=Source.MET)
+    looking.routers.prospects.complain(Problem(Trouble.NO_ROUTER, "nobody is there", Peer(b"tcp://old:1")))
+    assert said == []
+    assert looking.meet("tcp://old:1", OLD)
+    looking.lose("tcp://old:1")
+    looking.routers.prospects.complain(Problem(Trouble.NO_ROUTER, "nobody is there", Peer(b"tcp://old:1")))
+    assert said == ["nobody is there"]
+
+
 def test_of_an_address_that_says_nothing_it_is_not_asked_whether_a_mesh_is_up() -> None:
     for source in (Source.NAMED, Source.ANNOUNCED):
         looking = Looking()
