@@ -42,7 +42,7 @@ class Found:
 class Search:
     """What was found, and what was tried, for an error message. ``unfit``: what keeps this node from any of it.
 
-    ``mistaken``: that it may be another mesh of the name that is meant, and what to do then.
+    ``mistaken``: what this node was told that is mostly wrong, the key or the name of a host, and what to do then.
     """
 
     found: list[Found]

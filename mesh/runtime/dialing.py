@@ -71,6 +71,7 @@ class Dialer:
         self._browser: Browser | None = None
         self._looks = 0  # since it rested
         self._unnamed = ""
+        self._none_named = False
 
     @property
     def left_out(self) -> int:
@@ -93,9 +94,14 @@ class Dialer:
         search = find_routers(self._mesh, self._given, os.environ, self._browser)
         # Not at the first look: what is named mostly answers before there is another, and a name service may be slow.
         if self._looks % NAMES_EVERY == 2 and named_routers(self._given, os.environ) is not None:
-            problems = unnamed((endpoint for found in search.found for endpoint in found.endpoints), NAMES_S)
-            self._unnamed = "".join(f"; name not known: {at} ({problem.why})" for at, problem in problems.items())
-        search = replace(search, tried=search.tried + self._unnamed)
+            endpoints = {endpoint for found in search.found for endpoint in found.endpoints}
+            problems = unnamed(endpoints, NAMES_S)
+            self._unnamed = "; ".join(f"name not known: {at} ({problem.why})" for at, problem in problems.items())
+            self._none_named = endpoints == problems.keys()
+        if self._unnamed and self._none_named:
+            search = replace(search, mistaken=self._unnamed)
+        elif self._unnamed:
+            search = replace(search, tried=f"{search.tried}; {self._unnamed}")
         if unfit is None or any(map(_needs_no_key, search.found)):
             return search
         if not search.found:

@@ -44,7 +44,7 @@ class Prospects:
 
     @property
     def is_unfit(self) -> bool:
-        """Whether nothing that is found, or may be, can be used; with the key of another mesh that is likely."""
+        """Whether nothing that is found, or may be, can be used; or that is likely: the key is another mesh's, say."""
         return not self._routes.welcomed and (self._unfit is not None or bool(self._mistaken))
 
     def patience(self, deadline: float | None) -> float:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import os
 import random
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,9 +16,12 @@ import pytest
 from mesh.clock import Now
 from mesh.core.events import RouterForgotten
 from mesh.errors import NoKey, Refused, Unavailable
-from mesh.model import Peer
+from mesh.model import Peer, Role
 from mesh.net.arrivals import Arrivals, Problem, Trouble
+from mesh.net.dealer_transport import DealerTransport
 from mesh.net.find import Found, Search, Source
+from mesh.net.keys import key_path, new_key, save
+from mesh.runtime.dialing import Dialer
 from mesh.runtime.prospects import NOTES_ANNOUNCED_MAX, NOTES_MAX
 from mesh.runtime.routers import Routers
 from mesh.runtime.routes import ANNOUNCED_MAX, LOOK_AGAIN_S, ROUTES_MAX, TRY_S, Known
@@ -575,6 +580,27 @@ def test_of_an_address_that_says_nothing_it_is_not_asked_whether_a_mesh_is_up() 
         assert "tcp://h:1 answers nothing" in said and "`mesh doctor` looks" in said and "up` running?" not in said
         looking.routers.prospects.complain(Problem(Trouble.NO_ROUTER, "nobody is there", Peer(b"tcp://h:1")))
         assert looking.routers.prospects.situation().endswith("Is `mesh up` running?")
+
+
+def test_that_no_router_has_a_name_that_is_known_is_no_matter_of_waiting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    save(key_path("t", os.environ), new_key())
+
+    def second_look(*routers: str) -> Search:
+        transport = DealerTransport(outbox_bytes_max=1)
+        try:
+            dialer = Dialer(transport, "t", Role.WORKER, routers)
+            dialer.find()
+            return dialer.find()
+        finally:
+            transport.close()
+
+    unknown = "name not known: tcp://no..such.host:6374 ("
+    assert second_look("no..such.host:6374").mistaken.startswith(unknown)
+    both = second_look("no..such.host:6374", "127.0.0.1:1")
+    assert unknown in both.tried and both.mistaken == ""
 
 
 def test_that_another_mesh_of_the_name_is_there_is_said_in_place_of_asking_whether_ours_runs() -> None:
