@@ -125,7 +125,7 @@ def test_a_key_that_others_can_read_is_told(cluster: Cluster, doctor: Doctor) ->
     assert grade == "failure" and "chmod 600" in text
 
 
-@pytest.mark.parametrize("arguments", [["--expect", "xyz"], ["--interface", "nosuch0"], ["--router", "x"]])
+@pytest.mark.parametrize("arguments", [["--expect", "xyz"], ["--interface", "nosuch0"], ["--router", "x:y"]])
 def test_what_cannot_be_is_a_mistake_of_who_types(
     arguments: list[str], capfd: pytest.CaptureFixture[str], cluster: Cluster
 ) -> None:
