@@ -165,7 +165,7 @@ for _scenario in CATALOG:
 
 @bench.command(name="all")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object; progress goes to standard error.")
-@click.option("--quick", is_flag=True, help="Everything within a minute on an idle machine: a hint, not a measurement.")
+@click.option("--quick", is_flag=True, help="Everything within two minutes on an idle machine: a hint.")
 @output_options
 @click.pass_context
 def everything(ctx: click.Context, as_json: bool, quick: bool) -> None:

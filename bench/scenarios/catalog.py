@@ -18,6 +18,7 @@ from bench.scenarios.payload import run_payload
 from bench.scenarios.plan import Plan
 from bench.scenarios.recovery import run_recovery
 from bench.scenarios.scaling import run_scaling
+from bench.scenarios.schedules import run_schedules
 from bench.scenarios.start import run_start
 from bench.scenarios.throughput import run_throughput
 from bench.workloads import BULK_BYTES
@@ -139,6 +140,14 @@ CATALOG = (
         100_000,
         5_000,
         concurrency=1,
+    ),
+    Scenario(
+        "schedules",
+        "Periodic tasks: how late they are, what entries cost, and how soon another leads.",
+        run_schedules,
+        1_000,
+        1_000,
+        "Entries, each of them due every second.",
     ),
     Scenario(
         "floor",

@@ -43,6 +43,7 @@ TINY = {
     "idle": [],
     "recovery": [],
     "scaling": ["--tasks", "200"],
+    "schedules": ["--tasks", "20"],
     "floor": ["--tasks", "200"],
 }
 
@@ -56,7 +57,13 @@ RATIOS = {
     "scaling": {"nodes_2_to_1", "cost_100_to_2"},
 }
 
-FIRST = {"throughput": "tasks_per_s", "latency": "p50_us", "start": "first_result_s", "idle": "all_cpu_percent"}
+FIRST = {
+    "throughput": "tasks_per_s",
+    "latency": "p50_us",
+    "start": "first_result_s",
+    "idle": "all_cpu_percent",
+    "schedules": "spread_accept_p50_ms",
+}
 
 
 def run(*words: str) -> dict[str, object]:
@@ -127,6 +134,11 @@ def test_a_scenario_prints_one_object_and_leaves_nothing_behind(name: str, place
         assert all(f"{of}p95_us" in left_out.split(": ")[1].split(", ") for of in ("", "floor_", "executor_"))
     if name == "recovery":
         assert all(figures[f"{victim}_lost"]["max"] == 0 for victim in ("executor", "worker", "router"))  # type: ignore[index]
+    if name == "schedules":
+        told = "\n".join(report["notes"])  # type: ignore[arg-type]
+        for of in ("spread", "burst", "kill", "stop"):
+            assert figures[f"{of}_lost"]["max"] == figures[f"{of}_doubled"]["max"] == 0  # type: ignore[index]
+            assert f"{of}_lost is 0, asked for less than 1: met" in told
     if name == "throughput":
         parts = [f"profile_{part}_us" for part in ("client", "wire", "router", "journal", "agent", "executor")]
         assert all(figures[part]["median"] > 0 for part in parts)  # type: ignore[index]
