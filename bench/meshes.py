@@ -68,15 +68,20 @@ class RunningMesh:
 
     def wait_for_router(self) -> RouterRecord:
         """Wait until it can be found. Raises ``Unavailable``."""
+        return self.wait_for_routers(1)[0]
+
+    def wait_for_routers(self, count: int) -> list[RouterRecord]:
+        """Wait until so many can be found; the oldest is first. Raises ``Unavailable``."""
         directory = RuntimeDir(self.environ)
         deadline = time.monotonic() + MESH_START_S
-        while not (records := directory.routers(self.environ["MESH_NAME"])):
+        while len(records := directory.routers(self.environ["MESH_NAME"])) < count:
             self._check(deadline)
             time.sleep(0.005)
-        return records[0]
+        return records
 
     def wait_until_ready(self, workers: int) -> None:
         """Wait until so many worker nodes are there, and a task came back if there are any. Raises ``Unavailable``."""
+        self.wait_for_router()  # a busy machine takes longer to start it than a client looks for it
         probe = subprocess.Popen(
             [sys.executable, "-m", "bench.peers.mesh", "ready", str(workers)],
             env=started_here(self.environ),
