@@ -16,6 +16,7 @@ RATIOS: dict[str, tuple[tuple[str, str], ...]] = {
     "backlog": (("*", MORE),),
     "balance": (("*", LESS),),
     "scaling": (("cost_*", LESS), ("nodes_*", MORE)),
+    "redis": (("cpu_to_*", LESS), ("*", MORE)),
     "compare": tuple((f"{one.ratio}_*", MORE if one.more_is_better else LESS) for one in MEASURES if one.ratio),
 }
 """By scenario: the first pattern that fits the name of a ratio."""

@@ -19,6 +19,7 @@ from nodes.supervised import end_with
 REDIS_START_S = 10.0  # it has nothing to load, so it listens at once
 STOP_S = 5.0
 NAMES = ("redis-server", "valkey-server")
+NO_SERVER = "no Redis server is installed: `make bench-peers` says how"
 
 PERSISTENCE = {
     "memory": ("--save", "", "--appendonly", "no"),
@@ -53,7 +54,7 @@ def running_redis(
     """
     program = find_server()
     if program is None:
-        raise Unavailable("no Redis server is installed: `make bench-peers` says how")
+        raise Unavailable(NO_SERVER)
     port = port or free_port()
     arguments = ["--bind", "127.0.0.1", "--port", str(port), "--dir", str(directory), *PERSISTENCE[level], *options]
     if sentinel is not None:

@@ -17,6 +17,8 @@ from bench.scenarios.latency import run_latency
 from bench.scenarios.payload import run_payload
 from bench.scenarios.plan import Plan
 from bench.scenarios.recovery import run_recovery
+from bench.scenarios.redis import missing as missing_redis
+from bench.scenarios.redis import run_redis
 from bench.scenarios.scaling import run_scaling
 from bench.scenarios.schedules import run_schedules
 from bench.scenarios.start import run_start
@@ -33,6 +35,7 @@ class Scenario:
 
     ``level``: what accepted tasks survive where nothing else is asked for; None where there is no store.
     ``concurrency``: executors, None for one per CPU. ``joins``: a mesh that runs already can be measured.
+    ``missing``: what it needs and is not on this machine, as a line for people.
     """
 
     name: str
@@ -45,6 +48,7 @@ class Scenario:
     concurrency: int | None = None
     joins: bool = False
     profiles: bool = False
+    missing: Callable[[], str | None] = lambda: None
 
     def plan(
         self,
@@ -148,6 +152,15 @@ CATALOG = (
         1_000,
         1_000,
         "Entries, each of them due every second.",
+    ),
+    Scenario(
+        "redis",
+        "A store on a Redis server of its own, beside the SQLite file, and two routers that share it.",
+        run_redis,
+        100_000,
+        5_000,
+        level="process",
+        missing=missing_redis,
     ),
     Scenario(
         "floor",

@@ -19,12 +19,13 @@ from mesh.errors import MeshError
 
 @dataclass
 class Everything:
-    """What all scenarios found, and by name why some of them found nothing."""
+    """What all scenarios found, and by name why some of them found nothing, or were not to be run here."""
 
     quick: bool
     machine: dict[str, Any]
     reports: list[Report] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
+    left_out: dict[str, str] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     interruption: BaseException | None = None
     """What broke it off; those that were finished by then are reported all the same."""
@@ -37,12 +38,15 @@ class Everything:
             "machine": self.machine,
             "reports": [report.to_dict() for report in self.reports],
             "failed": self.failed,
+            "left_out": self.left_out,
         }
         return json.dumps(content, indent=2)
 
     def show(self, console: Console) -> None:
         """The table of each scenario under its name."""
         show_all(self.reports, console)
+        for name, why in self.left_out.items():
+            console.print(f"{name} was left out: {why}", highlight=False, soft_wrap=True)
         for name, why in self.failed.items():
             console.print(f"{name} failed: {why}", highlight=False, soft_wrap=True)
         console.print(self.took(), highlight=False, soft_wrap=True)
@@ -66,6 +70,9 @@ def run_all(quick: bool, console: Console) -> Everything:
         found = Everything(quick, describe(directory))
     for number, scenario in enumerate(CATALOG, 1):
         console.print(f"scenario {number} of {len(CATALOG)}: {scenario.name}", highlight=False)
+        if (why := scenario.missing()) is not None:
+            found.left_out[scenario.name] = why
+            continue
         began = monotonic()
         try:
             with Runs(console) as runs:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +21,7 @@ from bench.scenarios.plan import Plan, Turn, floor_settings, take_turns
 from mesh.errors import ConfigError
 
 EXECUTOR_SHARE = 10  # the executor is given this part of the tasks: it takes ten times as long for each
+NOTHING_BESIDE: Mapping[str, list[int]] = {}
 
 RATIOS = {
     "to_executor": ("tasks_per_s", "executor_tasks_per_s"),
@@ -53,7 +54,7 @@ def run_throughput(plan: Plan, runs: Runs) -> Report:
         if mesh.is_ours:
             curve = meshes.enter_context(plan.one_more(directory / "curve", tcp=True))
             measurements.append(
-                Measurement("curve_tasks_per_s", plan.tasks, lambda count: _of_mesh(curve, "tasks", count))
+                Measurement("curve_tasks_per_s", plan.tasks, lambda count: of_mesh(curve, "tasks", count))
             )
         else:
             runs.note("this mesh keeps the results of app.map for its result_ttl_s; all others are forgotten")
@@ -89,10 +90,10 @@ def _measurements(plan: Plan, mesh: RunningMesh) -> list[Measurement]:
         return lambda count: measure(f"bench.peers.{entrant}", what, count, processes)
 
     return [
-        Measurement("tasks_per_s", plan.tasks, lambda count: _of_mesh(mesh, "tasks", count)),
+        Measurement("tasks_per_s", plan.tasks, lambda count: of_mesh(mesh, "tasks", count)),
         Measurement("executor_tasks_per_s", few, of("executor", "tasks")),
         Measurement("floor_tasks_per_s", plan.tasks, of("floor", "tasks")),
-        Measurement("map_tasks_per_s", plan.tasks, lambda count: _of_mesh(mesh, "mapped", count)),
+        Measurement("map_tasks_per_s", plan.tasks, lambda count: of_mesh(mesh, "mapped", count)),
         Measurement("executor_map_tasks_per_s", plan.tasks, of("executor", "mapped")),
     ]
 
@@ -105,14 +106,17 @@ def _profiled(plan: Plan, directory: Path) -> Iterator[Measurement]:
         yield Measurement("profiled_tasks_per_s", plan.tasks, lambda count: _split(mesh, count))
 
 
-def _of_mesh(mesh: RunningMesh, what: str, count: int) -> dict[str, float]:
+def of_mesh(
+    mesh: RunningMesh, what: str, count: int, beside: Mapping[str, list[int]] = NOTHING_BESIDE
+) -> dict[str, float]:
     """What the client measured, and the processor time per task of each role, the client's among them.
 
-    Of a mesh that runs elsewhere the client's alone is known, and no sum.
+    ``beside``: processes that work for the mesh and are none of it, by role. Of a mesh that runs elsewhere the client's
+    alone is known, and no sum.
     """
-    before = cpu.seconds(mesh.pids)
+    before = cpu.seconds({**mesh.pids, **beside})
     found = measure("bench.peers.mesh", what, count, environ=mesh.environ)
-    after = cpu.seconds(mesh.pids)
+    after = cpu.seconds({**mesh.pids, **beside})
     by_role = {f"cpu_{role}_us": (after[role] - before[role]) / count * 1e6 for role in after}
     client_us = found["cpu_us"]
     if not mesh.is_ours:

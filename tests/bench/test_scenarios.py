@@ -44,6 +44,7 @@ TINY = {
     "recovery": [],
     "scaling": ["--tasks", "200"],
     "schedules": ["--tasks", "20"],
+    "redis": ["--tasks", "200"],
     "floor": ["--tasks", "200"],
 }
 
@@ -55,6 +56,7 @@ RATIOS = {
     "backlog": {"drain_10001_to_10k", "accept_10001_to_10k"},
     "balance": {"to_ideal", "executor_to_ideal", "slow_node_to_ideal", "to_executor"},
     "scaling": {"nodes_2_to_1", "cost_100_to_2"},
+    "redis": {"to_sqlite", "cpu_to_sqlite", "routers_2_to_1"},
 }
 
 FIRST = {
@@ -63,6 +65,7 @@ FIRST = {
     "start": "first_result_s",
     "idle": "all_cpu_percent",
     "schedules": "spread_accept_p50_ms",
+    "redis": "tasks_per_s",
 }
 
 
@@ -111,8 +114,18 @@ def test_the_docs_say_how_many_runs_there_are_where_none_are_asked_for(name: str
     assert default == dict(zip(("throughput", "micro"), told))[name]
 
 
+ABSENT = {scenario.name: scenario.missing() for scenario in CATALOG}
+
+
+def runnable(*names: str) -> list[object]:
+    """These scenarios, with why those that need what is not here are skipped."""
+    return [
+        pytest.param(name, marks=pytest.mark.skipif(bool(ABSENT[name]), reason=str(ABSENT[name]))) for name in names
+    ]
+
+
 @pytest.mark.processes
-@pytest.mark.parametrize("name", TINY)
+@pytest.mark.parametrize("name", runnable(*TINY))
 def test_a_scenario_prints_one_object_and_leaves_nothing_behind(name: str, place: Path):
     level = [] if name == "floor" else ["--level", "memory" if name != "recovery" else "process"]
     report = run(name, "--quick", "--runs", "1", "-c", "1", *level, *TINY[name])
@@ -205,7 +218,7 @@ def test_where_another_mesh_runs_than_was_named_those_that_run_here_are_named(
         run("throughput", "--mesh", "nowhere")
 
 
-@pytest.mark.parametrize("name", [name for name in TINY if name != "floor"])
+@pytest.mark.parametrize("name", runnable(*(name for name in TINY if name != "floor")))
 def test_a_scenario_says_at_once_that_the_disk_is_full(name: str, place: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("MESH_FREE_BYTES_MIN", str(1 << 60))
     with pytest.raises(StoreFull, match=f"disk are free in {place}"):
@@ -230,6 +243,23 @@ def test_a_scenario_that_fails_does_not_keep_the_others_from_being_run(monkeypat
     out = StringIO()
     found.show(Console(file=out, width=100))
     assert "broken failed: no router here" in out.getvalue() and "sound" in out.getvalue()
+
+
+def test_a_scenario_that_needs_what_is_not_here_is_left_out_of_all_and_says_why_by_itself(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setenv("PATH", "/nowhere")
+    (redis,) = (scenario for scenario in CATALOG if scenario.name == "redis")
+    monkeypatch.setattr(
+        everything, "CATALOG", (redis, Scenario("sound", "", lambda plan, runs: Report("sound", {}, {})))
+    )
+    done = CliRunner().invoke(bench, ["all", "--json"], catch_exceptions=False)
+    assert done.exit_code == 0
+    found = json.loads(done.stdout)
+    assert [report["scenario"] for report in found["reports"]] == ["sound"] and found["failed"] == {}
+    assert "no Redis server is installed" in found["left_out"]["redis"]
+    with pytest.raises(Unavailable, match="no Redis server is installed"):
+        run("redis")
 
 
 def test_the_load_of_a_scenario_among_all_is_not_what_the_one_before_it_left(monkeypatch: pytest.MonkeyPatch):
