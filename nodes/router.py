@@ -21,7 +21,7 @@ from time import monotonic, sleep
 from msgspec.structs import replace
 
 from mesh.clock import Now, SystemClock
-from mesh.core.events import Event, PeerLost
+from mesh.core.events import Event, PeerHeard, PeerLost
 from mesh.core.links import OUTSIDE, RouterLinks, Stamp
 from mesh.core.router import RouterMachine
 from mesh.core.status import StoreStatus, Surroundings
@@ -348,6 +348,7 @@ class RouterNode:
             event = self._take(peer, incoming, role)
             if event is not None:
                 events.append(event)
+        events += map(PeerHeard, arrivals.heard)
         for peer in arrivals.lost:
             self._mapping.discard(peer)
             self._intake.forget(peer)

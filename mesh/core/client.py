@@ -34,6 +34,7 @@ from mesh.core.commands import (
 from mesh.core.events import (
     Event,
     MessageReceived,
+    PeerHeard,
     PeerLost,
     QueryAsked,
     QueryGivenUp,
@@ -107,6 +108,7 @@ class ClientMachine:
             RouterFound: self._on_router_found,
             RouterForgotten: self._on_router_forgotten,
             PeerLost: self._on_peer_lost,
+            PeerHeard: self._on_peer_heard,
             TasksSubmitted: self._on_tasks_submitted,
             ResultsWatched: self._on_results_watched,
             ResultsForgotten: self._on_results_forgotten,
@@ -219,6 +221,11 @@ class ClientMachine:
         router = self.routers.get(event.peer)
         if router is not None:
             self._lose(router, now.mono + self.settings.hello_retry_s)
+
+    def _on_peer_heard(self, event: PeerHeard, now: Now) -> None:
+        router = self.routers.get(event.peer)
+        if router is not None:
+            router.session.heard = now.mono
 
     def _lose(self, router: ClientRouter, hello_at: float) -> None:
         router.session.lose(hello_at)

@@ -29,6 +29,12 @@ class PeerLost(Struct, frozen=True, gc=False):
     peer: Peer
 
 
+class PeerHeard(Struct, frozen=True, gc=False):
+    """A part of a message has come from ``peer``: a long one says for as long as it takes that its sender lives."""
+
+    peer: Peer
+
+
 # router
 
 
@@ -198,6 +204,7 @@ class QueryGivenUp(Struct, frozen=True, gc=False):
 Event = (
     MessageReceived
     | PeerLost
+    | PeerHeard
     | OutcomesLookedUp
     | FunctionLookedUp
     | OthersFound

@@ -23,6 +23,7 @@ from mesh.core.events import (
     MessageReceived,
     OthersFound,
     OutcomesLookedUp,
+    PeerHeard,
     PeerLost,
     SettledElsewhere,
     StoreFilled,
@@ -133,6 +134,7 @@ class RouterMachine:
         self._handlers: dict[type, Callable[[Any, Now], None]] = {
             MessageReceived: self._on_message,
             PeerLost: self._on_peer_lost,
+            PeerHeard: self._on_peer_heard,
             OutcomesLookedUp: self._admission.on_outcomes_looked_up,
             FunctionLookedUp: self._on_function_looked_up,
             OthersFound: limbo.on_others_found,
@@ -277,6 +279,11 @@ class RouterMachine:
     def _on_peer_lost(self, event: PeerLost, now: Now) -> None:
         self._members.lose(event.peer, "connection lost", now)
         self._end_leading(event.peer)
+
+    def _on_peer_heard(self, event: PeerHeard, now: Now) -> None:
+        session = self._members.get(event.peer)
+        if session is not None:
+            session.heard = now.mono
 
     def _end_leading(self, peer: Peer) -> None:
         self.lease.release(peer)

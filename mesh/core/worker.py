@@ -33,6 +33,7 @@ from mesh.core.events import (
     ExecutorSettled,
     ExecutorStarted,
     MessageReceived,
+    PeerHeard,
     PeerLost,
     RouterForgotten,
     RouterFound,
@@ -115,6 +116,7 @@ class WorkerMachine:
             RouterFound: self._on_router_found,
             RouterForgotten: self._on_router_forgotten,
             PeerLost: self._on_peer_lost,
+            PeerHeard: self._on_peer_heard,
             ExecutorStarted: self._on_executor_started,
             ExecutorSettled: self._crew.on_settled,
             ExecutorReclaimed: self._crew.on_reclaimed,
@@ -278,6 +280,11 @@ class WorkerMachine:
         if router is not None:
             router.session.lose(now.mono + self.settings.hello_retry_s)
             self._sessions_at = now.mono
+
+    def _on_peer_heard(self, event: PeerHeard, now: Now) -> None:
+        router = self.routers.get(event.peer)
+        if router is not None:
+            router.session.heard = now.mono
 
     def _on_message(self, event: MessageReceived, now: Now) -> None:
         router = self.routers.get(event.peer)

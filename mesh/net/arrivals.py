@@ -43,9 +43,13 @@ class Problem(NamedTuple):
 
 @dataclass(slots=True)
 class Arrivals:
-    """All that one ``receive`` found. Read ``messages``, then ``lost``, then ``connected``: that is how it happened."""
+    """All that one ``receive`` found.
+
+    Read ``messages``, then ``heard``, ``lost`` and ``connected``: that is how it happened.
+    """
 
     messages: list[Arrived] = field(default_factory=list)
+    heard: list[Peer] = field(default_factory=list)  # those whose message has come in part, and none whole of late
     lost: list[Peer] = field(default_factory=list)
     connected: list[Peer] = field(default_factory=list)
     readable: list[int] = field(default_factory=list)  # watched file descriptors

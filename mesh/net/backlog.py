@@ -1,8 +1,11 @@
 """How much a connection has sent that was not taken yet: libzmq reads all that comes, and says nothing of it.
 
+A message is taken when all of it has come. Until then this alone tells that its sender lives: what it says besides
+waits behind it.
+
 The kernel counts what a TCP connection has brought, and we what we took of it, byte for byte as CURVE and ZMTP carry
-it; the rest lies in libzmq's memory. Only Linux tells (``TCP_INFO``): elsewhere it is not known, and nobody is cut off
-for it.
+it; the rest lies in libzmq's memory. Only Linux tells (``TCP_INFO``): elsewhere it is not known, nobody is cut off
+for it, and who sends one message for longer than it may be silent counts as gone.
 
 Counted in bytes of the connection, for how many frames they are is known only once they are taken. A frame of a few
 bytes takes more memory than it has brought, an empty one, the worst, not quite five times as much.
@@ -25,18 +28,22 @@ _FRAME_WIRE_BYTES = 35  # what CURVE and ZMTP add to a frame
 _LONG_FRAME_WIRE_BYTES = 42  # to one whose length takes eight bytes
 _SHORT_FRAME_BYTES_MAX = 222
 
-CHATTER_BYTES_PER_S = 40  # twice what the answers to libzmq's heartbeats are, which we never see
+CHATTER_BYTES_PER_S = 40  # twice what libzmq's heartbeats are, or the answers to them, which we never see
+LIFE_BYTES = 1 << 10  # more is part of a message, and no chatter: that goes on where the process hangs
+
+LOOK_S = 0.25  # between two looks at a connection: one costs 4 µs
 
 
 class Backlog:
     """Of one connection, made when it speaks first, at ``now`` (monotonic seconds)."""
 
-    __slots__ = ("_chatter", "_looked_at", "taken")
+    __slots__ = ("_chatter", "_grew_at", "_looked_at", "_received", "_taken", "taken")
 
     def __init__(self, now: float) -> None:
         self.taken = 0  # bytes, as the connection brought them
         self._chatter = 0.0  # bytes that it brought and nobody will take
-        self._looked_at = now
+        self._looked_at = self._grew_at = now
+        self._received = self._taken = 0  # when it was last seen to grow
 
     def take(self, frames: Sequence[Buffer]) -> None:
         """A message of these was taken."""
@@ -50,6 +57,15 @@ class Backlog:
         self._chatter = min(chatter, received - self.taken)
         self._looked_at = now
         return int(received - self.taken - self._chatter)
+
+    def grows(self, received: int, now: float) -> bool:
+        """Whether part of a message has come since this was last so, or since one was taken."""
+        taken = self.taken != self._taken
+        came = received - self._received - (now - self._grew_at) * CHATTER_BYTES_PER_S
+        if not taken and came <= LIFE_BYTES:
+            return False
+        self._received, self._taken, self._grew_at = received, self.taken, now
+        return not taken
 
 
 def received_bytes(fd: int) -> int | None:

@@ -12,6 +12,7 @@ from mesh.errors import ConfigError
 from mesh.model import Buffer, Peer
 from mesh.net import monitor
 from mesh.net.arrivals import Arrivals, Counters, Problem, Trouble
+from mesh.net.backlog import Backlog, received_bytes
 from mesh.net.frames import (
     BYTES_PER_WAKE_MAX,
     FRAMES_MAX,
@@ -65,6 +66,8 @@ class Connection:
         self._silent = False  # it was told that nobody listens there
         self._reopen_after_s = _REOPEN_AFTER_S
         self._has_spoken = False  # since it was let in
+        self._fd: int | None = None  # of its TCP connection, while there is one
+        self._backlog = Backlog(0.0)
         self._quiet = False  # it had nothing to receive when it was asked, and was not used since
         self._reached_at = 0.0  # monotonic: somebody has accepted the connection
         self.is_open = False
@@ -81,7 +84,7 @@ class Connection:
 
         Raises ``ConfigError`` where it cannot be: a name that is none, or no descriptor is free.
         """
-        self.up, self.reopen_at, self._quiet, self._cut = False, None, False, False
+        self.up, self.reopen_at, self._quiet, self._cut, self._fd = False, None, False, False, None
         try:
             self._socket = dealer_socket(self._context, self._entry)
             try:
@@ -103,7 +106,7 @@ class Connection:
         if self.is_open:
             if self.up and not self._has_spoken and self._write(PROBE):
                 linger_ms = max(linger_ms, _LAST_WORD_MS)
-            self.is_open, self._quiet = False, True
+            self.is_open, self._quiet, self._fd = False, True, None
             self._monitor.close()
             self._socket.close(linger_ms)
 
@@ -157,6 +160,8 @@ class Connection:
                 break
             frames = read_frames(self._socket, first)
             count += 1
+            if self._fd is not None and frames is not None:
+                self._backlog.take(frames)
             if frames is None:
                 self._counters.dropped += 1
                 text = f"dropped a message of more than {FRAMES_MAX} frames from the router at {self.endpoint}"
@@ -172,6 +177,11 @@ class Connection:
                 break
         self._counters.received += count
 
+    def grows(self, now: float) -> bool:
+        """Whether part of a message has come, and none whole of late."""
+        received = None if self._fd is None else received_bytes(self._fd)
+        return received is not None and self._backlog.grows(received, now)
+
     def observe(self, arrivals: Arrivals) -> None:
         """Tell what the monitor saw."""
         for kind, value in self._monitor.read():
@@ -181,8 +191,10 @@ class Connection:
                 arrivals.connected.append(self.peer)
             elif kind == monitor.CONNECTED:
                 self._reached_at = time.monotonic()
+                self._fd = None if self.endpoint.startswith("ipc://") else value
+                self._backlog = Backlog(self._reached_at)
             elif kind == monitor.LOST:
-                self._cut = True
+                self._cut, self._fd = True, None
                 self.lose(arrivals)
             elif kind == monitor.RETRIED:
                 if self._cut:  # the first try is still to come

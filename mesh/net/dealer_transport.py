@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from mesh.errors import ConfigError, NoKey
 from mesh.model import Buffer, Peer, Role
 from mesh.net.arrivals import Arrivals, Counters, Problem
+from mesh.net.backlog import LOOK_S
 from mesh.net.connection import Connection
 from mesh.net.frames import check_frames
 from mesh.net.keys import AnyKey, Entry
@@ -31,6 +32,7 @@ class DealerTransport:
         self._outbox_bytes_max = outbox_bytes_max
         self._connections: dict[Peer, Connection] = {}
         self._made = 0
+        self._look_at = 0.0  # when to look next at what has come in part
         self._full: list[tuple[Connection, Problem]] = []
         self._poll = Poll()
         self._context = new_context()
@@ -113,6 +115,10 @@ class DealerTransport:
                     connection.observe(arrivals)
                     if connection.reopen_at is not None:  # else libzmq goes on knocking, ten times a second
                         self._shut(connection)
+        now = time.monotonic()
+        if now >= self._look_at:
+            self._look_at = now + LOOK_S
+            arrivals.heard += [one.peer for one in self._connections.values() if one.grows(now)]
         return arrivals
 
     def is_connected(self, peer: Peer) -> bool:

@@ -17,7 +17,7 @@ from mesh.core.status import SocketStatus
 from mesh.errors import ConfigError, NoKey
 from mesh.model import Buffer, Peer
 from mesh.net.arrivals import Arrivals, Counters, Problem, Trouble
-from mesh.net.backlog import received_bytes
+from mesh.net.backlog import LOOK_S, received_bytes
 from mesh.net.enrolment import EnrolledNode
 from mesh.net.frames import PROBE, check_frames
 from mesh.net.keys import MeshKey
@@ -35,8 +35,7 @@ _DRAIN_FIRST_S = 0.030
 # A full peer that has room again wakes us, unless the news came between two looks: then this does.
 _FLUSH_RETRY_S = 0.050
 
-_LOOK_AT_BACKLOGS_S = 0.25
-_LOOKED_AT_MAX = 500  # connections at once, besides those that speak: a look costs 4 µs
+_LOOKED_AT_MAX = 500  # connections at once, besides those that speak
 
 USERS_SHOWN_MAX = 100  # those with the most connections
 ADDRESSES_SHOWN_MAX = 20  # likewise
@@ -63,6 +62,7 @@ class RouterTransport:
         self._unread_bytes_max = unread_bytes_max
         self._look_at = 0.0  # when to look next at what is not taken yet
         self._to_look_at: list[Caller] = []
+        self._growing: list[Caller] = []  # those a part of whose message has come since the last look
         self._callers: dict[Peer, Caller] = {}
         self._outboxes: dict[Peer, Outbox] = {}
         self._lost: list[Peer] = []
@@ -153,7 +153,7 @@ class RouterTransport:
                 listener.doubt(doubtful, arrivals.problems)
         if self._zap is not None and self._zap.fd in fired:
             self._zap.serve()
-        self._cut_floods(arrivals)
+        self._look_at_backlogs(arrivals)
         self._probe_doubtful(doubtful)
         arrivals.lost += self._lost
         arrivals.problems += self._problems
@@ -299,16 +299,18 @@ class RouterTransport:
             return False
         return True
 
-    def _cut_floods(self, arrivals: Arrivals) -> None:
-        """End connections that send more than is taken of them."""
+    def _look_at_backlogs(self, arrivals: Arrivals) -> None:
+        """Tell who lives although no message of it is whole, and end connections that send more than is taken."""
         now = time.monotonic()
         if not self._secure or now < self._look_at:
             return
-        self._look_at = now + _LOOK_AT_BACKLOGS_S
+        self._look_at = now + LOOK_S
         if not self._to_look_at:
             self._to_look_at = [caller for caller in self._callers.values() if caller.backlog is not None]
         looked_at = {caller.peer: caller for caller in self._to_look_at[-_LOOKED_AT_MAX:]}
         del self._to_look_at[-_LOOKED_AT_MAX:]
+        looked_at.update((caller.peer, caller) for caller in self._growing)
+        self._growing = []
         for peer in {peer for peer, _, _ in arrivals.messages}:
             if (speaker := self._callers.get(peer)) is not None:
                 looked_at[peer] = speaker
@@ -316,7 +318,12 @@ class RouterTransport:
             if caller.backlog is None or self._callers.get(peer) is not caller:
                 continue
             received = received_bytes(caller.fd)
-            unread = 0 if received is None else caller.backlog.unread(received, now)
+            if received is None:
+                continue
+            if caller.backlog.grows(received, now):
+                self._growing.append(caller)
+                arrivals.heard.append(peer)
+            unread = caller.backlog.unread(received, now)
             if unread > self._unread_bytes_max:
                 self.counters.flooding += 1
                 text = (

@@ -9,7 +9,7 @@ import logging
 
 from mesh.clock import Clock
 from mesh.core.commands import SessionEnded
-from mesh.core.events import Event, MessageReceived, PeerLost, RouterFound
+from mesh.core.events import Event, MessageReceived, PeerHeard, PeerLost, RouterFound
 from mesh.messages import Heartbeat, SayHello, Welcome
 from mesh.model import Peer
 from mesh.net.arrivals import Arrivals
@@ -46,6 +46,7 @@ class RouterEvents:
             if event is not None:
                 self._look_at(event)
                 events.append(event)
+        events += [PeerHeard(router) for router in map(router_at, arrivals.heard) if router is not None]
         for connection in arrivals.lost:
             router = self._routers.go_down(connection)
             if router is not None:

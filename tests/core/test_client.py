@@ -22,6 +22,7 @@ from mesh.core.commands import (
 )
 from mesh.core.events import (
     Event,
+    PeerHeard,
     PeerLost,
     QueryAsked,
     QueryGivenUp,
@@ -492,6 +493,15 @@ def test_a_router_that_is_silent_for_three_heartbeats_is_lost() -> None:
     assert sent(mesh.do(wait=1.8)) == [Heartbeat(WALL + 1.8)]
     mesh.do(wait=4.2)
     assert mesh.machine.home is None
+
+
+def test_a_router_that_is_heard_of_in_part_is_not_silent() -> None:
+    mesh = client(heartbeat_s=2.0)
+    for _ in range(5):
+        assert sent(mesh.do(PeerHeard(R1), wait=2.0)) == [Heartbeat(WALL + mesh.seconds)]
+    assert mesh.machine.home == R1
+    assert SessionEnded(R1, "a router was not heard of for 6 s", silent=True) in mesh.do(wait=6.0)
+    assert mesh.do(PeerHeard(R2)) == [], "a stranger"
 
 
 def test_a_refusal_is_made_public_and_asked_again_much_later() -> None:

@@ -27,6 +27,7 @@ from mesh.core.events import (
     FunctionLookedUp,
     OthersFound,
     OutcomesLookedUp,
+    PeerHeard,
     PeerLost,
     SettledElsewhere,
     StoreFilled,
@@ -582,6 +583,16 @@ def test_seconds_from_now_are_counted_from_the_call_where_the_router_slept_meanw
     task = TaskSpec("a", 0, b"", None, at(1.0).wall + 5, TaskExtra(expires_from_now=True))
     mesh.hear(C1, Submit(1, [WORK], [task], at=at(1.0).wall), wait=12.0)
     assert mesh.machine.table.tasks == {}, "it was to start within 5 s of 12"
+
+
+def test_who_is_heard_of_in_part_is_not_silent() -> None:
+    mesh = router(Settings(heartbeat_s=2.0), window=1)
+    for _ in range(5):
+        mesh.do(PeerHeard(W1), PeerHeard(C1), PeerHeard(C2), wait=2.0)
+    assert (list(mesh.machine.workers), list(mesh.machine.clients)) == ([W1], [C1])
+    for _ in range(4):
+        mesh.do(wait=1.5)
+    assert (mesh.machine.workers, mesh.machine.clients) == ({}, {})
 
 
 def test_a_client_that_is_silent_for_three_heartbeats_has_no_session_any_more() -> None:

@@ -32,6 +32,7 @@ from mesh.core.events import (
     ExecutorReclaimed,
     ExecutorSettled,
     ExecutorStarted,
+    PeerHeard,
     PeerLost,
     RouterForgotten,
     RouterFound,
@@ -193,6 +194,14 @@ def test_a_hello_names_what_was_settled_in_the_same_wake_up() -> None:
 def test_a_router_that_is_silent_is_told_of() -> None:
     mesh = worker(settings=Settings(heartbeat_s=1.0))
     assert SessionEnded(R, "a router was not heard of for 3 s", silent=True) in mesh.do(wait=3.0)
+
+
+def test_a_router_that_is_heard_of_in_part_is_not_silent() -> None:
+    mesh = worker(settings=Settings(heartbeat_s=1.0))
+    for _ in range(5):
+        assert sent(mesh.do(PeerHeard(R), wait=1.0)) == [Heartbeat(WALL + mesh.seconds)]
+    assert SessionEnded(R, "a router was not heard of for 3 s", silent=True) in mesh.do(wait=3.0)
+    assert mesh.do(PeerHeard(OTHER)) == [], "a stranger"
 
 
 def test_what_was_not_acknowledged_is_sent_again_in_the_next_session() -> None:

@@ -16,6 +16,7 @@ from mesh.net.dealer_transport import DealerTransport
 from mesh.net.enrolment import EnrolledNode
 from mesh.net.keys import MeshKey, new_key
 from mesh.net.router_transport import RouterTransport
+from tests.slow_cable import SlowCable
 
 Transport = RouterTransport | DealerTransport
 T = TypeVar("T", RouterTransport, DealerTransport)
@@ -28,6 +29,7 @@ class Net:
         self.place = place
         self.key = new_key()
         self._open: list[Transport] = []
+        self._cables: list[SlowCable] = []
         self.seen: dict[int, Arrivals] = {}
 
     @property
@@ -56,6 +58,12 @@ class Net:
     def dealer(self, outbox_bytes_max: int = 1 << 20) -> DealerTransport:
         return self.keep(DealerTransport(outbox_bytes_max=outbox_bytes_max))
 
+    def cable(self, port: int, bytes_per_s: int) -> SlowCable:
+        """To a port of this host."""
+        cable = SlowCable(port, bytes_per_s)
+        self._cables.append(cable)
+        return cable
+
     def keep(self, transport: T) -> T:
         self._open.append(transport)
         self.seen[id(transport)] = Arrivals()
@@ -76,6 +84,7 @@ class Net:
     def step(self, transport: Transport, timeout_s: float = 0.002) -> None:
         new, seen = transport.receive(timeout_s), self.of(transport)
         seen.messages += new.messages
+        seen.heard += new.heard
         seen.lost += new.lost
         seen.connected += new.connected
         seen.problems += new.problems
@@ -85,6 +94,8 @@ class Net:
     def close(self) -> None:
         for transport in self._open:
             transport.close(0)
+        for cable in self._cables:
+            cable.close()
 
 
 @pytest.fixture

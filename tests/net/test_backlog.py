@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mesh.model import Role
-from mesh.net.backlog import CHATTER_BYTES_PER_S, Backlog
+from mesh.net.backlog import CHATTER_BYTES_PER_S, LIFE_BYTES, Backlog
 
 LIMIT = 512 << 20
 PONG_BYTES, PONG_S = 40, 2.0  # what answers a heartbeat of libzmq, and how often
@@ -38,6 +39,9 @@ class Connection:
             self.now += seconds / looks
             self.received += PONG_BYTES * (int(self.now / PONG_S) - before) * answering
             self.look()
+
+    def grows(self) -> bool:
+        return self.backlog.grows(self.received, self.now)
 
     def look(self) -> int:
         return self.backlog.unread(self.received, self.now)
@@ -100,3 +104,53 @@ def test_who_is_read_is_not_cut_off_however_much_it_has_said(net):
     for _ in range(20):
         net.step(router, 0.03)  # it looks four times a second
     assert net.of(router).problems == [] and net.of(router).lost == []
+
+
+@given(st.lists(st.floats(0.0, LOOKS_S), max_size=50))
+def test_answers_to_heartbeats_are_no_part_of_a_message(pauses):
+    connection = Connection()
+    for pause in pauses:
+        connection.pass_s(pause)
+        assert not connection.grows(), "they are sent where the process hangs, too"
+
+
+@given(st.floats(0.0, 600.0), st.integers(1, 300))
+def test_a_message_that_comes_bit_by_bit_is_seen_to(idle_s, bits):
+    connection = Connection()
+    connection.bring([30], taken=True)
+    connection.pass_s(idle_s)
+    connection.grows()
+    connection.bring([30], taken=True)  # its last heartbeat before
+    assert not connection.grows(), "what is taken is heard of by itself"
+    step = -(-LIFE_BYTES // bits) + int(CHATTER_BYTES_PER_S)
+    seen = 0
+    for _ in range(bits + 1):
+        connection.now += 1.0
+        connection.received += step
+        seen += connection.grows()
+    assert seen
+    assert not connection.grows(), "nothing has come since"
+
+
+@pytest.mark.parametrize("to", ["router", "node"])
+def test_a_message_of_which_a_part_has_come_tells_that_its_sender_lives(net, to):
+    router, dealer = net.router(ipc=False), net.dealer()
+    cable = net.cable(int(router.endpoints[0].rpartition(":")[2]), 1 << 20)
+    up = dealer.connect(f"tcp://{cable.address}", net.key, Role.CLIENT)
+    net.until(lambda: net.of(dealer).connected, dealer, router)
+    assert dealer.send(up, [b"hello"])
+    net.until(lambda: net.of(router).messages, dealer, router)
+    down = net.of(router).messages[0][0]
+    sender, receiver, there, here = (dealer, router, up, down) if to == "router" else (router, dealer, down, up)
+    before = len(net.of(receiver).messages)
+    assert sender.send(there, [b"large", *[bytes(1 << 20)] * 4])
+    net.until(lambda: len(net.of(receiver).heard) > 2, dealer, router)
+    assert set(net.of(receiver).heard) == {here}
+    assert len(net.of(receiver).messages) == before and net.of(sender).heard == []
+    cable.cut()
+    net.until(lambda: cable.is_still, dealer, router)
+    net.step(receiver, 0.3)  # what came before
+    net.of(receiver).heard.clear()
+    for _ in range(20):
+        net.step(receiver, 0.03)  # it looks four times a second
+    assert net.of(receiver).heard == [] and net.of(receiver).lost == []
