@@ -21,14 +21,16 @@ MESSAGE_ITEMS_MAX = 4_096
 ITEM_BYTES = 160  # what the numbers of an item take, generously
 OPTIONS_BYTES_MAX = 1 << 18  # of options beside the tasks; where they take more, each task counts its own
 PART_BYTES = 1 << 20  # a large payload travels in frames of at most this size
+LARGE_BYTES_MAX = 64 << 20  # of large payloads in one message, for what comes after it waits; one may have more, alone
 FRAME_BYTES = 2 << 10  # what such a frame counts for, so that a message has no more than half of the 1 024 a peer takes
 
 
 def payload_bytes(payload: Payload) -> int:
-    """What a payload takes in the envelope, or counts for by the frames that follow it."""
+    """What a payload takes in the envelope, or counts for by the frames that follow it and by their bytes."""
     if isinstance(payload, bytes):
         return len(payload)
-    return FRAME_BYTES * sum(-(-size // PART_BYTES) for size in payload.sizes)
+    frames = sum(-(-size // PART_BYTES) for size in payload.sizes)
+    return max(FRAME_BYTES * frames, payload.size * MESSAGE_BYTES_MAX // LARGE_BYTES_MAX)
 
 
 def text_bytes(text: str) -> int:

@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from mesh.core.packing import (
     FRAME_BYTES,
     ITEM_BYTES,
+    LARGE_BYTES_MAX,
     MESSAGE_BYTES_MAX,
     MESSAGE_ITEMS_MAX,
     PART_BYTES,
@@ -71,7 +72,29 @@ def test_nothing_is_no_message() -> None:
 
 def test_a_large_payload_counts_for_the_frames_that_follow() -> None:
     assert payload_bytes(b"abc") == 3
-    assert payload_bytes(Blob("k", [1, PART_BYTES, PART_BYTES + 1])) == 4 * FRAME_BYTES
+    assert payload_bytes(Blob("k", [1, 1, 1])) == 3 * FRAME_BYTES
+    whole = Blob("k", [PART_BYTES, PART_BYTES + 1])
+    assert payload_bytes(whole) == whole.size * MESSAGE_BYTES_MAX // LARGE_BYTES_MAX
+
+
+def test_large_payloads_share_a_message_up_to_a_limit_and_one_beyond_it_has_its_own() -> None:
+    def sizes(*mib: int) -> list[int]:
+        tasks = [TaskSpec("t", 0, Blob("k", [one << 20])) for one in mib]
+        return [len(part) for part in pack(tasks, task_bytes)]
+
+    most = LARGE_BYTES_MAX >> 20
+    assert sizes(*[2] * 60) == [most // 2 - 1, 60 - most // 2 + 1], "what is small in an item counts, too"
+    assert sizes(1, 4 * most, 1, 1) == [1, 1, 2]
+    assert sizes(*[most // 2 + 1] * 3) == [1, 1, 1]
+
+
+@given(st.lists(st.lists(st.integers(1, 200 << 20), min_size=1, max_size=40), max_size=60))
+def test_no_message_has_more_frames_than_a_peer_takes_nor_more_bytes_than_the_limit(blobs: list[list[int]]) -> None:
+    for part in pack([TaskSpec("t", 0, Blob("k", sizes)) for sizes in blobs], task_bytes):
+        payloads = [task.payload for task in part]
+        if len(part) > 1:
+            assert sum(blob.size for blob in payloads) <= LARGE_BYTES_MAX
+            assert sum(-(-size // PART_BYTES) for blob in payloads for size in blob.sizes) <= 512
 
 
 LONG = "錯" * 255
