@@ -61,7 +61,7 @@ class Settings:
     store_timeout_s: float = 2.0  # a Redis store answers by then; less than heartbeat_s * (liveness - 1)
     store_wait_s: float = 60.0  # a router that starts waits this long for a Redis store that is not there yet
     store_lock_s: float = 10.0  # a router that says nothing to its Redis store so long may lose its journal to another
-    losses_max: int = 10  # worker nodes lost with a task before it is taken for poison, too
+    losses_max: int = 10  # worker nodes, or deliveries, lost with a task before it is taken for poison, too
     deaths_max: int = 3  # worker processes a task may take with it before it is dead-lettered
     result_ttl_s: float = 86_400.0  # outcomes are kept this long
     function_ttl_s: float = 86_400.0  # a shipped function is kept this long after its last use, longer for its tasks

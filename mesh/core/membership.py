@@ -205,7 +205,7 @@ class Membership:
         undelivered = [task for i, task in worker.leases.items() if held.get(i, -1) != task.attempt]
         for task in undelivered:
             del worker.leases[task.id]
-        self._return_undelivered(undelivered, now)
+        self._return_undelivered(worker, undelivered, now)
         not_yours: list[tuple[str, int]] = []
         claims: list[tuple[TaskRecord, int]] = []
         for task_id, attempt in held.items():
@@ -224,13 +224,17 @@ class Membership:
             if task.rare is not None and (cancel := task.rare.cancel) is not None:
                 self._ledger.send(worker.peer, Cancel([task.id], cancel.terminate, cancel.signal))
 
-    def _return_undelivered(self, tasks: list[TaskRecord], now: Now) -> None:
-        """Deliveries that got lost on the way; whether an at-most-once task started cannot be known."""
+    def _return_undelivered(self, worker: Worker, tasks: list[TaskRecord], now: Now) -> None:
+        """Deliveries that got lost on the way; whether an at-most-once task started cannot be known.
+
+        The first may be what could not be delivered, and is tried ``losses_max`` times; the others came after it.
+        """
         self._counters["redelivered"] += len(tasks)
+        cause = f"its delivery to worker {worker.name} was lost"
         again = [
             task
             for task in tasks
-            if not task.at_most_once or self._table.settle_lost(task, "its delivery was lost", now, node=True)
+            if not (task is tasks[0] or task.at_most_once) or self._table.settle_lost(task, cause, now, node=True)
         ]
         self._table.requeue(again, now)
 

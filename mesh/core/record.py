@@ -44,7 +44,7 @@ class Rare(Struct, gc=False):
     extra: TaskExtra | None = None
     retries: int = 0
     deaths: int = 0  # executor processes that died with it
-    losses: int = 0  # worker nodes that were lost with it
+    losses: int = 0  # worker nodes, or deliveries, that were lost with it
     causes: tuple[str, ...] = ()
     cancel: Cancel | None = None  # asked for while it was out: it must not be delivered again
     marked: bool = False  # the store has a mark of it
@@ -94,6 +94,6 @@ class TaskRecord(Struct, gc=False):
         return (
             f"name {self.kind.options.name}, queue {self.kind.options.queue}, state {self.state}, "
             f"attempt {self.attempt}, retries {rare.retries}, deaths {rare.deaths} {list(rare.causes)}, "
-            f"nodes lost {rare.losses}, worker {self.worker.hex() if self.worker else None}, "
+            f"losses {rare.losses}, worker {self.worker.hex() if self.worker else None}, "
             f"batch {self.batch.seq} with {self.batch.open} open, order {self.order}"
         )

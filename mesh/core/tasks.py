@@ -272,8 +272,8 @@ class TaskTable:
             self.end(task, FAILED, now, ErrorInfo("mesh.errors.WorkerLostError", why))
         elif rare.deaths >= self._settings.deaths_max or rare.losses >= self._settings.losses_max:
             why = (
-                f"dead-lettered: {rare.deaths} worker processes died and {rare.losses} worker nodes were lost "
-                f"with it ({', '.join(rare.causes)})"
+                f"dead-lettered: {rare.deaths} worker processes died and {rare.losses} worker nodes or deliveries "
+                f"were lost with it ({', '.join(rare.causes)})"
             )
             self.end(task, DEAD, now, ErrorInfo("mesh.errors.WorkerLostError", why))
         else:

@@ -481,6 +481,21 @@ def test_a_task_whose_executor_dies_three_times_is_dead_lettered_with_the_signal
     assert dead.error.message.count("SIGKILL") == 3
 
 
+def test_a_task_whose_delivery_never_arrives_is_dead_lettered_and_what_waited_behind_it_is_not() -> None:
+    mesh = router(Settings(heartbeat_s=1e3, losses_max=3), window=2)
+    mesh.hear(C1, submit("large", "b"))
+    for attempt in (2, 3):
+        message = sent(mesh.hear(W1, hello_worker(window=2)), W1)[-1]
+        assert message == Deliver({1: WORK}, [delivery("large", attempt), delivery("b", attempt)])
+    commands = mesh.hear(W1, hello_worker(window=2))
+    [message] = sent(commands, C1)
+    assert isinstance(message, Outcomes)
+    assert [(one.id, one.state) for one in message.outcomes] == [("large", TaskState.DEAD)]
+    assert message.outcomes[0].error is not None
+    assert message.outcomes[0].error.message.count("its delivery to worker worker was lost") == 3
+    assert sent(commands, W1)[-1] == Deliver({1: WORK}, [delivery("b", 4)])
+
+
 def test_an_at_most_once_task_whose_executor_dies_fails_and_never_runs_again() -> None:
     mesh = router(window=1)
     mesh.hear(C1, submit("a", options=ONCE))

@@ -550,7 +550,7 @@ def test_what_was_held_back_is_not_told_in_another_session() -> None:
     assert Deliver not in {type(message) for _, message in one.messages}
     (outcome,) = one.store.outcomes(["a"])
     assert outcome.error is not None
-    assert "its delivery was lost" in outcome.error.message
+    assert "its delivery to worker worker was lost" in outcome.error.message
 
 
 def test_a_session_that_ends_while_the_store_is_full_ends_at_once_and_not_the_next_one() -> None:
