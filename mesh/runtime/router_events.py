@@ -17,6 +17,7 @@ from mesh.runtime.channels import RouterChannels
 from mesh.runtime.routers import Routers
 
 SKEW_S = 2.0  # clocks may differ so much; more is said
+_SAME_S = 0.1  # what two heartbeats in a row may differ by
 
 log = logging.getLogger("mesh.connection")
 
@@ -28,7 +29,7 @@ class RouterEvents:
         self._routers = routers
         self._channels = channels
         self._clock = clock
-        self._differed = False  # the last heartbeat's clock and ours
+        self._behind = 0.0  # our clock, what the last heartbeat said
         self._skew_said = False
 
     def take(self, arrivals: Arrivals) -> list[Event]:
@@ -82,10 +83,11 @@ class RouterEvents:
             self._routers.unwelcome(event.peer)
 
     def _compare_clocks(self, theirs: float) -> None:
-        """Say once that a router's clock differs; of two heartbeats in a row, one was not long on its way."""
-        behind = self._clock.now().wall - theirs
-        differs = theirs > 0.0 and abs(behind) > SKEW_S
-        if differs and self._differed and not self._skew_said:
+        """Say once that a router's clock differs, by as much in two heartbeats: of those that waited, each did less."""
+        behind = self._clock.now().wall - theirs if theirs > 0.0 else 0.0
+        differs = abs(behind) > SKEW_S and abs(behind - self._behind) < _SAME_S
+        self._behind = behind
+        if differs and not self._skew_said:
             self._skew_said = True
             log.warning(
                 "this machine's clock is %.0f s %s its router's: an eta or expiry given as a date means another moment "
@@ -93,7 +95,6 @@ class RouterEvents:
                 abs(behind),
                 "ahead of" if behind > 0 else "behind",
             )
-        self._differed = differs
 
     def end_session(self, command: SessionEnded) -> None:
         """The machine has given up a session whose connection lives."""

@@ -465,6 +465,17 @@ def test_a_clock_that_differs_from_the_routers_is_said_once(router, caplog):
     assert len(said) == 1 and "clock is 60 s behind its router's" in said[0]
 
 
+def test_heartbeats_that_waited_behind_a_long_message_say_nothing_of_a_clock(router, caplog):
+    app = joined(router)
+    app.task(noop).delay().get(timeout=5)
+    now = time.time()
+    for waited in (9.0, 7.2, 5.4, 3.6, 1.8):
+        router.say(Heartbeat(now - waited, load=1))
+    app.task(noop).delay().get(timeout=5)
+    app.close()
+    assert "clock is" not in caplog.text
+
+
 # the end
 
 
