@@ -168,6 +168,15 @@ class Welcome(Message, frozen=True, array_like=True, gc=False, tag="WELCOME"):
     durability: str
     routers: list[str] = []
     protocol: int = PROTOCOL
+    boot: Count = 0  # how often it was started on its store
+    adopted: dict[Id, Count] = {}  # as in ADOPTED
+    shared: bool = False  # others have its store, too, and may adopt what it had
+
+
+class Adopted(Message, frozen=True, array_like=True, gc=False, tag="ADOPTED"):
+    """What these routers had when they were lost is this one's now, each up to the start of that number."""
+
+    routers: dict[Id, Count]
 
 
 class Identity(Message, frozen=True, array_like=True, gc=False, tag="IDENTITY"):
@@ -254,6 +263,13 @@ class Released(Message, frozen=True, array_like=True, gc=False, tag="RELEASED"):
 
     attempts: list[tuple[Id, Count]]
     recall: bool = False
+
+
+class Claim(Message, frozen=True, array_like=True, gc=False, tag="CLAIM"):
+    """The answer to ADOPTED: these attempts, which a router that is lost delivered, are still here; ``more`` follow."""
+
+    attempts: list[tuple[Id, Count]]
+    more: bool = False
 
 
 class GetFunction(Message, frozen=True, array_like=True, gc=False, tag="GET_FUNCTION"):
@@ -393,6 +409,7 @@ FromNode = (
     | AskLease
     | Declare
     | Fire
+    | Claim
 )
 """What a router receives."""
 
@@ -417,5 +434,6 @@ FromRouter = (
     | Leased
     | Entries
     | Fired
+    | Adopted
 )
 """What a client or a worker receives."""

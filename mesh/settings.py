@@ -22,6 +22,7 @@ MAY_BE_ZERO = frozenset(
         "store_wait_s",
         "commit_delay_s",
         "grace_s",
+        "adopt_grace_s",
         "drain_s",
         "exit_flush_s",
         "connect_timeout_s",
@@ -60,7 +61,8 @@ class Settings:
     free_bytes_min: int = 64 << 20  # of disk; below: submits are Overloaded, completions still fit
     store_timeout_s: float = 2.0  # a Redis store answers by then; less than heartbeat_s * (liveness - 1)
     store_wait_s: float = 60.0  # a router that starts waits this long for a Redis store that is not there yet
-    store_lock_s: float = 10.0  # a router that says nothing to its Redis store so long may lose its journal to another
+    store_lock_s: float = 4.0  # a router that says nothing to its Redis store so long may lose its journal to another
+    adopt_grace_s: float = 0.5  # a journal seen without a router for so long is adopted by another on the same store
     losses_max: int = 10  # worker nodes, or deliveries, lost with a task before it is taken for poison, too
     deaths_max: int = 3  # worker processes a task may take with it before it is dead-lettered
     result_ttl_s: float = 86_400.0  # outcomes are kept this long

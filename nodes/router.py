@@ -21,12 +21,12 @@ from time import monotonic, sleep
 from msgspec.structs import replace
 
 from mesh.clock import Now, SystemClock
-from mesh.core.events import Event, PeerHeard, PeerLost
+from mesh.core.events import Event, PeerHeard, PeerLost, SettledElsewhere
 from mesh.core.links import OUTSIDE, RouterLinks, Stamp
 from mesh.core.router import RouterMachine
 from mesh.core.status import StoreStatus, Surroundings
-from mesh.errors import ConfigError, ProtocolError, StoreDamaged, StoreError, StoreFull, StoreUnavailable
-from mesh.messages import Function, Hello, Message, Refuse, Rejected
+from mesh.errors import ConfigError, ProtocolError, StoreDamaged, StoreError, StoreFull, StoreLost, StoreUnavailable
+from mesh.messages import Function, Hello, Message, Refuse, Rejected, Submit
 from mesh.model import Blob, Buffer, Peer, Role
 from mesh.net.arrivals import Arrivals
 from mesh.net.enrolment import EnrolmentFile, enrolment_path
@@ -36,15 +36,17 @@ from mesh.net.mdns import About, Announcement
 from mesh.net.rotation import live_keys
 from mesh.net.router_transport import RouterTransport
 from mesh.net.runtime_dir import Publication, RouterRecord, RuntimeDir
+from mesh.runtime.adopting import Adopter
 from mesh.runtime.depot import hide_depot, show_depot
 from mesh.runtime.payload_intake import PayloadIntake, Refusal
-from mesh.runtime.router_step import RouterStep
+from mesh.runtime.router_step import RouterStep, nowhere
 from mesh.settings import Settings
-from mesh.store.base import Store
+from mesh.store.base import Store, StoredBatch
 from mesh.store.blob_file import file_name
 from mesh.store.open import open_store
 from mesh.store.place import default_url
 from mesh.store.redis.address import masked
+from mesh.store.redis.store import RedisStore
 from mesh.wire.codec import Incoming, blobs_of, decode_body, decode_from_node, encode, encode_body
 from mesh.wire.frames import read_header
 from mesh.wire.payloads import with_payloads, without_payloads
@@ -61,6 +63,7 @@ log = logging.getLogger("mesh.router")
 
 CHORES_S = 1.0  # between two looks at the disk, at outcomes that are old enough to go and at complaints
 PRUNE_AT_ONCE = 1_000
+KEPT_EVERY = 200  # batches between two words to the store in a start: their decoding takes time
 STORE_AGAIN_S = 0.5  # between two looks for a store that is not there yet
 
 
@@ -86,18 +89,22 @@ def run_router(config: RouterConfig) -> int:
     configure_logs(config.loglevel)
     settings = config.settings
     url = config.store or default_url(settings.mesh, os.environ)
-    with _way_out(settings.mesh, url):
-        store = _open_store(url, config)
-    try:
+    while True:
         with _way_out(settings.mesh, url):
-            node = RouterNode(config, store)
+            store = _open_store(url, config)
         try:
-            return node.run()
-        except StoreError as error:  # it may pass, and a start looks at everything again
-            log.critical("the store failed, this router ends to be started anew: %s", error)
-            return 1
-    finally:
-        store.close()
+            with _way_out(settings.mesh, url):
+                node = RouterNode(config, store)
+            try:
+                return node.run()
+            except StoreLost as lost:
+                node.stopping.let_go()
+                log.error("this router was thought lost and begins anew, without what others have adopted: %s", lost)
+            except StoreError as error:  # it may pass, and a start looks at everything again
+                log.critical("the store failed, this router ends to be started anew: %s", error)
+                return 1
+        finally:
+            store.close()
 
 
 def _open_store(url: str, config: RouterConfig) -> Store:
@@ -162,18 +169,22 @@ class RouterNode:
             session=self._links.session,
             ask_others=self._ask_others,
             complain=lambda kind, text: self._complaints.add(kind, text, monotonic()),
+            elsewhere=store.elsewhere if isinstance(store, RedisStore) else nowhere,
         )
         self._others: Others | None = None
         if config.lan is not None:
             node_id = f"{self._machine.router_id}.{secrets.token_hex(4)}"
             self._others = Others(settings, node_id, lambda: self._doors.lan if self._doors else (), store)
+        self._adopter: Adopter | None = None
+        if isinstance(store, RedisStore):
+            self._adopter = Adopter(self._machine, store, decode=decode_body, encode=encode_body)
         self._intake = PayloadIntake(store)
         self._room = StoreStatus()  # when the store could be asked last
         self._streamed = False  # large payloads came in frames since memory was given back
         self._mapping: set[Peer] = set()  # those that read large payloads from the store's depot
         self._complaints = Complaints(log)
         self._next_chores = 0.0
-        self._stopping = Stopping(self._transport.wake)
+        self.stopping = Stopping(self._transport.wake)
         self._record = self._describe(keys[0].key_id)
         self._publication = self._publish()
 
@@ -236,7 +247,8 @@ class RouterNode:
             self._transport.watch_fd(self._others.fd)
             self._others.start()
         try:
-            while not self._stopping.asked:
+            self._settle_finished()
+            while not self.stopping.asked:
                 self._turn()
             log.info("router stops; left in the journal: %s", count_of(len(self._machine.table.tasks), "task"))
             return 0
@@ -251,16 +263,26 @@ class RouterNode:
             if self._doors is not None:
                 self._doors.close()
 
+    def _settle_finished(self) -> None:
+        """What is in the journal may have been given to another router, too, and have ended there."""
+        if isinstance(self._store, RedisStore):
+            found = self._store.finished(list(self._machine.table.limbo))
+            self._step.step([SettledElsewhere(found)] if found else [], self._clock.now())
+
     def _turn(self) -> None:
         deadline = self._step.next_deadline()
         deadline = self._next_chores if deadline is None else min(deadline, self._next_chores)
         if self._others is not None:
             deadline = min(deadline, self._others.next_deadline())
+        if self._adopter is not None:
+            deadline = min(deadline, self._adopter.next_deadline())
         # The frames end here: large payloads are in the store now, and are read from there where they are sent on.
         events = self._events(self._transport.receive(max(0.0, deadline - monotonic())))
         now = self._clock.now()
         if self._others is not None:
             events += self._others.take(now)
+        if self._adopter is not None:  # before anything is sent: the journal may be another's by now
+            events += self._adopter.take(now)
         if now.mono >= self._next_chores:
             self._next_chores = now.mono + CHORES_S
             self._complaints.due(now.mono)
@@ -459,19 +481,28 @@ def _recovered(config: RouterConfig, store: Store) -> RouterMachine:
         durability=store.level,
         boot=found.boot,
         next_seq=found.next_seq,
+        shared=isinstance(store, RedisStore),
     )
-    batches = [(batch.seq, batch.accepted_at, decode_body(batch.raw), batch.settled) for batch in found.batches]
+    # What other routers have finished of it stands in a store that they share.
+    others = config.lan is not None and not isinstance(store, RedisStore)
     machine.restore(
-        batches,
+        _decoded(store, found.batches),
         found.marks,
         found.nodes,
         found.functions,
         apps=found.apps,
         entries=found.entries,
         positions=found.positions,
-        others=config.lan is not None,
+        others=others,
     )
     return machine
+
+
+def _decoded(store: Store, found: Sequence[StoredBatch]) -> Iterator[tuple[int, float, Submit, set[str]]]:
+    for number, batch in enumerate(found, 1):
+        if isinstance(store, RedisStore) and not number % KEPT_EVERY:
+            store.keep()
+        yield batch.seq, batch.accepted_at, decode_body(batch.raw), batch.settled
 
 
 def _whole_keys(keys: Sequence[AnyKey]) -> list[MeshKey]:

@@ -19,3 +19,8 @@ class Stopping:
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self.asked += 1
         self._wake()
+
+    def let_go(self) -> None:
+        """Nobody looks at ``asked`` any more: a signal ends the process."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, signal.SIG_DFL)

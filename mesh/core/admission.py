@@ -93,6 +93,8 @@ class Admission:
         peer = event.peer
         known = {outcome.id for outcome in event.outcomes}
         if event.submit is not None:
+            known.update(event.elsewhere)
+        if event.submit is not None:
             if event.outcomes:
                 self._ledger.news[peer] += event.outcomes
             self._counters["duplicates"] += len(known)
@@ -102,6 +104,8 @@ class Admission:
                 self._reject(peer, event.submit, rejection)
             else:
                 self._accept(peer, event.submit, event.raw, known, now)
+                for part in pack(event.elsewhere, text_bytes):  # it was accepted in an earlier life: others are asked
+                    self._ledger.send_after_commit(peer, Unknown(list(part)))
             return
         # What the store has is durable, and need not wait until a full one takes more.
         for found in pack(event.outcomes, outcome_bytes):

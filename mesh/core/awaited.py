@@ -113,6 +113,12 @@ class Awaited:
             del self._stranded[next(iter(self._stranded))]
         return stranded
 
+    def loosen(self, ids: Iterable[str], router: Peer, *, home: bool) -> list[str]:
+        """Those of these that ``router`` had, and has no more, for another has adopted them: any may have them."""
+        loose = [i for i in ids if (place := self.places.get(i)) == router or (home and place is AT_HOME)]
+        self.places.update(dict.fromkeys(loose, ANYWHERE))
+        return loose
+
     def why_unknown(self, task_id: str) -> str:
         """Why no router knows it, for people."""
         return self._stranded.get(task_id, NOT_KNOWN)

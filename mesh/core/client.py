@@ -53,6 +53,7 @@ from mesh.core.suspects import Suspects
 from mesh.core.wishes import Wish, Wishes
 from mesh.messages import (
     Accepted,
+    Adopted,
     Bye,
     Cancel,
     Heartbeat,
@@ -126,6 +127,7 @@ class ClientMachine:
             Rejected: self._on_rejected,
             Outcomes: self._on_outcomes,
             Unknown: self._on_unknown,
+            Adopted: self._on_adopted,
             Reply: lambda router, message, now: self._out.append(PublishReply(message.request, message.body)),
         }
 
@@ -252,12 +254,7 @@ class ClientMachine:
             for _, _, wish in self._wishes.of(peer):
                 self._send(ready, wish)
         if not router.keeps:
-            if self._owner == peer:
-                self._awaited.leave(peer, self._batches.ids())
-            stranded = self._awaited.strand(peer, why)
-            for other in self._listening():
-                self._watch(other, stranded)
-            self._publish_unknown(self._awaited.asked_fewer(self._may_know()))
+            self._ask_all(peer, why)
 
     # home
 
@@ -305,12 +302,16 @@ class ClientMachine:
         is_home = self.home == peer
         routers = (peer, None) if is_home else (peer,)
         rest = self._submit_all(peer, routers, self._wishes.take(*routers))
-        own = self._awaited.of(peer, home=is_home, unaccepted=self._batches.ids())
+        self._ask(peer)
+        for _, _, wish in rest:
+            self._send(peer, wish)
+
+    def _ask(self, peer: Peer) -> None:
+        """Ask a router for all that it may have of what is awaited here."""
+        own = self._awaited.of(peer, home=self.home == peer, unaccepted=self._batches.ids())
         for part in pack(own, text_bytes):
             self._send(peer, Watch(list(part), own=True))
         self._watch(peer, self._awaited.anywhere())
-        for _, _, wish in rest:
-            self._send(peer, wish)
 
     def _submit_all(self, peer: Peer, routers: Sequence[Peer | None], wishes: Sequence[Wish]) -> deque[Wish]:
         """Submit the batches of these routers, each after the wishes that came before it; the wishes that are left."""
@@ -339,10 +340,34 @@ class ClientMachine:
             handler(router, event.message, now)
 
     def _on_welcome(self, router: ClientRouter, message: Welcome, now: Now) -> None:
-        router.welcome(now.mono, keeps=message.durability != "memory")
+        router.welcome(now.mono, keeps=message.durability != "memory", boot=message.boot, shared=message.shared)
         if self.home == router.peer or self._is_better(router):
             self._go_home(router.peer)
         self._resume(router.peer)
+        self._turn_from(message.adopted)
+
+    def _on_adopted(self, router: ClientRouter, message: Adopted, now: Now) -> None:
+        self._turn_from(message.routers)
+        if router.peer in self._listening():
+            self._awaited.forget(router.peer)  # it was asked too early
+            self._ask(router.peer)
+
+    def _turn_from(self, adopted: Mapping[str, int]) -> None:
+        """What these routers had is another's now: whoever is there is asked. What they accepted later is theirs."""
+        for router_id, boot in adopted.items():
+            peer = Peer(router_id.encode())
+            lost = self.routers.get(peer)
+            if lost is None or lost.boot <= boot:
+                self._ask_all(peer, "the router that accepted it was lost, and the one that adopted what it had, too")
+
+    def _ask_all(self, peer: Peer, why: str) -> None:
+        """What this router accepted may be anywhere."""
+        if self._owner == peer:
+            self._awaited.leave(peer, self._batches.ids())
+        stranded = self._awaited.strand(peer, why)
+        for other in self._listening():
+            self._watch(other, stranded)
+        self._publish_unknown(self._awaited.asked_fewer(self._may_know()))
 
     def _on_heartbeat(self, router: ClientRouter, message: Heartbeat, now: Now) -> None:
         router.load = message.load
@@ -502,6 +527,10 @@ class ClientMachine:
         unaccepted = self._batches.ids()
         denied = [task_id for task_id in message.ids if task_id not in unaccepted]
         home = router.peer == self._owner
+        if router.shared and (stranded := self._awaited.loosen(denied, router.peer, home=home)):
+            for other in self._listening():
+                if other != router.peer:
+                    self._watch(other, stranded)
         self._publish_unknown(self._awaited.deny(denied, router.peer, self._may_know(), home=home))
 
     def _may_know(self) -> set[Peer]:

@@ -12,13 +12,15 @@ LOAD_MARGIN = 1_000  # unfinished tasks: home changes for a router that has half
 class ClientRouter:
     """Times are monotonic seconds."""
 
-    __slots__ = ("functions", "given_up", "is_here", "keeps", "load", "peer", "session")
+    __slots__ = ("boot", "functions", "given_up", "is_here", "keeps", "load", "peer", "session", "shared")
 
     def __init__(self, peer: Peer, settings: Settings, now: float) -> None:
         self.peer = peer
         self.session = RouterSession(peer, settings, now)
         self.is_here = False  # this user's, on this host
         self.keeps: bool | None = None  # whether what it accepts survives its end; None: it has not welcomed us
+        self.boot = 0  # which of its lives the last session was with
+        self.shared = False  # others have its store, and may adopt what it has
         self.load: int | None = None  # unfinished tasks it has, as it said last in this session
         self.given_up = False  # it is gone, and what it was to do is another's
         self.functions: set[str] = set()  # digests of those it was sent in this session
@@ -28,8 +30,10 @@ class ClientRouter:
         """Whether there is a session."""
         return self.session.open
 
-    def welcome(self, now: float, *, keeps: bool) -> None:
+    def welcome(self, now: float, *, keeps: bool, boot: int = 0, shared: bool = False) -> None:
         """A session begins."""
+        self.boot = boot
+        self.shared = shared
         self.session.welcome(now)
         self.keeps = keeps
         self.load = None

@@ -424,6 +424,12 @@ class Crew:
             if asked == router:
                 self._out.append(Send(router, GetFunction(digest)))
 
+    def ask_instead(self, lost: Peer, router: Peer) -> None:
+        """Ask ``router`` for the functions that tasks of ``lost`` wait for."""
+        for asked, digest in self._wanted:
+            if asked == lost:
+                self._out.append(Send(router, GetFunction(digest)))
+
     def on_function(self, router: Peer, message: Function) -> None:
         """A router answers: all that waits for the code waits for an executor now; without it, its own tasks fail."""
         if message.code is None:

@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from mesh.entries import Entry
 from mesh.messages import Message, Query, Schedule, Submit
-from mesh.model import FunctionCode, Outcome, Peer, Role, Settlement, TaskOptions, TaskSpec
+from mesh.model import FunctionCode, NodeInfo, Outcome, Peer, Role, Settlement, TaskMark, TaskOptions, TaskSpec
 
 
 class MessageReceived(Struct, frozen=True, gc=False):
@@ -39,13 +39,17 @@ class PeerHeard(Struct, frozen=True, gc=False):
 
 
 class OutcomesLookedUp(Struct, frozen=True, gc=False):
-    """The answer to ``LookUpOutcomes``; ids that are not among ``outcomes`` are not in the store."""
+    """The answer to ``LookUpOutcomes``; ids that are not among ``outcomes`` are not in the store.
+
+    ``elsewhere``: those of them that another router has adopted, and not finished.
+    """
 
     peer: Peer
     ids: list[str]
     outcomes: list[Outcome]
     submit: Submit | None = None
     raw: bytes | None = None
+    elsewhere: list[str] = []
 
 
 class FunctionLookedUp(Struct, frozen=True, gc=False):
@@ -73,6 +77,31 @@ class UnknownElsewhere(Struct, frozen=True, gc=False):
     """No other router knows these tasks."""
 
     ids: list[str]
+
+
+class JournalClaimed(Struct, frozen=True, gc=False):
+    """The journal of a router that is lost is this one's to empty.
+
+    ``nodes`` may hold tasks of it; ``functions`` are kept for them, each with its last use, oldest first.
+    """
+
+    router_id: str
+    nodes: list[NodeInfo]
+    functions: dict[str, float]
+
+
+class BatchesAdopted(Struct, frozen=True, gc=False):
+    """Batches of that journal are in this router's: (seq, accepted_at, unfinished tasks), with marks of these."""
+
+    batches: list[tuple[int, float, Submit]]
+    marks: list[TaskMark]
+
+
+class JournalAdopted(Struct, frozen=True, gc=False):
+    """Nothing is left in it: all that ``router_id`` had in its life number ``boot``, and before, is here."""
+
+    router_id: str
+    boot: int
 
 
 class StoreFilled(Struct, frozen=True, gc=False):
@@ -210,6 +239,9 @@ Event = (
     | OthersFound
     | SettledElsewhere
     | UnknownElsewhere
+    | JournalClaimed
+    | BatchesAdopted
+    | JournalAdopted
     | StoreFilled
     | StoreFreed
     | ExecutorStarted

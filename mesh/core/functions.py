@@ -32,6 +32,12 @@ class ShippedFunctions:
         """Begin with what the store has, the oldest first."""
         self.kept.update(kept)
 
+    def adopt(self, kept: Mapping[str, float]) -> None:
+        """Batches that may name these are about to come: they stay for one more round."""
+        if kept:
+            self.kept = dict(sorted({**kept, **self.kept}.items(), key=lambda use: use[1]))
+            self._used.update(kept)
+
     def put(self, code: FunctionCode, now: Now) -> None:
         """Keep a function that a client sent."""
         self.kept.pop(code.digest, None)

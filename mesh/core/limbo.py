@@ -44,6 +44,7 @@ class Limbo:
         self._asked: dict[str, None] = {}  # tasks that other routers may have finished
         self._others = 0  # routers that are connected
         self._until: float | None = None  # workers may speak until then
+        self._adopting = 0  # journals that are not all here: nobody was asked what he holds of them
 
     def begin(self, *, others: bool) -> None:
         """Wait for what the workers say, and ``others``, other routers."""
@@ -52,11 +53,20 @@ class Limbo:
             self._ledger.add(AskOthers(list(self._asked)))
         self._until = inf
 
+    def hold(self) -> None:
+        """A journal is being adopted: nothing leaves until it is all here."""
+        self._adopting += 1
+        self._until = inf
+
+    def release(self) -> None:
+        """It is, and the workers have been asked."""
+        self._adopting -= 1
+
     def tick(self, now: Now) -> None:
         """Do what is due."""
-        if self._until is None:
+        if self._until is None or self._adopting:
             return
-        awaited = self._members.unheard or self._asked
+        awaited = self._members.awaited or self._asked
         if self._until == inf:  # they have had no chance to speak before
             self._until = now.mono + (self._settings.grace_s if awaited else 0.0)
         if now.mono < self._until and awaited:
@@ -72,7 +82,7 @@ class Limbo:
 
     def next_deadline(self) -> float:
         """The monotonic second at which ``tick`` has something to do."""
-        return inf if self._until is None else self._until
+        return inf if self._until is None or self._adopting else self._until
 
     def on_others_found(self, event: OthersFound, now: Now) -> None:
         """Other routers came or went; while there are any, what they were asked about is theirs to answer."""

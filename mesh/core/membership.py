@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from msgspec.structs import replace
 
@@ -16,11 +16,12 @@ from mesh.core.permits import may_be
 from mesh.core.record import TaskRecord
 from mesh.core.states import READY
 from mesh.core.tasks import TaskTable
-from mesh.messages import PROTOCOL, Cancel, Drop, Heartbeat, Hello, Refuse, Welcome
+from mesh.messages import PROTOCOL, Adopted, Cancel, Claim, Drop, Heartbeat, Hello, Refuse, Welcome
 from mesh.model import NodeInfo, Peer, Role
 from mesh.settings import Settings
 
 TEXT_MAX = 255  # characters of what a node says of itself: it is kept, and shown
+ADOPTED_MAX = 64  # routers that a WELCOME says were adopted
 ATTEMPT_MAX = 1 << 31  # no task was ever tried so often: a claim beyond it is a lie, and must not be counted on from
 
 
@@ -45,6 +46,7 @@ class Membership:
         self._late_until = 0.0  # and what waited comes until then
         self.unheard: set[str] = set()  # those of them that have not spoken since the router started
         self._addresses: list[str] = []  # of other routers
+        self._unclaimed: dict[str, None] = {}  # workers that may hold what was adopted, and have not said so
         self.next_round = 0.0  # the monotonic second at which ``tick`` has something to do
 
     def restore(self, nodes: Sequence[NodeInfo]) -> None:
@@ -52,8 +54,34 @@ class Membership:
         self._nodes = {node.node_id: node for node in nodes}
         self.unheard = set(self._nodes)
 
+    @property
+    def awaited(self) -> bool:
+        """Whether workers are to say yet what they hold, of this router's or of one that it adopts."""
+        return bool(self.unheard or self._unclaimed)
+
+    def ask_claims(self, nodes: Sequence[NodeInfo]) -> None:
+        """These workers may hold what a router delivered whose journal is being adopted."""
+        self._unclaimed.update((node.node_id, None) for node in nodes)
+
+    def tell_adopted(self, router_id: str, boot: int) -> None:
+        """All that this router had is here: who waits for it, or holds it, is to turn to us; also who comes later."""
+        adopted = {**self._welcome.adopted, router_id: boot}
+        for earliest in list(adopted)[:-ADOPTED_MAX]:
+            del adopted[earliest]
+        self._welcome = replace(self._welcome, adopted=adopted)
+        for peer in (*self.workers, *self.clients):
+            self._ledger.send(peer, Adopted({router_id: boot}))
+
+    def on_claim(self, worker: Worker, message: Claim, now: Now) -> None:
+        """What a worker holds of a router that was adopted is its lease from us, where nobody else has it."""
+        self._claim(worker, dict(message.attempts))
+        self.weigh(worker)
+        if not message.more:
+            self._unclaimed.pop(worker.node_id, None)
+
     def give_up_unheard(self) -> None:
-        """Who has not spoken since the start takes no part any more."""
+        """Who has not spoken since the start takes no part any more; who did not claim holds nothing."""
+        self._unclaimed.clear()
         for node_id in sorted(self.unheard):
             self._forget_node(node_id)
         self.unheard.clear()
@@ -206,6 +234,9 @@ class Membership:
         for task in undelivered:
             del worker.leases[task.id]
         self._return_undelivered(worker, undelivered, now)
+        self._claim(worker, held)
+
+    def _claim(self, worker: Worker, held: Mapping[str, int]) -> None:
         not_yours: list[tuple[str, int]] = []
         claims: list[tuple[TaskRecord, int]] = []
         for task_id, attempt in held.items():
@@ -262,6 +293,7 @@ class Membership:
         self.hungry.pop(worker, None)
         self.loaded.pop(worker, None)
         self.changed = True
+        self._unclaimed.pop(worker.node_id, None)
         self._forget_node(worker.node_id)
         leases = list(worker.leases.values())
         self._counters["redelivered"] += len(leases)

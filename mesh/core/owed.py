@@ -63,6 +63,12 @@ class Owed:
                 self._out.append(Send(router.peer, self._settled(router.batch, settlements)))
         router.fresh = []
 
+    def share(self, lost: WorkerRouter, router: WorkerRouter) -> list[tuple[str, int]]:
+        """Tell ``router``, too, what ``lost`` has not acknowledged; the attempts."""
+        owed = [*(s for batch in lost.unacked.values() for s in batch), *lost.fresh]
+        router.fresh += owed
+        return [(settlement.id, settlement.attempt) for settlement in owed]
+
     def report_again(self, router: WorkerRouter) -> None:
         """A session begins: tell again what was not acknowledged in the last."""
         for batch, settlements in router.unacked.items():

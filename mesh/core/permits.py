@@ -10,6 +10,7 @@ from __future__ import annotations
 from mesh.messages import (
     AskLease,
     Cancel,
+    Claim,
     Credit,
     Declare,
     Fire,
@@ -27,7 +28,9 @@ from mesh.messages import (
 from mesh.model import Role
 
 CLIENT_VERBS: frozenset[type[Message]] = frozenset({Submit, Watch, Unwatch, Cancel, Query, PutFunction, Schedule})
-WORKER_VERBS: frozenset[type[Message]] = frozenset({Credit, Settled, Released, GetFunction, AskLease, Declare, Fire})
+WORKER_VERBS: frozenset[type[Message]] = frozenset(
+    {Credit, Settled, Released, GetFunction, AskLease, Declare, Fire, Claim}
+)
 ADMIN_QUERIES = frozenset({"purge"})
 
 

@@ -14,12 +14,16 @@ import msgspec
 
 from mesh.clock import Now
 from mesh.core.admission import Admission
+from mesh.core.adopting import Adopting
 from mesh.core.commands import Command, DropPeer, LookUpFunction
 from mesh.core.dispatch import Dispatch
 from mesh.core.entries import EntryBook
 from mesh.core.events import (
+    BatchesAdopted,
     Event,
     FunctionLookedUp,
+    JournalAdopted,
+    JournalClaimed,
     MessageReceived,
     OthersFound,
     OutcomesLookedUp,
@@ -50,6 +54,7 @@ from mesh.messages import (
     AskLease,
     Bye,
     Cancel,
+    Claim,
     Credit,
     Declare,
     Fire,
@@ -74,7 +79,10 @@ from mesh.settings import Settings
 
 
 class RouterMachine:
-    """One router. ``boot`` is how often it was started on its store; ``durability`` is the store's level."""
+    """One router. ``boot`` is how often it was started on its store; ``durability`` is the store's level.
+
+    ``shared``: other routers have that store, too.
+    """
 
     def __init__(
         self,
@@ -86,6 +94,7 @@ class RouterMachine:
         durability: str = "memory",
         boot: int = 1,
         next_seq: int = 1,
+        shared: bool = False,
     ) -> None:
         self.router_id = router_id
         self.name = name
@@ -102,6 +111,7 @@ class RouterMachine:
                 "duplicates",
                 "late_successes",
                 "settled_elsewhere",
+                "adopted",
                 "garbage",
                 "problems",
                 "firings",
@@ -117,7 +127,7 @@ class RouterMachine:
         self.since: Now | None = None
         self.halted = False  # the store takes nothing at all
         self._now = Now(0.0, 0.0)
-        welcome = Welcome(router_id, name, version, durability)
+        welcome = Welcome(router_id, name, version, durability, boot=boot, shared=shared)
         self._ledger = ledger = Ledger()
         self.table = table = TaskTable(settings, ledger, next_seq)
         self._members = members = Membership(settings, welcome, table, ledger, self.counters)
@@ -131,6 +141,7 @@ class RouterMachine:
         no_room = self._admission.no_room
         self.firings = firings = Firings(settings, entries, lease, table, no_room, ledger, self.counters)
         self.book = book = EntryBook(settings, entries, members, lease, firings, ledger, self.counters)
+        adopting = Adopting(table, members, limbo, self.counters)
         self._handlers: dict[type, Callable[[Any, Now], None]] = {
             MessageReceived: self._on_message,
             PeerLost: self._on_peer_lost,
@@ -140,6 +151,9 @@ class RouterMachine:
             OthersFound: limbo.on_others_found,
             SettledElsewhere: limbo.on_settled_elsewhere,
             UnknownElsewhere: limbo.on_unknown_elsewhere,
+            JournalClaimed: adopting.on_claimed,
+            BatchesAdopted: adopting.on_batches,
+            JournalAdopted: adopting.on_adopted,
             StoreFilled: self._on_store_filled,
             StoreFreed: self._on_store_freed,
         }
@@ -155,6 +169,7 @@ class RouterMachine:
             Credit: self._on_credit,
             Settled: self._settling.on_settled,
             Released: self._dispatch.on_released,
+            Claim: members.on_claim,
             GetFunction: self._on_get_function,
             AskLease: lambda session, message, now: lease.on_ask(session.peer, message, now),
             Declare: book.on_declare,
@@ -207,7 +222,7 @@ class RouterMachine:
 
     def restore(
         self,
-        batches: Sequence[tuple[int, float, Submit, set[str]]],
+        batches: Iterable[tuple[int, float, Submit, set[str]]],
         marks: Sequence[TaskMark],
         nodes: Sequence[NodeInfo],
         functions: Mapping[str, float] | None = None,

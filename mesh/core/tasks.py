@@ -412,6 +412,12 @@ class TaskTable:
 
     # after a restart
 
+    def reserve(self, count: int) -> int:
+        """Numbers for batches that come from another journal; the first of them."""
+        first = self._next_seq
+        self._next_seq += count
+        return first
+
     def restore(
         self, seq: int, accepted_at: float, submit: Submit, settled: Collection[str], marks: dict[str, TaskMark]
     ) -> None:

@@ -1,4 +1,5 @@
-"""Tasks that two routers deliver: a client gave one to the second, for the first was gone and could not say it had it.
+"""Tasks that two routers deliver: a client gave one to the second, for the first was gone and could not say it had it;
+or the second has adopted what the first had.
 
 A worker that serves both runs it once. A delivery of what it has from another router waits as a twin for how that
 ends; what it finished a while ago it answers with the result it has. All of it only where there are several routers.
@@ -58,6 +59,20 @@ class Twins:
     def _add(self, twin: Held) -> None:
         others = [one for one in self._twins.get(twin.delivery.id, ()) if one.router != twin.router]
         self._twins[twin.delivery.id] = [*others, twin]
+
+    def share(self, lost: Peer, router: Peer) -> list[tuple[str, int]]:
+        """What ``lost`` delivered is ``router``'s, too, unless that has delivered it by itself; the attempts."""
+        shared: list[tuple[str, int]] = []
+        held = self._holding.held
+        for one in (*self._holding.of(lost), *self.of(lost)):
+            delivery = one.delivery
+            holder = held.get(delivery.id)
+            if holder is not None and holder.router == router:
+                continue
+            if all(twin.router != router for twin in self._twins.get(delivery.id, ())):
+                self._add(Held(router, delivery, one.options))
+                shared.append((delivery.id, delivery.attempt))
+        return shared
 
     @property
     def any(self) -> bool:

@@ -48,8 +48,10 @@ from mesh.core.sessions import Due, RouterSession
 from mesh.core.twins import Twins
 from mesh.core.worker_router import WorkerRouter
 from mesh.messages import (
+    Adopted,
     Bye,
     Cancel,
+    Claim,
     Credit,
     Deliver,
     Drop,
@@ -135,6 +137,7 @@ class WorkerMachine:
             Drop: self._on_drop,
             Cancel: self._on_cancel,
             Function: lambda router, message, now: self._crew.on_function(router.peer, message),
+            Adopted: lambda router, message, now: self._hand_over(router, message.routers),
             Shutdown: lambda router, message, now: self._on_stop_requested(StopRequested(), now),
         }
 
@@ -297,9 +300,30 @@ class WorkerMachine:
 
     def _on_welcome(self, router: WorkerRouter, message: Welcome, now: Now) -> None:
         router.session.welcome(now.mono)
+        router.boot = message.boot
         self._sessions_at = now.mono
         self._owed.report_again(router)
         self._crew.ask_again(router.peer)
+        if message.adopted:
+            self._hand_over(router, message.adopted)
+
+    def _hand_over(self, router: WorkerRouter, adopted: Mapping[str, int]) -> None:
+        """A router has what others had, and so what we hold of them: say what that is. How it ends is told to both.
+
+        What one of them has delivered in a later life is its own.
+        """
+        attempts: list[tuple[str, int]] = []
+        for router_id, boot in adopted.items():
+            lost = self.routers.get(Peer(router_id.encode()))
+            if lost is None or lost is router or lost.boot > boot or router.adopted.get(lost.peer) == boot:
+                continue
+            router.adopted[lost.peer] = boot
+            attempts += self._twins.share(lost.peer, router.peer)
+            attempts += self._owed.share(lost, router)
+            self._crew.ask_instead(lost.peer, router.peer)
+        parts = list(pack(attempts, attempt_bytes)) or [[]]
+        for number, part in enumerate(parts, 1):
+            self._send(router.peer, Claim(list(part), more=number < len(parts)))
 
     def _on_refuse(self, router: WorkerRouter, message: Refuse, now: Now) -> None:
         self._out.append(PublishRefused(message.code, message.reason))

@@ -10,7 +10,7 @@ from mesh.model import Peer, Settlement
 class WorkerRouter:
     """``unacked``: settlements it has not acknowledged, by batch, ``owed`` in number."""
 
-    __slots__ = ("batch", "clock", "fresh", "owed", "session", "unacked", "window")
+    __slots__ = ("adopted", "batch", "boot", "clock", "fresh", "owed", "session", "unacked", "window")
 
     def __init__(self, session: RouterSession) -> None:
         self.session = session
@@ -20,6 +20,8 @@ class WorkerRouter:
         self.batch = 0
         self.clock = ClockDifference()
         self.window = 0  # as it was last told
+        self.boot = 0  # which of its lives the last session was with
+        self.adopted: dict[Peer, int] = {}  # routers whose deliveries are its own now, up to that life of theirs
 
     @property
     def peer(self) -> Peer:

@@ -67,8 +67,15 @@ RETRY_S = 0.5  # between two tries of a commit that had no room, or of a store t
 QUESTIONS_MAX = 10_000  # to a store that is away; who asked beyond must say HELLO again
 
 
+def nowhere(ids: Sequence[str]) -> list[str]:
+    """Where no other router shares the store."""
+    return []
+
+
 class RouterStep:
     """Runs one router machine on one store; ``send`` and ``drop`` are the transport's.
+
+    ``elsewhere``: those of these tasks that another router has adopted.
 
     ``session`` is the number of the session with a peer, None where there is none.
     """
@@ -84,6 +91,7 @@ class RouterStep:
         session: Callable[[Peer], int | None],
         ask_others: Callable[[list[str]], None] = lambda ids: None,
         complain: Callable[[str, str], None] = lambda kind, text: None,
+        elsewhere: Callable[[Sequence[str]], list[str]] = nowhere,
     ) -> None:
         self.machine = machine
         self.store = store
@@ -93,6 +101,7 @@ class RouterStep:
         self._session = session
         self._ask_others = ask_others
         self._complain = complain
+        self._elsewhere = elsewhere
         self._records: list[Record] = []  # not yet durable
         self._later: list[tuple[Send, int | None]] = []  # waits for them; the session it is for
         self._doubtful = 0  # so many records, from the first, were in a commit that may have been done
@@ -236,7 +245,7 @@ class RouterStep:
         rest = self._records[len(tried) :]
         held_back = {blob.key for record in rest for blob in _named_by(record)}
         try:
-            self.store.commit(tried, held_back)
+            self._correct(self.store.commit(tried, held_back))
         except StoreFull:
             self._doubtful = 0
             raise
@@ -245,13 +254,25 @@ class RouterStep:
             raise
         self._records, self._doubtful = rest, 0
 
+    def _correct(self, earlier: Sequence[Outcome] | None) -> None:
+        """Another router was first with these outcomes: they are told, and ours are not."""
+        if not earlier:
+            return
+        log.info("%d tasks were finished by another router, too, which was first", len(earlier))
+        first = {outcome.id: outcome for outcome in earlier}
+        for number, (command, session) in enumerate(self._later):
+            message = command.message
+            if isinstance(message, Outcomes):
+                told = replace(message, outcomes=[first.get(outcome.id, outcome) for outcome in message.outcomes])
+                self._later[number] = (replace(command, message=told), session)
+
     def _commit_without_new_tasks(self) -> None:
         new, rest = _parted(self._records)
         if not new or not rest:
             return
         waiting = [record.submit for record in new if isinstance(record, AppendBatch)]
         try:
-            self.store.commit(rest, {blob.key for submit in waiting for blob in blobs_of(submit)})
+            self._correct(self.store.commit(rest, {blob.key for submit in waiting for blob in blobs_of(submit)}))
         except StoreFull:
             return
         except StoreUnavailable:
@@ -323,7 +344,9 @@ class RouterStep:
         found = self._outcomes(ids) + [pending[i] for i in ids if i in pending]
         if len(ids) < len(question.ids):
             self._unanswered.update(((question.peer, i), None) for i in question.ids if i in pending)
-        return OutcomesLookedUp(question.peer, ids, found, question.submit, question.raw)
+        known = {outcome.id for outcome in found}
+        elsewhere = self._elsewhere([i for i in ids if i not in known])
+        return OutcomesLookedUp(question.peer, ids, found, question.submit, question.raw, elsewhere)
 
     def _ask_later(self, questions: Sequence[LookUpOutcomes | LookUpFunction], why: str, now: Now) -> list[Event]:
         self._ask_at = now.mono + RETRY_S

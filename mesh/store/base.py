@@ -75,8 +75,10 @@ class Store(Protocol):
     def recover(self) -> Recovered:
         """Read what is unfinished, in order of ``seq``. Raises ``StoreDamaged`` when rows are missing or changed."""
 
-    def commit(self, records: Sequence[Record], held_back: Collection[str] = ()) -> None:
+    def commit(self, records: Sequence[Record], held_back: Collection[str] = ()) -> Sequence[Outcome] | None:
         """Make all records durable, in order, or none. Raises ``StoreFull`` (try again later), ``StoreError``.
+
+        Returns the outcomes that other routers had recorded of the same tasks, if there are any: those count.
 
         ``StoreUnavailable`` otherwise: it may have been done. The same records are to be committed again before others.
 

@@ -16,7 +16,7 @@ from mesh.settings import Settings
 WALL, MONO = 1_800_000_000.0, 1_000.0
 WORK = TaskOptions("work")
 C1, C2, W1, W2 = Peer(b"c1"), Peer(b"c2"), Peer(b"w1"), Peer(b"w2")
-WELCOME = Welcome("r", "router", "0", "memory")
+WELCOME = Welcome("r", "router", "0", "memory", boot=1)
 
 
 def at(seconds: float) -> Now:

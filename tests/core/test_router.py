@@ -42,6 +42,7 @@ from mesh.messages import (
     AskLease,
     Bye,
     Cancel,
+    Claim,
     Credit,
     Declare,
     Deliver,
@@ -931,6 +932,7 @@ VERBS: list[Message] = [
     AskLease(),
     Declare("app", WALL, []),
     Fire(0, 1, []),
+    Claim([("a", 1)]),
 ]
 
 
@@ -1247,7 +1249,7 @@ def test_after_a_restart_a_batch_that_is_finished_is_dropped() -> None:
 def test_a_worker_is_remembered_until_it_is_gone() -> None:
     mesh = Driven(quiet())
     commands = mesh.hear(W1, hello_worker())
-    assert commands == [Send(W1, Welcome("r", "router", "0", "memory")), SaveNode(NodeInfo("worker", "worker"))]
+    assert commands == [Send(W1, Welcome("r", "router", "0", "memory", boot=1)), SaveNode(NodeInfo("worker", "worker"))]
 
 
 def test_tasks_of_more_kinds_than_are_remembered_are_all_queued_and_delivered() -> None:

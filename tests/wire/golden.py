@@ -33,6 +33,7 @@ LEFT = model.Blob("blob-1", [2, 3], f"{'0f' * 20}.{'a1' * 8}")
 
 OLDER = {"HELLO", "HELLO at most once", "SUBMIT", "DELIVER", "SETTLED", "OUTCOMES", "WATCH", "REFUSE", "HEARTBEAT"}
 OLDER |= {"HELLO that maps", "IDENTIFY", "SUBMIT of what was left"}
+OLDER |= {"WELCOME"}
 OLDER |= {"SUBMIT of what may be elsewhere", "DELIVER of what was left", "SETTLED with what was left"}
 """Examples from before a field was added at the end: they are read for ever, and written no more."""
 
@@ -129,6 +130,8 @@ EXAMPLES: dict[str, m.Message] = {
     "IDENTIFY padded": m.Identify(b"\0" * 4),
     "IDENTITY": m.Identity("r1"),
     "WELCOME": m.Welcome("r1", "host/2", "0.1.0", "disk", ["tcp://10.0.0.1:5000"]),
+    "WELCOME of one that adopted": m.Welcome("r1", "host/2", "0.1.0", "disk", [], 1, 3, {"r2": 7}, True),
+    "ADOPTED": m.Adopted({"r2": 7}),
     "REFUSE": m.Refuse("version", "another protocol"),
     "REFUSE of some": m.Refuse("watched", "too many", ["a"]),
     "SAY_HELLO": m.SayHello(),
@@ -168,6 +171,7 @@ EXAMPLES: dict[str, m.Message] = {
         ],
     ),
     "RELEASED": m.Released([("a", 1)], True),
+    "CLAIM": m.Claim([("a", 1)], True),
     "GET_FUNCTION": m.GetFunction("d1"),
     "DELIVER": m.Deliver(
         {17: _options}, [model.Delivery("a", 17, 2, BLOB, 1, 1, 1.8e9, _extra), model.Delivery("b", 17, 1, b"\x04\x90")]

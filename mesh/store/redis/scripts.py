@@ -47,11 +47,15 @@ local meta, token, lock, ttl, holder, taken_from = KEYS[1], ARGV[1], ARGV[2], AR
 local format = redis.call('HGET', meta, 'format')
 if format and format ~= ARGV[6] then return {'format', format} end
 local owner, held = redis.call('HGET', meta, 'owner'), redis.call('GET', lock)
-if held and held ~= holder and held ~= taken_from then return {'held', held, redis.call('PTTL', lock)} end
+if held and held ~= holder and held ~= taken_from then
+  return {'held', held, redis.call('PTTL', lock), redis.call('HGET', meta, 'adopter') or ''}
+end
 redis.call('SET', lock, holder, 'PX', ttl)
+redis.call('SADD', ARGV[7], ARGV[8])
 if owner ~= token then
   redis.call('HINCRBY', meta, 'epoch', 1)
   redis.call('HSET', meta, 'owner', token, 'format', ARGV[6])
+  redis.call('HDEL', meta, 'adopter')
 end
 return {'ok', unpack(redis.call('HMGET', meta, 'epoch', 'commits', 'seq', 'boot', 'batches'))}
 """
@@ -97,6 +101,146 @@ if call('PEXPIRE', mine .. 'lock', ARGV[5]) == 0 then call('SET', mine .. 'lock'
 return {'ok', call('HLEN', base .. 'outcomes'), call('HLEN', mine .. 'journal')}
 """
 )
+
+KEEP = (
+    _PRELUDE
+    + """
+local ttl, holder, router = ARGV[5], ARGV[6], ARGV[7]
+local function renew(there)
+  if call('PEXPIRE', there .. 'lock', ttl) == 0 then call('SET', there .. 'lock', holder, 'PX', ttl) end
+end
+renew(mine)
+for i = 8, #ARGV do
+  local there = base .. 'r:' .. ARGV[i] .. ':'
+  if call('HGET', there .. 'meta', 'owner') == token then renew(there) end
+end
+local lost = {}
+for _, id in ipairs(call('SMEMBERS', base .. 'routers')) do
+  local there = base .. 'r:' .. id .. ':'
+  if id ~= router and #lost < 64 and call('EXISTS', there .. 'lock', there .. 'moved') == 0
+      and call('EXISTS', there .. 'journal', there .. 'functions') > 0 then
+    lost[#lost + 1] = id
+  end
+end
+return {'ok', unpack(lost)}
+"""
+)
+"""Renew the lock, and those of the journals that are being adopted; which journals nobody has, and are not empty."""
+
+CLAIM = (
+    _PRELUDE
+    + """
+local router, id, ttl, holder, format = ARGV[5], ARGV[6], ARGV[7], ARGV[8], ARGV[9]
+local there = base .. 'r:' .. id .. ':'
+local found = call('HMGET', there .. 'meta', 'owner', 'format', 'boot', 'batches')
+if found[1] ~= token then
+  if not found[1] or found[2] ~= format or call('EXISTS', there .. 'lock', there .. 'moved') > 0 then
+    return {'held'}
+  end
+  call('HSET', there .. 'meta', 'owner', token, 'adopter', router)
+  call('HINCRBY', there .. 'meta', 'epoch', 1)
+end
+call('SET', there .. 'lock', holder, 'PX', ttl)
+local uses = call('ZRANGE', there .. 'functions', 0, -1, 'WITHSCORES')
+for i = 1, #uses, 2 do
+  if call('HEXISTS', base .. 'functions', uses[i]) == 1
+      and call('ZADD', mine .. 'functions', 'NX', uses[i + 1], uses[i]) == 1 then
+    call('HINCRBY', base .. 'users', uses[i], 1)
+  end
+end
+return {'ok', found[3] or '0', found[4] or '0', uses}
+"""
+)
+"""Take over a journal that nobody has: ``held`` where somebody has, or where it is in another store now.
+
+Its functions are needed here from now on.
+"""
+
+FIND = """
+local there = {}
+for i = 1, #ARGV do
+  if redis.call('HEXISTS', KEYS[1], ARGV[i]) == 1 then there[#there + 1] = ARGV[i] end
+end
+return {'ok', there}
+"""
+"""Which of these fields a hash has."""
+
+MOVE = (
+    _PRELUDE
+    + """
+local router, id = ARGV[5], ARGV[6]
+local there = base .. 'r:' .. id .. ':'
+if call('HGET', there .. 'meta', 'owner') ~= token then return {'lost', call('GET', there .. 'lock') or ''} end
+local at = 7
+local function take()
+  at = at + 1
+  return ARGV[at - 1]
+end
+local left, came = 0, 0
+for _ = 1, take() do
+  local seq, to, row = take(), take(), take()
+  if call('HDEL', there .. 'journal', seq) == 1 then
+    left = left + 1
+    if row ~= '' then came = came + call('HSET', mine .. 'journal', to, row) end
+    call('DEL', there .. 'settled:' .. seq)
+    for _, kept in ipairs(call('SMEMBERS', there .. 'held:' .. seq)) do call('ZADD', base .. 'expiries', 0, kept) end
+    call('DEL', there .. 'held:' .. seq)
+  end
+end
+for _ = 1, take() do
+  local task = take()
+  call('HSET', mine .. 'marks', task, take())
+  call('HDEL', there .. 'marks', task)
+end
+for _ = 1, take() do call('HSET', base .. 'adopted', take(), router) end
+for _ = 1, take() do
+  local key = take()
+  if call('EXISTS', there .. 'b:' .. key) == 1 then
+    if call('EXISTS', mine .. 'b:' .. key) == 1 then
+      call('UNLINK', there .. 'b:' .. key)
+    else
+      call('RENAME', there .. 'b:' .. key, mine .. 'b:' .. key)
+    end
+    call('HSET', base .. 'blob_at', key, router)
+  end
+end
+for _ = 1, take() do
+  local key = take()
+  call('UNLINK', there .. 'b:' .. key)
+  if call('HGET', base .. 'blob_at', key) == id then
+    if call('EXISTS', mine .. 'b:' .. key) == 1 then call('HSET', base .. 'blob_at', key, router)
+    else call('HDEL', base .. 'blob_at', key) end
+  end
+end
+call('HINCRBY', meta, 'batches', came)
+call('HINCRBY', there .. 'meta', 'batches', 0 - left)  -- for -0 is no number to Redis
+return {'ok'}
+"""
+)
+"""Batches of a claimed journal become this one's, with marks and large payloads. Done again, it does no more."""
+
+LEAVE = (
+    _PRELUDE
+    + """
+local there = base .. 'r:' .. ARGV[5] .. ':'
+if call('HGET', there .. 'meta', 'owner') ~= token then return {'ok'} end
+if call('HLEN', there .. 'journal') > 0 then return {'more'} end
+for _, digest in ipairs(call('ZRANGE', there .. 'functions', 0, -1)) do
+  if call('HINCRBY', base .. 'users', digest, -1) <= 0 then
+    local by, _, _, key = head(call('HGET', base .. 'functions', digest) or '')
+    if key ~= '' then drop_blob(by, key) end
+    call('HDEL', base .. 'functions', digest)
+    call('HDEL', base .. 'users', digest)
+  end
+end
+for _, key in ipairs(call('SMEMBERS', there .. 'staged')) do call('UNLINK', there .. 's:' .. key) end
+call('DEL', there .. 'functions', there .. 'nodes', there .. 'marks', there .. 'staged', there .. 'lock')
+call('HSET', there .. 'meta', 'batches', 0)
+call('HDEL', there .. 'meta', 'adopter')
+return {'ok'}
+"""
+)
+"""A claimed journal is empty: its router may have it again, and begins with nothing."""
 
 RELEASE = """
 if redis.call('HGET', KEYS[1], 'owner') == ARGV[1] then redis.call('DEL', ARGV[2]) end
@@ -157,7 +301,7 @@ for i = 1, count do
 end
 if last_seq > seq then seq = last_seq end
 
-local ops = {}
+local ops, earlier = {}, {}
 
 function ops.put(count)
   for i = at, at + count - 1 do
@@ -204,6 +348,9 @@ function ops.outcomes(count)
       if row then known[ids[i]] = row end
     end
   end
+  for id, row in pairs(known) do
+    if head(row) ~= router then earlier[#earlier + 1] = id end
+  end
   local last = 0
   for i = at, at + 2 * count - 2, 2 do
     local id, row = ARGV[i], ARGV[i + 1]
@@ -225,6 +372,9 @@ function ops.outcomes(count)
       if batch > seq then call('SADD', mine .. 'early', name) end
     end
     if open[batch] then table.insert(settled[batch], id) end
+  end
+  if call('EXISTS', base .. 'adopted') == 1 then
+    for i = at, at + 2 * count - 2, 2 do call('HDEL', base .. 'adopted', ARGV[i]) end
   end
   each('HSET', outcomes, values, 1000)
   each('ZADD', base .. 'expiries', expiries, 1000)
@@ -304,12 +454,13 @@ while ARGV[at] do
 end
 call('HSET', meta, 'commits', n, 'seq', seq, 'serial', serial)
 call('HINCRBY', meta, 'batches', batches)
-return {'ok'}
+return {'ok', earlier}
 """
 )
 """One commit, the ``n``th of this journal: one that is said twice, for its answer was lost, is done once.
 
-``serial`` tells it from another that was to be the ``n``th, was given up, and reached the server late: ``ahead``.
+``serial`` tells it from another that was to be the ``n``th, was given up, and reached the server late: ``ahead``. It
+says which tasks other routers had finished before, but where it was done before its answer was lost.
 """
 
 

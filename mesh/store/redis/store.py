@@ -7,7 +7,9 @@ round trip. Outcomes and functions are there for all routers, the rest is of one
     outcomes     task id → row                     expiries   when each may go, in order
     functions    digest → row                      users      how many routers keep each
     blob_at      key → the router that has the large payload
-    r:ID:meta    owner, epoch, boot, commits, seq, batches
+    adopted      task id → the router that has adopted it, and not finished it
+    routers      whose journals there are
+    r:ID:meta    owner, epoch, boot, commits, seq, batches; adopter: who moves them into its own journal
     r:ID:lock    who has the journal; runs out unless renewed
     r:ID:journal, marks, nodes, functions (when each was last used), schedules, positions, apps
     r:ID:settled:SEQ   tasks of an open batch that are finished       r:ID:held:SEQ   outcomes it keeps from expiring
@@ -25,13 +27,23 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any, TypeVar
 
-from mesh.core.commands import Record
-from mesh.errors import ConfigError, StoreDamaged, StoreError, StoreFull, StoreLocked, StoreLost
+from mesh.core.commands import Record, RecordOutcomes
+from mesh.errors import (
+    ConfigError,
+    RowDamaged,
+    StoreDamaged,
+    StoreError,
+    StoreFull,
+    StoreLocked,
+    StoreLost,
+    StoreUnavailable,
+)
 from mesh.model import Blob, Buffer, FunctionCode, NodeInfo, Outcome, TaskMark
 from mesh.store.base import Recovered, StoredBatch, StoreUsage
 from mesh.store.moved import Move, read_move, refuse_moved
 from mesh.store.redis import scripts
 from mesh.store.redis.address import RedisAddress, parse_address
+from mesh.store.redis.adoption import Adoption
 from mesh.store.redis.durability import look_up
 from mesh.store.redis.holder import default_router, is_gone, read_holder, this_holder
 from mesh.store.redis.link import Link, Value
@@ -39,6 +51,7 @@ from mesh.store.redis.payloads import Payloads
 from mesh.store.redis.prepared import Prepared, prepare
 from mesh.store.redis.rows import Rows
 from mesh.store.redis.sealing import StoreKeys, find_row_key, new_row_key, seal
+from mesh.store.shared import ClaimedJournal, Handover
 
 log = logging.getLogger("mesh.store")
 
@@ -66,7 +79,7 @@ class RedisStore:
         mesh: str,
         keys: Callable[[], StoreKeys],
         timeout_s: float = 2.0,
-        lock_s: float = 10.0,
+        lock_s: float = 4.0,
         salvage: bool = False,
         force: bool = False,
         moving: bool = False,
@@ -80,6 +93,7 @@ class RedisStore:
         self._keys = keys
         self._keys_seen: list[str] = []
         self._serial = 0  # of commits, tried or done
+        self._kept_at = time.monotonic()
         self._no_keys = ""  # why they could not be read
         self._lock_ms = int(lock_s * 1000)
         self._base = f"{address.prefix}:{{{mesh}}}:"
@@ -101,6 +115,7 @@ class RedisStore:
         self._seal = self._row_key()
         self._rows = Rows(self._seal, self._id)
         self._payloads = Payloads(self._link, self._rows.blobs, self._base, self._mine)
+        self._adoption = Adoption(self._link, self._base, self._id, self._seal, self._rows, self._owned)
         self._unsure: tuple[Prepared, list[Record]] | None = None  # a commit whose answer did not come
         self._acquire()
         log.info("%s: %s", self.url, self.durability.promise)
@@ -172,7 +187,8 @@ class RedisStore:
         taken_from = b""
         lock = f"{self._mine}lock"
         while True:
-            args = (self._holder.token, lock, self._lock_ms, self._holder.text, taken_from, FORMAT)
+            own = (self._holder.token, lock, self._lock_ms, self._holder.text)
+            args = (*own, taken_from, FORMAT, f"{self._base}routers", self._id)
             word, *values = self._link.script(scripts.ACQUIRE, [self._meta], args)
             if word == "ok":
                 break
@@ -181,8 +197,10 @@ class RedisStore:
                     f"{self.url}: the journal of router {self.router_id} has format {_text(values[0])}, and this "
                     f"version knows {FORMAT}: start the version that wrote it, or use another ?prefix="
                 )
-            held, left_ms = values
+            held, left_ms, adopter = values
             holder = read_holder(held)
+            if adopter:  # it is being emptied, which takes as long as it has tasks
+                deadline = time.monotonic() + self._lock_ms / 1000
             if holder is not None and is_gone(holder):
                 taken_from = held
             elif time.monotonic() >= deadline:
@@ -199,6 +217,10 @@ class RedisStore:
             "time: stop that one, or give this one a name of its own with ?router=NAME at the end of its --store"
         )
 
+    def _lost(self, held: bytes) -> StoreLost:
+        adopted = f"{self.url}: another router has adopted what router {self.router_id} had"
+        return StoreLost(f"{self._held_by(held) if held else adopted}; what was not committed is lost")
+
     def _owned(self, script: str, *args: Value) -> list[Any]:
         """Do a script as the owner of the journal. Raises ``StoreLost`` where another is."""
         own: tuple[Value, ...] = (self._holder.token, self._epoch, self._base, self._mine)
@@ -207,7 +229,7 @@ class RedisStore:
             self._reclaim()
             word, *values = self._link.script(script, [self._meta], (*own, *args))
         if word == "lost":
-            raise StoreLost(f"{self._held_by(values[0])}; what was not committed is lost")
+            raise self._lost(values[0])
         return [word, *values]
 
     def _reclaim(self) -> None:
@@ -216,7 +238,7 @@ class RedisStore:
         rest = (self._last_seq, self._boot, f"{self._mine}journal")
         word, value = self._link.script(scripts.RECLAIM, [self._meta], (*own, *rest))
         if word == "lost":
-            raise StoreLost(f"{self._held_by(value)}; what was not committed is lost")
+            raise self._lost(value)
         self._keys_seen = []
         self._look_at_keys()
         self._set_back(int(value))
@@ -249,6 +271,7 @@ class RedisStore:
             self._miss_batches(len(batches), stored)
         for seqs in _cut(sorted(batches), READ):
             settled = self._link.commands([("SMEMBERS", f"{self._mine}settled:{seq}") for seq in seqs])
+            self._keep_by_and_by()
             for seq, ids in zip(seqs, settled):
                 batches[seq].settled = {_text(task_id) for task_id in ids}
         marks: list[TaskMark] = self._read_all("marks", "marks of tasks", self._rows.read_mark)
@@ -256,6 +279,7 @@ class RedisStore:
         uses = self._link.command("ZRANGE", f"{self._mine}functions", 0, -1, "WITHSCORES")
         functions = {_text(digest): float(used_at) for digest, used_at in zip(uses[::2], uses[1::2])}
         found = [batches[seq] for seq in sorted(batches)]
+        self._last_seq = max(self._last_seq, *batches, 0)  # adopted ones may have greater numbers
         apps = dict(self._read_all("apps", "apps", self._rows.read_app))
         entries = self._read_all("schedules", "entries of periodic tasks", self._rows.read_entry)
         positions = self._read_all("positions", "positions of entries", self._rows.read_position)
@@ -269,6 +293,7 @@ class RedisStore:
         while cursor != 0:
             cursor, some = self._link.command("HSCAN", key, int(cursor or 0), "COUNT", READ)  # type: ignore[call-overload]
             rows.update(some)
+            self._keep_by_and_by()
         found, damaged = [], []
         for name, row in rows.items():
             value = read(name, row)
@@ -299,28 +324,50 @@ class RedisStore:
 
     # writing
 
-    def commit(self, records: Sequence[Record], held_back: Collection[str] = ()) -> None:
-        """Write all records by one script, or none. Raises ``StoreUnavailable``, ``StoreFull``, ``StoreLost``."""
-        if self._settle_unsure(records):
-            return
+    def commit(self, records: Sequence[Record], held_back: Collection[str] = ()) -> list[Outcome]:
+        """Write all records by one script, or none. Raises ``StoreUnavailable``, ``StoreFull``, ``StoreLost``.
+
+        Returns the outcomes that other routers had recorded before of the same tasks.
+        """
+        if (earlier := self._settle_unsure(records)) is not None:
+            return earlier
         put, removed = self._payloads.to_commit(held_back)
         if not records and not put:
-            return
+            return []
         self._serial += 1
         serial = f"{self._epoch}.{self._serial}"
         prepared = prepare(records, self._rows, serial, self._commits + 1, self._last_seq, put, removed)
         self._unsure = (prepared, list(records))
-        self._do(prepared)
+        found = self._do(prepared)
+        return self._differing(records) if found is None else self._first_of(found)
 
-    def _settle_unsure(self, records: Sequence[Record] = ()) -> bool:
-        """Make sure of the commit whose answer did not come; whether that was of these records."""
+    def _settle_unsure(self, records: Sequence[Record] = ()) -> list[Outcome] | None:
+        """Make sure of the commit whose answer did not come; what it returns where that was of these records."""
         if self._unsure is None:
-            return False
-        prepared, earlier = self._unsure
+            return None
+        prepared, unsure = self._unsure
         self._do(prepared)
-        return list(records) == earlier
+        return self._differing(unsure) if list(records) == unsure else None
 
-    def _do(self, prepared: Prepared) -> None:
+    def _differing(self, records: Sequence[Record]) -> list[Outcome]:
+        """What these tasks ended with, where that is not what the records say."""
+        outcomes = {o.id: o for record in records if isinstance(record, RecordOutcomes) for o in record.outcomes}
+        return [first for first in self._first_of(list(outcomes)) if first != outcomes[first.id]]
+
+    def _first_of(self, ids: Sequence[str]) -> list[Outcome]:
+        """Whichever outcomes these tasks have now, but for those that cannot be read: who asks is told."""
+        found: list[Outcome] = []
+        for task_id in ids:
+            try:
+                found += self.outcomes([task_id])
+            except StoreUnavailable:
+                raise
+            except RowDamaged as damaged:
+                log.error("%s", damaged)
+        return found
+
+    def _do(self, prepared: Prepared) -> list[str] | None:
+        """The tasks that other routers had finished before; None where the server had done it already."""
         while True:
             try:
                 word, *values = self._owned(scripts.COMMIT, *self._arguments(prepared))
@@ -340,6 +387,7 @@ class RedisStore:
         self._commits = prepared.number
         self._last_seq = prepared.last_seq
         self._payloads.committed(prepared.put, prepared.removed)
+        return [_text(task_id) for task_id in values[0]] if values else None
 
     def _arguments(self, prepared: Prepared) -> list[Value]:
         return [
@@ -396,6 +444,50 @@ class RedisStore:
     def read_blob(self, blob: Blob) -> Sequence[bytes | memoryview] | None:
         """A large payload in parts, or None. Raises ``StoreDamaged``."""
         return self._payloads.read(blob)
+
+    # journals of routers that are lost
+
+    def keep(self) -> list[str]:
+        """Renew the lock; the routers whose journals nobody has, and that left something in them."""
+        self._kept_at = time.monotonic()
+        return self._adoption.keep(self._lock_ms, self._holder.text)
+
+    def _keep_by_and_by(self) -> None:
+        """A long start must not lose the lock meanwhile."""
+        if time.monotonic() >= self._kept_at + self._lock_ms / 4000:
+            self.keep()
+
+    def claim(self, router_id: str) -> ClaimedJournal | None:
+        """Take a journal that nobody has."""
+        return self._adoption.claim(router_id, self._lock_ms, self._holder.text, FORMAT)
+
+    def read_claimed(self, journal: ClaimedJournal, seqs: Sequence[int]) -> list[StoredBatch]:
+        """Those of these batches that are left."""
+        return self._adoption.read(journal, seqs)
+
+    def find(self, journal: ClaimedJournal, ids: Sequence[str]) -> tuple[list[Outcome], list[TaskMark]]:
+        """Of tasks of that journal: outcomes that other routers wrote, and marks."""
+        return self.finished(ids), self._adoption.marks(journal, ids)
+
+    def finished(self, ids: Sequence[str]) -> list[Outcome]:
+        """The outcomes there are of these tasks, by whichever router; cheap where there are none."""
+        found: list[str] = []
+        for some in _cut(ids, 10 * READ):
+            self._keep_by_and_by()
+            found += self._adoption.finished(some)
+        return self._first_of(found)
+
+    def elsewhere(self, ids: Sequence[str]) -> list[str]:
+        """Those of these that another router has adopted, and not finished."""
+        return [task_id for some in _cut(ids, 10 * READ) for task_id in self._adoption.elsewhere(some)]
+
+    def move(self, journal: ClaimedJournal, moves: Sequence[Handover]) -> None:
+        """Make these batches ours, all or none."""
+        self._adoption.move(journal, moves)
+
+    def leave(self, journal: ClaimedJournal) -> None:
+        """Nothing is left in it."""
+        self._adoption.leave(journal)
 
     # keeping house
 

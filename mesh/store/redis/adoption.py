@@ -1,0 +1,136 @@
+"""Journals of routers that are lost, on their way into the journal of one that is not."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from mesh.model import NodeInfo, TaskMark
+from mesh.store.base import StoredBatch
+from mesh.store.redis import scripts
+from mesh.store.redis.link import Link, Value
+from mesh.store.redis.rows import Rows
+from mesh.store.shared import ClaimedJournal, Handover
+
+log = logging.getLogger("mesh.store")
+
+SCAN = 200  # rows asked for at once
+
+
+class Adoption:
+    """Of the router ``router_id``, whose rows are ``rows``. ``owned`` does a script as the owner of its journal."""
+
+    def __init__(
+        self, link: Link, base: str, router_id: str, row_key: bytes, rows: Rows, owned: Callable[..., list[Any]]
+    ) -> None:
+        self._link = link
+        self._base = base
+        self._id = router_id
+        self._row_key = row_key
+        self._rows = rows
+        self._owned = owned
+        self.claimed: dict[str, None] = {}  # routers whose journals are being moved
+
+    def keep(self, lock_ms: int, holder: bytes) -> list[str]:
+        """Renew the locks; the routers whose journals nobody has."""
+        return list(map(_text, self._owned(scripts.KEEP, lock_ms, holder, self._id, *self.claimed)[1:]))
+
+    def claim(self, router_id: str, lock_ms: int, holder: bytes, form: int) -> ClaimedJournal | None:
+        """Take a journal that nobody has."""
+        word, *values = self._owned(scripts.CLAIM, self._id, router_id, lock_ms, holder, form)
+        if word == "held":
+            return None
+        boot, stored, uses = values
+        there = f"{self._base}r:{router_id}:"
+        seqs = sorted(map(int, self._link.command("HKEYS", f"{there}journal")))
+        if len(seqs) != int(stored):
+            log.error("%sjournal: %d batches where %d were written; the rest is adopted", there, len(seqs), int(stored))
+        functions = {_text(digest): float(used_at) for digest, used_at in zip(uses[::2], uses[1::2])}
+        journal = ClaimedJournal(router_id, int(boot), seqs, self._nodes(router_id), functions)
+        self.claimed[router_id] = None  # now, for until then a failure is as if it had not been claimed
+        return journal
+
+    def _nodes(self, router_id: str) -> list[NodeInfo]:
+        rows = Rows(self._row_key, router_id)
+        found: list[NodeInfo] = []
+        cursor = -1
+        while cursor != 0:
+            at, some = self._link.command("HSCAN", f"{self._base}r:{router_id}:nodes", max(cursor, 0), "COUNT", SCAN)
+            cursor = int(at)
+            found += [node for name, row in some.items() if (node := rows.read_node(name, row)) is not None]
+        return found
+
+    def read(self, journal: ClaimedJournal, seqs: Sequence[int]) -> list[StoredBatch]:
+        """Those of these batches that are left; what no router wrote is set aside."""
+        if not seqs:
+            return []
+        there = f"{self._base}r:{journal.router_id}:"
+        rows = Rows(self._row_key, journal.router_id)
+        found, *settled = self._link.commands(
+            [("HMGET", f"{there}journal", *seqs), *(("SMEMBERS", f"{there}settled:{seq}") for seq in seqs)]
+        )
+        batches: list[StoredBatch] = []
+        for seq, row, ids in zip(seqs, found, settled):
+            if row is None:
+                continue
+            read = rows.read_batch(b"%d" % seq, row)
+            if read is None:
+                log.error("%sjournal: batch %d is not what a router wrote, and set aside under :damaged", there, seq)
+                aside = (("HSET", f"{there}journal:damaged", seq, row), ("HDEL", f"{there}journal", seq))
+                self._link.commands(aside)
+            else:
+                batches.append(StoredBatch(seq, read[2], read[1], set(map(_text, ids))))
+        return batches
+
+    def finished(self, ids: Sequence[str]) -> list[str]:
+        """Those of these tasks that have an outcome, by whichever router."""
+        return list(map(_text, self._link.script(scripts.FIND, [f"{self._base}outcomes"], ids)[1])) if ids else []
+
+    def elsewhere(self, ids: Sequence[str]) -> list[str]:
+        """Those of these tasks that another router has adopted, and not finished."""
+        if not ids:
+            return []
+        own = self._id.encode()
+        return [
+            i for i, by in zip(ids, self._link.command("HMGET", f"{self._base}adopted", *ids)) if by not in (None, own)
+        ]
+
+    def marks(self, journal: ClaimedJournal, ids: Sequence[str]) -> list[TaskMark]:
+        """What is remembered of these tasks."""
+        key = f"{self._base}r:{journal.router_id}:marks"
+        if not ids or not self._link.command("EXISTS", key):
+            return []
+        rows = Rows(self._row_key, journal.router_id)
+        found: list[TaskMark] = []
+        for task_id, row in zip(ids, self._link.command("HMGET", key, *ids)):
+            mark = None if row is None else rows.read_mark(task_id.encode(), row)
+            if mark is not None:
+                found.append(mark)
+            elif row is not None:
+                log.error("%s: the mark of task %s is not what a router wrote; it is left out", key, task_id)
+        return found
+
+    def move(self, journal: ClaimedJournal, moves: Sequence[Handover]) -> None:
+        """Make these batches ours."""
+        args: list[Value] = [len(moves)]
+        for one in moves:
+            args += (one.seq, one.to, self._rows.batch(one.to, one.accepted_at, one.raw) if one.ids else b"")
+        marks = [mark for one in moves for mark in one.marks]
+        args.append(len(marks))
+        for mark in marks:
+            args += (mark.id, self._rows.mark(mark))
+        ids = [task_id for one in moves for task_id in one.ids]
+        args += (len(ids), *ids)
+        for keys in ([b.key for one in moves for b in one.blobs], [b.key for one in moves for b in one.unneeded]):
+            args += (len(keys), *keys)
+        self._owned(scripts.MOVE, self._id, journal.router_id, *args)
+
+    def leave(self, journal: ClaimedJournal) -> None:
+        """Nothing is left in it."""
+        self._owned(scripts.LEAVE, journal.router_id)
+        self.claimed.pop(journal.router_id, None)
+
+
+def _text(value: bytes | str) -> str:
+    return value.decode(errors="replace") if isinstance(value, bytes) else value
