@@ -15,9 +15,9 @@ from tests.sim.world import ClientNode, Faults, Site, World
 class SeveralRouters(Story):
     """Besides what happens to one router: routers stay away, some for good, and nodes cannot reach some of them."""
 
-    def __init__(self, seed: int, faults: Faults) -> None:
-        super().__init__(seed, faults, routers=2 + seed % 2)
-        if self.rng.random() < 0.3:
+    def __init__(self, seed: int, faults: Faults, *, shared: bool = False) -> None:
+        super().__init__(seed, faults, routers=2 + seed % 2, shared=shared)
+        if self.rng.random() < 0.3 and not shared:
             self.world.add_router("memory")
 
     def submit(self) -> None:

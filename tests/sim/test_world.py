@@ -19,9 +19,9 @@ KINDS = ["work", "work", "work", "work", "fails", "retries", "kills", "slow"]
 class Story:
     """What happens to one world: clients submit and cancel, nodes crash and return."""
 
-    def __init__(self, seed: int, faults: Faults, *, routers: int = 1) -> None:
+    def __init__(self, seed: int, faults: Faults, *, routers: int = 1, shared: bool = False) -> None:
         self.rng = rng = random.Random(seed * 7919 + 1)
-        self.world = World(seed, faults, routers=routers)
+        self.world = World(seed, faults, routers=routers, shared=shared)
         self.clients = [self.world.add_client() for _ in range(rng.randint(1, 3))]
         for _ in range(rng.randint(1, 3)):
             self.add_worker()

@@ -48,6 +48,7 @@ from mesh.core.events import (
     ResultsWatched,
     RouterForgotten,
     RouterFound,
+    SettledElsewhere,
     StopRequested,
     TasksCancelled,
     TasksSubmitted,
@@ -57,6 +58,7 @@ from mesh.core.router import RouterMachine
 from mesh.core.scheduler import SchedulerMachine
 from mesh.core.worker import WorkerMachine
 from mesh.entries import Entry
+from mesh.errors import StoreLost
 from mesh.messages import Deliver, Message, Rejected, Submit
 from mesh.model import (
     Blob,
@@ -73,12 +75,14 @@ from mesh.model import (
     TaskOptions,
     TaskSpec,
 )
+from mesh.runtime.adopting import Adopter
 from mesh.runtime.payload_intake import PayloadIntake
-from mesh.runtime.router_step import RouterStep
+from mesh.runtime.router_step import RouterStep, nowhere
 from mesh.settings import Settings
 from mesh.store.memory import MemoryStore
 from mesh.wire.codec import blobs_of
 from tests.sim.remote import RemoteStore
+from tests.sim.shared import FencedStore, Journal, Server
 
 WALL = 1_800_000_000.0  # an arbitrary date
 ROUTER = Peer(b"router")
@@ -101,10 +105,11 @@ class Faults:
 class Site:
     """Where a router lives: its store stays when it crashes, unless its ``level`` is memory."""
 
-    def __init__(self, peer: Peer, level: str = "process") -> None:
+    def __init__(self, peer: Peer, level: str = "process", server: Server | None = None) -> None:
         self.peer = peer
         self.level = level
-        self.store = MemoryStore()
+        self.server = server  # of a store that routers share
+        self.store = MemoryStore() if server is None else Journal(server, peer.decode())
         self.router: RouterNode | None = None
         self.others: OthersNode | None = None
         self.gone = False  # it never returns
@@ -125,13 +130,16 @@ class Site:
         """Whether the router has this task, finished or not, or will have it when it returns."""
         if self.router is not None:
             return task_id in self.router.machine.table.tasks or bool(self.store.outcomes([task_id]))
-        return not self.gone and (task_id in self.journal() or bool(self.store.outcomes([task_id])))
+        there = not self.gone or self.server is not None
+        return there and (task_id in self.journal() or bool(self.store.outcomes([task_id])))
 
 
 class World:
     """Nodes by address, one clock, one network."""
 
-    def __init__(self, seed: int, faults: Faults, settings: Settings | None = None, *, routers: int = 1) -> None:
+    def __init__(
+        self, seed: int, faults: Faults, settings: Settings | None = None, *, routers: int = 1, shared: bool = False
+    ) -> None:
         self.seed = seed
         self.random = random.Random(seed)
         self.faults = faults
@@ -143,7 +151,9 @@ class World:
         self._due: list[tuple[float, int, Callable[[], None]]] = []
         self._order = 0
         self._arrival: dict[tuple[Peer, Peer], float] = {}
-        self.sites = {peer: Site(peer) for peer in [ROUTER, *(Peer(b"router%d" % n) for n in range(2, routers + 1))]}
+        self.server = Server() if shared else None
+        peers = [ROUTER, *(Peer(b"router%d" % n) for n in range(2, routers + 1))]
+        self.sites = {peer: Site(peer, server=self.server) for peer in peers}
         self.workers: list[WorkerNode] = []
         self.clients: list[ClientNode] = []
         self._nodes: dict[tuple[Peer, Peer], Node] = {}  # by router and the address it knows them by
@@ -156,6 +166,7 @@ class World:
         self.blobs: dict[str, Blob] = {}  # all large payloads that ever reached a router
         self.cuts: list[set[tuple[Node | Peer, Node | Peer]]] = []  # from each first to its second nothing gets through
         self.faults_at: list[float] = []
+        self.robbed = 0  # routers that found their journal with another
         for peer in self.sites:
             self.start_router(peer)
 
@@ -249,11 +260,14 @@ class World:
     def add_router(self, level: str) -> None:
         """A router joins the mesh."""
         peer = Peer(self.name("router").encode())
-        self.sites[peer] = Site(peer, level)
+        self.sites[peer] = Site(peer, level, self.server)
         self.start_router(peer)
 
     def start_router(self, peer: Peer = ROUTER) -> None:
         site = self.sites[peer]
+        if isinstance(site.store, Journal) and self._is_adopted(site.store):
+            self.after(0.2, lambda: self.start_router(peer))
+            return
         self.note(f"{peer.decode()} starts")
         site.lives += 1
         if site.lives > 1:
@@ -269,6 +283,30 @@ class World:
         for node in self.nodes:
             if node is not others:
                 self.meet(node, peer, 0.0 if site.lives == 1 else 0.5)
+
+    def _is_adopted(self, journal: Journal) -> bool:
+        """Whether another router is at work on this journal, and lives: one that is killed is not waited for."""
+        owner = journal.owner
+        return any(
+            site.router is not None and site.router.store is owner and site.store is not journal
+            for site in self.sites.values()
+        )
+
+    def begin_anew(self, peer: Peer) -> None:
+        """The router was thought lost: its process goes on with what is left in its journal."""
+        self.note(f"{peer.decode()} learns that it was thought lost")
+        self.robbed += 1
+        self.crash_router(peer)
+        self.after(0.01, lambda: self.start_router(peer))
+
+    def pause_router(self, peer: Peer, for_s: float) -> None:
+        """The process is stopped, and goes on where it was."""
+        router = self.sites[peer].router
+        if router is not None and not router.is_paused:
+            self.note(f"{peer.decode()} is paused for {for_s:g} s")
+            self.disturb()
+            router.is_paused = True
+            self.after(for_s, router.resume)
 
     def meet(self, node: Node, router: Peer, within_s: float) -> None:
         """The node finds the router, unless that is gone again by then."""
@@ -395,6 +433,8 @@ class World:
     def drained(self) -> bool:
         """Nothing is left to do anywhere."""
         sites = [site for site in self.sites.values() if not site.gone]
+        if any(isinstance(site.store, Journal) and not site.store.is_drained() for site in self.sites.values()):
+            return False
         return all(site.router is not None and not site.router.machine.table.tasks for site in sites) and all(
             not c.inbox and not c.machine.batches and not c.machine.waiting for c in self.clients
         )
@@ -800,10 +840,21 @@ class RouterNode:
         self.ask_others: Callable[[list[str]], None] = self.asked.append
         name = site.peer.decode()
         self.links = RouterLinks(name)
-        self.store = RemoteStore(site.store, site.lives)
+        shared = isinstance(site.store, Journal)
+        self.store: RemoteStore
+        if isinstance(site.store, Journal):
+            self.store = FencedStore(site.store, site.lives, lambda: world.now_s, world.settings.store_lock_s)
+        else:
+            self.store = RemoteStore(site.store, site.lives)
         found = self.store.recover()
         self.machine = RouterMachine(
-            name, name, world.settings, boot=found.boot, next_seq=found.next_seq, durability=site.level
+            name,
+            name,
+            world.settings,
+            boot=found.boot,
+            next_seq=found.next_seq,
+            durability=site.level,
+            shared=shared,
         )
         self.machine.restore(
             [(b.seq, b.accepted_at, decode_submit(b.raw), b.settled) for b in found.batches],
@@ -813,7 +864,7 @@ class RouterNode:
             apps=found.apps,
             entries=found.entries,
             positions=found.positions,
-            others=world.several,
+            others=world.several and not shared,
         )
         self.step = RouterStep(
             self.machine,
@@ -823,11 +874,32 @@ class RouterNode:
             drop=self.links.close,
             session=self.links.session,
             ask_others=lambda ids: self.ask_others(ids),
+            elsewhere=self.store.elsewhere if isinstance(self.store, FencedStore) else nowhere,
         )
         self.intake = PayloadIntake(self.store)
         self._armed = -1.0
+        self.is_paused = False
+        self._held_up: list[Callable[[], None]] = []  # what comes while it is paused
+        self.adopter: Adopter | None = None
+        self._first: list[Event] = []
+        if isinstance(self.store, FencedStore):
+            self.adopter = Adopter(self.machine, self.store, decode=decode_submit, encode=encode)
+            self._first = [SettledElsewhere(self.store.finished(list(self.machine.table.limbo)))]
+
+    def resume(self) -> None:
+        """The process goes on."""
+        self.is_paused = False
+        held_up, self._held_up = self._held_up, []
+        self.wake([])
+        for action in held_up:
+            action()
 
     def receive(self, source: Peer, session: int, number: int, message: Message) -> None:
+        if self.site.router is not self:
+            return
+        if self.is_paused:
+            self._held_up.append(lambda: self.receive(source, session, number, message))
+            return
         raw = encode(message) if isinstance(message, Submit) else None
         taken = self.links.take(source, session, number, message, raw, None)
         if isinstance(taken, Message):
@@ -858,11 +930,23 @@ class RouterNode:
             self.world.to_node(self.peer, peer, *stamp, message)
 
     def wake(self, events: list[Event], new_blobs: Sequence[Blob] = ()) -> None:
-        if self.site.router is not self and self.site.router is not None:
+        if self.site.router is not self:
             return
-        self.step.step(events, self.world.now(self.site.skew_s), new_blobs)
+        if self.is_paused:
+            self._held_up.append(lambda: self.wake(events, new_blobs))
+            return
+        now = self.world.now(self.site.skew_s)
+        first, self._first = self._first, []
+        try:
+            adopted = self.adopter.take(now) if self.adopter is not None else []
+            self.step.step([*first, *events, *adopted], now, new_blobs)
+        except StoreLost:
+            self.world.begin_anew(self.peer)
+            return
         self.machine.check()
         deadline = self.step.next_deadline()
+        if self.adopter is not None:
+            deadline = min(deadline or inf, self.adopter.next_deadline())
         if deadline is not None:
             due = max(deadline - 1000.0, self.world.now_s + 1e-6)
             if not (self._armed > self.world.now_s and self._armed <= due):
