@@ -1,0 +1,213 @@
+"""Journals of lost routers on a real Redis: claimed once, moved as a whole or not at all, left empty."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+import redis
+from msgspec.structs import replace
+
+from mesh.core.commands import (
+    AppendBatch,
+    DropBatches,
+    DropBlobs,
+    DropFunctions,
+    DropOutcomes,
+    RecordOutcomes,
+    SaveFunction,
+    SaveMarks,
+    SaveNode,
+)
+from mesh.errors import StoreLost
+from mesh.messages import Submit
+from mesh.model import Blob, FunctionCode, NodeInfo, TaskMark, TaskOptions, TaskSpec
+from mesh.store.redis.store import RedisStore
+from mesh.store.shared import ClaimedJournal, Handover
+from tests.contract.stores import BLOB, PARTS, outcome_of, submit_of
+from tests.redis_server import open_redis, own_url, redis_server
+
+pytestmark = pytest.mark.processes
+
+ARGUMENTS = Blob("t2:arguments", BLOB.sizes)
+CODE = FunctionCode("d1", "3.11", b"code")
+encode = msgspec.msgpack.encode
+
+
+class Pair:
+    """Two routers on one server; the first has a journal of two batches, of which one task is finished."""
+
+    def __init__(self) -> None:
+        self.url = own_url(redis_server().url)
+        self.admin = redis.Redis(port=redis_server().port)
+        self.first = self.open("first")
+        self.first.recover()
+        self.first.put_blob(ARGUMENTS, PARTS)
+        large = Submit(1, [TaskOptions("t")], [TaskSpec("t2", 0, ARGUMENTS)])
+        self.first.commit(
+            [
+                AppendBatch(1, submit_of("a", "b"), None, 1000.5),
+                AppendBatch(2, large, None, 1001.5),
+                SaveMarks([TaskMark("b", 1, 3, 1, 0)]),
+                SaveNode(NodeInfo("n1", "one")),
+                SaveFunction(CODE, 5.0),
+                RecordOutcomes([outcome_of("a", batch=1)]),
+            ]
+        )
+        self.second = self.open("second")
+        self.second.recover()
+
+    def open(self, name: str) -> RedisStore:
+        return open_redis(f"{self.url}&router={name}")
+
+    def key(self, store: RedisStore, name: str) -> str:
+        return f"{self.url.rpartition('prefix=')[2]}:{{m}}:r:{store.router_id}:{name}"
+
+    def lose(self, store: RedisStore) -> str:
+        """Its lock runs out."""
+        self.admin.delete(self.key(store, "lock"))
+        assert store.router_id is not None
+        return store.router_id
+
+    def claim(self) -> ClaimedJournal:
+        journal = self.second.claim(self.lose(self.first))
+        assert journal is not None
+        return journal
+
+    def moves(self, journal: ClaimedJournal) -> list[Handover]:
+        one, two = self.second.read_claimed(journal, journal.seqs)
+        _, marks = self.second.find(journal, ["b", "t2"])
+        return [
+            Handover(1, 7, encode(submit_of("b")), one.accepted_at, ["b"], [replace(marks[0], batch=7)]),
+            Handover(2, 8, two.raw, two.accepted_at, ["t2"], blobs=[ARGUMENTS]),
+        ]
+
+
+@pytest.fixture
+def pair() -> Pair:
+    return Pair()
+
+
+def test_only_a_journal_that_nobody_has_and_that_is_not_empty_is_offered(pair: Pair) -> None:
+    assert pair.second.keep() == [] == pair.first.keep()
+    lost = pair.lose(pair.first)
+    assert pair.second.keep() == [lost]
+    assert pair.first.keep() == [], "it is its own again"
+    assert pair.second.keep() == []
+    pair.lose(pair.second)
+    assert pair.first.keep() == [], "the second left nothing"
+
+
+def test_a_journal_is_claimed_once_and_its_router_learns_it(pair: Pair) -> None:
+    third = pair.open("third")
+    journal = pair.claim()
+    assert (journal.seqs, journal.boot, journal.functions) == ([1, 2], 1, {"d1": 5.0})
+    assert journal.nodes == [NodeInfo("n1", "one")]
+    assert third.claim(journal.router_id) is None
+    for word in (pair.first.keep, pair.first.usage, lambda: pair.first.commit([DropBatches([1])])):
+        with pytest.raises(StoreLost, match="in use by pid"):
+            word()
+    assert [batch.settled for batch in pair.second.read_claimed(journal, [1, 2])] == [{"a"}, set()]
+    assert pair.second.claim(journal.router_id) is not None, "said again, for its answer was lost"
+
+
+def test_a_router_that_is_not_lost_cannot_be_robbed(pair: Pair) -> None:
+    assert pair.second.claim(str(pair.first.router_id)) is None
+    pair.first.commit([DropBatches([2])])
+
+
+def test_what_is_moved_is_in_the_other_journal_with_all_that_belongs_to_it(pair: Pair) -> None:
+    journal = pair.claim()
+    moves = pair.moves(journal)
+    for _ in range(2):  # the second time for a lost answer
+        pair.second.move(journal, moves)
+    pair.second.leave(journal)
+    assert pair.second.usage().batches == 2
+    pair.second.commit([])
+    pair.second.close()
+    found = (again := pair.open("second")).recover()
+    assert [(b.seq, b.accepted_at, b.settled) for b in found.batches] == [(7, 1000.5, set()), (8, 1001.5, set())]
+    assert found.marks == [TaskMark("b", 7, 3, 1, 0)]
+    assert (found.next_seq, found.functions) == (9, {"d1": 5.0})
+    assert again.read_blob(ARGUMENTS) == PARTS
+    again.commit([DropBlobs([ARGUMENTS]), DropBatches([7, 8]), DropFunctions(["d1"])])
+    assert not pair.admin.keys(pair.key(pair.first, "b:*")) + pair.admin.keys(pair.key(again, "b:*"))
+    assert again.function("d1") is None, "nobody needs it"
+
+
+def test_its_router_begins_with_nothing_and_knows_who_has_what_it_had(pair: Pair) -> None:
+    journal = pair.claim()
+    pair.second.move(journal, pair.moves(journal))
+    pair.second.leave(journal)
+    with pytest.raises(StoreLost, match="adopted"):
+        pair.first.keep()
+    first = pair.open("first")
+    found = first.recover()
+    assert (found.batches, found.marks, found.nodes, found.functions, found.boot) == ([], [], [], {}, 2)
+    assert found.next_seq == 3
+    assert first.elsewhere(["a", "b", "t2", "x"]) == ["b", "t2"]
+    assert pair.second.elsewhere(["b", "t2"]) == []
+    pair.second.commit([RecordOutcomes([outcome_of("b", batch=7)])])
+    assert first.elsewhere(["b", "t2"]) == ["t2"]
+    first.commit([AppendBatch(3, submit_of("c"), None, 1.0)])
+    assert first.usage().batches == 1
+
+
+def test_an_adoption_that_ended_in_the_middle_is_gone_on_with_by_another(pair: Pair) -> None:
+    journal = pair.claim()
+    pair.second.move(journal, pair.moves(journal)[:1])
+    third = pair.open("third")
+    for store in (pair.first, pair.second):
+        pair.lose(store)
+    assert sorted(third.keep()) == sorted([str(pair.first.router_id), str(pair.second.router_id)])
+    rest = third.claim(str(pair.first.router_id))
+    assert rest is not None and rest.seqs == [2]
+    with pytest.raises(StoreLost):
+        pair.second.move(journal, [Handover(2, 8, b"", 0.0, [])])
+    (batch,) = third.read_claimed(rest, [2])
+    third.move(rest, [Handover(2, 1, batch.raw, batch.accepted_at, ["t2"], blobs=[ARGUMENTS])])
+    third.leave(rest)
+    assert third.read_blob(ARGUMENTS) == PARTS
+    other = third.claim(str(pair.second.router_id))
+    assert other is not None and other.seqs == [7]
+    assert [mark.id for mark in third.find(other, ["b"])[1]] == ["b"]
+
+
+def test_a_payload_that_is_here_already_is_not_kept_twice(pair: Pair) -> None:
+    pair.second.put_blob(ARGUMENTS, PARTS)
+    pair.second.commit([AppendBatch(5, submit_of("t2"), None, 1.0)])
+    journal = pair.claim()
+    pair.second.move(journal, [Handover(2, 8, b"", 0.0, [], unneeded=[ARGUMENTS])])
+    assert pair.admin.keys(pair.key(pair.first, "b:*")) == []
+    assert pair.second.read_blob(ARGUMENTS) == PARTS
+    third = pair.open("third")
+    assert third.read_blob(ARGUMENTS) == PARTS, "others find it where it is"
+
+
+def test_a_claimed_row_that_no_router_wrote_is_set_aside(pair: Pair, caplog: pytest.LogCaptureFixture) -> None:
+    pair.admin.hset(pair.key(pair.first, "journal"), "2", b"forged" * 20)
+    journal = pair.claim()
+    assert [batch.seq for batch in pair.second.read_claimed(journal, journal.seqs)] == [1]
+    assert "batch 2 is not what a router wrote" in caplog.text
+    assert pair.admin.hget(pair.key(pair.first, "journal:damaged"), "2") == b"forged" * 20
+
+
+def test_the_first_outcome_of_a_task_counts_whichever_router_wrote_it(pair: Pair) -> None:
+    pair.second.put_blob(BLOB, PARTS)
+    mine = outcome_of("x", payload=BLOB, worker="other")
+    assert pair.first.commit([RecordOutcomes([outcome_of("x")])]) == []
+    assert pair.second.commit([RecordOutcomes([mine, outcome_of("y")])]) == [outcome_of("x")]
+    assert pair.second.outcomes(["x"]) == [outcome_of("x")]
+    assert pair.second.read_blob(BLOB) is None
+    assert pair.second.finished(["x", "y", "z"]) == [outcome_of("x"), outcome_of("y")]
+    assert pair.second.commit([DropOutcomes(["x"]), RecordOutcomes([outcome_of("x")])]) == []
+
+
+def test_a_start_waits_while_its_journal_is_being_emptied(pair: Pair) -> None:
+    journal = pair.claim()
+    first_id = pair.key(pair.first, "lock")
+    assert pair.admin.hget(pair.key(pair.first, "meta"), "adopter") == str(pair.second.router_id).encode()
+    pair.admin.pexpire(first_id, 300)  # the adopter is lost, too
+    first = pair.open("first")
+    assert [batch.seq for batch in first.recover().batches] == [1, 2]
+    with pytest.raises(StoreLost):
+        pair.second.move(journal, [Handover(1, 7, b"", 0.0, [])])
