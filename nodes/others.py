@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from mesh.clock import Now, SystemClock
 from mesh.core.client import ClientMachine
-from mesh.core.commands import Command, PublishOutcomes, PublishUnknown, Send, SessionEnded
+from mesh.core.commands import AskOthers, Command, PublishOutcomes, PublishUnknown, Send, SessionEnded
 from mesh.core.elsewhere import Elsewhere
 from mesh.core.events import Event, MessageReceived
 from mesh.core.status import OtherStatus
@@ -71,9 +71,9 @@ class Others:
         self._routers.close()
         self._transport.close(0.0)
 
-    def ask(self, ids: list[str]) -> None:
+    def ask(self, question: AskOthers) -> None:
         """Ask what became of these tasks."""
-        self._elsewhere.ask(ids)
+        self._elsewhere.ask(question.ids, wait=question.wait)
 
     def meet(self, hello: Hello) -> None:
         """Another router has said HELLO to this one, and where it listens."""

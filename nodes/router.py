@@ -21,6 +21,7 @@ from time import monotonic, sleep
 from msgspec.structs import replace
 
 from mesh.clock import Now, SystemClock
+from mesh.core.commands import AskOthers
 from mesh.core.events import Event, PeerHeard, PeerLost, SettledElsewhere
 from mesh.core.links import OUTSIDE, RouterLinks, Stamp
 from mesh.core.router import RouterMachine
@@ -300,9 +301,9 @@ class RouterNode:
             new_blobs += self._others.take_new_blobs()
         self._step.step(events, now, new_blobs)
 
-    def _ask_others(self, ids: list[str]) -> None:
+    def _ask_others(self, question: AskOthers) -> None:
         if self._others is not None:
-            self._others.ask(ids)
+            self._others.ask(question)
 
     def _look_at_doors(self) -> None:
         if self._doors is None or not self._doors.look():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from mesh.clock import Now
+from mesh.core.afar import Afar
 from mesh.core.clocks import submitted
 from mesh.core.commands import LookUpOutcomes
 from mesh.core.events import OutcomesLookedUp
@@ -15,12 +16,12 @@ from mesh.core.packing import outcome_bytes, pack, text_bytes
 from mesh.core.peers import Session
 from mesh.core.tasks import TaskTable
 from mesh.messages import Outcomes, Rejected, Submit, Unknown, Unwatch, Watch
-from mesh.model import Peer
+from mesh.model import Peer, Role
 from mesh.settings import Settings
 
 
 class Admission:
-    """``full``: why the store takes no new tasks, None while it does."""
+    """``full``: why the store takes no new tasks, None while it does. ``afar``: where others share the store."""
 
     def __init__(
         self,
@@ -30,7 +31,9 @@ class Admission:
         limbo: Limbo,
         ledger: Ledger,
         counters: dict[str, int],
+        afar: Afar | None,
     ) -> None:
+        self._afar = afar
         self._settings = settings
         self._table = table
         self._members = members
@@ -111,6 +114,9 @@ class Admission:
         for found in pack(event.outcomes, outcome_bytes):
             self._ledger.send(peer, Outcomes(list(found)))
         unknown = [i for i in event.ids if i not in known and i not in self._table.tasks]
+        session = self._members.clients.get(peer)
+        if unknown and self._afar is not None and session is not None and session.role is not Role.ROUTER:
+            unknown = self._afar.ask(peer, unknown)  # a router asks the others itself
         for part in pack(unknown, text_bytes):
             self._ledger.send(peer, Unknown(list(part)))
         self._watch(peer, [i for i in event.ids if i not in known and i in self._table.tasks])  # they came meanwhile
@@ -150,5 +156,7 @@ class Admission:
         """Tell the peer no more; with ``forget`` nobody will be told."""
         for task_id in message.ids:
             self._table.watching.remove(session.peer, task_id)
+        if self._afar is not None:
+            self._afar.forget(session.peer, message.ids)
         if message.forget:
             self._ledger.forgotten += [i for i in message.ids if i not in self._table.tasks]

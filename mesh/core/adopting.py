@@ -6,6 +6,7 @@ It is in limbo as after a start of this router's own: the workers that were ther
 from __future__ import annotations
 
 from mesh.clock import Now
+from mesh.core.afar import Afar
 from mesh.core.events import BatchesAdopted, JournalAdopted, JournalClaimed
 from mesh.core.limbo import Limbo
 from mesh.core.membership import Membership
@@ -15,10 +16,13 @@ from mesh.core.tasks import TaskTable
 class Adopting:
     """Of one router."""
 
-    def __init__(self, table: TaskTable, members: Membership, limbo: Limbo, counters: dict[str, int]) -> None:
+    def __init__(
+        self, table: TaskTable, members: Membership, limbo: Limbo, afar: Afar, counters: dict[str, int]
+    ) -> None:
         self._table = table
         self._members = members
         self._limbo = limbo
+        self._afar = afar
         self._counters = counters
 
     def on_claimed(self, event: JournalClaimed, now: Now) -> None:
@@ -39,3 +43,4 @@ class Adopting:
         """All of it is."""
         self._members.tell_adopted(event.router_id, event.boot)
         self._limbo.release()
+        self._afar.look_here()

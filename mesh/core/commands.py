@@ -169,9 +169,13 @@ class LookUpOutcomes(Struct, frozen=True, gc=False):
 
 
 class AskOthers(Struct, frozen=True, gc=False):
-    """Ask all other routers, those that come later too, what became of these tasks."""
+    """Ask all other routers, those that come later too, what became of these tasks.
+
+    ``wait``: one that knows may not be found yet, so that nobody knows them is not the last word at once.
+    """
 
     ids: list[str]
+    wait: bool = True
 
 
 class LookUpFunction(Struct, frozen=True, gc=False):

@@ -27,10 +27,11 @@ class Elsewhere:
         self._denied: list[str] = []  # what no router knows that is connected, while others may come
         self._told: tuple[int, list[str]] = (0, [])
 
-    def ask(self, ids: Sequence[str]) -> None:
-        """What became of these tasks is to be asked."""
+    def ask(self, ids: Sequence[str], *, wait: bool = True) -> None:
+        """What became of these tasks is to be asked; ``wait`` for routers that are not there yet."""
         self._questions += ids
-        self._hear_until = inf
+        if wait:
+            self._hear_until = inf
 
     def take_questions(self, now: Now) -> list[Event]:
         """What is to be asked now, for the client's machine."""

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from math import inf
 
 from mesh.clock import Now
+from mesh.core.afar import Afar
 from mesh.core.commands import AskOthers
 from mesh.core.events import OthersFound, SettledElsewhere, UnknownElsewhere
 from mesh.core.ledger import Ledger
@@ -34,7 +35,9 @@ class Limbo:
         members: Membership,
         ledger: Ledger,
         counters: dict[str, int],
+        afar: Afar,
     ) -> None:
+        self._afar = afar
         self._settings = settings
         self._router_id = router_id
         self._table = table
@@ -86,7 +89,7 @@ class Limbo:
 
     def on_others_found(self, event: OthersFound, now: Now) -> None:
         """Other routers came or went; while there are any, what they were asked about is theirs to answer."""
-        self._others = event.count
+        self._others = self._afar.others = event.count
         self._members.name_others(event.addresses)
         if not self._others and self._until is None:
             self._run_here(list(self._asked), now)
@@ -94,6 +97,7 @@ class Limbo:
     def on_unknown_elsewhere(self, event: UnknownElsewhere, now: Now) -> None:
         """No other router knows these: they are to be run here."""
         self._run_here(event.ids, now)
+        self._afar.deny(event.ids)
 
     def _run_here(self, ids: Sequence[str], now: Now) -> None:
         for task_id in ids:
@@ -119,6 +123,7 @@ class Limbo:
 
     def on_settled_elsewhere(self, event: SettledElsewhere, now: Now) -> None:
         """Other routers had these too, and they ended there: the end is the same here."""
+        self._afar.look_up([outcome.id for outcome in event.outcomes])
         for outcome in event.outcomes:
             self._asked.pop(outcome.id, None)
             task = self._table.tasks.get(outcome.id)

@@ -15,6 +15,7 @@ import msgspec
 from mesh.clock import Now
 from mesh.core.admission import Admission
 from mesh.core.adopting import Adopting
+from mesh.core.afar import Afar
 from mesh.core.commands import Command, DropPeer, LookUpFunction
 from mesh.core.dispatch import Dispatch
 from mesh.core.entries import EntryBook
@@ -131,8 +132,10 @@ class RouterMachine:
         self._ledger = ledger = Ledger()
         self.table = table = TaskTable(settings, ledger, next_seq)
         self._members = members = Membership(settings, welcome, table, ledger, self.counters)
-        self._limbo = limbo = Limbo(settings, router_id, table, members, ledger, self.counters)
-        self._admission = Admission(settings, table, members, limbo, ledger, self.counters)
+        afar = Afar(settings, table, ledger)
+        self._limbo = limbo = Limbo(settings, router_id, table, members, ledger, self.counters, afar)
+        shared_afar = afar if shared else None
+        self._admission = Admission(settings, table, members, limbo, ledger, self.counters, shared_afar)
         self._dispatch = Dispatch(table, members, ledger)
         self._settling = Settling(table, members, ledger, self.counters)
         self._purges = Purges(table, ledger)
@@ -141,7 +144,7 @@ class RouterMachine:
         no_room = self._admission.no_room
         self.firings = firings = Firings(settings, entries, lease, table, no_room, ledger, self.counters)
         self.book = book = EntryBook(settings, entries, members, lease, firings, ledger, self.counters)
-        adopting = Adopting(table, members, limbo, self.counters)
+        adopting = Adopting(table, members, limbo, afar, self.counters)
         self._handlers: dict[type, Callable[[Any, Now], None]] = {
             MessageReceived: self._on_message,
             PeerLost: self._on_peer_lost,

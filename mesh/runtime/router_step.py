@@ -89,7 +89,7 @@ class RouterStep:
         send: Callable[[Peer, Message], None],
         drop: Callable[[Peer], None],
         session: Callable[[Peer], int | None],
-        ask_others: Callable[[list[str]], None] = lambda ids: None,
+        ask_others: Callable[[AskOthers], None] = lambda question: None,
         complain: Callable[[str, str], None] = lambda kind, text: None,
         elsewhere: Callable[[Sequence[str]], list[str]] = nowhere,
     ) -> None:
@@ -191,7 +191,7 @@ class RouterStep:
             elif isinstance(command, DropPeer):
                 self._drop(command.peer)
             elif isinstance(command, AskOthers):
-                self._ask_others(command.ids)
+                self._ask_others(command)
             elif isinstance(command, Complain):
                 self._complain(command.kind, command.text)
             else:

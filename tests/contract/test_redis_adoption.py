@@ -97,6 +97,13 @@ def test_only_a_journal_that_nobody_has_and_that_is_not_empty_is_offered(pair: P
     assert pair.first.keep() == [], "the second left nothing"
 
 
+def test_a_journal_that_is_in_another_store_now_is_left_alone(pair: Pair) -> None:
+    lost = pair.lose(pair.first)
+    pair.admin.set(pair.key(pair.first, "moved"), "a note")
+    assert pair.second.keep() == []
+    assert pair.second.claim(lost) is None
+
+
 def test_a_journal_is_claimed_once_and_its_router_learns_it(pair: Pair) -> None:
     third = pair.open("third")
     journal = pair.claim()

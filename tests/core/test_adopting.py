@@ -7,15 +7,17 @@ from typing import Any
 from msgspec.structs import replace
 
 from mesh.core.awaited import Where
-from mesh.core.commands import GiveFunction, RecordOutcomes, Send
+from mesh.core.commands import AskOthers, GiveFunction, LookUpOutcomes, RecordOutcomes, Send
 from mesh.core.events import (
     BatchesAdopted,
     ExecutorSettled,
     JournalAdopted,
     JournalClaimed,
+    OthersFound,
     OutcomesLookedUp,
     PeerLost,
     SettledElsewhere,
+    UnknownElsewhere,
 )
 from mesh.messages import (
     Accepted,
@@ -26,12 +28,14 @@ from mesh.messages import (
     Drop,
     Function,
     GetFunction,
+    Outcomes,
     Settled,
     Unknown,
+    Unwatch,
     Watch,
     Welcome,
 )
-from mesh.model import NodeInfo, TaskMark, TaskOptions, TaskState
+from mesh.model import NodeInfo, Role, TaskMark, TaskOptions, TaskState
 from mesh.settings import Settings
 from tests.core import test_client as clients
 from tests.core import test_worker as workers
@@ -247,3 +251,55 @@ def test_a_router_that_is_back_and_knows_nothing_is_not_the_last_word() -> None:
     assert mesh.hear(Unknown(["a"])) == [Send(R2, Watch(["a"]))]
     [unknown] = mesh.hear(Unknown(["a"]), peer=R2)
     assert isinstance(unknown, clients.PublishUnknown) and unknown.ids == ["a"]
+
+
+# what is afar
+
+
+def watched_afar() -> Driven:
+    """A router that shares its store with another, and a client that waits for what is nowhere to be found."""
+    mesh = Driven(shared=True)
+    mesh.do(OthersFound(1, []))
+    mesh.hear(C1, hello_client())
+    mesh.hear(C1, Watch(["a"]))
+    assert mesh.do(OutcomesLookedUp(C1, ["a"], [])) == [AskOthers(["a"], wait=False)]
+    return mesh
+
+
+def test_what_another_router_works_at_is_told_when_it_has_finished_it() -> None:
+    mesh = watched_afar()
+    assert mesh.do(SettledElsewhere([outcome("a")])) == [LookUpOutcomes(C1, ["a"])]
+    assert sent(mesh.do(OutcomesLookedUp(C1, ["a"], [outcome("a")])), C1) == [Outcomes([outcome("a")])]
+
+
+def test_what_no_router_knows_is_unknown() -> None:
+    mesh = watched_afar()
+    assert sent(mesh.do(UnknownElsewhere(["a"])), C1) == [Unknown(["a"])]
+    mesh.do(OthersFound(0, []))
+    mesh.hear(C1, Watch(["b"]))
+    assert sent(mesh.do(OutcomesLookedUp(C1, ["b"], [])), C1) == [Unknown(["b"])], "nobody is there to be asked"
+
+
+def test_what_is_not_waited_for_any_more_is_not_told() -> None:
+    mesh = watched_afar()
+    mesh.hear(C1, Unwatch(["a"]))
+    assert mesh.do(SettledElsewhere([outcome("a")])) == []
+
+
+def test_what_was_afar_and_is_adopted_is_told_when_it_ends_here() -> None:
+    mesh = watched_afar()
+    mesh.hear(W1, hello_worker(window=5))
+    mesh.do(JournalClaimed("lost", [], {}))
+    mesh.do(BatchesAdopted([(mesh.machine.table.reserve(1), WALL, submit_of("a"))], []))
+    assert LookUpOutcomes(C1, ["a"]) in mesh.do(ALL_HERE)
+    mesh.do(OutcomesLookedUp(C1, ["a"], []))
+    told = sent(mesh.do(got(W1, Settled(1, [settlement("a")]))), C1)
+    assert [o.id for message in told if isinstance(message, Outcomes) for o in message.outcomes] == ["a"]
+
+
+def test_a_router_that_asks_is_not_sent_round() -> None:
+    mesh = Driven(shared=True)
+    mesh.do(OthersFound(1, []))
+    mesh.hear(C1, replace(hello_client(), role=Role.ROUTER))
+    mesh.hear(C1, Watch(["a"]))
+    assert sent(mesh.do(OutcomesLookedUp(C1, ["a"], [])), C1) == [Unknown(["a"])]

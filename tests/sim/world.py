@@ -20,6 +20,7 @@ import msgspec
 from mesh.clock import Now
 from mesh.core.client import ClientMachine
 from mesh.core.commands import (
+    AskOthers,
     Complain,
     DropPeer,
     Exit,
@@ -674,11 +675,11 @@ class OthersNode(Node):
         self.new_blobs: list[Blob] = []
         self.events: list[Event] = []
         site.router.ask_others = self.ask
-        for ids in site.router.asked:
-            self.ask(ids)
+        for question in site.router.asked:
+            self.ask(question)
 
-    def ask(self, ids: list[str]) -> None:
-        self.elsewhere.ask(ids)
+    def ask(self, question: AskOthers) -> None:
+        self.elsewhere.ask(question.ids, wait=question.wait)
         self.wake([])
 
     def next_deadline(self) -> float:
@@ -836,8 +837,8 @@ class RouterNode:
         self.world = world
         self.site = site
         self.peer = site.peer
-        self.asked: list[list[str]] = []  # before there was anybody to ask others
-        self.ask_others: Callable[[list[str]], None] = self.asked.append
+        self.asked: list[AskOthers] = []  # before there was anybody to ask others
+        self.ask_others: Callable[[AskOthers], None] = self.asked.append
         name = site.peer.decode()
         self.links = RouterLinks(name)
         shared = isinstance(site.store, Journal)
@@ -873,7 +874,7 @@ class RouterNode:
             send=self._send,
             drop=self.links.close,
             session=self.links.session,
-            ask_others=lambda ids: self.ask_others(ids),
+            ask_others=lambda question: self.ask_others(question),
             elsewhere=self.store.elsewhere if isinstance(self.store, FencedStore) else nowhere,
         )
         self.intake = PayloadIntake(self.store)
