@@ -24,15 +24,15 @@ class Choice(NamedTuple):
     after_us: int
 
 
-def choose(entry: Entry, after_us: int, now_us: int, most: int) -> Choice:
+def choose(entry: Entry, after_us: int, due_us: int, now_us: int, most: int) -> Choice:
     """What to fire of an entry that has fired all up to ``after_us``; the first ``most`` at the most.
 
-    Raises ``ConfigError`` where the schedule names what this machine does not know.
+    ``due_us``: the first due time after that. Raises ``ConfigError`` where the schedule names what is not known here.
     """
     late_us = now_us - round(LATE_S * SECOND_US)
     missed: list[int] = []
     skipped = 0
-    if after_us < late_us:
+    if due_us <= late_us:
         window_us = max(after_us, now_us - round(entry.catchup_window_s * SECOND_US))
         wanted = {"latest": 1, "all": entry.catchup_max, "skip": 0}[entry.catchup]
         missed = _newest(entry.schedule, window_us, late_us, wanted)

@@ -215,25 +215,25 @@ class SchedulerMachine:
             due_us, name = heapq.heappop(router.heap)
             plan = router.plans.get(name)
             if plan is not None and plan.due_us == due_us:
-                firings += self._choose(router, plan, now_us, most - len(firings))
+                firings += self._choose(router, plan, due_us, now_us, most - len(firings))
         if firings:
             router.number += 1
             router.fired = {firing.entry: firing for firing in firings}
             self._out.append(Send(peer, Fire(router.term, router.number, firings)))
 
-    def _choose(self, router: _Router, plan: _Plan, now_us: int, most: int) -> Iterable[Firing]:
+    def _choose(self, router: _Router, plan: _Plan, due_us: int, now_us: int, most: int) -> Iterable[Firing]:
         """The firings of one entry that is due; with none of it, go on to what is due next."""
         entry = plan.entry
         plan.due_us = None
         try:
-            chosen = choose(entry, plan.after_us, now_us, most)
+            chosen = choose(entry, plan.after_us, due_us, now_us, most)
         except ConfigError as error:
             self._complain(entry, error)
             return
         skipped, plan.skipped = plan.skipped + chosen.skipped, 0
         plan.after_us = chosen.after_us
-        for due_us, is_late in chosen.firings:
-            yield Firing(entry.name, due_us, skipped, is_late, entry.revised_at)
+        for at_us, is_late in chosen.firings:
+            yield Firing(entry.name, at_us, skipped, is_late, entry.revised_at)
             skipped = 0
         if not chosen.firings:
             plan.skipped = skipped

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from mesh.core.catchup import choose
+from mesh.core.catchup import choose, next_due_us
 from mesh.core.commands import Send
 from mesh.core.events import ExecutorStarted, MessageReceived, StopRequested
 from mesh.core.scheduler import SchedulerMachine
@@ -155,7 +155,10 @@ def test_who_stops_lets_go() -> None:
 def chosen(seconds: float, outage_s: float, most: int = 1_000, **fields: Any) -> tuple[list[tuple[float, bool]], int]:
     """Fired, as seconds before now, and skipped after an outage."""
     now = microseconds(WALL + 5.0 * seconds / 10)
-    found = choose(entry(seconds=seconds, **fields), now - microseconds(outage_s), now, most)
+    made, after_us = entry(seconds=seconds, **fields), now - microseconds(outage_s)
+    due_us = next_due_us(made.schedule, after_us)
+    assert due_us is not None
+    found = choose(made, after_us, due_us, now, most)
     return [((at_us - now) / 1e6, is_late) for at_us, is_late in found.firings], found.skipped
 
 
