@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from importlib.util import find_spec
@@ -18,8 +21,10 @@ from bench.scenarios.directory import scratch_directory
 from bench.scenarios.plan import Plan, Turn, take_turns
 from bench.scenarios.throughput import of_mesh
 from mesh.errors import Unavailable
+from mesh.net.runtime_dir import RouterRecord
 
 CLIENTS = 2
+QUEUED = 10_000  # at the router that is lost
 ROUTERS = ("one", "two")
 
 RATIOS = {
@@ -32,6 +37,7 @@ ASKED = (
     Asked("tasks_per_s", 40_000),
     # Two clients, two routers, the worker's agent and Redis have all they can do, executors besides.
     Asked("routers_2_to_1", 1.2, cpus=8),
+    Asked("adoption_lost", 1, below=True),
 )
 
 
@@ -67,12 +73,13 @@ def run_redis(plan: Plan, runs: Runs) -> Report:
             Turn("sqlite", lambda: _add("sqlite_", file(plan.tasks), runs), lambda: file(few)),
             Turn("one router", lambda: _volley("routers_1", one, plan, runs), lambda: _warm_up(one)),
             Turn("two routers", lambda: _volley("routers_2", two, plan, runs), lambda: _warm_up(two)),
+            Turn(f"kill -9: a router with {QUEUED} tasks", lambda: _adopt(plan, server, runs)),
         ]
         take_turns(turns, plan.runs, runs)
     ratios = runs.ratios(RATIOS)
-    found = {name: figure.median for name, figure in runs.figures.items()} | ratios
-    settings = plan.settings(tasks=plan.tasks, clients=CLIENTS, redis=server.command)
-    notes = verdicts(ASKED, found, machine["cpus"])
+    found = {name: figure.max if name == "adoption_lost" else figure.median for name, figure in runs.figures.items()}
+    settings = plan.settings(tasks=plan.tasks, clients=CLIENTS, queued=QUEUED, redis=server.command)
+    notes = verdicts(ASKED, found | ratios, machine["cpus"])
     return Report("redis", settings, machine, runs.figures, ratios, notes=notes)
 
 
@@ -80,11 +87,9 @@ def run_redis(plan: Plan, runs: Runs) -> Report:
 def _on_redis(plan: Plan, directory: Path, server: RedisServer, routers: Sequence[str]) -> Iterator[RunningMesh]:
     """A mesh whose routers share this server, each with a journal of its own, and a worker of all of them."""
     mesh = RunningMesh(directory, mesh_environment(directory, "memory"))
-    mesh.environ["MESH_STORE"] = server.url
     try:
-        for place, name in enumerate(routers, 1):
-            mesh.start(name, "router", "-l", "warning", environ={"MESH_STORE": f"{server.url}?router={name}"})
-            mesh.wait_for_routers(place)
+        for name in routers:
+            _start_router(mesh, server, name)
         mesh.start_worker(plan.concurrency)
         mesh.wait_until_ready(1)
         yield mesh
@@ -96,6 +101,38 @@ def _client(plan: Plan, mesh: RunningMesh, router: int) -> AbstractContextManage
     """A client of one of the routers alone."""
     address = mesh.wait_for_routers(router + 1)[router].ipc
     return talking("bench.clients.volley", plan.tasks // CLIENTS, environ=mesh.environ | {"MESH_ROUTERS": str(address)})
+
+
+def _adopt(plan: Plan, server: RedisServer, runs: Runs) -> None:
+    """Kill a router that has a queue and no worker, beside one that has a worker and nothing to do."""
+    with scratch_directory() as directory:
+        mesh = RunningMesh(directory, mesh_environment(directory, "memory"))
+        try:
+            lost = _start_router(mesh, server, ROUTERS[0])
+            with talking("bench.clients.adoption", QUEUED, environ=mesh.environ) as client:
+                client.answer()
+                adopter = _start_router(mesh, server, ROUTERS[1])
+                mesh.environ["MESH_ROUTERS"] = str(adopter.ipc)  # of the worker, and of who looks whether it is there
+                mesh.start_worker(plan.concurrency)
+                mesh.wait_until_ready(1)
+                killed_at = time.monotonic()
+                os.kill(lost.pid, signal.SIGKILL)
+                mesh.nodes.pop(ROUTERS[0]).wait()
+                client.say()
+                found = client.answer()
+        finally:
+            mesh.stop()
+    runs.add("adoption_lost", found["lost"], "tasks")
+    if "first" in found:
+        runs.add("adoption_first_s", found["first"] - killed_at, "s")
+        runs.add("adoption_all_s", found["last"] - killed_at, "s")
+
+
+def _start_router(mesh: RunningMesh, server: RedisServer, name: str) -> RouterRecord:
+    """One more router of a mesh, whose journal on this server has its name."""
+    there = len(mesh.nodes)
+    mesh.start(name, "router", "-l", "warning", environ={"MESH_STORE": f"{server.url}?router={name}"})
+    return mesh.wait_for_routers(there + 1)[-1]
 
 
 def _warm_up(clients: Sequence[Talk]) -> None:
