@@ -388,6 +388,7 @@ class RouterNode:
         text = f"peer {peer.hex()} sent what the protocol forbids, dropped: {error}"
         self._complaints.add("garbage", text, monotonic())
         self._links.close(peer)
+        self._transport.blame(peer)
         try:
             session = read_header(frames[0]).session
         except (ProtocolError, IndexError):

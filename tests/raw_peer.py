@@ -67,6 +67,17 @@ class RawPeer:
             self._number += not outside
             self.flooded_bytes += sum(map(len, frames))
 
+    def flood_raw(self, frames: list[bytes], until: Callable[[], bool], *, reading: bool = True) -> None:
+        """Send a message of these again and again as fast as it goes; ``reading``: and take what is answered."""
+        while not until():
+            for _ in range(max(1, 1_000 // len(frames))):
+                try:
+                    self._socket.send_multipart(frames, zmq.NOBLOCK)
+                except zmq.Again:
+                    self._socket.poll(1, zmq.POLLOUT)
+            while reading and self._socket.poll(0):
+                self._socket.recv_multipart()
+
     def hear(self, within_ms: int = ANSWER_MS) -> Message | None:
         """The next message that is no heartbeat or probe; None where none comes."""
         while self._socket.poll(within_ms):

@@ -26,6 +26,7 @@ class Trouble(enum.StrEnum):
     TOO_MANY_FRAMES = "too_many_frames"
     OUTBOX_FULL = "outbox_full"
     FLOOD = "flood"  # a connection sends more than is taken of it
+    GARBLED = "garbled"  # a connection sends what the protocol forbids again and again
     PEER_CONFLICT = "peer_conflict"
 
 
@@ -66,6 +67,7 @@ class Counters:
     delayed: int = 0  # messages that had to wait in an outbox
     cut: int = 0  # peers whose outbox was full
     flooding: int = 0  # connections ended because they sent more than was taken of them
+    garbled: int = 0  # connections ended because they sent what the protocol forbids again and again
     lost: int = 0  # peers reported as lost
     dropped: int = 0  # messages with too many frames, of a peer in conflict, or of one that was cut off
     revoked: int = 0  # connections cut because their node is enrolled no more

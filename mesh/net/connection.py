@@ -16,7 +16,7 @@ from mesh.net.backlog import Backlog, received_bytes
 from mesh.net.frames import (
     BYTES_PER_WAKE_MAX,
     FRAMES_MAX,
-    MESSAGES_PER_WAKE_MAX,
+    FRAMES_PER_WAKE_MAX,
     PROBE,
     read_frames,
     size_of,
@@ -152,14 +152,15 @@ class Connection:
         """Take messages until there are none or it is somebody else's turn."""
         receive, messages = self._socket.recv, arrivals.messages
         self._quiet = False
-        count = size = 0
-        while count < MESSAGES_PER_WAKE_MAX and size < BYTES_PER_WAKE_MAX:
+        count = taken = size = 0
+        while taken < FRAMES_PER_WAKE_MAX and size < BYTES_PER_WAKE_MAX:
             try:
                 first = receive(NOBLOCK, copy=False)
             except zmq.Again:
                 break
             frames = read_frames(self._socket, first)
             count += 1
+            taken += FRAMES_MAX if frames is None else len(frames)
             if self._fd is not None and frames is not None:
                 self._backlog.take(frames)
             if frames is None:

@@ -13,7 +13,7 @@ from mesh.net.sockets import FRAME_BYTES_MAX, MORE, NOBLOCK, Socket
 FRAMES_MAX = 1_024
 """A message of more frames is dropped: neither ZeroMQ's limits nor its frame size bound the memory of one."""
 
-MESSAGES_PER_WAKE_MAX = 1_000  # so that timers, commits and other sockets get their turn
+FRAMES_PER_WAKE_MAX = 1_000  # and the rest of the last message: timers, commits and other sockets get their turn
 BYTES_PER_WAKE_MAX = 32 << 20
 
 PROBE: tuple[Buffer, ...] = (b"",)

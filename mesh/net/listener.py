@@ -22,7 +22,7 @@ from mesh.net import monitor
 from mesh.net.arrivals import Arrivals, Counters, Problem, Trouble
 from mesh.net.backlog import Backlog
 from mesh.net.descriptors import borrowed
-from mesh.net.frames import BYTES_PER_WAKE_MAX, FRAMES_MAX, MESSAGES_PER_WAKE_MAX, read_frames, size_of, write_frames
+from mesh.net.frames import BYTES_PER_WAKE_MAX, FRAMES_MAX, FRAMES_PER_WAKE_MAX, read_frames, size_of, write_frames
 from mesh.net.keys import MeshKey
 from mesh.net.monitor import Monitor, SocketEvent
 from mesh.net.roster import Roster, domain_of
@@ -113,9 +113,9 @@ class Listener:
     def drain(self, arrivals: Arrivals, doubtful: set[Caller]) -> None:
         """Take messages until there are none or it is somebody else's turn."""
         receive, callers, messages = self._socket.recv, self._callers, arrivals.messages
-        count = size = 0
+        count = taken = size = 0
         self.drained = False
-        while count < MESSAGES_PER_WAKE_MAX and size < BYTES_PER_WAKE_MAX:
+        while taken < FRAMES_PER_WAKE_MAX and size < BYTES_PER_WAKE_MAX:
             # Asked before each: an exception for the last one would cost more than all questions of a usual turn.
             if not self.has_input():
                 self.drained = True
@@ -125,6 +125,7 @@ class Listener:
             first = receive(NOBLOCK, copy=False)
             frames = read_frames(self._socket, first)
             count += 1
+            taken += FRAMES_MAX if frames is None else len(frames)
             caller = callers.get(routing_id) or self._new_caller(routing_id, first, doubtful)
             if caller is None:
                 continue

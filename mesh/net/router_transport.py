@@ -37,6 +37,8 @@ _FLUSH_RETRY_S = 0.050
 
 _LOOKED_AT_MAX = 500  # connections at once, besides those that speak
 
+GARBAGE_PER_S_MAX = 100  # messages of one peer on TCP that the protocol forbids; beyond: it is cut off
+
 USERS_SHOWN_MAX = 100  # those with the most connections
 ADDRESSES_SHOWN_MAX = 20  # likewise
 
@@ -65,6 +67,7 @@ class RouterTransport:
         self._growing: list[Caller] = []  # those a part of whose message has come since the last look
         self._callers: dict[Peer, Caller] = {}
         self._outboxes: dict[Peer, Outbox] = {}
+        self._garbage: dict[Peer, tuple[float, int]] = {}  # since when, and how much: of those that sent some
         self._lost: list[Peer] = []
         self._problems: list[Problem] = []
         self._doubtful: dict[Caller, tuple[int, float]] = {}  # how often each was asked, and when it is asked next
@@ -153,6 +156,9 @@ class RouterTransport:
                 listener.doubt(doubtful, arrivals.problems)
         if self._zap is not None and self._zap.fd in fired:
             self._zap.serve()
+        for problem in arrivals.problems:
+            if problem.kind in (Trouble.TOO_MANY_FRAMES, Trouble.PEER_CONFLICT) and problem.peer is not None:
+                self.blame(problem.peer)
         self._look_at_backlogs(arrivals)
         self._probe_doubtful(doubtful)
         arrivals.lost += self._lost
@@ -187,6 +193,26 @@ class RouterTransport:
         """Whether the peer is connected as far as ZeroMQ knows; the peer does not notice. A loss is reported."""
         caller = self._callers.get(peer)
         return caller is not None and self._probe(caller)
+
+    def blame(self, peer: Peer) -> None:
+        """It sent what the protocol forbids: one that came over TCP is cut off for much of that in a second."""
+        caller = self._callers.get(peer)
+        if caller is None or caller.user is None:
+            return
+        now = time.monotonic()
+        since, count = self._garbage.get(peer, (now, 0))
+        if now - since > 1.0:
+            since, count = now, 0
+        self._garbage[peer] = since, count + 1
+        if count < GARBAGE_PER_S_MAX:
+            return
+        self.counters.garbled += 1
+        text = (
+            f"peer {peer.decode()} sent more than {GARBAGE_PER_S_MAX} messages that the protocol forbids within a "
+            "second; it is cut off"
+        )
+        self._problems.append(Problem(Trouble.GARBLED, text, peer))
+        self._end(caller)
 
     def admit(self, nodes: Sequence[EnrolledNode]) -> int:
         """These nodes may come in, and no others of their kind; how many connections were cut for it.
@@ -368,5 +394,6 @@ class RouterTransport:
         if self._callers.pop(caller.peer, None) is not None:
             self._lost.append(caller.peer)
         self._outboxes.pop(caller.peer, None)
+        self._garbage.pop(caller.peer, None)
         self._doubtful.pop(caller, None)
         caller.listener.forget(caller, gone=gone)

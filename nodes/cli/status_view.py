@@ -135,6 +135,7 @@ def _turned_away(router: Status) -> str:
         "revoked connection": sockets.counters.get("revoked", 0),
         "flooding connection": sockets.counters.get("flooding", 0)
         + sockets.counters.get("cut", 0),  # it sent or asked too much at once
+        "garbled connection": sockets.counters.get("garbled", 0),
         "forbidden message": sum(messages.get(why, 0) for why in ("refused", "garbage")),
         "false announcement": sum(sockets.lan.values()),
     }

@@ -257,6 +257,16 @@ def test_who_has_a_key_and_sends_as_fast_as_it_can_and_reads_nothing_is_cut_off(
     wait_until(lambda: counted(cluster, "flooding") + counted(cluster, "cut") >= ended, 5.0, "they are counted")
 
 
+@pytest.mark.parametrize("frames", [1, 1_000])
+def test_who_has_a_key_and_sends_garbage_without_end_is_cut_off(cluster: Cluster, router: Node, frames: int) -> None:
+    entry = load("t", os.environ).entry(Role.CLIENT)
+    with served_meanwhile(cluster, router):
+        for ended in range(3):
+            with closing(RawPeer(str(record().tcp), entry.own, entry.router)) as peer:
+                peer.flood_raw([b"x"] * frames, lambda ended=ended: router.text().count("cut off") > ended)
+    wait_until(lambda: counted(cluster, "garbled") >= 3, 5.0, "they are counted")
+
+
 def test_connections_that_come_and_go_leave_nothing_behind(
     cluster: Cluster, router: Node, port: int, many_files: None
 ) -> None:

@@ -239,7 +239,7 @@ def test_random_frames_are_counted_and_harm_nobody(cluster: Cluster, router: Nod
             rogue.pump()
             return int(app.status()["router"]["counters"]["garbage"])
 
-        wait_until(lambda: garbage() > 300, 5.0, "they are counted")
+        wait_until(lambda: garbage() > 100, 5.0, "they are counted, until it is cut off")
 
 
 @pytest.mark.parametrize("role", [Role.CLIENT, Role.WORKER])
