@@ -349,11 +349,11 @@ class RouterTransport:
             if caller.backlog.grows(received, now):
                 self._growing.append(caller)
                 arrivals.heard.append(peer)
-            unread = caller.backlog.unread(received, now)
+            unread = caller.backlog.weigh(received, now, self._unread_bytes_max)
             if unread > self._unread_bytes_max:
                 self.counters.flooding += 1
                 text = (
-                    f"peer {peer.decode()} sends more than is taken: {unread} bytes are waiting, the limit is "
+                    f"peer {peer.decode()} sends more than is taken: what waits takes {unread} bytes, the limit is "
                     f"{self._unread_bytes_max} (MESH_UNREAD_BYTES_MAX and MESH_PAYLOAD_BYTES_MAX); it is cut off"
                 )
                 self._problems.append(Problem(Trouble.FLOOD, text, peer))

@@ -257,6 +257,29 @@ def test_who_has_a_key_and_sends_as_fast_as_it_can_and_reads_nothing_is_cut_off(
     wait_until(lambda: counted(cluster, "flooding") + counted(cluster, "cut") >= ended, 5.0, "they are counted")
 
 
+def test_who_has_a_key_and_sends_empty_frames_is_cut_off_by_the_memory_they_take(cluster: Cluster) -> None:
+    limits = {"UNREAD_BYTES_MAX": 64, "PAYLOAD_BYTES_MAX": 64}
+    cluster.environ |= {f"MESH_{name}": str(mib * MIB) for name, mib in limits.items()}
+    router = cluster.router()
+    cluster.worker("w1")
+    entry = load("t", os.environ).entry(Role.CLIENT)
+    before, most = memory(router), 0
+
+    def cut() -> int:
+        nonlocal most
+        most = max(most, memory(router))
+        return router.text().count("cut off")
+
+    with (
+        served_meanwhile(cluster, router, within_s=5.0),
+        closing(RawPeer(str(record().tcp), entry.own, entry.router)) as peer,
+    ):
+        assert isinstance(peer.greet(Role.CLIENT), Welcome)
+        peer.flood_raw([b""], cut)
+    assert most - before < 2 * sum(limits.values()) * MIB
+    wait_until(lambda: counted(cluster, "flooding"), 5.0, "it is counted")
+
+
 @pytest.mark.parametrize("frames", [1, 1_000])
 def test_who_has_a_key_and_sends_garbage_without_end_is_cut_off(cluster: Cluster, router: Node, frames: int) -> None:
     entry = load("t", os.environ).entry(Role.CLIENT)

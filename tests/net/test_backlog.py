@@ -94,6 +94,46 @@ def test_what_was_unread_for_a_while_makes_no_flood_smaller_once_it_is_taken(mes
     assert connection.look() >= LIMIT
 
 
+def weighed(connection: Connection) -> int:
+    connection.now += 0.25
+    return connection.backlog.weigh(connection.received, connection.now, LIMIT)
+
+
+def test_who_is_far_ahead_with_small_frames_is_weighed_by_the_memory_they_take():
+    connection = Connection()
+    connection.bring([1 << 20] * 200, taken=True)  # large ones before hide nothing
+    weighed(connection)
+    connection.received += LIMIT // 4
+    weights = []
+    for _ in range(12):
+        connection.backlog.take([b""] * 5_000)
+        weights.append(weighed(connection))
+    assert weights[0] < LIMIT < weights[-1]
+
+
+@given(st.lists(st.integers(0, 300), max_size=1_000), st.integers(1, 3))
+def test_a_large_message_that_arrives_behind_small_ones_is_not_taken_for_a_flood_of_them(small, looks):
+    connection = Connection()
+    connection.bring(small, taken=False)
+    connection.received += 500 << 20
+    for turn in range(looks):
+        connection.backlog.take([bytes(size) for size in small[turn::looks]])
+        assert weighed(connection) < LIMIT
+    for _ in range(50):  # while the rest of it comes
+        assert weighed(connection) < LIMIT
+
+
+def test_large_messages_are_not_taken_for_a_flood_by_the_small_ones_between_them():
+    connection = Connection()
+    for _ in range(20):
+        connection.bring([100] * 10, taken=False)
+        connection.received += 300 << 20
+        connection.backlog.take([bytes(100)] * 10)
+        assert weighed(connection) < LIMIT
+        connection.backlog.take([bytes(1 << 20)] * 299)
+        assert weighed(connection) < LIMIT
+
+
 def test_who_is_read_is_not_cut_off_however_much_it_has_said(net):
     router, dealer = net.router(unread_bytes_max=64 << 10), net.dealer()
     peer = dealer.connect(router.endpoints[TCP], net.key, Role.CLIENT)
