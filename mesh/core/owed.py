@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from itertools import accumulate
+from itertools import accumulate, chain
 
 from mesh.core.clocks import any_retry_from_now
 from mesh.core.commands import Command, Send
 from mesh.core.executors import Held
 from mesh.core.holding import Holding
-from mesh.core.packing import pack, settlement_bytes
+from mesh.core.packing import LARGE_BYTES_MAX, pack, settlement_bytes
 from mesh.core.worker_router import WorkerRouter
 from mesh.messages import Settled
 from mesh.model import Blob, Peer, Settlement
 from mesh.settings import Settings
 
 HELD_BYTES_MAX = 7 << 18  # of what a HELLO claims, in the 2 MiB a router takes
+LARGE_OUT_BYTES_MAX = 2 * LARGE_BYTES_MAX  # of large payloads that a router has not acknowledged; one may have more
 HELD_ITEM_BYTES = 8  # what a claim takes besides its id
 
 
@@ -52,16 +53,28 @@ class Owed:
         """A router has these batches of settlements for good."""
         for batch in batches:
             router.owed -= len(router.unacked.pop(batch, ()))
+            router.large_out.pop(batch, None)
+            router.large_unsent.pop(batch, None)
+        self._send_large(router)
 
     def report(self, router: WorkerRouter) -> None:
-        """Tell a router what was settled since, if it is there; keep it until it is acknowledged."""
-        for part in pack(router.fresh, settlement_bytes):
+        """Tell a router what was settled since, if it is there; keep it until it is acknowledged.
+
+        What has large payloads waits for room in their window, and what has none does not wait behind it.
+        """
+        large = [settlement for settlement in router.fresh if _large_bytes(settlement)]
+        small = [settlement for settlement in router.fresh if not _large_bytes(settlement)] if large else router.fresh
+        for part in chain(pack(small, settlement_bytes), pack(large, settlement_bytes)):
             router.batch += 1
             router.unacked[router.batch] = settlements = list(part)
             router.owed += len(settlements)
-            if router.session.open:
-                self._out.append(Send(router.peer, self._settled(router.batch, settlements)))
+            size = sum(map(_large_bytes, settlements)) if large else 0
+            if size:
+                router.large_unsent[router.batch] = size
+            elif router.session.open:
+                self._send(router, router.batch)
         router.fresh = []
+        self._send_large(router)
 
     def share(self, lost: WorkerRouter, router: WorkerRouter) -> list[tuple[str, int]]:
         """Tell ``router``, too, what ``lost`` has not acknowledged; the attempts."""
@@ -71,11 +84,25 @@ class Owed:
 
     def report_again(self, router: WorkerRouter) -> None:
         """A session begins: tell again what was not acknowledged in the last."""
-        for batch, settlements in router.unacked.items():
-            self._out.append(Send(router.peer, self._settled(batch, settlements)))
+        router.large_unsent = router.large_out | router.large_unsent
+        router.large_out = {}
+        for batch in router.unacked:
+            if batch not in router.large_unsent:
+                self._send(router, batch)
+        self._send_large(router)
 
-    def _settled(self, batch: int, settlements: list[Settlement]) -> Settled:
-        return Settled(batch, settlements, self.wall if any_retry_from_now(settlements) else 0.0)
+    def _send_large(self, router: WorkerRouter) -> None:
+        while router.large_unsent and router.session.open:
+            batch, size = next(iter(router.large_unsent.items()))
+            if router.large_out and sum(router.large_out.values()) + size > LARGE_OUT_BYTES_MAX:
+                return
+            router.large_out[batch] = router.large_unsent.pop(batch)
+            self._send(router, batch)
+
+    def _send(self, router: WorkerRouter, batch: int) -> None:
+        settlements = router.unacked[batch]
+        sent_at = self.wall if any_retry_from_now(settlements) else 0.0
+        self._out.append(Send(router.peer, Settled(batch, settlements, sent_at)))
 
     def anything(self, now: float) -> bool:
         """Whether a router that is there, or may be back at once, is to be told or to acknowledge something."""
@@ -116,11 +143,22 @@ class Owed:
     def blobs(self) -> set[str]:
         """Keys of the large payloads in settlements that no router has acknowledged."""
         settlements = [s for router in self.routers.values() for batch in router.unacked.values() for s in batch]
-        payloads = [s.payload for s in settlements]
-        payloads += [s.retry.payload for s in settlements if s.retry is not None and s.retry.payload is not None]
-        return {payload.key for payload in payloads if isinstance(payload, Blob)}
+        return {blob.key for settlement in settlements for blob in _blobs(settlement)}
 
     def check(self) -> None:
         """Raise ``AssertionError`` unless what is owed is counted right."""
         for router in self.routers.values():
             assert router.owed == sum(len(part) for part in router.unacked.values())
+            assert router.large_out.keys() | router.large_unsent.keys() <= router.unacked.keys()
+            assert len(router.large_out) < 2 or sum(router.large_out.values()) <= LARGE_OUT_BYTES_MAX
+
+
+def _blobs(settlement: Settlement) -> list[Blob]:
+    payloads = [settlement.payload, settlement.retry.payload if settlement.retry is not None else None]
+    return [payload for payload in payloads if isinstance(payload, Blob)]
+
+
+def _large_bytes(settlement: Settlement) -> int:
+    if type(settlement.payload) is bytes and settlement.retry is None:
+        return 0
+    return sum(blob.size for blob in _blobs(settlement))

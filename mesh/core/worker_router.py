@@ -8,14 +8,31 @@ from mesh.model import Peer, Settlement
 
 
 class WorkerRouter:
-    """``unacked``: settlements it has not acknowledged, by batch, ``owed`` in number."""
+    """``unacked``: settlements it has not acknowledged, by batch, ``owed`` in number.
 
-    __slots__ = ("adopted", "batch", "boot", "clock", "fresh", "owed", "session", "unacked", "window")
+    Of the batches with large payloads ``large_out`` were sent in this session, and ``large_unsent`` wait: their bytes.
+    """
+
+    __slots__ = (
+        "adopted",
+        "batch",
+        "boot",
+        "clock",
+        "fresh",
+        "large_out",
+        "large_unsent",
+        "owed",
+        "session",
+        "unacked",
+        "window",
+    )
 
     def __init__(self, session: RouterSession) -> None:
         self.session = session
         self.unacked: dict[int, list[Settlement]] = {}
         self.owed = 0
+        self.large_out: dict[int, int] = {}
+        self.large_unsent: dict[int, int] = {}
         self.fresh: list[Settlement] = []
         self.batch = 0
         self.clock = ClockDifference()

@@ -67,7 +67,7 @@ from mesh.messages import (
     Unknown,
     WorkerInfo,
 )
-from mesh.model import Blob, Delivery, Ending, ErrorInfo, FunctionCode, Peer, Role, TaskOptions
+from mesh.model import Blob, Delivery, Ending, ErrorInfo, FunctionCode, Peer, Role, Settlement, TaskOptions
 from mesh.schedules import Every
 from mesh.settings import Settings
 from tests.core.make import MONO, WALL, WELCOME, WORK, at, delivery, got, sent, settlement
@@ -244,6 +244,51 @@ def test_a_node_that_owes_too_many_settlements_asks_for_no_more_work() -> None:
     assert sent(mesh.settle(1, "b"))[-1] == Credit(0)
     assert sent(mesh.hear(SettledAck([1, 2]))) == [Credit(mesh.machine.routers[R].window)]
     assert mesh.machine.routers[R].window > 1
+
+
+MIB = 1 << 20
+
+
+def large(task_id: str, size: int = 60 * MIB) -> Settlement:
+    return msgspec.structs.replace(settlement(task_id), payload=Blob(task_id, [size]))
+
+
+def batches(commands: list[Command]) -> list[tuple[int, list[str]]]:
+    return [(m.batch, [s.id for s in m.settlements]) for m in sent(commands, R) if isinstance(m, Settled)]
+
+
+def settled(*settlements: Settlement) -> list[Event]:
+    return [ExecutorSettled(number, [one]) for number, one in enumerate(settlements, 1)]
+
+
+def test_large_results_wait_until_earlier_ones_are_acknowledged_and_small_ones_pass() -> None:
+    mesh = worker(slots=5)
+    mesh.hear(deliver(*"abcde"))
+    told = mesh.do(*settled(large("a"), large("b"), large("c"), settlement("d")))
+    assert batches(told) == [(1, ["d"]), (2, ["a"]), (3, ["b"])]
+    assert batches(mesh.settle(5, "e")) == [(5, ["e"])]
+    assert batches(mesh.hear(SettledAck([1, 5]))) == []
+    assert mesh.machine.blobs_owed() == {"a", "b", "c"}
+    assert batches(mesh.hear(SettledAck([2]))) == [(4, ["c"])]
+
+
+def test_a_result_larger_than_the_window_is_sent_alone() -> None:
+    mesh = worker(slots=2)
+    mesh.hear(deliver(*"abc"))
+    assert batches(mesh.do(*settled(large("a"), large("b", 200 * MIB)))) == [(1, ["a"])]
+    assert batches(mesh.hear(SettledAck([1]))) == [(2, ["b"])]
+    assert batches(mesh.do(ExecutorSettled(1, [large("c", MIB)]))) == []
+    assert batches(mesh.hear(SettledAck([2]))) == [(3, ["c"])]
+
+
+def test_a_new_session_has_a_window_of_its_own_for_large_results() -> None:
+    mesh = worker(slots=4)
+    mesh.hear(deliver(*"abcd"))
+    mesh.do(*settled(large("a"), large("b"), large("c"), settlement("d")))
+    mesh.do(PeerLost(R))
+    mesh.do(wait=1.0)
+    assert batches(mesh.hear(WELCOME)) == [(1, ["d"]), (2, ["a"]), (3, ["b"])]
+    assert batches(mesh.hear(SettledAck([3]))) == [(4, ["c"])]
 
 
 def test_what_one_router_is_owed_does_not_keep_another_from_giving_work() -> None:
