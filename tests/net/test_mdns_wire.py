@@ -106,14 +106,18 @@ def test_after_a_goodbye_of_a_stranger_the_router_is_asked_and_stays(browser, ro
 
 def test_who_says_much_that_is_not_for_us_fills_the_memory_of_nobody(browser, router, stranger):
     wait_until(lambda: endpoints(browser), WITHIN_S)
+
+    def last_is_heard():  # said again and again: the system drops packets while the browser is behind
+        stranger.announce("eeeeeeeeeeee", "10.66.0.2")
+        return "tcp://10.66.0.2:6374" in endpoints(browser)
+
     tracemalloc.start()
     try:
         for number in range(300):
             name = f"{number:08x}.{SERVICE}"
             stranger.say(zeroconf.DNSText(name, 16, 1, 4_500, secrets.token_bytes(8_000)))
             stranger.announce("ffffffffffff", "10.66.0.1", more="x" * 200)
-        stranger.announce("eeeeeeeeeeee", "10.66.0.2")
-        wait_until(lambda: "tcp://10.66.0.2:6374" in endpoints(browser), WITHIN_S)
+        wait_until(last_is_heard, WITHIN_S)
         assert tracemalloc.get_traced_memory()[0] < 1 << 20
     finally:
         tracemalloc.stop()
