@@ -68,6 +68,8 @@ write(f"ended {prefix} {time.time():.3f} left {len(waiting)}")
 print("ended", flush=True)
 """
 
+GIVEN_UP = "is given up"  # in what a client is told of a task whose router is gone for good
+IN_FLIGHT_S = 3.0  # before a fault begins; what was submitted by then is accepted, run and told of
 NEAR_S = 15.0  # after a fault is over; within this a second run of a task is its work
 
 
@@ -77,6 +79,7 @@ class Load:
 
     hosts: Sequence[Host]
     faults: list[tuple[float, float]] = field(default_factory=list)
+    gone: list[float] = field(default_factory=list)  # when a router ended for good
     began: float = field(default_factory=time.time)
 
     def __post_init__(self) -> None:
@@ -85,16 +88,26 @@ class Load:
             (host.home / "client.py").write_text(CLIENT)
 
     def submit(
-        self, host: Host, prefix: str, count: int, *, pause_s: float, task_s: float = 0.0, patience_s: float = 60.0
+        self,
+        host: Host,
+        prefix: str,
+        count: int,
+        *,
+        pause_s: float,
+        task_s: float = 0.0,
+        patience_s: float = 60.0,
+        **environ: str,
     ) -> Process:
         """Start a client that submits ``count`` tasks, one each ``pause_s``, and waits for all."""
         numbers = [str(value) for value in (count, pause_s, task_s, patience_s)]
-        return host.start(["python", "client.py", prefix, *numbers])
+        return host.start(["python", "client.py", prefix, *numbers], **environ)
 
     @contextmanager
-    def fault(self) -> Iterator[float]:
-        """Note that a fault begins, which it gives, and when it is over."""
+    def fault(self, *, router_gone: bool = False) -> Iterator[float]:
+        """Note that a fault begins, which it gives, and when it is over; ``router_gone``: a router never returns."""
         began = time.time()
+        if router_gone:
+            self.gone.append(began)
         try:
             yield began
         finally:
@@ -140,7 +153,10 @@ class Load:
         runs, wrong = self.runs(), list(self._wrong())
         assert not wrong, f"{len(wrong)} tasks, faults at {self._seconds(*self.faults)}:\n" + "\n".join(wrong[:10])
         doubled = sum(len(times) > 1 for times in runs.values())
-        return f"{len(self.told()['submitted'])} tasks, {doubled} of them run twice, {len(self.faults)} faults"
+        told = self.told()
+        given_up = sum(GIVEN_UP in " ".join(why) for _, _, *why in told["failed"])
+        counts = f"{len(told['submitted'])} tasks, {doubled} of them run twice, {given_up} given up"
+        return f"{counts}, {len(self.faults)} faults"
 
     def _wrong(self) -> Iterator[str]:
         told, runs, states = self.told(), self.runs(), self.states()
@@ -148,13 +164,15 @@ class Load:
         for what in ("done", "wrong", "failed"):
             for name, at, *why in told[what]:
                 ends[name].append((" ".join([what, *why]), float(at)))
-        submitted = {name for name, _ in told["submitted"]}
-        for name in sorted(submitted | set(runs) | set(ends)):
+        submitted = {name: float(at) for name, at in told["submitted"]}
+        for name in sorted({*submitted, *runs, *ends}):
             times, ended = sorted(runs[name]), ends[name]
             if name not in submitted:
                 why = "nobody submitted it"
             elif not ended:
                 why = "lost"
+            elif self._went_with_its_router(submitted[name], [what for what, _ in ended]):
+                why = "" if states[name] <= {"succeeded"} else "not what the stores say"
             elif [what for what, _ in ended] != ["done"]:
                 why = "ended otherwise, or more than once"
             elif not times:
@@ -167,6 +185,11 @@ class Load:
                 told_at = ", ".join(f"{what} at {self._seconds(at)}" for what, at in ended) or "of nothing"
                 stored = " and ".join(sorted(states[name])) or "nothing"
                 yield f"{name}: {why}; ran at {self._seconds(*times)}, told {told_at}, stored: {stored}"
+
+    def _went_with_its_router(self, submitted_at: float, ends: Sequence[str]) -> bool:
+        """Whether it was given up once, and may have been accepted by a router that ended for good before it told."""
+        near = any(began - IN_FLIGHT_S <= submitted_at <= began + IN_FLIGHT_S for began in self.gone)
+        return near and len(ends) == 1 and "UnknownTask" in ends[0] and GIVEN_UP in ends[0]
 
     def _unexplained(self, times: Sequence[float], told_at: float) -> str:
         """Why one of the runs after the first should not have been; nothing where a fault explains them all."""

@@ -32,7 +32,27 @@ SUBMITTED, DONE, STORED = ["submitted t 90.0"], ["done t 120.0"], ["t succeeded"
 
 def test_a_task_that_runs_again_next_to_a_fault_and_ends_once_is_well(tmp_path: Path) -> None:
     load = load_of(tmp_path, SUBMITTED + DONE, ["t 91.0", "t 105.0"], STORED)
-    assert load.check() == "1 tasks, 1 of them run twice, 1 faults"
+    assert load.check() == "1 tasks, 1 of them run twice, 0 given up, 1 faults"
+
+
+GIVEN_UP = "failed t 220.0 UnknownTask('no router knows task t: the router that accepted it is given up')"
+
+
+@pytest.mark.parametrize("stored", [STORED, []])
+def test_a_task_that_was_given_up_with_a_router_that_ended_for_good_is_well(tmp_path: Path, stored: list[str]) -> None:
+    load = load_of(tmp_path, ["submitted t 99.5", GIVEN_UP], ["t 99.6"], stored)
+    load.gone.append(FAULT[0])
+    assert load.check() == "1 tasks, 0 of them run twice, 1 given up, 1 faults"
+
+
+@pytest.mark.parametrize(("submitted_at", "gone"), [(90.0, [100.0]), (104.0, [100.0]), (99.5, [])])
+def test_a_task_is_given_up_only_next_to_the_end_of_a_router(
+    tmp_path: Path, submitted_at: float, gone: list[float]
+) -> None:
+    load = load_of(tmp_path, [f"submitted t {submitted_at}", GIVEN_UP], [f"t {submitted_at}"], [])
+    load.gone += gone
+    with pytest.raises(AssertionError, match="t: ended otherwise"):
+        load.check()
 
 
 @pytest.mark.parametrize(
