@@ -190,6 +190,7 @@ class Crew:
             return
         executor.reclaiming = False
         back = [one for task_id in event.ids if (one := executor.chunk.pop(task_id, None)) is not None]
+        executor.given -= len(back)  # they are no part of its share
         if not executor.chunk:
             self._busy.pop(executor.number, None)
         self._holding.put_first(back)

@@ -390,6 +390,18 @@ def test_an_executor_is_replaced_after_its_share_of_tasks() -> None:
     assert mesh.do(ExecutorStarted(2)) == [run(2, "c")]
 
 
+def test_what_an_executor_gave_back_is_no_part_of_its_share() -> None:
+    mesh = worker(max_tasks=4)
+    mesh.hear(deliver("a"))
+    mesh.settle(1, "a", runtime_s=1e-5)
+    assert mesh.hear(deliver("b", "c")) == [run(1, "b", "c")]
+    mesh.do(wait=STUCK_S)
+    mesh.do(ExecutorReclaimed(1, ["c"]))
+    assert mesh.settle(1, "b", runtime_s=1e-5)[:1] == [run(1, "c")]
+    assert StopExecutor(1) not in mesh.settle(1, "c", runtime_s=1e-5)
+    assert StopExecutor(1) in mesh.hear(deliver("d"))
+
+
 # shipped functions
 
 

