@@ -54,6 +54,17 @@ def test_a_worker_that_runs_joins_a_router_that_starts_later(lan: Lan) -> None:
     wait_served(worker, 2, 15.0)
 
 
+# `mesh doctor` looks at each router once, at whichever of its addresses is told first: this prints all that are.
+TOLD = """
+import os, sys
+from mesh.net.find import Found, Source
+from nodes.doctor.look import look_at_key
+from nodes.doctor.talk import talk, this_host
+found = Found((f"tcp://{sys.argv[1]}:6374",), None, "given", Source.NAMED)
+print(*talk(found, look_at_key("default", os.environ)[1], this_host("0", 1)).told)
+"""
+
+
 def test_an_address_that_a_router_has_no_more_is_named_to_nobody(lan: Lan) -> None:
     mesh = Mesh(lan, "a", "b", "c")
     mesh["a"].ip("addr", "add", "10.77.0.150/24", "dev", "eth0")
@@ -61,13 +72,17 @@ def test_an_address_that_a_router_has_no_more_is_named_to_nobody(lan: Lan) -> No
     mesh.router("b")
 
     def named() -> str:
-        return mesh["c"].run(["mesh", "doctor", "--router", f"{mesh['b'].address}:6374"], check=False).stdout
+        return mesh["c"].run(["python", "-c", TOLD, mesh["b"].address]).stdout
 
     wait_until(lambda: "10.77.0.150:6374" in named(), 15.0, "b names both addresses of a")
     mesh["a"].ip("addr", "del", "10.77.0.150/24", "dev", "eth0")
     a.wait_said("now listens on the LAN")
-    wait_until(lambda: "10.77.0.150" not in named(), 15.0, "b names it no more")
-    assert f"{mesh['a'].address}:6374" in named()
+
+    def only_the_other() -> bool:  # b may have to connect anew before it names any
+        told = named()
+        return "10.77.0.150" not in told and f"{mesh['a'].address}:6374" in told
+
+    wait_until(only_the_other, 15.0, "b names it no more, and the other one")
 
 
 def test_another_machine_takes_over_when_the_only_router_is_gone_with_its_host(lan: Lan) -> None:
