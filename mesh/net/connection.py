@@ -33,7 +33,7 @@ _EVENTS = monitor.CONNECTED | monitor.LOST | monitor.GREETED | monitor.RETRIED |
 _REOPEN_AFTER_S = 0.25
 REOPEN_AFTER_MAX_S = 10.0  # twice as long after each refusal, up to this
 _LAST_WORD_MS = 100
-_HANGS_AFTER = 0.9  # of the time that a greeting may take: who has another key is shown out at once
+_HANGS_AFTER = 0.9  # of the time that a connection or a greeting may take: who says no says it at once
 
 
 class Connection:
@@ -70,6 +70,7 @@ class Connection:
         self._backlog = Backlog(0.0)
         self._quiet = False  # it had nothing to receive when it was asked, and was not used since
         self._reached_at = 0.0  # monotonic: somebody has accepted the connection
+        self._begun_at = 0.0  # and this is when it was tried last
         self.is_open = False
         self.open()
 
@@ -85,6 +86,7 @@ class Connection:
         Raises ``ConfigError`` where it cannot be: a name that is none, or no descriptor is free.
         """
         self.up, self.reopen_at, self._quiet, self._cut, self._fd = False, None, False, False, None
+        self._begun_at = time.monotonic()
         try:
             self._socket = dealer_socket(self._context, self._entry)
             try:
@@ -200,6 +202,8 @@ class Connection:
             elif kind == monitor.RETRIED:
                 if self._cut:  # the first try is still to come
                     self._cut = False
+                elif self._was_let_be():  # nobody refused it: the address is silent, as behind a firewall
+                    pass
                 elif not self._silent:
                     self._silent = True
                     text = f"nothing listens at {self.endpoint} yet, or it cannot be reached"
@@ -210,6 +214,12 @@ class Connection:
                 if self.reopen_at is None:
                     self.reopen_at = time.monotonic() + self._reopen_after_s
                     self._reopen_after_s = min(2 * self._reopen_after_s, REOPEN_AFTER_MAX_S)
+
+    def _was_let_be(self) -> bool:
+        """Whether the try that ended just now had no answer at all; the next one begins."""
+        now = time.monotonic()
+        begun_at, self._begun_at = self._begun_at, now
+        return now - begun_at > _HANGS_AFTER * int(self._socket.get(zmq.CONNECT_TIMEOUT)) / 1000
 
     def lose(self, arrivals: Arrivals) -> None:
         """The connection is gone with all that was not sent."""
