@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import random
 from collections.abc import Collection, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from mesh.core.commands import Record
-from mesh.errors import StoreUnavailable
+from mesh.errors import StoreFull, StoreUnavailable
 from mesh.model import Blob, Buffer, FunctionCode, Outcome
 from mesh.store.base import Recovered, StoreUsage
 from mesh.store.memory import MemoryStore
@@ -38,8 +39,9 @@ class RemoteStore:
         done = self._unsure is not None and self._unsure[1]
         if self.is_away:
             if not done and self._store.room() and self._rng.random() < 0.5:
-                self._store.commit(records, held_back)
-                done = True
+                with suppress(StoreFull):  # nobody is told that either
+                    self._store.commit(records, held_back)
+                    done = True
             self._unsure = (list(records), done)
             raise StoreUnavailable("no answer")
         if not done:
