@@ -9,12 +9,16 @@ from __future__ import annotations
 from hashlib import blake2b
 from typing import Annotated, Literal
 
+import msgspec
 from msgspec import Meta, Struct
+from msgspec.structs import replace
 
 from mesh.model import Count, Id, Instant, Seconds, TaskOptions
 from mesh.schedules import Schedule
 
 ENTRY_PAYLOAD_BYTES_MAX = 16 << 10  # a router keeps the arguments of all its entries in memory
+
+_encode = msgspec.msgpack.Encoder().encode
 
 DueUs = Annotated[int, Meta(ge=0, le=10**18)]
 """A due time: microseconds since 1970-01-01 UTC."""
@@ -31,6 +35,9 @@ class Entry(Struct, frozen=True, array_like=True, gc=False):
     missed within ``catchup_window_s`` are made good, of "all" the newest ``catchup_max``. ``overlap``: what becomes of
     a due time while the task of the one before is not finished. ``expires_s``: how long after its due time a task may
     start. Due times before ``revised_at``, when the router took the entry in as it is, do not count.
+
+    Of two forms the one counts that was written last: ``written_at``, 0 while it is as it first stood in the code.
+    ``gone``: it was removed then, and this is kept to tell routers that were away.
     """
 
     name: Id
@@ -46,6 +53,8 @@ class Entry(Struct, frozen=True, array_like=True, gc=False):
     expires_s: Duration | None = None
     paused: bool = False
     revised_at: Instant = 0.0
+    written_at: Instant = 0.0
+    gone: bool = False
 
 
 class Position(Struct, frozen=True, array_like=True, gc=False):
@@ -63,6 +72,11 @@ class Position(Struct, frozen=True, array_like=True, gc=False):
     caught_up: Count = 0
     lateness_s: Seconds = 0.0
     queued_due_us: DueUs | None = None
+
+    @property
+    def was_due(self) -> bool:
+        """Whether it has come any way since the entry was added."""
+        return bool(self.fired or self.skipped) or self.queued_due_us is not None
 
 
 class Firing(Struct, frozen=True, array_like=True, gc=False):
@@ -85,6 +99,37 @@ class Listing(Struct, frozen=True):
     next: str = ""
     leader: str = ""
     term: int = 0
+
+
+def newer_entry(first: Entry, second: Entry) -> Entry:
+    """Which of two forms of an entry counts, for all that ask: the one written last.
+
+    Of two as they first stood in the code, the one that was taken in first: it has come further.
+    """
+    return max(first, second, key=lambda entry: (entry.written_at, -entry.revised_at, _digest(entry)))
+
+
+def merged_position(first: Position, second: Position) -> Position:
+    """How far an entry has come that two routers had: the same for all that ask, and never back once it was due.
+
+    Where it was not due yet at either, the one counts at which it began first.
+    """
+    if not (first.was_due or second.was_due):
+        return min(first, second, key=lambda one: (one.last_due_us, _digest(one)))
+    return replace(
+        max(first, second, key=_progress),
+        fired=max(first.fired, second.fired),
+        skipped=max(first.skipped, second.skipped),
+        caught_up=max(first.caught_up, second.caught_up),
+    )
+
+
+def _progress(one: Position) -> tuple[bool, int, int, str, bytes]:
+    return one.was_due, one.last_due_us, one.fired + one.skipped, one.last_state, _digest(one)
+
+
+def _digest(what: Entry | Position) -> bytes:
+    return blake2b(_encode(what), digest_size=16).digest()
 
 
 def firing_id(entry: str, due_us: int) -> str:

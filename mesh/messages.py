@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from mesh.entries import DueUs, Entry, Firing
+from mesh.entries import DueUs, Entry, Firing, Position
 from mesh.model import (
     Count,
     Delivery,
@@ -348,6 +348,22 @@ class Fired(Message, frozen=True, array_like=True, gc=False, tag="FIRED"):
     reason: str = ""
 
 
+# router → router
+
+
+class Gossip(Message, frozen=True, array_like=True, gc=False, tag="GOSSIP"):
+    """What a router has of periodic tasks: all to another that has just said HELLO, in parts, then what is new.
+
+    ``apps``: when the code of each was loaded. ``fires``: the routers it counts among those that fire, itself as well
+    once it does; None: nothing is said of that. It counts after the entries and positions that were told before it.
+    """
+
+    entries: list[Entry] = []
+    positions: list[Position] = []
+    apps: dict[Id, Instant] = {}
+    fires: list[Id] | None = None
+
+
 # router → worker
 
 
@@ -435,5 +451,6 @@ FromRouter = (
     | Entries
     | Fired
     | Adopted
+    | Gossip
 )
-"""What a client or a worker receives."""
+"""What a client, a worker or another router receives."""

@@ -23,6 +23,8 @@ MAY_BE_ZERO = frozenset(
         "commit_delay_s",
         "grace_s",
         "adopt_grace_s",
+        "schedule_settle_s",
+        "schedule_takeover_s",
         "drain_s",
         "exit_flush_s",
         "connect_timeout_s",
@@ -36,6 +38,8 @@ MAY_BE_ZERO = frozenset(
         "queued_bytes_max",
     }
 )
+
+PARTITIONS = ("fire", "majority")  # what routers do that hear no majority of them: fire all the same, or wait
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +79,11 @@ class Settings:
     schedule_ahead_s: float = 60.0  # a due time so far ahead of the router's clock is not believed
     schedule_entries_max: int = 10_000  # entries a router keeps; more are refused
     schedule_firings_max: int = 500  # due times in one FIRE
+    schedule_settle_s: float = 10.0  # a router that starts looks so long for others before it fires
+    schedule_takeover_s: float = 5.0  # a lost router's entries are another's so long after three heartbeats
+    schedule_partition: str = "fire"  # or "majority": fire only while most of schedule_routers are heard
+    schedule_routers: int = 1  # how many routers the mesh has, where schedule_partition is "majority"
+    schedule_gone_s: float = 604_800.0  # that an entry was removed is kept in mind so long, for routers that are away
 
     # workers
     credit_s: float = 0.020  # work a worker wants at hand
@@ -114,6 +123,9 @@ class Settings:
             if not good:
                 raise ConfigError(f"setting {f.name} = {value!r}: expected {_wanted(f.name, str(f.type))}")
 
+        if self.schedule_partition not in PARTITIONS:
+            choices = " or ".join(map(repr, PARTITIONS))
+            raise ConfigError(f"setting schedule_partition = {self.schedule_partition!r}: expected {choices}")
         if self.inline_bytes_max > INLINE_BYTES_MOST:
             most = f"at most {INLINE_BYTES_MOST} bytes fit into a message"
             raise ConfigError(f"setting inline_bytes_max = {self.inline_bytes_max}: {most}")

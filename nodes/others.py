@@ -15,9 +15,9 @@ from msgspec.structs import replace
 
 from mesh.clock import Now, SystemClock
 from mesh.core.client import ClientMachine
-from mesh.core.commands import AskOthers, Command, PublishOutcomes, PublishUnknown, Send, SessionEnded
+from mesh.core.commands import AskOthers, Command, PublishGossip, PublishOutcomes, PublishUnknown, Send, SessionEnded
 from mesh.core.elsewhere import Elsewhere
-from mesh.core.events import Event, MessageReceived
+from mesh.core.events import Event, GossipHeard, MessageReceived
 from mesh.core.status import OtherStatus
 from mesh.errors import MeshError
 from mesh.messages import Hello, SayHello
@@ -124,6 +124,8 @@ class Others:
             return self._settled(command.outcomes)
         elif isinstance(command, PublishUnknown):
             self._elsewhere.deny(command.ids)
+        elif isinstance(command, PublishGossip):
+            return [GossipHeard(command.router.decode(), command.message)]
         elif isinstance(command, SessionEnded):
             self._from_routers.end_session(command)
         return []
@@ -157,16 +159,16 @@ class Others:
         self._said_own = own
         return [MessageReceived(peer, SayHello()) for peer, side in self._machine.routers.items() if side.open]
 
-    def _there(self) -> tuple[int, list[str]]:
-        """How many routers are connected, and where they are."""
-        there = [peer for peer, side in self._machine.routers.items() if side.open]
+    def _there(self) -> tuple[dict[str, float], list[str]]:
+        """Which routers are connected, when each was heard last, and where they are."""
+        there = {peer: side.session.heard for peer, side in self._machine.routers.items() if side.open}
         addresses: dict[str, None] = {}
         for peer in there:
             route = self._routers.route_of(peer)
             if route is not None and not route.endpoint.startswith("ipc://"):
                 addresses[route.endpoint] = None
             addresses.update(dict.fromkeys(self._heard.get(peer.decode(), ())))
-        return len(there), list(addresses)[:ADDRESSES_MAX]
+        return {peer.decode(): heard for peer, heard in there.items()}, list(addresses)[:ADDRESSES_MAX]
 
 
 def _router_of(node_id: str) -> str:

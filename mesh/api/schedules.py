@@ -192,14 +192,13 @@ def seen(entry: Entry, position: Position) -> PeriodicTask:
     if not entry.paused:
         with suppress(ConfigError):  # a zone that is not known on this machine
             due = next_due(entry.schedule, max(position.last_due_us / SECOND_US, entry.revised_at))
-    was_due = position.fired or position.skipped or position.queued_due_us is not None
     return PeriodicTask(
         entry.name,
         entry.options.name,
         entry.schedule,
         entry.app,
         entry.paused,
-        _utc(position.last_due_us / SECOND_US) if was_due else None,
+        _utc(position.last_due_us / SECOND_US) if position.was_due else None,
         None if due is None else _utc(due),
         position.last_task,
         str(CELERY_STATES[TaskState(position.last_state)]) if position.last_state else "",

@@ -22,6 +22,7 @@ from mesh.core.clocks import any_from_now
 from mesh.core.commands import (
     Command,
     PublishDropped,
+    PublishGossip,
     PublishOutcomes,
     PublishRefused,
     PublishRejected,
@@ -56,6 +57,7 @@ from mesh.messages import (
     Adopted,
     Bye,
     Cancel,
+    Gossip,
     Heartbeat,
     Hello,
     Message,
@@ -130,6 +132,8 @@ class ClientMachine:
             Adopted: self._on_adopted,
             Reply: lambda router, message, now: self._out.append(PublishReply(message.request, message.body)),
         }
+        if role is Role.ROUTER:
+            self._verbs[Gossip] = lambda router, message, now: self._out.append(PublishGossip(router.peer, message))
 
     @property
     def waiting(self) -> Mapping[str, Place]:

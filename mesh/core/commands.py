@@ -11,7 +11,7 @@ from __future__ import annotations
 from msgspec import Struct
 
 from mesh.entries import Entry, Position
-from mesh.messages import Message, Submit
+from mesh.messages import Gossip, Message, Submit
 from mesh.model import Blob, Delivery, FunctionCode, NodeInfo, Outcome, Peer, TaskMark, TaskOptions
 
 
@@ -312,6 +312,13 @@ class PublishReply(Struct, frozen=True, gc=False):
     body: bytes
 
 
+class PublishGossip(Struct, frozen=True, gc=False):
+    """``router`` has said this to ours, whose client this is."""
+
+    router: Peer
+    message: Gossip
+
+
 class PublishRefused(Struct, frozen=True, gc=False):
     """A router would not have this node; ``reason`` is for people."""
 
@@ -343,5 +350,6 @@ Command = (
     | SessionEnded
     | PublishRejected
     | PublishReply
+    | PublishGossip
     | PublishRefused
 )

@@ -6,7 +6,7 @@ do not: until then it is held back, and asked again when another router is there
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import inf
 
 from mesh.clock import Now
@@ -25,7 +25,8 @@ class Elsewhere:
         self._hear_until = 0.0  # monotonic; inf: from when it is asked
         self._questions: list[str] = []
         self._denied: list[str] = []  # what no router knows that is connected, while others may come
-        self._told: tuple[int, list[str]] = (0, [])
+        self._told: tuple[int, list[str], list[str]] = (0, [], [])
+        self._heard: dict[str, float] = {}  # the routers that are connected, and when each was heard last
 
     def ask(self, ids: Sequence[str], *, wait: bool = True) -> None:
         """What became of these tasks is to be asked; ``wait`` for routers that are not there yet."""
@@ -49,16 +50,21 @@ class Elsewhere:
         events: list[Event] = [SettledElsewhere(list(outcomes))] if outcomes else []
         return [*events, UnknownElsewhere(list(lost))] if lost else events
 
-    def see(self, count: int, addresses: Sequence[str], now: Now) -> list[Event]:
-        """So many routers are connected, and these are their addresses; what is new of that, and of what was asked."""
+    def see(self, heard: Mapping[str, float], addresses: Sequence[str], now: Now) -> list[Event]:
+        """These routers are connected, heard last at these times, and these are their addresses.
+
+        What is new of that, and of what was asked.
+        """
         events: list[Event] = []
-        told = (count, list(addresses))
+        told = (len(heard), list(addresses), sorted(heard))
         if told != self._told:
-            if count > self._told[0]:
+            if len(heard) > self._told[0]:
                 self._questions += self._denied
                 self._denied = []
             self._told = told
-            events.append(OthersFound(*told))
+            lost = {router: at for router, at in self._heard.items() if router not in heard}
+            events.append(OthersFound(*told, lost))
+        self._heard = dict(heard)
         if self._denied and now.mono >= self._hear_until:
             events.append(UnknownElsewhere(self._denied))
             self._denied = []

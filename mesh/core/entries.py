@@ -18,10 +18,11 @@ from mesh.core.firing import Firings
 from mesh.core.lease import Lease
 from mesh.core.ledger import Ledger
 from mesh.core.membership import Membership
+from mesh.core.ownership import Ownership
 from mesh.core.packing import MESSAGE_BYTES_MAX, entry_bytes, pack
 from mesh.core.peers import Session
-from mesh.entries import Entry, Listing, Position
-from mesh.messages import Declare, Entries, Reply, Schedule
+from mesh.entries import Entry, Listing, Position, newer_entry
+from mesh.messages import Declare, Entries, Gossip, Reply, Schedule
 from mesh.model import INSTANT_MAX, Peer
 from mesh.settings import Settings
 
@@ -48,6 +49,7 @@ class EntryBook:
         members: Membership,
         lease: Lease,
         firings: Firings,
+        ownership: Ownership,
         ledger: Ledger,
         counters: dict[str, int],
     ) -> None:
@@ -56,11 +58,15 @@ class EntryBook:
         self._members = members
         self._lease = lease
         self._firings = firings
+        self._ownership = ownership
         self._ledger = ledger
         self._counters = counters
-        self._apps: dict[str, float] = {}  # when the code of each was loaded whose entries these are; the oldest first
+        self.gone: dict[str, Entry] = {}  # those that were removed, the first to be forgotten first
+        self.apps: dict[str, float] = {}  # when the code of each was loaded whose entries these are; the oldest first
         self._parts: dict[Peer, _Declaration] = {}
         self._changed: dict[str, None] = {}  # since the leader was last told
+        self._told: set[str] = set()  # the entries that the leader knows, while there is one
+        self._told_version = 0  # of who owns what
         self._operations: dict[str, Callable[[Session, Schedule, Now], Any]] = {
             "add": self._add,
             "update": self._update,
@@ -74,8 +80,9 @@ class EntryBook:
 
     def restore(self, apps: Mapping[str, float], entries: Iterable[Entry], positions: Iterable[Position]) -> None:
         """Begin with what the store had."""
-        self._apps = dict(sorted(apps.items(), key=lambda item: item[1]))
-        self.entries.update((entry.name, entry) for entry in entries)
+        self.apps = dict(sorted(apps.items(), key=lambda item: item[1]))
+        for entry in sorted(entries, key=lambda entry: entry.written_at):
+            (self.gone if entry.gone else self.entries)[entry.name] = entry
         self._firings.restore(positions)
 
     # from nodes that have the code
@@ -105,32 +112,35 @@ class EntryBook:
     def _take(self, declared: _Declaration, now: Now) -> None:
         app, entries = declared.app, {entry.name: entry for entry in declared.entries}
         if (
-            declared.declared_at < self._apps.get(app, 0.0) <= now.wall
+            declared.declared_at < self.apps.get(app, 0.0) <= now.wall
         ):  # what is in the future, a clock that was set says
             return  # of a node that has older code
         gone = [name for name, known in self.entries.items() if known.app == app and name not in entries]
-        if entries or app in self._apps:
+        if entries or app in self.apps:
             self._remember(app, declared.declared_at)
         for name in gone:
-            self._drop(name)
+            self._drop(name, declared.declared_at, now)
         for name, entry in entries.items():
             known = self.entries.get(name)
+            form = known or self.gone.get(name)
+            if form is not None and form.app == app and declared.declared_at <= form.written_at <= now.wall:
+                continue  # somebody changed or removed it since this code was loaded
             if known is not None and known.app != app:
                 owner = "one that was added at run time" if known.app is None else f"one of app {known.app}"
                 self._refuse(1, f"entry {name!r} of app {app} is not taken: there is {owner} of that name")
                 continue
             entry = replace(entry, app=app, paused=known.paused if known is not None else entry.paused)
-            self._put(entry, now)
+            self._put(entry, now, declared.declared_at if form is not None else 0.0)
 
     def _remember(self, app: str, declared_at: float) -> None:
-        if self._apps.pop(app, None) != declared_at:
+        if self.apps.pop(app, None) != declared_at:
             self._ledger.entries.append(SaveApp(app, declared_at))
-        self._apps[app] = declared_at
-        if len(self._apps) > APPS_MAX:
+        self.apps[app] = declared_at
+        if len(self.apps) > APPS_MAX:
             used = {entry.app for entry in self.entries.values()}
-            spare = next((name for name in self._apps if name not in used and name != app), None)
+            spare = next((name for name in self.apps if name not in used and name != app), None)
             if spare is not None:
-                del self._apps[spare]
+                del self.apps[spare]
                 self._ledger.entries.append(SaveApp(spare, 0.0))
 
     def _refuse(self, count: int, why: str) -> None:
@@ -139,7 +149,7 @@ class EntryBook:
 
     # one entry
 
-    def _put(self, entry: Entry, now: Now) -> str | None:
+    def _put(self, entry: Entry, now: Now, written_at: float) -> str | None:
         """Take an entry in, in the place of one of its name; why not."""
         known = self.entries.get(entry.name)
         if known is None and len(self.entries) >= self._settings.schedule_entries_max:
@@ -150,22 +160,80 @@ class EntryBook:
             why = f"entry {entry.name!r} is not taken: its task must be known to workers by its name"
             self._refuse(1, why)
             return why
-        if known is not None and replace(entry, revised_at=known.revised_at) == known:
-            return None
+        form = known or self.gone.get(entry.name)
+        if form is not None:
+            if replace(entry, revised_at=form.revised_at, written_at=form.written_at) == form:
+                return None
+            written_at = max(written_at, form.written_at + 1e-6)
         # Two forms of an entry are told apart by their times, whatever the clock does.
         revised_at = now.wall if known is None else max(now.wall, known.revised_at + 1e-6)
-        entry = replace(entry, revised_at=min(revised_at, INSTANT_MAX))
+        self._keep(
+            replace(entry, revised_at=min(revised_at, INSTANT_MAX), written_at=min(written_at, INSTANT_MAX), gone=False)
+        )
+        return None
+
+    def _keep(self, entry: Entry) -> None:
+        self.gone.pop(entry.name, None)
         self.entries[entry.name] = entry
         self._ledger.entries.append(SaveEntry(entry))
         self._firings.keep(entry)
         self._changed[entry.name] = None
-        return None
 
-    def _drop(self, name: str) -> None:
-        del self.entries[name]
-        self._ledger.entries.append(DropEntry(name))
-        self._firings.drop(name)
-        self._changed[name] = None
+    def _drop(self, name: str, written_at: float, now: Now) -> None:
+        entry = self.entries[name]
+        written_at = min(max(written_at, entry.written_at + 1e-6), INSTANT_MAX)
+        self._bury(replace(entry, payload=b"", written_at=written_at, gone=True), now)
+
+    def _bury(self, entry: Entry, now: Now) -> None:
+        """Keep in mind that an entry was removed: a router that was away may still have it."""
+        name = entry.name
+        if self.entries.pop(name, None) is not None:
+            self._ledger.entries.append(DropEntry(name))
+            self._firings.drop(name)
+            self._ownership.forget(name)
+            self._changed[name] = None
+        self.gone.pop(name, None)
+        self.gone[name] = entry
+        self._ledger.entries.append(SaveEntry(entry))
+        self._forget_gone(now)
+
+    def _forget_gone(self, now: Now) -> None:
+        while self.gone:
+            first = next(iter(self.gone.values()))
+            if len(self.gone) <= self._settings.schedule_entries_max and not self._is_old(first, now):
+                return
+            del self.gone[first.name]
+            self._ledger.entries.append(DropEntry(first.name))
+
+    def _is_old(self, gone: Entry, now: Now) -> bool:
+        return gone.written_at + self._settings.schedule_gone_s < now.wall
+
+    # from other routers
+
+    def merge(self, heard: Gossip, now: Now) -> tuple[list[str], list[str]]:
+        """Take in what another router has, where it is newer; the names of the entries and positions that were news."""
+        for app, declared_at in heard.apps.items():
+            if declared_at > self.apps.get(app, 0.0):
+                self._remember(app, declared_at)
+        names = [entry.name for entry in heard.entries if self._merge(entry, now)]
+        moved = [position.entry for position in heard.positions if self._firings.merge(position)]
+        self._changed.update(dict.fromkeys(moved))
+        return names, moved
+
+    def _merge(self, entry: Entry, now: Now) -> bool:
+        known = self.entries.get(entry.name) or self.gone.get(entry.name)
+        if known == entry or (known is not None and newer_entry(known, entry) == known):
+            return False
+        if entry.gone:
+            if known is None and self._is_old(entry, now):
+                return False
+            self._bury(entry, now)
+            return True
+        if entry.name not in self.entries and len(self.entries) >= self._settings.schedule_entries_max:
+            self._refuse(1, f"{len(self.entries)} entries are kept, schedule_entries_max: another router has more")
+            return False
+        self._keep(entry)
+        return True
 
     # from people
 
@@ -183,7 +251,7 @@ class EntryBook:
         there = [entry.name for entry in message.entries if entry.name in self.entries]
         if there:
             return _error("exists", f"there is an entry of this name already: {', '.join(there)}")
-        return self._put_all([replace(entry, app=None) for entry in message.entries], now)
+        return self._put_all([replace(entry, app=None, gone=False) for entry in message.entries], now)
 
     def _update(self, session: Session, message: Schedule, now: Now) -> dict[str, Any]:
         missing = [entry.name for entry in message.entries if entry.name not in self.entries]
@@ -192,10 +260,11 @@ class EntryBook:
         for entry in message.entries:
             if entry.revised_at not in (0.0, self.entries[entry.name].revised_at):
                 return _error("changed", f"entry {entry.name!r} was changed by another meanwhile")
-        return self._put_all([replace(entry, app=self.entries[entry.name].app) for entry in message.entries], now)
+        entries = [replace(entry, app=self.entries[entry.name].app, gone=False) for entry in message.entries]
+        return self._put_all(entries, now)
 
     def _put_all(self, entries: Sequence[Entry], now: Now) -> dict[str, Any]:
-        refused = [why for entry in entries if (why := self._put(entry, now)) is not None]
+        refused = [why for entry in entries if (why := self._put(entry, now, now.wall)) is not None]
         if refused:
             full = len(self.entries) >= self._settings.schedule_entries_max
             return _error("overloaded" if full else "refused", "; ".join(refused))
@@ -205,14 +274,14 @@ class EntryBook:
         if missing := self._missing(names):
             return _unknown(missing)
         for name in names:
-            self._put(replace(self.entries[name], paused=paused), now)
+            self._put(replace(self.entries[name], paused=paused), now, now.wall)
         return {"done": list(names)}
 
     def _remove(self, session: Session, message: Schedule, now: Now) -> dict[str, Any]:
         if missing := self._missing(message.names):
             return _unknown(missing)
         for name in dict.fromkeys(message.names):
-            self._drop(name)
+            self._drop(name, now.wall, now)
         return {"done": message.names}
 
     def _trigger(self, session: Session, message: Schedule, now: Now) -> dict[str, Any]:
@@ -250,14 +319,29 @@ class EntryBook:
     # telling the leader
 
     def tell_leader(self) -> None:
-        """Say what is new, or all to a new leader; after all that may change entries."""
+        """Say what is new of the entries that are ours to fire, or all to a new leader; after all that may change them.
+
+        An entry that is another router's now is gone, for the leader.
+        """
         holder, lease = self._lease.holder, self._lease
         first, lease.fresh = lease.fresh, False
         changed, self._changed = self._changed, {}
-        if holder is None or not (first or changed):
+        is_other = self._told_version != self._ownership.version
+        self._told_version = self._ownership.version
+        if first:
+            self._told = set()
+        if holder is None or not (first or changed or is_other):
             return
-        names = self.entries if first else [name for name in changed if name in self.entries]
-        gone = [] if first else [name for name in changed if name not in self.entries]
+        names, gone = [], []
+        for name in self.entries | changed if first or is_other else changed:
+            if name in self.entries and self._ownership.owns(name):
+                if name in changed or name not in self._told:
+                    names.append(name)
+            elif name in self._told:
+                gone.append(name)
+        if not (first or names or gone):
+            return
+        self._told = self._told.union(names).difference(gone)
         told = [(self.entries[name], self._firings.after_us(self.entries[name])) for name in names]
         parts = list(pack(told, lambda one: entry_bytes(one[0]))) or [[]]
         for part in parts:
@@ -267,6 +351,7 @@ class EntryBook:
     def check(self) -> None:
         """Raise ``AssertionError`` if an invariant is broken."""
         assert set(self._firings.positions) == set(self.entries), "entries and positions differ"
+        assert not self.entries.keys() & self.gone.keys(), "an entry is there, and is gone"
 
 
 def _unknown(names: Sequence[str]) -> dict[str, str]:

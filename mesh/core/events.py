@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from msgspec import Struct
 
 from mesh.entries import Entry
-from mesh.messages import Message, Query, Schedule, Submit
+from mesh.messages import Gossip, Message, Query, Schedule, Submit
 from mesh.model import FunctionCode, NodeInfo, Outcome, Peer, Role, Settlement, TaskMark, TaskOptions, TaskSpec
 
 
@@ -61,10 +61,22 @@ class FunctionLookedUp(Struct, frozen=True, gc=False):
 
 
 class OthersFound(Struct, frozen=True, gc=False):
-    """Other routers are connected, or none any more; ``addresses``: where they are, for the nodes of this one."""
+    """Other routers are connected, or none any more; ``addresses``: where they are, for the nodes of this one.
+
+    ``routers``: their ids. ``lost``: those that were connected before, and when they were heard last (monotonic).
+    """
 
     count: int
     addresses: list[str] = []
+    routers: list[str] = []
+    lost: dict[str, float] = {}
+
+
+class GossipHeard(Struct, frozen=True, gc=False):
+    """Another router has said this."""
+
+    router: str
+    message: Gossip
 
 
 class SettledElsewhere(Struct, frozen=True, gc=False):
@@ -237,6 +249,7 @@ Event = (
     | OutcomesLookedUp
     | FunctionLookedUp
     | OthersFound
+    | GossipHeard
     | SettledElsewhere
     | UnknownElsewhere
     | JournalClaimed

@@ -18,7 +18,7 @@ from mesh.core.ledger import Ledger
 from mesh.core.peers import Session
 from mesh.core.tasks import TaskTable
 from mesh.cron import SECOND_US
-from mesh.entries import Entry, Firing, Position, firing_id, jitter_s
+from mesh.entries import Entry, Firing, Position, firing_id, jitter_s, merged_position
 from mesh.messages import Fire, Fired, Submit
 from mesh.model import TaskOptions, TaskSpec
 from mesh.schedules import microseconds
@@ -28,7 +28,10 @@ Made = list[tuple[TaskOptions, TaskSpec]]
 
 
 class Firings:
-    """The positions of all entries. ``no_room(count)``: why so many new tasks cannot be taken now."""
+    """The positions of all entries. ``no_room(count)``: why so many new tasks cannot be taken now.
+
+    ``owns(entry)``: whether it is for this router to fire it, and not for another.
+    """
 
     def __init__(
         self,
@@ -37,6 +40,7 @@ class Firings:
         lease: Lease,
         table: TaskTable,
         no_room: Callable[[int], str | None],
+        owns: Callable[[str], bool],
         ledger: Ledger,
         counters: dict[str, int],
     ) -> None:
@@ -44,6 +48,7 @@ class Firings:
         self._lease = lease
         self._table = table
         self._no_room = no_room
+        self._owns = owns
         self._ledger = ledger
         self._counters = counters
         self._entries = entries
@@ -77,6 +82,20 @@ class Firings:
         self._tracked.pop(position.last_task, None)
         self._queued.pop(name, None)
 
+    def merge(self, heard: Position) -> bool:
+        """Another router has come so far with an entry; whether that is news."""
+        known = self.positions.get(heard.entry)
+        if known is None or (merged := merged_position(known, heard)) == known:
+            return False
+        if merged.last_task != known.last_task:
+            self._tracked.pop(known.last_task, None)
+            if merged.last_task in self._table.tasks:
+                self._tracked[merged.last_task] = merged.entry
+        if merged.queued_due_us is not None and merged.last_task not in self._tracked:
+            self._queued[merged.entry] = None
+        self._set(merged)
+        return True
+
     def after_us(self, entry: Entry) -> int:
         """What is due next of an entry is due after that."""
         return max(self.positions[entry.name].last_due_us, microseconds(entry.revised_at))
@@ -105,13 +124,16 @@ class Firings:
         if reason:
             self._ledger.add(Complain("refused firings", f"{session.name} fired what is not taken: {reason}"))
         names = dict.fromkeys(firing.entry for firing in firings)
-        positions = [(name, self.after_us(self._entries[name])) for name in names if name in self._entries]
+        here = [name for name in names if name in self._entries and self._owns(name)]
+        positions = [(name, self.after_us(self._entries[name])) for name in here]
         self._ledger.send_after_commit(peer, Fired(message.number, False, positions, reason))
 
     def _why_not(self, firing: Firing, now: Now) -> str | None:
         entry = self._entries.get(firing.entry)
         if entry is None:
             return "it is gone"
+        if not self._owns(entry.name):
+            return "another router fires it"
         if entry.paused:
             return "it is paused"
         if firing.revised_at != entry.revised_at:
@@ -193,6 +215,8 @@ class Firings:
         made: Made = []
         for name in list(self._queued):
             entry, position = self._entries[name], self.positions[name]
+            if not self._owns(name):
+                continue
             if not entry.paused and self._no_room(len(made) + 1) is not None:
                 break
             del self._queued[name]

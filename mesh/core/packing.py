@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import msgspec
 
-from mesh.entries import Entry
+from mesh.entries import Entry, Position
 from mesh.model import Delivery, ErrorInfo, Outcome, Payload, Settlement, TaskExtra, TaskOptions, TaskSpec
 
 T = TypeVar("T")
@@ -81,8 +81,8 @@ def outcome_bytes(outcome: Outcome) -> int:
     return size if error is None else size + _error_bytes(error)
 
 
-def entry_bytes(entry: Entry) -> int:
-    """What an entry takes; there are few of them, so it is asked of the encoder."""
+def entry_bytes(entry: Entry | Position) -> int:
+    """What an entry or its position takes; there are few of them, so it is asked of the encoder."""
     return len(_encode(entry))
 
 

@@ -23,6 +23,7 @@ from mesh.core.events import (
     BatchesAdopted,
     Event,
     FunctionLookedUp,
+    GossipHeard,
     JournalAdopted,
     JournalClaimed,
     MessageReceived,
@@ -36,10 +37,12 @@ from mesh.core.events import (
     UnknownElsewhere,
 )
 from mesh.core.firing import Firings
+from mesh.core.gossip import Gossips
 from mesh.core.lease import Lease
 from mesh.core.ledger import Ledger
 from mesh.core.limbo import Limbo
 from mesh.core.membership import Membership
+from mesh.core.ownership import Ownership
 from mesh.core.packing import pack, text_bytes
 from mesh.core.peers import Session, Worker
 from mesh.core.permits import CLIENT_VERBS, WORKER_VERBS, may_ask
@@ -142,8 +145,11 @@ class RouterMachine:
         entries: dict[str, Entry] = {}
         self.lease = lease = Lease(settings, boot, members, ledger)
         no_room = self._admission.no_room
-        self.firings = firings = Firings(settings, entries, lease, table, no_room, ledger, self.counters)
-        self.book = book = EntryBook(settings, entries, members, lease, firings, ledger, self.counters)
+        self.ownership = ownership = Ownership(settings, router_id)
+        owns = ownership.owns
+        self.firings = firings = Firings(settings, entries, lease, table, no_room, owns, ledger, self.counters)
+        self.book = book = EntryBook(settings, entries, members, lease, firings, ownership, ledger, self.counters)
+        self._gossips = gossips = Gossips(members.get, ownership, book, firings, ledger)
         adopting = Adopting(table, members, limbo, afar, self.counters)
         self._handlers: dict[type, Callable[[Any, Now], None]] = {
             MessageReceived: self._on_message,
@@ -151,7 +157,8 @@ class RouterMachine:
             PeerHeard: self._on_peer_heard,
             OutcomesLookedUp: self._admission.on_outcomes_looked_up,
             FunctionLookedUp: self._on_function_looked_up,
-            OthersFound: limbo.on_others_found,
+            OthersFound: self._on_others_found,
+            GossipHeard: gossips.on_heard,
             SettledElsewhere: limbo.on_settled_elsewhere,
             UnknownElsewhere: limbo.on_unknown_elsewhere,
             JournalClaimed: adopting.on_claimed,
@@ -187,7 +194,9 @@ class RouterMachine:
             self.since = now
         else:
             self._members.excuse(now.mono - self._now.mono, now)
+            self.ownership.excuse(now.mono - self._now.mono, now.mono)
         self._now = now
+        self.ownership.tick(now.mono)
         for event in events:
             self._handlers[type(event)](event, now)
         self._limbo.tick(now)
@@ -202,6 +211,7 @@ class RouterMachine:
             self._dispatch.run(now)
             self.table.functions.prune(now)  # else one that is saved and one that goes could wait for the same commit
         self.book.tell_leader()
+        self._gossips.tell()
         return self._ledger.close()
 
     def count(self, what: str) -> int:
@@ -218,7 +228,8 @@ class RouterMachine:
         due = self.table.next_due()
         due_at = None if due is None else now.mono + (due - now.wall)
         recall_at = None if self.halted else self._dispatch.next_deadline()
-        for at in (due_at, self._settling.ack_at, recall_at, self.lease.next_deadline()):
+        firing_at = min(self.lease.next_deadline(), self.ownership.next_deadline(now.mono))
+        for at in (due_at, self._settling.ack_at, recall_at, firing_at):
             if at is not None and at < deadline:
                 deadline = at
         return deadline
@@ -248,6 +259,7 @@ class RouterMachine:
         self.book.restore(apps or {}, entries, positions)
         self._members.restore(nodes)
         self._limbo.begin(others=others)
+        self.ownership.begin(others=others)
 
     # what may be looked at
 
@@ -279,6 +291,7 @@ class RouterMachine:
         if verb is Hello:
             self._end_leading(peer)  # a new session knows nothing of what was said in the last
             members.on_hello(event, now)
+            self._gossips.greet(peer)
             return
         session = members.workers.get(peer) if verb in WORKER_VERBS else members.get(peer)
         if session is None:
@@ -302,6 +315,10 @@ class RouterMachine:
         session = self._members.get(event.peer)
         if session is not None:
             session.heard = now.mono
+
+    def _on_others_found(self, event: OthersFound, now: Now) -> None:
+        self._limbo.on_others_found(event, now)
+        self._gossips.on_others_found(event, now)
 
     def _end_leading(self, peer: Peer) -> None:
         self.lease.release(peer)

@@ -54,7 +54,7 @@ from mesh.core.commands import (
 from mesh.core.events import Event, FunctionLookedUp, OutcomesLookedUp, StoreFilled, StoreFreed
 from mesh.core.router import RouterMachine
 from mesh.errors import RowDamaged, StoreFull, StoreUnavailable
-from mesh.messages import Accepted, Deliver, Entries, Fired, Message, Outcomes, Reply, Submit
+from mesh.messages import Accepted, Deliver, Entries, Fired, Gossip, Message, Outcomes, Reply, Submit
 from mesh.model import Blob, ErrorInfo, FunctionCode, Outcome, Peer, TaskState
 from mesh.store.base import Store
 from mesh.wire.codec import blobs_of
@@ -62,7 +62,7 @@ from mesh.wire.codec import blobs_of
 log = logging.getLogger("mesh.router")
 
 FORGETS_MAX = 100_000  # results to be forgotten that are kept in mind while there is no room
-OF_NEW_TASKS = (Accepted, Fired, Entries, Reply)  # said after a commit, of records that wait with new tasks
+OF_NEW_TASKS = (Accepted, Fired, Entries, Reply, Gossip)  # said after a commit, of records that wait with new tasks
 RETRY_S = 0.5  # between two tries of a commit that had no room, or of a store that is away
 QUESTIONS_MAX = 10_000  # to a store that is away; who asked beyond must say HELLO again
 

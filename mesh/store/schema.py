@@ -135,6 +135,14 @@ def refuse_other(connection: sqlite3.Connection, path: object) -> set[str]:
     return known - applied
 
 
+@migrations()
+def leave_out_schedules_that_are_gone(db: Any) -> None:
+    """Entries that were removed are kept for other routers, without a position: they are not for people."""
+    text = db["periodic_tasks"].schema
+    db["periodic_tasks"].drop()
+    db.execute(text.replace("LEFT JOIN positions", "JOIN positions"))
+
+
 def prepare(connection: sqlite3.Connection, path: object) -> None:
     """Create or upgrade the tables. Raises ``StoreError`` for a file that is not ours or newer than we are."""
     if refuse_other(connection, path):

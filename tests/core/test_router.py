@@ -1135,10 +1135,10 @@ def test_of_two_routers_that_wait_for_each_others_word_one_runs_the_task(early: 
     mesh.hear(C1, Hello(Role.ROUTER, lesser, "router", "", "0"))
     mesh.hear(C2, Hello(Role.ROUTER, greater, "router", "", "0"))
     answers = mesh.hear(C1, Watch(["a"])) + mesh.hear(C2, Watch(["a"]))
-    assert bool(sent(answers)) is not early, "a worker may still hold it"
+    assert any(isinstance(said, Unknown) for said in sent(answers)) is not early, "a worker may still hold it"
     answers += mesh.do(wait=6.0)
-    assert sent(answers, C1) == [Unknown(["a"])]
-    assert sent(answers, C2) == [], "it will say that it does not know"
+    assert [said for said in sent(answers, C1) if isinstance(said, Unknown)] == [Unknown(["a"])]
+    assert [said for said in sent(answers, C2) if isinstance(said, Unknown)] == [], "it will say that it does not know"
     commands = mesh.do(UnknownElsewhere(["a"]))
     assert delivered(commands) == ["a"]
     commands = mesh.hear(W1, Settled(1, [settlement("a")]))

@@ -26,6 +26,7 @@ from mesh.core.commands import (
     Exit,
     GiveFunction,
     KillExecutor,
+    PublishGossip,
     PublishOutcomes,
     PublishRejected,
     PublishUnknown,
@@ -45,6 +46,7 @@ from mesh.core.events import (
     ExecutorReclaimed,
     ExecutorSettled,
     ExecutorStarted,
+    GossipHeard,
     PeerLost,
     ResultsWatched,
     RouterForgotten,
@@ -692,7 +694,7 @@ class OthersNode(Node):
         super()._turn()
         if self.crashed:
             return
-        there = sum(session.open for session in self.machine.routers.values())
+        there = {peer.decode(): one.session.heard for peer, one in self.machine.routers.items() if one.open}
         self.events += self.elsewhere.see(there, (), now)
         self._arm()
         if self.events:
@@ -709,6 +711,8 @@ class OthersNode(Node):
             self.events += self.elsewhere.settle(command.outcomes, [])
         elif isinstance(command, PublishUnknown):
             self.elsewhere.deny(command.ids)
+        elif isinstance(command, PublishGossip):
+            self.events.append(GossipHeard(command.router.decode(), command.message))
         elif not isinstance(command, SessionEnded):
             raise AssertionError(command)
 

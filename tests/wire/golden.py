@@ -10,6 +10,8 @@ import json
 import sys
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from mesh import entries, model
 from mesh import messages as m
 from mesh.schedules import Cron, CronLine, Every, Once
@@ -29,12 +31,15 @@ _entry = entries.Entry(
     "nightly", Every(1.5), _options, b"\x04\x90", "app", "all", 5, 60.0, "queue_one", 2.5, 30.0, True, 1.7e9
 )
 
+_written = replace(_entry, written_at=1.6e9)
+
 LEFT = model.Blob("blob-1", [2, 3], f"{'0f' * 20}.{'a1' * 8}")
 
 OLDER = {"HELLO", "HELLO at most once", "SUBMIT", "DELIVER", "SETTLED", "OUTCOMES", "WATCH", "REFUSE", "HEARTBEAT"}
 OLDER |= {"HELLO that maps", "IDENTIFY", "SUBMIT of what was left"}
 OLDER |= {"WELCOME"}
 OLDER |= {"SUBMIT of what may be elsewhere", "DELIVER of what was left", "SETTLED with what was left"}
+OLDER |= {"SCHEDULE", "SCHEDULE of each kind", "DECLARE", "ENTRIES"}
 """Examples from before a field was added at the end: they are read for ever, and written no more."""
 
 _from_now = model.TaskExtra(None, None, None, True, True)
@@ -195,6 +200,15 @@ EXAMPLES: dict[str, m.Message] = {
         ],
     ),
     "ASK_LEASE": m.AskLease(False),
+    "DECLARE of what was written": m.Declare("app", 1.7e9, [_written], False, True, 1.8e9),
+    "ENTRIES of what was written": m.Entries(1 << 32, [(_written, 1_700_000_000_000_000)], ["gone"], True),
+    "SCHEDULE of what was written": m.Schedule(2, "add", ["nightly"], [_written]),
+    "GOSSIP": m.Gossip(
+        [replace(_written, gone=True)],
+        [entries.Position("nightly", 1_700_000_000_000_000, "a", "failed", 5, 2, 1, 0.5, 1_700_000_001_000_000)],
+        {"app": 1.7e9},
+        ["r1", "r2"],
+    ),
     "DECLARE": m.Declare("app", 1.7e9, [_entry], False, True, 1.8e9),
     "FIRE": m.Fire(1 << 32, 3, [entries.Firing("nightly", 1_700_000_000_000_000, 2, True, 1.7e9)]),
     "LEASED": m.Leased(1 << 32, 10.0, 1.7e9, "host/1"),

@@ -1,0 +1,118 @@
+"""What a router tells the others of periodic tasks: all it has when one says HELLO, and from then on what is new.
+
+What is said is merged so that all come to the same, in whatever order and however often it is heard. A message that is
+lost ends the session, as any does, and the next begins with all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from mesh.clock import Now
+from mesh.core.commands import SaveApp, SaveEntry
+from mesh.core.entries import EntryBook
+from mesh.core.events import GossipHeard, OthersFound
+from mesh.core.firing import Firings
+from mesh.core.ledger import Ledger
+from mesh.core.ownership import Ownership
+from mesh.core.packing import entry_bytes, pack, text_bytes
+from mesh.core.peers import Session
+from mesh.entries import Entry, Position
+from mesh.messages import Gossip
+from mesh.model import Peer, Role
+
+Item = Entry | Position | tuple[str, float]
+
+
+class Gossips:
+    """Of one router. ``session(peer)``: the session with a node, None where there is none."""
+
+    def __init__(
+        self,
+        session: Callable[[Peer], Session | None],
+        ownership: Ownership,
+        book: EntryBook,
+        firings: Firings,
+        ledger: Ledger,
+    ) -> None:
+        self._session = session
+        self._ownership = ownership
+        self._book = book
+        self._firings = firings
+        self._ledger = ledger
+        self._listeners: dict[Peer, str] = {}  # sessions of other routers, and their ids
+        self._fresh: dict[Peer, None] = {}  # those that were told nothing yet
+        self._heard: dict[str, str] = {}  # of what is new now: the entries another router said it of, and that router
+        self._told: frozenset[str] = ownership.fires
+
+    def greet(self, peer: Peer) -> None:
+        """A session was opened: where it is another router's, all is to be told."""
+        session = self._session(peer)
+        if session is not None and session.role is Role.ROUTER:
+            self._listeners[peer] = session.node_id.partition(".")[0]
+            self._fresh[peer] = None
+
+    def on_others_found(self, event: OthersFound, now: Now) -> None:
+        """Other routers came or went."""
+        self._ownership.see(event.routers, event.lost, now.mono)
+
+    def on_heard(self, event: GossipHeard, now: Now) -> None:
+        """Another router has said this."""
+        message = event.message
+        names, moved = self._book.merge(message, now)
+        self._heard.update(dict.fromkeys((*names, *moved), event.router))
+        if message.fires is not None:
+            self._ownership.hear(event.router, message.fires, now.mono)
+
+    def tell(self) -> None:
+        """Say what this wake-up has changed; after all that may change it."""
+        heard, self._heard = self._heard, {}
+        fires, told = self._ownership.fires, self._told
+        self._told = fires
+        if not self._listeners:
+            return
+        ledger = self._ledger
+        entries = {one.entry.name: one.entry for one in ledger.entries if isinstance(one, SaveEntry)}
+        apps = [(one.app, one.declared_at) for one in ledger.entries if isinstance(one, SaveApp) and one.declared_at]
+        if not (self._fresh or entries or apps or ledger.positions or fires != told):
+            return
+        for peer, router in list(self._listeners.items()):
+            if self._session(peer) is None:
+                del self._listeners[peer]
+            elif peer in self._fresh:
+                self._say(peer, self._everything(), fires)
+            else:
+                known = self._known_to(router, heard)
+                new = (*apps, *_without(entries, known), *_without(ledger.positions, known))
+                if new or fires != told:
+                    self._say(peer, new, fires if fires != told else None)
+        self._fresh = {}
+
+    def _everything(self) -> list[Item]:
+        book = self._book
+        kept: list[Item] = [*book.apps.items(), *book.entries.values(), *book.gone.values()]
+        return kept + list(self._firings.positions.values())
+
+    def _known_to(self, router: str, heard: Mapping[str, str]) -> set[str]:
+        """What that router has said itself, or is told by who has."""
+        hears = {router, *self._ownership.says(router)}
+        return {name for name, source in heard.items() if source in hears}
+
+    def _say(self, peer: Peer, items: Sequence[Item], fires: frozenset[str] | None) -> None:
+        parts = list(pack(items, _bytes)) or [[]]
+        for place, part in enumerate(parts, 1):
+            message = Gossip(
+                [item for item in part if isinstance(item, Entry)],
+                [item for item in part if isinstance(item, Position)],
+                dict(item for item in part if isinstance(item, tuple)),
+                sorted(fires) if fires is not None and place == len(parts) else None,
+            )
+            self._ledger.send_after_commit(peer, message)
+
+
+def _bytes(item: Item) -> int:
+    return text_bytes(item[0]) if isinstance(item, tuple) else entry_bytes(item)
+
+
+def _without(items: Mapping[str, Entry] | Mapping[str, Position], known: set[str]) -> Iterable[Entry | Position]:
+    return (item for name, item in items.items() if name not in known)
