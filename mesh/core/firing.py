@@ -12,6 +12,7 @@ from hashlib import blake2b
 from msgspec.structs import replace
 
 from mesh.clock import Now
+from mesh.core.claims import Claim, Claims
 from mesh.core.commands import Complain
 from mesh.core.lease import Lease
 from mesh.core.ledger import Ledger
@@ -20,10 +21,11 @@ from mesh.core.tasks import TaskTable
 from mesh.cron import SECOND_US
 from mesh.entries import Entry, Firing, Position, firing_id, jitter_s, merged_position
 from mesh.messages import Fire, Fired, Submit
-from mesh.model import TaskOptions, TaskSpec
+from mesh.model import Peer, TaskOptions, TaskSpec
 from mesh.schedules import microseconds
 from mesh.settings import Settings
 
+BEHIND = "this due time is behind it"
 Made = list[tuple[TaskOptions, TaskSpec]]
 
 
@@ -41,6 +43,7 @@ class Firings:
         table: TaskTable,
         no_room: Callable[[int], str | None],
         owns: Callable[[str], bool],
+        claims: Claims,
         ledger: Ledger,
         counters: dict[str, int],
     ) -> None:
@@ -49,6 +52,7 @@ class Firings:
         self._table = table
         self._no_room = no_room
         self._owns = owns
+        self._claims = claims
         self._ledger = ledger
         self._counters = counters
         self._entries = entries
@@ -113,20 +117,58 @@ class Firings:
             return
         reason = self._no_room(len(firings)) or ""
         if not reason:
-            made: Made = []
+            taken: list[Firing] = []
+            last: dict[str, int] = {}
             for firing in firings:
-                if (why := self._why_not(firing, now)) is not None:
+                why = self._why_not(firing, now) or (BEHIND if firing.due_us <= last.get(firing.entry, 0) else None)
+                if why is not None:
                     self._counters["firings_refused"] += 1
                     reason = reason or f"entry {firing.entry!r}: {why}"
                 else:
-                    self._fire(firing, made, now)
-            self._accept(made, now)
+                    last[firing.entry] = firing.due_us
+                    taken.append(firing)
+            if not (taken and self._claims.are_needed):
+                self._fire_all(taken, now)
+            elif self._claims.out is None:
+                self._claims.make(peer, message, taken, now)
+                return
+            else:
+                reason = reason or "most of the routers are being asked for due times before these"
+        self._answer(peer, message, reason)
+
+    def _answer(self, peer: Peer, message: Fire, reason: str) -> None:
         if reason:
-            self._ledger.add(Complain("refused firings", f"{session.name} fired what is not taken: {reason}"))
-        names = dict.fromkeys(firing.entry for firing in firings)
+            self._ledger.add(Complain("refused firings", f"what a leader fired is not taken: {reason}"))
+        names = dict.fromkeys(firing.entry for firing in message.firings)
         here = [name for name in names if name in self._entries and self._owns(name)]
         positions = [(name, self.after_us(self._entries[name])) for name in here]
         self._ledger.send_after_commit(peer, Fired(message.number, False, positions, reason))
+
+    def _fire_all(self, firings: Iterable[Firing], now: Now) -> None:
+        """Fire these, of one entry the earliest first."""
+        made: Made = []
+        for firing in firings:
+            self._fire(firing, made, now)
+        self._accept(made, now)
+
+    def _decide(self, claim: Claim, granted: bool, now: Now) -> None:
+        """Fire what was claimed, or tell the leader why not: it says it again."""
+        if granted:
+            # Whatever others said meanwhile of how far these are: it was granted to us, so nobody else fires it.
+            self._fire_all(filter(self._is_as_it_was, claim.firings), now)
+        self._answer(claim.peer, claim.fire, "" if granted else "most of the routers have not agreed to it")
+
+    def _is_as_it_was(self, firing: Firing) -> bool:
+        entry = self._entries.get(firing.entry)
+        return entry is not None and not entry.paused and firing.revised_at == entry.revised_at
+
+    def grant(self, dues: Sequence[tuple[str, int]]) -> bool:
+        """Let another router fire these due times: here they count as fired. Whether it may."""
+        moved = self._claims.grant(dues, self.positions)
+        for position in moved or ():
+            self._tracked.pop(self.positions[position.entry].last_task, None)
+            self._set(position)
+        return moved is not None
 
     def _why_not(self, firing: Firing, now: Now) -> str | None:
         entry = self._entries.get(firing.entry)
@@ -139,7 +181,7 @@ class Firings:
         if firing.revised_at != entry.revised_at:
             return "it was changed since"
         if firing.due_us <= self.after_us(entry):
-            return "this due time is behind it"
+            return BEHIND
         if firing.due_us > (now.wall + self._settings.schedule_ahead_s) * SECOND_US:
             return f"this due time is more than {self._settings.schedule_ahead_s:g} s ahead of the router's clock"
         return None
@@ -148,7 +190,7 @@ class Firings:
         entry, position = self._entries[firing.entry], self.positions[firing.entry]
         changes = replace(
             position,
-            last_due_us=firing.due_us,
+            last_due_us=max(firing.due_us, position.last_due_us),
             skipped=position.skipped + firing.skipped,
             caught_up=position.caught_up + firing.caught_up,
         )
@@ -199,7 +241,9 @@ class Firings:
     # how they end
 
     def tick(self, now: Now) -> None:
-        """Take note of tasks that were finished in this wake-up, and fire what waited for that."""
+        """Take note of tasks that were finished in this wake-up, and fire what waited for that, or for a claim."""
+        if (decided := self._claims.take(now)) is not None:
+            self._decide(*decided, now)
         if self._tracked:
             for outcome in self._ledger.outcomes:
                 name = self._tracked.pop(outcome.id, None)

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
+from msgspec.structs import replace
+
 from mesh.clock import Now
+from mesh.core.claims import Claim, Claims
 from mesh.core.commands import SaveApp, SaveEntry
 from mesh.core.entries import EntryBook
 from mesh.core.events import GossipHeard, OthersFound
@@ -33,12 +36,16 @@ class Gossips:
         ownership: Ownership,
         book: EntryBook,
         firings: Firings,
+        claims: Claims,
         ledger: Ledger,
     ) -> None:
         self._session = session
         self._ownership = ownership
         self._book = book
         self._firings = firings
+        self._claims = claims
+        self._claimed = 0  # the last claim that was told
+        self._granted: dict[str, int] = {}  # by router: the claim of it that is granted now
         self._ledger = ledger
         self._listeners: dict[Peer, str] = {}  # sessions of other routers, and their ids
         self._fresh: dict[Peer, None] = {}  # those that were told nothing yet
@@ -63,30 +70,39 @@ class Gossips:
         self._heard.update(dict.fromkeys((*names, *moved), event.router))
         if message.fires is not None:
             self._ownership.hear(event.router, message.fires, now.mono)
+        if message.granted:
+            self._claims.on_granted(event.router, message.granted)
+        if message.claim and self._firings.grant(message.claims):
+            self._granted[event.router] = message.claim
+            self._heard.update((name, event.router) for name, _ in message.claims)
 
     def tell(self) -> None:
         """Say what this wake-up has changed; after all that may change it."""
         heard, self._heard = self._heard, {}
+        granted, self._granted = self._granted, {}
         fires, told = self._ownership.fires, self._told
         self._told = fires
         if not self._listeners:
             return
-        ledger = self._ledger
+        ledger, claim = self._ledger, self._claims.out
+        is_claimed = claim is not None and claim.number != self._claimed
         entries = {one.entry.name: one.entry for one in ledger.entries if isinstance(one, SaveEntry)}
         apps = [(one.app, one.declared_at) for one in ledger.entries if isinstance(one, SaveApp) and one.declared_at]
-        if not (self._fresh or entries or apps or ledger.positions or fires != told):
+        if not (self._fresh or entries or apps or ledger.positions or fires != told or is_claimed or granted):
             return
         for peer, router in list(self._listeners.items()):
             if self._session(peer) is None:
                 del self._listeners[peer]
             elif peer in self._fresh:
-                self._say(peer, self._everything(), fires)
+                self._say(peer, self._everything(), fires, claim, granted.get(router, 0))
             else:
                 known = self._known_to(router, heard)
                 new = (*apps, *_without(entries, known), *_without(ledger.positions, known))
-                if new or fires != told:
-                    self._say(peer, new, fires if fires != told else None)
+                grant, claimed = granted.get(router, 0), claim if is_claimed else None
+                if new or fires != told or claimed or grant:
+                    self._say(peer, new, fires if fires != told else None, claimed, grant)
         self._fresh = {}
+        self._claimed = claim.number if claim is not None else 0
 
     def _everything(self) -> list[Item]:
         book = self._book
@@ -98,15 +114,20 @@ class Gossips:
         hears = {router, *self._ownership.says(router)}
         return {name for name, source in heard.items() if source in hears}
 
-    def _say(self, peer: Peer, items: Sequence[Item], fires: frozenset[str] | None) -> None:
+    def _say(
+        self, peer: Peer, items: Sequence[Item], fires: frozenset[str] | None, claim: Claim | None, granted: int
+    ) -> None:
         parts = list(pack(items, _bytes)) or [[]]
         for place, part in enumerate(parts, 1):
             message = Gossip(
                 [item for item in part if isinstance(item, Entry)],
                 [item for item in part if isinstance(item, Position)],
                 dict(item for item in part if isinstance(item, tuple)),
-                sorted(fires) if fires is not None and place == len(parts) else None,
             )
+            if place == len(parts):
+                number, dues = (claim.number, claim.dues) if claim is not None else (0, [])
+                last = sorted(fires) if fires is not None else None
+                message = replace(message, fires=last, claim=number, claims=dues, granted=granted)
             self._ledger.send_after_commit(peer, message)
 
 

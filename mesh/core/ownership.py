@@ -53,8 +53,8 @@ class Ownership:
 
     def begin(self, *, others: bool) -> None:
         """At a start; ``others``: there may be other routers, which have first to be found."""
-        self._may_have_others = others
-        if others:
+        self._may_have_others = others or self._settings.schedule_partition == "majority"
+        if self._may_have_others:
             self._ready_at = inf
             self.fires = frozenset()
 

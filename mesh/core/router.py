@@ -16,6 +16,7 @@ from mesh.clock import Now
 from mesh.core.admission import Admission
 from mesh.core.adopting import Adopting
 from mesh.core.afar import Afar
+from mesh.core.claims import Claims
 from mesh.core.commands import Command, DropPeer, LookUpFunction
 from mesh.core.dispatch import Dispatch
 from mesh.core.entries import EntryBook
@@ -147,9 +148,10 @@ class RouterMachine:
         no_room = self._admission.no_room
         self.ownership = ownership = Ownership(settings, router_id)
         owns = ownership.owns
-        self.firings = firings = Firings(settings, entries, lease, table, no_room, owns, ledger, self.counters)
+        self._claims = claims = Claims(settings, boot)
+        self.firings = firings = Firings(settings, entries, lease, table, no_room, owns, claims, ledger, self.counters)
         self.book = book = EntryBook(settings, entries, members, lease, firings, ownership, ledger, self.counters)
-        self._gossips = gossips = Gossips(members.get, ownership, book, firings, ledger)
+        self._gossips = gossips = Gossips(members.get, ownership, book, firings, claims, ledger)
         adopting = Adopting(table, members, limbo, afar, self.counters)
         self._handlers: dict[type, Callable[[Any, Now], None]] = {
             MessageReceived: self._on_message,
@@ -229,7 +231,7 @@ class RouterMachine:
         due_at = None if due is None else now.mono + (due - now.wall)
         recall_at = None if self.halted else self._dispatch.next_deadline()
         firing_at = min(self.lease.next_deadline(), self.ownership.next_deadline(now.mono))
-        for at in (due_at, self._settling.ack_at, recall_at, firing_at):
+        for at in (due_at, self._settling.ack_at, recall_at, firing_at, self._claims.next_deadline()):
             if at is not None and at < deadline:
                 deadline = at
         return deadline

@@ -1,0 +1,98 @@
+"""What a router asks of the others before it fires, where due times must not be fired twice: most of them must agree.
+
+A router that grants a claim takes the due times for fired, whatever becomes of them: so it grants each once, and of two
+routers that claim one only one is granted it by most. What was granted and is not fired, for its router was killed or
+parted just then, is missed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from msgspec.structs import replace
+
+from mesh.clock import Now
+from mesh.entries import Firing, Position, firing_id
+from mesh.messages import Fire
+from mesh.model import Peer
+from mesh.settings import Settings
+
+
+class Claim:
+    """Of the due times in a FIRE: ``granted`` by these routers, and waited for until ``until`` (monotonic)."""
+
+    def __init__(self, number: int, peer: Peer, fire: Fire, firings: list[Firing], until: float) -> None:
+        self.number = number
+        self.peer = peer
+        self.fire = fire
+        self.firings = firings
+        self.until = until
+        self.granted: set[str] = set()
+
+    @property
+    def dues(self) -> list[tuple[str, int]]:
+        """What is claimed: entries and due times."""
+        return [(firing.entry, firing.due_us) for firing in self.firings]
+
+    @property
+    def entries(self) -> set[str]:
+        """Whose due times are claimed."""
+        return {firing.entry for firing in self.firings}
+
+
+class Claims:
+    """Of one router, which has one claim out at a time. ``boot`` tells its numbers from those of earlier starts."""
+
+    def __init__(self, settings: Settings, boot: int) -> None:
+        self._settings = settings
+        self._number = boot << 32
+        self.out: Claim | None = None
+
+    @property
+    def are_needed(self) -> bool:
+        """Whether nothing may be fired that is not granted."""
+        return self._settings.schedule_partition == "majority"
+
+    def make(self, peer: Peer, fire: Fire, firings: list[Firing], now: Now) -> None:
+        """Claim these, which the leader ``peer`` fires."""
+        self._number += 1
+        until = now.mono + self._settings.heartbeat_s
+        self.out = Claim(self._number, peer, fire, firings, until)
+
+    def grant(self, dues: Iterable[tuple[str, int]], positions: Mapping[str, Position]) -> list[Position] | None:
+        """How far entries are, once another router is granted these due times; None: it is not."""
+        by_entry: dict[str, list[int]] = {}
+        for name, due_us in dues:
+            by_entry.setdefault(name, []).append(due_us)
+        if self.out is not None and self.out.entries & by_entry.keys():
+            return None
+        if any(name not in positions or min(of) <= positions[name].last_due_us for name, of in by_entry.items()):
+            return None
+        return [_fired(positions[name], of) for name, of in by_entry.items()]
+
+    def on_granted(self, router: str, number: int) -> None:
+        """Another router has granted the claim of this number."""
+        if self.out is not None and self.out.number == number:
+            self.out.granted.add(router)
+
+    def take(self, now: Now) -> tuple[Claim, bool] | None:
+        """The claim that is decided now, and whether it is granted."""
+        claim = self.out
+        if claim is None:
+            return None
+        granted = 2 * (1 + len(claim.granted)) > self._settings.schedule_routers
+        if not granted and now.mono < claim.until:
+            return None
+        self.out = None
+        return claim, granted
+
+    def next_deadline(self) -> float | None:
+        """When a claim is given up."""
+        return self.out.until if self.out is not None else None
+
+
+def _fired(position: Position, dues: list[int]) -> Position:
+    """As the router will say that fires them."""
+    due_us = max(dues)
+    task_id = firing_id(position.entry, due_us)
+    return replace(position, last_due_us=due_us, last_task=task_id, last_state="", fired=position.fired + len(dues))

@@ -1,0 +1,119 @@
+"""Due times that must not be fired twice: a router fires them when most of the routers have granted it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from mesh.core.commands import AppendBatch, SavePositions
+from mesh.core.events import GossipHeard, OthersFound
+from mesh.entries import Entry, Firing, firing_id
+from mesh.errors import ConfigError
+from mesh.messages import AskLease, Fire, Fired, Gossip, Hello, Schedule
+from mesh.model import Peer, Role, TaskOptions
+from mesh.schedules import Every, microseconds
+from mesh.settings import Settings
+from tests.core.make import C1, W1, WALL, Driven, hello_client, hello_worker, sent
+
+SETTINGS = Settings(
+    heartbeat_s=1_000.0,
+    schedule_lease_ttl_s=9_000.0,
+    schedule_settle_s=0.0,
+    schedule_partition="majority",
+    schedule_routers=3,
+)
+OTHERS = [Peer(b"one"), Peer(b"two")]
+DUE = microseconds(WALL + 10.0)
+
+
+class Claiming(Driven):
+    """One of three routers, which hear each other, with a leader; all entries are its own."""
+
+    def __init__(self) -> None:
+        super().__init__(SETTINGS)
+        self.machine.restore([], [], [], others=True)
+        self.hear(W1, hello_worker(window=0))
+        self.hear(W1, AskLease())
+        self.hear(C1, hello_client())
+        for peer in OTHERS:
+            self.hear(peer, Hello(Role.ROUTER, f"{peer.decode()}.1", "router", "3.11", "0"))
+        heard = [GossipHeard(name, Gossip(fires=["r"])) for name in ("one", "two")]
+        self.do(OthersFound(2, [], ["one", "two"]), *heard)
+        self.hear(C1, Schedule(1, "add", [], [Entry("e", Every(10.0), TaskOptions("work"))]))
+        self.do(wait=10.0)
+
+    def fire(self, *dues: int) -> list[Any]:
+        revised_at = self.machine.book.entries["e"].revised_at
+        firings = [Firing("e", due, revised_at=revised_at) for due in dues]
+        return self.hear(W1, Fire(self.machine.lease.term, 1, firings))
+
+    def tell(self, router: str, **fields: Any) -> list[Any]:
+        return self.do(GossipHeard(router, Gossip(**fields)))
+
+    def last_us(self) -> int:
+        return self.machine.firings.positions["e"].last_due_us
+
+
+def gossip(commands: list[Any], peer: Peer = OTHERS[0]) -> Gossip:
+    (found,) = (message for message in sent(commands, peer) if isinstance(message, Gossip))
+    return found
+
+
+def fired(commands: list[Any]) -> Fired:
+    (found,) = (message for message in sent(commands, W1) if isinstance(message, Fired))
+    return found
+
+
+def test_nothing_is_fired_before_most_have_granted_it() -> None:
+    mesh = Claiming()
+    commands = mesh.fire(DUE)
+    assert gossip(commands).claims == gossip(commands, OTHERS[1]).claims == [("e", DUE)]
+    assert not mesh.machine.table.tasks and not any(isinstance(m, Fired) for m in sent(commands, W1))
+    commands = mesh.tell("one", granted=gossip(commands).claim)
+    assert list(mesh.machine.table.tasks) == [firing_id("e", DUE)]
+    assert any(isinstance(command, AppendBatch) for command in commands)
+    assert fired(commands).positions == [("e", DUE)] and not fired(commands).reason
+
+
+def test_what_is_not_granted_in_time_is_not_fired_and_the_leader_says_it_again() -> None:
+    mesh = Claiming()
+    claim = gossip(mesh.fire(DUE)).claim
+    assert mesh.machine.next_deadline() <= 1_000.0 + 10.0 + SETTINGS.heartbeat_s
+    answer = fired(mesh.do(wait=SETTINGS.heartbeat_s))
+    assert "not agreed" in answer.reason and answer.positions[0][1] < DUE
+    mesh.tell("one", granted=claim)
+    assert not mesh.machine.table.tasks, "that claim was given up"
+    again = gossip(mesh.fire(DUE)).claim
+    assert again != claim
+    mesh.tell("two", granted=again)
+    assert list(mesh.machine.table.tasks) == [firing_id("e", DUE)]
+
+
+def test_each_due_time_is_granted_once() -> None:
+    mesh = Claiming()
+    commands = mesh.tell("one", claim=7, claims=[("e", DUE), ("e", DUE + 5)])
+    assert gossip(commands).granted == 7 and mesh.last_us() == DUE + 5
+    assert any(isinstance(command, SavePositions) for command in commands), "said after it is written down"
+    assert not any(m.granted for m in sent(mesh.tell("two", claim=3, claims=[("e", DUE + 5)])) if isinstance(m, Gossip))
+    assert not any(m.granted for m in sent(mesh.tell("two", claim=4, claims=[("x", DUE)])) if isinstance(m, Gossip))
+    assert fired(mesh.fire(DUE)).reason == "entry 'e': this due time is behind it"
+
+
+def test_what_a_router_claims_it_grants_to_no_other_meanwhile() -> None:
+    mesh = Claiming()
+    mesh.fire(DUE)
+    assert not any(isinstance(message, Gossip) for message in sent(mesh.tell("one", claim=7, claims=[("e", DUE)])))
+    mesh.do(wait=SETTINGS.heartbeat_s)
+    assert gossip(mesh.tell("one", claim=8, claims=[("e", DUE)])).granted == 8
+
+
+def test_one_claim_is_out_at_a_time() -> None:
+    mesh = Claiming()
+    mesh.fire(DUE)
+    assert "being asked" in fired(mesh.fire(DUE)).reason
+
+
+def test_a_majority_of_how_many_is_to_be_said() -> None:
+    with pytest.raises(ConfigError, match="schedule_routers is to say of how many"):
+        Settings(schedule_partition="majority")
