@@ -24,6 +24,7 @@ from mesh.entries import Entry, Position
 from mesh.messages import Gossip
 from mesh.model import Peer, Role
 
+GRANTED_MAX = 64  # routers of which the last claim that was granted is remembered
 Item = Entry | Position | tuple[str, float]
 
 
@@ -46,6 +47,7 @@ class Gossips:
         self._claims = claims
         self._claimed = 0  # the last claim that was told
         self._granted: dict[str, int] = {}  # by router: the claim of it that is granted now
+        self._last: dict[str, int] = {}  # by router: the last that was, for it may not have heard
         self._ledger = ledger
         self._listeners: dict[Peer, str] = {}  # sessions of other routers, and their ids
         self._fresh: dict[Peer, None] = {}  # those that were told nothing yet
@@ -72,7 +74,11 @@ class Gossips:
             self._ownership.hear(event.router, message.fires, now.mono)
         if message.granted:
             self._claims.on_granted(event.router, message.granted)
-        if message.claim and self._firings.grant(message.claims):
+        if message.claim and (message.claim == self._last.get(event.router) or self._firings.grant(message.claims)):
+            self._last.pop(event.router, None)
+            self._last[event.router] = message.claim
+            if len(self._last) > GRANTED_MAX:
+                del self._last[next(iter(self._last))]
             self._granted[event.router] = message.claim
             self._heard.update((name, event.router) for name, _ in message.claims)
 
@@ -94,7 +100,7 @@ class Gossips:
             if self._session(peer) is None:
                 del self._listeners[peer]
             elif peer in self._fresh:
-                self._say(peer, self._everything(), fires, claim, granted.get(router, 0))
+                self._say(peer, self._everything(), fires, claim, self._last.get(router, 0))
             else:
                 known = self._known_to(router, heard)
                 new = (*apps, *_without(entries, known), *_without(ledger.positions, known))

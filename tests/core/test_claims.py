@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from mesh.core.commands import AppendBatch, SavePositions
 from mesh.core.events import GossipHeard, OthersFound
-from mesh.entries import Entry, Firing, firing_id
+from mesh.entries import Entry, Firing, Position, firing_id
 from mesh.errors import ConfigError
 from mesh.messages import AskLease, Fire, Fired, Gossip, Hello, Schedule
 from mesh.model import Peer, Role, TaskOptions
@@ -98,6 +99,26 @@ def test_each_due_time_is_granted_once() -> None:
     assert not any(m.granted for m in sent(mesh.tell("two", claim=3, claims=[("e", DUE + 5)])) if isinstance(m, Gossip))
     assert not any(m.granted for m in sent(mesh.tell("two", claim=4, claims=[("x", DUE)])) if isinstance(m, Gossip))
     assert fired(mesh.fire(DUE)).reason == "entry 'e': this due time is behind it"
+
+
+def test_a_claim_is_said_again_to_who_comes_anew_and_granted_again() -> None:
+    mesh = Claiming()
+    claim = gossip(mesh.fire(DUE)).claim
+    hello = Hello(Role.ROUTER, "one.1", "router", "3.11", "0")
+    assert gossip(mesh.hear(OTHERS[0], hello)).claim == claim
+    mesh.tell("one", granted=claim)
+    for _ in range(2):
+        assert gossip(mesh.tell("one", claim=7, claims=[("e", DUE + 5)])).granted == 7
+    assert gossip(mesh.hear(OTHERS[0], hello)).granted == 7, "it may not have heard"
+    assert gossip(mesh.hear(OTHERS[1], replace(hello, node_id="two.1")), OTHERS[1]).granted == 0
+
+
+def test_what_is_granted_is_fired_whatever_is_heard_meanwhile_of_how_far_the_entry_is() -> None:
+    mesh = Claiming()
+    claim = gossip(mesh.fire(DUE)).claim
+    mesh.tell("two", positions=[Position("e", DUE + 5, "t", "", 2)])
+    mesh.tell("one", granted=claim)
+    assert list(mesh.machine.table.tasks) == [firing_id("e", DUE)] and mesh.last_us() == DUE + 5
 
 
 def test_what_a_router_claims_it_grants_to_no_other_meanwhile() -> None:
