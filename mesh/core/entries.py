@@ -328,6 +328,9 @@ class EntryBook:
         changed, self._changed = self._changed, {}
         is_other = self._told_version != self._ownership.version
         self._told_version = self._ownership.version
+        if self._ownership.hears_too_few and (is_other or first):
+            most = f"most of schedule_routers = {self._settings.schedule_routers} are not heard"
+            self._ledger.add(Complain("periodic tasks", f"no periodic task is fired here: {most}"))
         if first:
             self._told = set()
         if holder is None or not (first or changed or is_other):

@@ -175,7 +175,7 @@ class Firings:
         if entry is None:
             return "it is gone"
         if not self._owns(entry.name):
-            return "another router fires it"
+            return "another router fires it, or none may now"
         if entry.paused:
             return "it is paused"
         if firing.revised_at != entry.revised_at:

@@ -49,6 +49,7 @@ class Ownership:
         self._asides: list[tuple[str, frozenset[str]]] = []  # others that count otherwise than we do, and how
         self.fires = frozenset({router_id})  # those we count among the routers that fire
         self._is_waiting = False
+        self.hears_too_few = False  # to fire anything
         self.version = 0  # grows when an entry may have another owner
 
     def begin(self, *, others: bool) -> None:
@@ -95,7 +96,8 @@ class Ownership:
         doubtful = [other.said_at for router, other in self._others.items() if self._may_begin(router, other)]
         self._waits_until = max(doubtful, default=-inf) + self._settings.schedule_settle_s
         fires = {router for router, other in self._others.items() if other.fires is not None and router in other.fires}
-        if now >= self._ready_at and self._sees_enough():
+        self.hears_too_few = now >= self._ready_at and not self._hears_enough()
+        if now >= self._ready_at and not self.hears_too_few:
             fires.add(self._me)
         counted = frozenset(fires)
         asides = [
@@ -113,7 +115,7 @@ class Ownership:
         """Whether it may begin to fire what is ours, for it does not count us, or has not said."""
         return other.fires is None or (router not in other.fires and self._me not in other.fires)
 
-    def _sees_enough(self) -> bool:
+    def _hears_enough(self) -> bool:
         settings = self._settings
         heard = 1 + sum(other.gone_at == inf for other in self._others.values())
         return settings.schedule_partition == "fire" or 2 * heard > settings.schedule_routers

@@ -91,6 +91,7 @@ def snapshot(router: RouterMachine, now: Now) -> dict[str, Any]:
             "leader": router.lease.holder_name,
             "term": router.lease.term,
             "entries": len(router.book.entries),
+            "fires": sorted(router.ownership.fires),
             "transport": router.surroundings.sockets,
             "store": router.surroundings.store,
             "others": router.surroundings.others,

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from mesh.core.commands import AppendBatch, SavePositions
+from mesh.core.commands import AppendBatch, Complain, SavePositions
 from mesh.core.events import GossipHeard, OthersFound
 from mesh.entries import Entry, Firing, Position, firing_id
 from mesh.errors import ConfigError
@@ -133,6 +133,14 @@ def test_one_claim_is_out_at_a_time() -> None:
     mesh = Claiming()
     mesh.fire(DUE)
     assert "being asked" in fired(mesh.fire(DUE)).reason
+
+
+def test_people_are_told_that_nothing_is_fired_for_too_few_routers_are_heard() -> None:
+    mesh = Claiming()
+    commands = mesh.do(OthersFound(0, [], [], {"one": 1_000.0, "two": 1_000.0}))
+    (said,) = (command.text for command in commands if isinstance(command, Complain))
+    assert said == "no periodic task is fired here: most of schedule_routers = 3 are not heard"
+    assert "another router fires it" in fired(mesh.fire(DUE)).reason
 
 
 def test_a_majority_of_how_many_is_to_be_said() -> None:

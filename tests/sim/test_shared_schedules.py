@@ -214,13 +214,19 @@ def goes_wrong_by_majority(seed: int) -> Story:
     """Whatever becomes of three routers and their messages, none of them fires what another has fired."""
     story = Story(seed, Faults(drop=0.01, double=0.01, delay_s=0.05, reorder=True), MAJORITY, routers=3)
     world, rng = story.world, story.rng
+
+    def cut(peer: Peer, until_s: float) -> None:
+        rest = [other for other in world.sites if other != peer and rng.random() < 0.8]
+        inside = [*_others(world, [peer]), *world.workers[:1]]
+        world.part(inside, rest, until_s, deaf=rng.random() < 0.3)
+        world.part(_others(world, rest), [peer], until_s, deaf=rng.random() < 0.3)
+
     for _ in range(6):
         at, peer = rng.uniform(4.0, 20.0), rng.choice(list(world.sites))
         if rng.random() < 0.5:
             world.at(at, lambda peer=peer: crash(world, peer, rng.choice([0.05, 1.0, 5.0])))  # type: ignore[misc]
         else:
-            nodes = [node for node in world.nodes if rng.random() < 0.5]
-            world.at(at, lambda nodes=nodes, peer=peer, at=at: world.part(nodes, [peer], at + 3.0, deaf=True))  # type: ignore[misc]
+            world.at(at, lambda peer=peer, at=at: cut(peer, at + rng.choice([1.0, 4.0])))  # type: ignore[misc]
     world.run(25.0)
     world.faults = Faults()
     calm_at = 40.0
