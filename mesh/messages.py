@@ -357,15 +357,15 @@ class Gossip(Message, frozen=True, array_like=True, gc=False, tag="GOSSIP"):
     ``apps``: when the code of each was loaded. ``fires``: the routers it counts among those that fire, itself as well
     once it does; None: nothing is said of that. It counts after the entries and positions that were told before it.
 
-    ``claim``: the number of a claim to fire ``claims``, 0 for none; ``granted``: the number of the hearer's that is.
+    ``bid``: the number of a bid to fire ``bids``, 0 for none; ``granted``: the number of the hearer's that is.
     """
 
     entries: list[Entry] = []
     positions: list[Position] = []
     apps: dict[Id, Instant] = {}
     fires: list[Id] | None = None
-    claim: Count = 0
-    claims: list[tuple[Id, DueUs]] = []
+    bid: Count = 0
+    bids: list[tuple[Id, DueUs]] = []
     granted: Count = 0
 
 

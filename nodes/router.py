@@ -485,8 +485,6 @@ def _recovered(config: RouterConfig, store: Store) -> RouterMachine:
         next_seq=found.next_seq,
         shared=isinstance(store, RedisStore),
     )
-    # What other routers have finished of it stands in a store that they share.
-    others = config.lan is not None and not isinstance(store, RedisStore)
     machine.restore(
         _decoded(store, found.batches),
         found.marks,
@@ -495,7 +493,7 @@ def _recovered(config: RouterConfig, store: Store) -> RouterMachine:
         apps=found.apps,
         entries=found.entries,
         positions=found.positions,
-        others=others,
+        others=config.lan is not None,
     )
     return machine
 

@@ -12,7 +12,7 @@ from hashlib import blake2b
 from msgspec.structs import replace
 
 from mesh.clock import Now
-from mesh.core.claims import Claim, Claims
+from mesh.core.bids import Bid, Bids
 from mesh.core.commands import Complain
 from mesh.core.lease import Lease
 from mesh.core.ledger import Ledger
@@ -43,7 +43,7 @@ class Firings:
         table: TaskTable,
         no_room: Callable[[int], str | None],
         owns: Callable[[str], bool],
-        claims: Claims,
+        bids: Bids,
         ledger: Ledger,
         counters: dict[str, int],
     ) -> None:
@@ -52,7 +52,7 @@ class Firings:
         self._table = table
         self._no_room = no_room
         self._owns = owns
-        self._claims = claims
+        self._bids = bids
         self._ledger = ledger
         self._counters = counters
         self._entries = entries
@@ -127,10 +127,10 @@ class Firings:
                 else:
                     last[firing.entry] = firing.due_us
                     taken.append(firing)
-            if not (taken and self._claims.are_needed):
+            if not (taken and self._bids.are_needed):
                 self._fire_all(taken, now)
-            elif self._claims.out is None:
-                self._claims.make(peer, message, taken, now)
+            elif self._bids.out is None:
+                self._bids.make(peer, message, taken, now)
                 return
             else:
                 reason = reason or "most of the routers are being asked for due times before these"
@@ -151,12 +151,12 @@ class Firings:
             self._fire(firing, made, now)
         self._accept(made, now)
 
-    def _decide(self, claim: Claim, granted: bool, now: Now) -> None:
-        """Fire what was claimed, or tell the leader why not: it says it again."""
+    def _decide(self, bid: Bid, granted: bool, now: Now) -> None:
+        """Fire what was bid for, or tell the leader why not: it says it again."""
         if granted:
             # Whatever others said meanwhile of how far these are: it was granted to us, so nobody else fires it.
-            self._fire_all(filter(self._is_as_it_was, claim.firings), now)
-        self._answer(claim.peer, claim.fire, "" if granted else "most of the routers have not agreed to it")
+            self._fire_all(filter(self._is_as_it_was, bid.firings), now)
+        self._answer(bid.peer, bid.fire, "" if granted else "most of the routers have not agreed to it")
 
     def _is_as_it_was(self, firing: Firing) -> bool:
         entry = self._entries.get(firing.entry)
@@ -164,7 +164,7 @@ class Firings:
 
     def grant(self, dues: Sequence[tuple[str, int]]) -> bool:
         """Let another router fire these due times: here they count as fired. Whether it may."""
-        moved = self._claims.grant(dues, self.positions)
+        moved = self._bids.grant(dues, self.positions)
         for position in moved or ():
             self._tracked.pop(self.positions[position.entry].last_task, None)
             self._set(position)
@@ -241,8 +241,8 @@ class Firings:
     # how they end
 
     def tick(self, now: Now) -> None:
-        """Take note of tasks that were finished in this wake-up, and fire what waited for that, or for a claim."""
-        if (decided := self._claims.take(now)) is not None:
+        """Take note of tasks that were finished in this wake-up, and fire what waited for that, or for a bid."""
+        if (decided := self._bids.take(now)) is not None:
             self._decide(*decided, now)
         if self._tracked:
             for outcome in self._ledger.outcomes:

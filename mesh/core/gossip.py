@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from msgspec.structs import replace
 
 from mesh.clock import Now
-from mesh.core.claims import Claim, Claims
+from mesh.core.bids import Bid, Bids
 from mesh.core.commands import SaveApp, SaveEntry
 from mesh.core.entries import EntryBook
 from mesh.core.events import GossipHeard, OthersFound
@@ -24,7 +24,7 @@ from mesh.entries import Entry, Position
 from mesh.messages import Gossip
 from mesh.model import Peer, Role
 
-GRANTED_MAX = 64  # routers of which the last claim that was granted is remembered
+GRANTED_MAX = 64  # routers of which the last bid that was granted is remembered
 Item = Entry | Position | tuple[str, float]
 
 
@@ -37,16 +37,16 @@ class Gossips:
         ownership: Ownership,
         book: EntryBook,
         firings: Firings,
-        claims: Claims,
+        bids: Bids,
         ledger: Ledger,
     ) -> None:
         self._session = session
         self._ownership = ownership
         self._book = book
         self._firings = firings
-        self._claims = claims
-        self._claimed = 0  # the last claim that was told
-        self._granted: dict[str, int] = {}  # by router: the claim of it that is granted now
+        self._bids = bids
+        self._last_bid = 0  # the last of ours that was told
+        self._granted: dict[str, int] = {}  # by router: the bid of it that is granted now
         self._last: dict[str, int] = {}  # by router: the last that was, for it may not have heard
         self._ledger = ledger
         self._listeners: dict[Peer, str] = {}  # sessions of other routers, and their ids
@@ -73,14 +73,14 @@ class Gossips:
         if message.fires is not None:
             self._ownership.hear(event.router, message.fires, now.mono)
         if message.granted:
-            self._claims.on_granted(event.router, message.granted)
-        if message.claim and (message.claim == self._last.get(event.router) or self._firings.grant(message.claims)):
+            self._bids.on_granted(event.router, message.granted)
+        if message.bid and (message.bid == self._last.get(event.router) or self._firings.grant(message.bids)):
             self._last.pop(event.router, None)
-            self._last[event.router] = message.claim
+            self._last[event.router] = message.bid
             if len(self._last) > GRANTED_MAX:
                 del self._last[next(iter(self._last))]
-            self._granted[event.router] = message.claim
-            self._heard.update((name, event.router) for name, _ in message.claims)
+            self._granted[event.router] = message.bid
+            self._heard.update((name, event.router) for name, _ in message.bids)
 
     def tell(self) -> None:
         """Say what this wake-up has changed; after all that may change it."""
@@ -90,25 +90,25 @@ class Gossips:
         self._told = fires
         if not self._listeners:
             return
-        ledger, claim = self._ledger, self._claims.out
-        is_claimed = claim is not None and claim.number != self._claimed
+        ledger, bid = self._ledger, self._bids.out
+        is_new_bid = bid is not None and bid.number != self._last_bid
         entries = {one.entry.name: one.entry for one in ledger.entries if isinstance(one, SaveEntry)}
         apps = [(one.app, one.declared_at) for one in ledger.entries if isinstance(one, SaveApp) and one.declared_at]
-        if not (self._fresh or entries or apps or ledger.positions or fires != told or is_claimed or granted):
+        if not (self._fresh or entries or apps or ledger.positions or fires != told or is_new_bid or granted):
             return
         for peer, router in list(self._listeners.items()):
             if self._session(peer) is None:
                 del self._listeners[peer]
             elif peer in self._fresh:
-                self._say(peer, self._everything(), fires, claim, self._last.get(router, 0))
+                self._say(peer, self._everything(), fires, bid, self._last.get(router, 0))
             else:
                 known = self._known_to(router, heard)
                 new = (*apps, *_without(entries, known), *_without(ledger.positions, known))
-                grant, claimed = granted.get(router, 0), claim if is_claimed else None
-                if new or fires != told or claimed or grant:
-                    self._say(peer, new, fires if fires != told else None, claimed, grant)
+                grant, new_bid = granted.get(router, 0), bid if is_new_bid else None
+                if new or fires != told or new_bid or grant:
+                    self._say(peer, new, fires if fires != told else None, new_bid, grant)
         self._fresh = {}
-        self._claimed = claim.number if claim is not None else 0
+        self._last_bid = bid.number if bid is not None else 0
 
     def _everything(self) -> list[Item]:
         book = self._book
@@ -121,7 +121,7 @@ class Gossips:
         return {name for name, source in heard.items() if source in hears}
 
     def _say(
-        self, peer: Peer, items: Sequence[Item], fires: frozenset[str] | None, claim: Claim | None, granted: int
+        self, peer: Peer, items: Sequence[Item], fires: frozenset[str] | None, bid: Bid | None, granted: int
     ) -> None:
         parts = list(pack(items, _bytes)) or [[]]
         for place, part in enumerate(parts, 1):
@@ -131,9 +131,9 @@ class Gossips:
                 dict(item for item in part if isinstance(item, tuple)),
             )
             if place == len(parts):
-                number, dues = (claim.number, claim.dues) if claim is not None else (0, [])
+                number, dues = (bid.number, bid.dues) if bid is not None else (0, [])
                 last = sorted(fires) if fires is not None else None
-                message = replace(message, fires=last, claim=number, claims=dues, granted=granted)
+                message = replace(message, fires=last, bid=number, bids=dues, granted=granted)
             self._ledger.send_after_commit(peer, message)
 
 

@@ -16,7 +16,7 @@ from mesh.clock import Now
 from mesh.core.admission import Admission
 from mesh.core.adopting import Adopting
 from mesh.core.afar import Afar
-from mesh.core.claims import Claims
+from mesh.core.bids import Bids
 from mesh.core.commands import Command, DropPeer, LookUpFunction
 from mesh.core.dispatch import Dispatch
 from mesh.core.entries import EntryBook
@@ -105,6 +105,7 @@ class RouterMachine:
         self.name = name
         self.version = version
         self.durability = durability
+        self._is_shared = shared
         self.boot = boot
         self.settings = settings
         self.counters: dict[str, int] = dict.fromkeys(
@@ -148,10 +149,10 @@ class RouterMachine:
         no_room = self._admission.no_room
         self.ownership = ownership = Ownership(settings, router_id)
         owns = ownership.owns
-        self._claims = claims = Claims(settings, boot)
-        self.firings = firings = Firings(settings, entries, lease, table, no_room, owns, claims, ledger, self.counters)
+        self._bids = bids = Bids(settings, boot)
+        self.firings = firings = Firings(settings, entries, lease, table, no_room, owns, bids, ledger, self.counters)
         self.book = book = EntryBook(settings, entries, members, lease, firings, ownership, ledger, self.counters)
-        self._gossips = gossips = Gossips(members.get, ownership, book, firings, claims, ledger)
+        self._gossips = gossips = Gossips(members.get, ownership, book, firings, bids, ledger)
         adopting = Adopting(table, members, limbo, afar, self.counters)
         self._handlers: dict[type, Callable[[Any, Now], None]] = {
             MessageReceived: self._on_message,
@@ -231,7 +232,7 @@ class RouterMachine:
         due_at = None if due is None else now.mono + (due - now.wall)
         recall_at = None if self.halted else self._dispatch.next_deadline()
         firing_at = min(self.lease.next_deadline(), self.ownership.next_deadline(now.mono))
-        for at in (due_at, self._settling.ack_at, recall_at, firing_at, self._claims.next_deadline()):
+        for at in (due_at, self._settling.ack_at, recall_at, firing_at, self._bids.next_deadline()):
             if at is not None and at < deadline:
                 deadline = at
         return deadline
@@ -260,7 +261,8 @@ class RouterMachine:
             self.table.restore(seq, accepted_at, submit, settled, by_id)
         self.book.restore(apps or {}, entries, positions)
         self._members.restore(nodes)
-        self._limbo.begin(others=others)
+        # What other routers have finished of it stands in a store that they share.
+        self._limbo.begin(others=others and not self._is_shared)
         self.ownership.begin(others=others)
 
     # what may be looked at

@@ -869,7 +869,7 @@ class RouterNode:
             apps=found.apps,
             entries=found.entries,
             positions=found.positions,
-            others=world.several and not shared,
+            others=world.several,
         )
         self.step = RouterStep(
             self.machine,

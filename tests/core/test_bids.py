@@ -28,7 +28,7 @@ OTHERS = [Peer(b"one"), Peer(b"two")]
 DUE = microseconds(WALL + 10.0)
 
 
-class Claiming(Driven):
+class Bidding(Driven):
     """One of three routers, which hear each other, with a leader; all entries are its own."""
 
     def __init__(self) -> None:
@@ -67,76 +67,76 @@ def fired(commands: list[Any]) -> Fired:
 
 
 def test_nothing_is_fired_before_most_have_granted_it() -> None:
-    mesh = Claiming()
+    mesh = Bidding()
     commands = mesh.fire(DUE)
-    assert gossip(commands).claims == gossip(commands, OTHERS[1]).claims == [("e", DUE)]
+    assert gossip(commands).bids == gossip(commands, OTHERS[1]).bids == [("e", DUE)]
     assert not mesh.machine.table.tasks and not any(isinstance(m, Fired) for m in sent(commands, W1))
-    commands = mesh.tell("one", granted=gossip(commands).claim)
+    commands = mesh.tell("one", granted=gossip(commands).bid)
     assert list(mesh.machine.table.tasks) == [firing_id("e", DUE)]
     assert any(isinstance(command, AppendBatch) for command in commands)
     assert fired(commands).positions == [("e", DUE)] and not fired(commands).reason
 
 
 def test_what_is_not_granted_in_time_is_not_fired_and_the_leader_says_it_again() -> None:
-    mesh = Claiming()
-    claim = gossip(mesh.fire(DUE)).claim
+    mesh = Bidding()
+    bid = gossip(mesh.fire(DUE)).bid
     assert mesh.machine.next_deadline() <= 1_000.0 + 10.0 + SETTINGS.heartbeat_s
     answer = fired(mesh.do(wait=SETTINGS.heartbeat_s))
     assert "not agreed" in answer.reason and answer.positions[0][1] < DUE
-    mesh.tell("one", granted=claim)
-    assert not mesh.machine.table.tasks, "that claim was given up"
-    again = gossip(mesh.fire(DUE)).claim
-    assert again != claim
+    mesh.tell("one", granted=bid)
+    assert not mesh.machine.table.tasks, "that bid was given up"
+    again = gossip(mesh.fire(DUE)).bid
+    assert again != bid
     mesh.tell("two", granted=again)
     assert list(mesh.machine.table.tasks) == [firing_id("e", DUE)]
 
 
 def test_each_due_time_is_granted_once() -> None:
-    mesh = Claiming()
-    commands = mesh.tell("one", claim=7, claims=[("e", DUE), ("e", DUE + 5)])
+    mesh = Bidding()
+    commands = mesh.tell("one", bid=7, bids=[("e", DUE), ("e", DUE + 5)])
     assert gossip(commands).granted == 7 and mesh.last_us() == DUE + 5
     assert any(isinstance(command, SavePositions) for command in commands), "said after it is written down"
-    assert not any(m.granted for m in sent(mesh.tell("two", claim=3, claims=[("e", DUE + 5)])) if isinstance(m, Gossip))
-    assert not any(m.granted for m in sent(mesh.tell("two", claim=4, claims=[("x", DUE)])) if isinstance(m, Gossip))
+    assert not any(m.granted for m in sent(mesh.tell("two", bid=3, bids=[("e", DUE + 5)])) if isinstance(m, Gossip))
+    assert not any(m.granted for m in sent(mesh.tell("two", bid=4, bids=[("x", DUE)])) if isinstance(m, Gossip))
     assert fired(mesh.fire(DUE)).reason == "entry 'e': this due time is behind it"
 
 
-def test_a_claim_is_said_again_to_who_comes_anew_and_granted_again() -> None:
-    mesh = Claiming()
-    claim = gossip(mesh.fire(DUE)).claim
+def test_a_bid_is_said_again_to_who_comes_anew_and_granted_again() -> None:
+    mesh = Bidding()
+    bid = gossip(mesh.fire(DUE)).bid
     hello = Hello(Role.ROUTER, "one.1", "router", "3.11", "0")
-    assert gossip(mesh.hear(OTHERS[0], hello)).claim == claim
-    mesh.tell("one", granted=claim)
+    assert gossip(mesh.hear(OTHERS[0], hello)).bid == bid
+    mesh.tell("one", granted=bid)
     for _ in range(2):
-        assert gossip(mesh.tell("one", claim=7, claims=[("e", DUE + 5)])).granted == 7
+        assert gossip(mesh.tell("one", bid=7, bids=[("e", DUE + 5)])).granted == 7
     assert gossip(mesh.hear(OTHERS[0], hello)).granted == 7, "it may not have heard"
     assert gossip(mesh.hear(OTHERS[1], replace(hello, node_id="two.1")), OTHERS[1]).granted == 0
 
 
 def test_what_is_granted_is_fired_whatever_is_heard_meanwhile_of_how_far_the_entry_is() -> None:
-    mesh = Claiming()
-    claim = gossip(mesh.fire(DUE)).claim
+    mesh = Bidding()
+    bid = gossip(mesh.fire(DUE)).bid
     mesh.tell("two", positions=[Position("e", DUE + 5, "t", "", 2)])
-    mesh.tell("one", granted=claim)
+    mesh.tell("one", granted=bid)
     assert list(mesh.machine.table.tasks) == [firing_id("e", DUE)] and mesh.last_us() == DUE + 5
 
 
-def test_what_a_router_claims_it_grants_to_no_other_meanwhile() -> None:
-    mesh = Claiming()
+def test_what_a_router_bids_for_it_grants_to_no_other_meanwhile() -> None:
+    mesh = Bidding()
     mesh.fire(DUE)
-    assert not any(isinstance(message, Gossip) for message in sent(mesh.tell("one", claim=7, claims=[("e", DUE)])))
+    assert not any(isinstance(message, Gossip) for message in sent(mesh.tell("one", bid=7, bids=[("e", DUE)])))
     mesh.do(wait=SETTINGS.heartbeat_s)
-    assert gossip(mesh.tell("one", claim=8, claims=[("e", DUE)])).granted == 8
+    assert gossip(mesh.tell("one", bid=8, bids=[("e", DUE)])).granted == 8
 
 
-def test_one_claim_is_out_at_a_time() -> None:
-    mesh = Claiming()
+def test_one_bid_is_out_at_a_time() -> None:
+    mesh = Bidding()
     mesh.fire(DUE)
     assert "being asked" in fired(mesh.fire(DUE)).reason
 
 
 def test_people_are_told_that_nothing_is_fired_for_too_few_routers_are_heard() -> None:
-    mesh = Claiming()
+    mesh = Bidding()
     commands = mesh.do(OthersFound(0, [], [], {"one": 1_000.0, "two": 1_000.0}))
     (said,) = (command.text for command in commands if isinstance(command, Complain))
     assert said == "no periodic task is fired here: most of schedule_routers = 3 are not heard"

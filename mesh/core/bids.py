@@ -1,7 +1,7 @@
 """What a router asks of the others before it fires, where due times must not be fired twice: most of them must agree.
 
-A router that grants a claim takes the due times for fired, whatever becomes of them: so it grants each once, and of two
-routers that claim one only one is granted it by most. What was granted and is not fired, for its router was killed or
+A router that grants a bid takes the due times for fired, whatever becomes of them: so it grants each once, and of two
+routers that bid for one only one is granted it by most. What was granted and is not fired, for its router was killed or
 parted just then, is missed.
 """
 
@@ -18,7 +18,7 @@ from mesh.model import Peer
 from mesh.settings import Settings
 
 
-class Claim:
+class Bid:
     """Of the due times in a FIRE: ``granted`` by these routers, and waited for until ``until`` (monotonic)."""
 
     def __init__(self, number: int, peer: Peer, fire: Fire, firings: list[Firing], until: float) -> None:
@@ -31,22 +31,22 @@ class Claim:
 
     @property
     def dues(self) -> list[tuple[str, int]]:
-        """What is claimed: entries and due times."""
+        """What it is for: entries and due times."""
         return [(firing.entry, firing.due_us) for firing in self.firings]
 
     @property
     def entries(self) -> set[str]:
-        """Whose due times are claimed."""
+        """Whose due times it is for."""
         return {firing.entry for firing in self.firings}
 
 
-class Claims:
-    """Of one router, which has one claim out at a time. ``boot`` tells its numbers from those of earlier starts."""
+class Bids:
+    """Of one router, which has one bid out at a time. ``boot`` tells its numbers from those of earlier starts."""
 
     def __init__(self, settings: Settings, boot: int) -> None:
         self._settings = settings
         self._number = boot << 32
-        self.out: Claim | None = None
+        self.out: Bid | None = None
 
     @property
     def are_needed(self) -> bool:
@@ -54,10 +54,10 @@ class Claims:
         return self._settings.schedule_partition == "majority"
 
     def make(self, peer: Peer, fire: Fire, firings: list[Firing], now: Now) -> None:
-        """Claim these, which the leader ``peer`` fires."""
+        """Bid for these, which the leader ``peer`` fires."""
         self._number += 1
         until = now.mono + self._settings.heartbeat_s
-        self.out = Claim(self._number, peer, fire, firings, until)
+        self.out = Bid(self._number, peer, fire, firings, until)
 
     def grant(self, dues: Iterable[tuple[str, int]], positions: Mapping[str, Position]) -> list[Position] | None:
         """How far entries are, once another router is granted these due times; None: it is not."""
@@ -71,23 +71,23 @@ class Claims:
         return [_fired(positions[name], of) for name, of in by_entry.items()]
 
     def on_granted(self, router: str, number: int) -> None:
-        """Another router has granted the claim of this number."""
+        """Another router has granted the bid of this number."""
         if self.out is not None and self.out.number == number:
             self.out.granted.add(router)
 
-    def take(self, now: Now) -> tuple[Claim, bool] | None:
-        """The claim that is decided now, and whether it is granted."""
-        claim = self.out
-        if claim is None:
+    def take(self, now: Now) -> tuple[Bid, bool] | None:
+        """The bid that is decided now, and whether it is granted."""
+        bid = self.out
+        if bid is None:
             return None
-        granted = 2 * (1 + len(claim.granted)) > self._settings.schedule_routers
-        if not granted and now.mono < claim.until:
+        granted = 2 * (1 + len(bid.granted)) > self._settings.schedule_routers
+        if not granted and now.mono < bid.until:
             return None
         self.out = None
-        return claim, granted
+        return bid, granted
 
     def next_deadline(self) -> float | None:
-        """When a claim is given up."""
+        """When a bid is given up."""
         return self.out.until if self.out is not None else None
 
 
