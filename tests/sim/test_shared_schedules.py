@@ -62,10 +62,18 @@ class Committed:
 class Story:
     """Two or three routers, and workers with the same code, each of which may lead."""
 
-    def __init__(self, seed: int, faults: Faults, settings: Settings = SETTINGS, *, routers: int | None = None) -> None:
+    def __init__(
+        self,
+        seed: int,
+        faults: Faults,
+        settings: Settings = SETTINGS,
+        *,
+        routers: int | None = None,
+        shared: bool = False,
+    ) -> None:
         self.rng = rng = random.Random(seed * 7_919 + 3)
         count = routers or (3 if settings is MAJORITY else rng.choice([2, 3]))
-        self.world = world = World(seed, faults, settings, routers=count)
+        self.world = world = World(seed, faults, settings, routers=count, shared=shared)
         self.committed = {peer: Committed(world, site) for peer, site in world.sites.items()}
         self.entries = [
             Entry(
@@ -143,6 +151,19 @@ def quiet(seed: int) -> Story:
     story = Story(seed, Faults(), MAJORITY if seed % 2 else SETTINGS)
     story.world.run(25.0)
     story.check()
+    story.check_agreed()
+    return story
+
+
+def on_one_store(seed: int) -> Story:
+    """Routers that share a store; one is killed, and the others adopt what it had."""
+    story = Story(seed, Faults(), shared=True)
+    world = story.world
+    peer = story.rng.choice(list(world.sites))
+    world.at(8.0, lambda: world.crash_router(peer))
+    world.at(8.0 + story.rng.choice([1.0, 12.0]), lambda: world.start_router(peer))
+    world.run(35.0)
+    story.check(doubled=lambda at: 8.0 < at < 15.0)
     story.check_agreed()
     return story
 
@@ -265,7 +286,7 @@ def _others(world: World, peers: Sequence[Peer]) -> list[Node]:
     return [site.others for peer in peers if (site := world.sites[peer]).others is not None]
 
 
-HISTORIES = [quiet, comes_and_changes, loses_routers, parts, parts_by_majority, goes_wrong_by_majority]
+HISTORIES = [quiet, on_one_store, comes_and_changes, loses_routers, parts, parts_by_majority, goes_wrong_by_majority]
 
 
 @pytest.mark.parametrize("history", HISTORIES)
