@@ -78,7 +78,7 @@ class Prospects:
     @property
     def _first_s(self) -> float:
         """How much is left of the time in which a first router is expected."""
-        is_shut = all(route.problem for route in self._routes.all())
+        is_shut = not self._routes.wait and all(route.problem for route in self._routes.all())
         return self._started + self._settings.connect_timeout_s / (2 if is_shut else 1) - self._clock.now().mono
 
     def _unfit_now(self) -> ConfigError | None:

@@ -94,6 +94,8 @@ class Routes:
         self._stale_at = inf  # when to look where nobody has said who is there
         self.unproven = 0
         """How many announced addresses did not prove themselves, and were given up for others."""
+        self.wait = False
+        """Whether some have not had their turn."""
 
     # what there is
 
@@ -179,6 +181,7 @@ class Routes:
         for route in late:
             self._close(route)
         self.unproven += len(late)
+        self.wait = bool(waiting)
         return [*new[:room], *self._choose(waiting, len(late))]
 
     def _is_reached(self, found: Found, endpoint: str) -> bool:

@@ -398,6 +398,21 @@ def test_however_many_are_announced_all_are_tried_in_turn_and_few_at_a_time(said
     assert "tcp://real:1" not in looking.closed, "also while it is away"
 
 
+def test_while_some_that_are_announced_wait_for_their_turn_there_is_hope(said: list[str]) -> None:
+    looking = Looking()
+    false = [f"tcp://{number}:1" for number in range(ANNOUNCED_MAX)]
+    prospects = looking.routers.prospects
+    half = TIMEOUT_S / 2
+    looking.hear(*false, "tcp://real:1", source=Source.ANNOUNCED)
+    for endpoint in false:
+        prospects.complain(Problem(Trouble.NO_ROUTER, f"nobody at {endpoint}", Peer(endpoint.encode())))
+    looking.clock.mono += half
+    prospects.raise_if_hopeless()
+    looking.clock.mono += half
+    with pytest.raises(Unavailable):
+        prospects.raise_if_hopeless()
+
+
 def test_who_announces_ever_new_addresses_does_not_fill_the_log(said: list[str]) -> None:
     looking = Looking()
     announced = [f"tcp://{number}:1" for number in range(ANNOUNCED_MAX)]
