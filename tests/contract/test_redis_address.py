@@ -107,3 +107,14 @@ def test_a_row_counts_only_as_what_it_was_signed_for():
     assert Signer(row_key, "journal/b").body(row) is None
     assert Signer(new_row_key(), "journal/a").body(row) is None
     assert [signer.body(other) for other in (row + b"x", row[:-1], b"", None, 5)] == [None] * 5
+
+
+@pytest.mark.parametrize("password", ["s/kret", "s?kret", "s#kret", "s@x/kret", "s/kre?r@et"])
+@pytest.mark.parametrize("scheme", ["redis://", "redis+sentinel://", "redis:/", "reddis://"])
+def test_a_password_that_is_not_written_as_it_must_be_is_not_shown_either(scheme: str, password: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        open_store(f"{scheme}me:{password}@127.0.0.1/0", settings=Settings())
+    assert "***@127.0.0.1" in str(caught.value)
+    assert "kret" not in str(caught.value) and "r@et" not in str(caught.value)
+    if scheme in ("redis://", "redis+sentinel://"):
+        assert "write / as %2F" in str(caught.value)

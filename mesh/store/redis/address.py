@@ -69,6 +69,10 @@ def parse_address(url: str) -> RedisAddress:
     kind, tls = _SCHEMES[url.partition("://")[0]]
     parts = urlsplit(url)
     shown = masked(url)
+    if "@" in parts.path + parts.query + parts.fragment:  # it is in the password that the host was found
+        raise ConfigError(
+            f"store {shown}: write / as %2F, # as %23, ? as %3F and @ as %40, in a password and elsewhere"
+        )
     options = dict(parse_qsl(parts.query, keep_blank_values=True))
     unknown = options.keys() - _OPTIONS - ({"db"} if kind == "unix" else set())
     if unknown:
@@ -126,15 +130,14 @@ def _number(segments: list[str], shown: str) -> int:
 
 
 def masked(url: str) -> str:
-    """The address with each password masked."""
-    scheme, _, rest = url.partition("://")
-    rest, mark, query = rest.partition("?")
-    authority, slash, path = rest.partition("/")
-    login, at, hosts = authority.rpartition("@")
-    if at:
-        user, colon, _ = login.partition(":")
-        login = f"{user}:***" if colon else user
+    """The address with each password masked, also one that is no address: all before the last @ may be of it."""
+    scheme, separator, rest = url.partition("://")
+    if not separator:
+        scheme, separator, rest = url.partition(":")
+    login, at, rest = rest.rpartition("@")
+    user, colon, _ = login.partition(":")
+    where, mark, query = rest.partition("?")
     masked = [
         f"{key}={'***' if key.endswith('password') else quote(value, safe='/:')}" for key, value in parse_qsl(query)
     ]
-    return f"{scheme}://{login}{at}{hosts}{slash}{path}{mark}{'&'.join(masked)}"
+    return f"{scheme}{separator}{user}{':***' if colon else ''}{at}{where}{mark}{'&'.join(masked)}"
