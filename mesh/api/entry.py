@@ -102,18 +102,19 @@ def new_entry(
 def changed_entry(app: Mesh, entry: Entry, changes: Mapping[str, Any]) -> Entry:
     """The entry with ``changes``: of its schedule, task, args, kwargs, or as in ``Options``. Raises ``ConfigError``.
 
-    The options of another task are those of its definition here, as far as they are not among the changes.
+    The options of another task are those of its definition here, as far as they are not among the changes; the zone
+    of another schedule is the one it had, unless that or the changes name one.
     """
     check_keys(f"entry {entry.name!r}", changes, ("schedule", "task", "args", "kwargs", *OPTIONS))
     try:
-        zone = changes.get("timezone")
+        schedule, zone = entry.schedule, changes.get("timezone")
         if "schedule" in changes:
+            if zone is None and isinstance(schedule, schedules.Cron | schedules.CronLine):
+                zone = schedule.zone
             schedule = schedules.as_schedule(changes["schedule"], _zone(app, changes["schedule"], zone))
-        else:
-            schedule = entry.schedule
-            if zone is not None and isinstance(schedule, schedules.Cron | schedules.CronLine):
-                schedule = schedules.in_zone(replace(schedule, zone=""), zone)
-                schedules.check(schedule)
+        elif zone is not None and isinstance(schedule, schedules.Cron | schedules.CronLine):
+            schedule = schedules.in_zone(replace(schedule, zone=""), zone)
+            schedules.check(schedule)
         options, task_name = entry.options, entry.options.name
         if "task" in changes:
             task_name = name_of(changes["task"])

@@ -30,7 +30,9 @@ def entry_options(function: F) -> F:
     options = [
         click.option("--every", type=Seconds(min=0.001), metavar="S", help="Due at each multiple of so many seconds."),
         click.option("--cron", metavar="LINE", help="Due by the clock on the wall: '30 2 * * 1-5'."),
-        click.option("--timezone", metavar="ZONE", help="Of the clock that --cron means.  [default: the app's]"),
+        click.option(
+            "--timezone", metavar="ZONE", help="Of the clock that --cron means.  [default: the entry's, the app's]"
+        ),
         click.option("--at", callback=instant, metavar="TIME", help="Due once, ISO 8601; local without a zone."),
         click.option("-a", "--args", callback=json_list, metavar="JSON", help="Positional arguments: '[1, 2]'."),
         click.option(

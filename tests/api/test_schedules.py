@@ -94,6 +94,21 @@ def test_an_update_changes_what_it_names_and_nothing_else(app, changes, fields):
     assert after.revised_at > before.revised_at
 
 
+def test_an_update_of_the_schedule_keeps_the_zone_unless_one_is_named(app):
+    def updated(**changes):
+        app.schedules.update("e", **changes)
+        return app.schedules.get("e").entry.schedule
+
+    app.schedules.add("e", "0 3 * * *", "add", (1,), timezone="Asia/Tokyo")
+    app.conf.timezone = "Europe/Paris"
+    assert updated(schedule="0 8 * * *") == CronLine("0 8 * * *", "Asia/Tokyo")
+    assert updated(schedule=crontab(0, 4)) == Cron("0", "4", zone="Asia/Tokyo")
+    assert updated(schedule=crontab(0, 4, zone="UTC")) == Cron("0", "4", zone="UTC")
+    assert updated(schedule="0 5 * * *", timezone="Asia/Tokyo") == CronLine("0 5 * * *", "Asia/Tokyo")
+    assert updated(schedule=7) == Every(7.0)
+    assert updated(schedule="0 6 * * *") == CronLine("0 6 * * *", "Europe/Paris")
+
+
 def test_an_update_changes_options_arguments_and_the_task(app):
     app.schedules.add("e", 30, "add", (1,), {"b": 2}, queue="q", time_limit=3)
     app.schedules.update("e", priority=9, kwargs={"b": 3})
