@@ -25,7 +25,7 @@ from mesh.core.commands import AskOthers
 from mesh.core.events import Event, PeerHeard, PeerLost, SettledElsewhere
 from mesh.core.links import OUTSIDE, RouterLinks, Stamp
 from mesh.core.router import RouterMachine
-from mesh.core.status import StoreStatus, Surroundings
+from mesh.core.status import STORE_AWAY, StoreStatus, Surroundings
 from mesh.errors import ConfigError, ProtocolError, StoreDamaged, StoreError, StoreFull, StoreLost, StoreUnavailable
 from mesh.messages import Function, Hello, Message, Refuse, Rejected, Submit
 from mesh.model import Blob, Buffer, Peer, Role
@@ -338,7 +338,7 @@ class RouterNode:
         try:
             free_bytes = self._store.usage().free_bytes
         except StoreUnavailable as away:
-            self._complaints.add("away", f"the store is away: {away}", monotonic())
+            self._complaints.add("away", f"{STORE_AWAY}: {away}", monotonic())
             return []
         self._room = StoreStatus(free_bytes, self._settings.free_bytes_min, len(self._store.salvaged))
         for peer in self._intake.fitting(free_bytes):

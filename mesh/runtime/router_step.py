@@ -53,6 +53,7 @@ from mesh.core.commands import (
 )
 from mesh.core.events import Event, FunctionLookedUp, OutcomesLookedUp, StoreFilled, StoreFreed
 from mesh.core.router import RouterMachine
+from mesh.core.status import STORE_AWAY
 from mesh.errors import RowDamaged, StoreFull, StoreUnavailable
 from mesh.messages import Accepted, Deliver, Entries, Fired, Gossip, Message, Outcomes, Reply, Submit
 from mesh.model import Blob, ErrorInfo, FunctionCode, Outcome, Peer, TaskState
@@ -231,7 +232,7 @@ class RouterStep:
             return False
         except StoreUnavailable as away:
             self._retry_at = now.mono + RETRY_S
-            self._tell_room(f"the store is away: {away}", now)
+            self._tell_room(f"{STORE_AWAY}: {away}", now)
             return False
         if self._retry_at is not None:
             self._retry_at = None
@@ -329,7 +330,7 @@ class RouterStep:
             try:
                 answers.append(self._answer(question, pending))
             except StoreUnavailable as away:
-                return answers + self._ask_later(questions[number:], f"the store is away: {away}", now)
+                return answers + self._ask_later(questions[number:], f"{STORE_AWAY}: {away}", now)
         if self._ask_at is not None:
             self._ask_at = None
             answers += self._news_of_room(None) if self._retry_at is None else []

@@ -7,7 +7,7 @@ from typing import Any
 
 from msgspec import convert
 
-from mesh.core.status import SocketStatus
+from mesh.core.status import STORE_AWAY, SocketStatus
 from nodes.counts import count_of, number
 from nodes.tables import Table
 
@@ -39,7 +39,7 @@ def headline(mesh: str, status: Status, per_s: dict[str, float]) -> str:
         f"{count_of(router['clients'], 'client')}"
     )
     if router["store_full"]:
-        first += ", STORE FULL: accepts nothing"
+        first += f", {_no_room(router['store_full'])}: accepts nothing"
     second = (
         f"{number(router['tasks'])} unfinished, {number(finished.get('succeeded', 0))} succeeded, "
         f"{number(failed)} ended otherwise; now {rate(per_s['accepted_per_s'])} in, "
@@ -47,6 +47,11 @@ def headline(mesh: str, status: Status, per_s: dict[str, float]) -> str:
     )
     lines = (first, second, _all_routers(status), _periodic(router), _mesh_keys(router), _turned_away(router))
     return "\n".join(line for line in lines if line)
+
+
+def _no_room(reason: str) -> str:
+    """Why a router takes nothing, in a word: it says so of a store that does not answer, too."""
+    return "STORE AWAY" if reason.startswith(STORE_AWAY) else "STORE FULL"
 
 
 def away(answers: Sequence[Answer]) -> list[Answer]:
@@ -159,7 +164,7 @@ def routers_table(status: Status) -> Table:
     for row in status["routers"]:
         counts = ["" if row[key] is None else number(row[key]) for key in ("tasks", "workers")]
         notes = ["shown below"] if row["id"] == status["router"]["id"] else []
-        notes += ["STORE FULL"] if row["store_full"] else []
+        notes += [_no_room(row["store_full"])] if row["store_full"] else []
         notes += [] if row["answers"] else ["does not answer"]
         texts = [row["name"] or "", row["address"].removeprefix("tcp://"), (row["id"] or "")[:ID_SHORT]]
         table.rows.append([*texts, *counts, row["durability"] or "", row["version"] or "", ", ".join(notes)])

@@ -24,7 +24,17 @@ from nodes.cli.main import INSTEAD, VERBS, exit_code, main
 from nodes.cli.node_files import output_to, pid_file
 from nodes.cli.node_options import store_url
 from nodes.cli.router import listen_address
-from nodes.cli.status_view import Status, away, duration, headline, queues_table, rates, workers_table
+from nodes.cli.status_view import (
+    Status,
+    away,
+    duration,
+    headline,
+    queues_table,
+    rates,
+    router_rows,
+    routers_table,
+    workers_table,
+)
 from nodes.supervisor import how_it_ended
 from nodes.tables import Table, plain
 from tests.cluster import REPOSITORY
@@ -701,6 +711,22 @@ def test_the_status_is_readable_without_a_terminal() -> None:
     assert plain(workers_table(STATUS)).splitlines()[1].split("  ")[0] == "w1@box"
     assert "draining, silent for 4 s" in plain(workers_table(STATUS))
     assert "no worker serves it" in plain(queues_table(STATUS))
+
+
+@pytest.mark.parametrize(
+    ("reason", "shown"),
+    [
+        ("the store is away: connection refused", "STORE AWAY"),
+        ("the store is full: no room", "STORE FULL"),
+        ("the disk has 2 MiB free", "STORE FULL"),
+    ],
+)
+def test_a_store_that_takes_nothing_is_called_away_or_full_as_its_router_says(reason: str, shown: str) -> None:
+    status: Status = {"router": {**STATUS["router"], "store_full": reason, "id": "aa"}}  # type: ignore[dict-item]
+    status["routers"] = router_rows([("aa", "tcp://a:1", {**STATUS, **status, "left_out": {"workers": 0}})])
+    text = headline("default", status, {"accepted_per_s": 0.0, "finished_per_s": 0.0})
+    assert f", {shown}: accepts nothing\n" in text
+    assert f"shown below, {shown}" in plain(routers_table(status))
 
 
 def test_a_router_that_others_miss_is_shown_once_and_one_they_reach_is_left_to_be_found() -> None:
