@@ -250,6 +250,20 @@ def test_redis_without_a_store_and_with_another_key_is_refused(servers):
 
 
 @pytest.mark.processes
+def test_a_router_without_a_journal_in_redis_is_not_taken_for_one_with_an_empty_journal(servers):
+    url = filled(servers)
+    with closing(servers.open(f"{url}&router=other")) as other:
+        with pytest.raises(StoreError, match=r"no journal of router nix there; there are: ") as refused:
+            read(servers, f"{url}&router=nix")
+        assert f"{other.router_id} (of pid {os.getpid()} on " in str(refused.value)
+        assert str(refused.value).partition("there are: ")[2].count(",") == 1
+        with pytest.raises(StoreLocked, match="stop that one") as locked:
+            hold(f"{url}&router=other", settings=replace(SETTINGS, store_lock_s=0.2), keys=lambda: KEYS)
+        assert "router=NAME" not in str(locked.value)
+    read(servers, f"{url}&router=other").close()
+
+
+@pytest.mark.processes
 def test_a_journal_in_redis_of_another_format_is_refused(servers):
     url = filled(servers)
     admin = redis.Redis.from_url(redis_server().url)

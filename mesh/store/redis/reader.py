@@ -24,6 +24,7 @@ from mesh.store.redis.rows import Rows, router_of
 from mesh.store.redis.sealing import StoreKeys, find_row_key
 from mesh.store.redis.store import FORMAT, router_id_of
 
+JOURNALS_SHOWN = 10  # where the one that was asked for is not there
 ASKED_MAX = 5  # times, before two numbers that do not agree count as wrong
 
 T = TypeVar("T")
@@ -33,7 +34,10 @@ _MEASURED_MINE = ("journal", "marks", "schedules", "positions")
 
 
 class RedisReader:
-    """Of the journal that ``address`` names. Opening raises ``ConfigError`` for a wrong key, ``StoreError``."""
+    """Of the journal that ``address`` names. Opening raises ``ConfigError`` for a wrong key.
+
+    ``StoreError`` where there is no such journal: that of a wrong name would be read as an empty one.
+    """
 
     def __init__(self, address: RedisAddress, mesh: str, keys: StoreKeys, timeout_s: float) -> None:
         self.url = address.name
@@ -45,7 +49,12 @@ class RedisReader:
             row_key = self._row_key(keys)
             self._shared = blake2b(row_key, digest_size=16).hexdigest()  # random, so of one mesh on one server
             self._rows = Rows(row_key, self._router)
-            found = self._link.command("HGET", f"{self._mine}meta", "format")
+            found, owner = self._link.command("HMGET", f"{self._mine}meta", "format", "owner")
+            if owner is None:
+                raise StoreError(
+                    f"{self.url}: no journal of router {address.router or f'{self._router}, this machine,'} there; "
+                    f"there are: {', '.join(self._journals()) or 'none'}; ?router=NAME says whose is meant"
+                )
             if found is not None and found != b"%d" % FORMAT:
                 raise ConfigError(
                     f"{self.url}: the journal of router {self._router} has format {found.decode(errors='replace')}, "
@@ -68,6 +77,15 @@ class RedisReader:
                 f"(of {', '.join(sorted(sealed))}, here: {', '.join(key_id for key_id, _ in keys) or 'none'})"
             )
         return row_key
+
+    def _journals(self) -> list[str]:
+        """The ids of some routers that have one, with who runs them; their names are nowhere."""
+        ids = sorted(name.decode(errors="replace") for name in self._link.command("SMEMBERS", f"{self._base}routers"))
+        shown = ids[:JOURNALS_SHOWN]
+        locks = self._link.commands([("GET", f"{self._base}r:{i}:lock") for i in shown]) if shown else []
+        holders = [None if held is None else _holder_name(held) for held in locks]
+        named = [i if holder is None else f"{i} (of {holder})" for i, holder in zip(shown, holders)]
+        return named + (["..."] if len(ids) > len(shown) else [])
 
     def facts(self) -> Facts:
         """What the server says of this router's part."""

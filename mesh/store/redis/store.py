@@ -90,6 +90,7 @@ class RedisStore:
         self.url = address.name
         self.salvaged: list[str] = []
         self._salvage = salvage
+        self._moving = moving
         self._keys = keys
         self._keys_seen: list[str] = []
         self._serial = 0  # of commits, tried or done
@@ -212,9 +213,10 @@ class RedisStore:
     def _held_by(self, held: bytes) -> str:
         holder = read_holder(held)
         name = holder.name if holder is not None else "an unknown process"
+        other_name = ", or give this one a name of its own with ?router=NAME at the end of its --store"
         return (
             f"{self.url}: the journal of router {self.router_id} is in use by {name}; one router uses a journal at a "
-            "time: stop that one, or give this one a name of its own with ?router=NAME at the end of its --store"
+            f"time: stop that one{'' if self._moving else other_name}"  # what is moved is that journal and no other
         )
 
     def _lost(self, held: bytes) -> StoreLost:
