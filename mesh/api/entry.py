@@ -20,7 +20,7 @@ from mesh.api.options import (
 )
 from mesh.api.task import Task
 from mesh.entries import ENTRY_PAYLOAD_BYTES_MAX, Catchup, Entry, Overlap
-from mesh.errors import ConfigError, MeshError
+from mesh.errors import ConfigError, MeshError, PayloadTooLarge
 from mesh.model import TaskOptions
 from mesh.schedules import Schedule
 from mesh.wire.payload import decode_call, encode_call
@@ -92,7 +92,7 @@ def new_entry(
             name,
             schedules.as_schedule(schedule, _zone(app, schedule, given.get("timezone"))),
             options,
-            _payload(app, task_name, name, args, kwargs),
+            _payload(app, task_name, args, kwargs),
             **_policies(given),
         )
     except (MeshError, TypeError) as error:
@@ -124,7 +124,7 @@ def changed_entry(app: Mesh, entry: Entry, changes: Mapping[str, Any]) -> Entry:
         payload = entry.payload
         if not {"task", "args", "kwargs"}.isdisjoint(changes):
             args, kwargs = decode_call(payload)
-            payload = _payload(app, task_name, entry.name, changes.get("args", args), changes.get("kwargs", kwargs))
+            payload = _payload(app, task_name, changes.get("args", args), changes.get("kwargs", kwargs))
         return replace(entry, schedule=schedule, options=options, payload=payload, **_policies(changes))
     except (MeshError, TypeError) as error:
         raise ConfigError(f"entry {entry.name!r}: {error}") from error
@@ -169,15 +169,17 @@ def _changed_options(app: Mesh, options: TaskOptions, changes: Mapping[str, Any]
     return replace(options, **{field: getattr(made, field) for field in given})
 
 
-def _payload(
-    app: Mesh, task_name: str, name: str, args: Sequence[Any] | None, kwargs: Mapping[str, Any] | None
-) -> bytes:
+def _payload(app: Mesh, task_name: str, args: Sequence[Any] | None, kwargs: Mapping[str, Any] | None) -> bytes:
     checked = checked_args(args), checked_kwargs(kwargs)
     definition = app.tasks.get(task_name)
     if definition is not None:
         definition.check_arguments(*checked)
     most = ENTRY_PAYLOAD_BYTES_MAX
-    payload, _ = encode_call(*checked, key=f"the arguments of entry {name}", inline_max=most, total_max=most)
+    try:
+        payload, _ = encode_call(*checked, key="the arguments", inline_max=most, total_max=most)
+    except PayloadTooLarge:
+        advice = "pass a path or a reference to the data"
+        raise ConfigError(f"arguments of a periodic task: {most >> 10} KiB at most; {advice}") from None
     assert isinstance(payload, bytes)
     return payload
 

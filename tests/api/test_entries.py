@@ -108,7 +108,7 @@ def test_an_entry_of_beat_schedule_says_all_this(app, row, fields):
         ({"args": 1}, "args must be a tuple or list"),
         ({"task": "add", "args": (1, 2, 3)}, "add"),
         ({"task": "elsewhere", "args": (iter(range(3)), (n for n in ()))}, "generator"),
-        ({"task": "big", "args": ("x" * 20_000,)}, "the arguments of entry e"),
+        ({"task": "big", "args": ("x" * 20_000,)}, "arguments of a periodic task: 16 KiB at most"),
     ],
 )
 def test_what_is_no_entry_is_refused_by_its_name(app, row, says):
