@@ -29,8 +29,10 @@ def headline(mesh: str, overview: Overview) -> str:
 
 def entries_table(overview: Overview, now: datetime, zone: tzinfo | None = None) -> Table:
     """One row for each entry, with times by the clock of ``zone``; None: of this machine."""
-    columns = ["entry", "schedule", "next due", "last due", "outcome", "origin", "note"]
-    table = Table(f"now {now.astimezone(zone):%H:%M:%S %Z}", columns, whole=("next due", "last due", "outcome"))
+    here = now.astimezone(zone)
+    next_due, last_due = f"next due {here:%Z}", f"last due {here:%Z}"
+    columns = ["entry", "schedule", next_due, last_due, "outcome", "origin", "note"]
+    table = Table(f"now {here:%H:%M:%S %Z}", columns, whole=(next_due, last_due, "outcome"))
     for row in overview.entries:
         table.rows.append(
             [

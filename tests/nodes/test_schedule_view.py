@@ -26,7 +26,13 @@ def row(entry: Entry = ENTRY, last: datetime = NOW, **position: object) -> Perio
 
 def cells(found: PeriodicTask) -> dict[str, str]:
     table = entries_table(Overview([found], "w@h", (2 << 32) + 7), NOW, PARIS)
-    return dict(zip(table.names(), table.rows[0]))
+    return dict(zip((name.removesuffix(" CEST") for name in table.names()), table.rows[0]))
+
+
+def test_a_list_that_is_piped_says_by_which_clock_its_times_are() -> None:
+    head = plain(entries_table(Overview([row()], "w@h", (2 << 32) + 7), NOW, PARIS)).splitlines()[0]
+    assert "NEXT DUE CEST" in head
+    assert "LAST DUE CEST" in head
 
 
 def test_an_entry_that_was_never_due_says_when_it_will_be() -> None:
