@@ -192,5 +192,5 @@ def test_an_adopter_that_is_lost_in_the_middle_loses_nothing() -> None:
 @pytest.mark.parametrize("block", range(8))
 @pytest.mark.parametrize("history", [quiet, troubles, storms, doubled])
 def test_the_same_holds_for_more_histories(history: Callable[[int], World], block: int) -> None:
-    for seed in range(SEEDS // 6, SEEDS + MANY // 25)[block::8]:
+    for seed in range(SEEDS // 6, SEEDS + MANY // 50)[block::8]:
         history(seed)
