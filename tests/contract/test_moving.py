@@ -261,6 +261,10 @@ def test_a_router_without_a_journal_in_redis_is_not_taken_for_one_with_an_empty_
             hold(f"{url}&router=other", settings=replace(SETTINGS, store_lock_s=0.2), keys=lambda: KEYS)
         assert "router=NAME" not in str(locked.value)
     read(servers, f"{url}&router=other").close()
+    nothing_of_this_machine = servers.new()
+    servers.open(f"{nothing_of_this_machine}&router=other").close()
+    with pytest.raises(StoreError, match=r"no journal of this machine's router [0-9a-f]{12} there; there are: "):
+        read(servers, nothing_of_this_machine)
 
 
 @pytest.mark.processes

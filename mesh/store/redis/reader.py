@@ -51,9 +51,10 @@ class RedisReader:
             self._rows = Rows(row_key, self._router)
             found, owner = self._link.command("HMGET", f"{self._mine}meta", "format", "owner")
             if owner is None:
+                whose = f"router {address.router}" if address.router else f"this machine's router {self._router}"
                 raise StoreError(
-                    f"{self.url}: no journal of router {address.router or f'{self._router}, this machine,'} there; "
-                    f"there are: {', '.join(self._journals()) or 'none'}; ?router=NAME says whose is meant"
+                    f"{self.url}: no journal of {whose} there; there are: {', '.join(self._journals()) or 'none'}; "
+                    "?router=NAME says whose is meant"
                 )
             if found is not None and found != b"%d" % FORMAT:
                 raise ConfigError(
