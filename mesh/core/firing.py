@@ -170,6 +170,10 @@ class Firings:
             self._set(position)
         return moved is not None
 
+    def behind(self, dues: Sequence[tuple[str, int]]) -> set[str]:
+        """Those of these entries that are as far as one of their due times here."""
+        return {name for name, due_us in dues if name in self.positions and due_us <= self.positions[name].last_due_us}
+
     def _why_not(self, firing: Firing, now: Now) -> str | None:
         entry = self._entries.get(firing.entry)
         if entry is None:

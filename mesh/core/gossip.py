@@ -48,6 +48,7 @@ class Gossips:
         self._last_bid = 0  # the last of ours that was told
         self._granted: dict[str, int] = {}  # by router: the bid of it that is granted now
         self._last: dict[str, int] = {}  # by router: the last that was, for it may not have heard
+        self._refused: dict[str, set[str]] = {}  # by router: what is further than it bids for
         self._ledger = ledger
         self._listeners: dict[Peer, str] = {}  # sessions of other routers, and their ids
         self._fresh: dict[Peer, None] = {}  # those that were told nothing yet
@@ -81,11 +82,14 @@ class Gossips:
                 del self._last[next(iter(self._last))]
             self._granted[event.router] = message.bid
             self._heard.update((name, event.router) for name, _ in message.bids)
+        elif message.bid:  # it may not have heard how far these are, and would bid for the same for ever
+            self._refused[event.router] = self._firings.behind(message.bids)
 
     def tell(self) -> None:
         """Say what this wake-up has changed; after all that may change it."""
         heard, self._heard = self._heard, {}
         granted, self._granted = self._granted, {}
+        refused, self._refused = self._refused, {}
         fires, told = self._ownership.fires, self._told
         self._told = fires
         if not self._listeners:
@@ -94,7 +98,9 @@ class Gossips:
         is_new_bid = bid is not None and bid.number != self._last_bid
         entries = {one.entry.name: one.entry for one in ledger.entries if isinstance(one, SaveEntry)}
         apps = [(one.app, one.declared_at) for one in ledger.entries if isinstance(one, SaveApp) and one.declared_at]
-        if not (self._fresh or entries or apps or ledger.positions or fires != told or is_new_bid or granted):
+        if not (
+            self._fresh or entries or apps or ledger.positions or fires != told or is_new_bid or granted or refused
+        ):
             return
         for peer, router in list(self._listeners.items()):
             if self._session(peer) is None:
@@ -103,7 +109,9 @@ class Gossips:
                 self._say(peer, self._everything(), fires, bid, self._last.get(router, 0))
             else:
                 known = self._known_to(router, heard)
-                new = (*apps, *_without(entries, known), *_without(ledger.positions, known))
+                positions = self._firings.positions
+                behind = {name: positions[name] for name in refused.get(router, ())}
+                new = (*apps, *_without(entries, known), *_without(behind | ledger.positions, known - behind.keys()))
                 grant, new_bid = granted.get(router, 0), bid if is_new_bid else None
                 if new or fires != told or new_bid or grant:
                     self._say(peer, new, fires if fires != told else None, new_bid, grant)

@@ -101,6 +101,14 @@ def test_each_due_time_is_granted_once() -> None:
     assert fired(mesh.fire(DUE)).reason == "entry 'e': this due time is behind it"
 
 
+def test_who_bids_for_what_is_fired_already_is_told_how_far_the_entry_is() -> None:
+    """It may not have heard, where the network was cut just then, and would bid for the same for ever."""
+    mesh = Bidding()
+    mesh.tell("one", bid=7, bids=[("e", DUE + 5)])
+    answer = gossip(mesh.tell("one", bid=8, bids=[("e", DUE), ("e", DUE + 10)]))
+    assert [(one.entry, one.last_due_us) for one in answer.positions] == [("e", DUE + 5)] and not answer.granted
+
+
 def test_a_bid_is_said_again_to_who_comes_anew_and_granted_again() -> None:
     mesh = Bidding()
     bid = gossip(mesh.fire(DUE)).bid
