@@ -200,9 +200,10 @@ class Connection:
                 self._cut, self._fd = True, None
                 self.lose(arrivals)
             elif kind == monitor.RETRIED:
+                was_let_be = self._was_let_be()
                 if self._cut:  # the first try is still to come
                     self._cut = False
-                elif self._was_let_be():  # nobody refused it: the address is silent, as behind a firewall
+                elif was_let_be:  # nobody refused it: the address is silent, as behind a firewall
                     pass
                 elif not self._silent:
                     self._silent = True
