@@ -39,9 +39,12 @@ class Awaited:
 
     def add(self, ids: Iterable[str]) -> None:
         """These are submitted here: whoever knew nothing of them was asked too early."""
-        for task_id in ids:
-            self.take(task_id)
-            self.places[task_id] = AT_HOME
+        places = dict.fromkeys(ids, AT_HOME)
+        self.places.update(places)
+        for known in (self._doubled, self._denied, self._stranded):
+            if known:
+                for task_id in places:
+                    known.pop(task_id, None)
 
     def watch(self, ids: Iterable[str]) -> list[str]:
         """Wait for these, too; those of them that all routers are to be asked of."""

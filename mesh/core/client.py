@@ -466,11 +466,10 @@ class ClientMachine:
             batch = self.batches.get(number)
             if batch is not None and batch.router == router.peer:
                 self._remove_batch(number)
-                ids = [task.id for task in batch.tasks]
                 if router.peer != self._owner:
-                    self._awaited.put(ids, router.peer)
+                    self._awaited.put(map(_id, batch.tasks), router.peer)
                 if batch.perhaps_at - {router.peer}:
-                    self._ask_others(router.peer, self._awaited.double(ids))
+                    self._ask_others(router.peer, self._awaited.double(map(_id, batch.tasks)))
 
     def _ask_others(self, accepted_by: Peer, ids: list[str]) -> None:
         """Others than this router may have these of ours, too; those that are away are asked when they are back."""
