@@ -39,6 +39,14 @@ local function head(row)
   return router, batch, expires, string.sub(row, 47, 46 + length)
 end
 
+local function disuse(digest)
+  if call('HINCRBY', base .. 'users', digest, -1) > 0 then return end
+  local by, _, _, key = head(call('HGET', base .. 'functions', digest) or '')
+  if key ~= '' then drop_blob(by, key) end
+  call('HDEL', base .. 'functions', digest)
+  call('HDEL', base .. 'users', digest)
+end
+
 local function number(value) return string.format('%.0f', value) end
 """
 
@@ -225,14 +233,7 @@ LEAVE = (
 local there = base .. 'r:' .. ARGV[5] .. ':'
 if call('HGET', there .. 'meta', 'owner') ~= token then return {'ok'} end
 if call('HLEN', there .. 'journal') > 0 then return {'more'} end
-for _, digest in ipairs(call('ZRANGE', there .. 'functions', 0, -1)) do
-  if call('HINCRBY', base .. 'users', digest, -1) <= 0 then
-    local by, _, _, key = head(call('HGET', base .. 'functions', digest) or '')
-    if key ~= '' then drop_blob(by, key) end
-    call('HDEL', base .. 'functions', digest)
-    call('HDEL', base .. 'users', digest)
-  end
-end
+for _, digest in ipairs(call('ZRANGE', there .. 'functions', 0, -1)) do disuse(digest) end
 for _, key in ipairs(call('SMEMBERS', there .. 'staged')) do call('UNLINK', there .. 's:' .. key) end
 call('DEL', there .. 'functions', there .. 'nodes', there .. 'marks', there .. 'staged', there .. 'lock')
 call('HSET', there .. 'meta', 'batches', 0)
@@ -436,13 +437,7 @@ end
 
 function ops.unsave(count)
   for i = at, at + count - 1 do
-    local digest = ARGV[i]
-    if call('ZREM', mine .. 'functions', digest) == 1 and call('HINCRBY', base .. 'users', digest, -1) <= 0 then
-      local by, _, _, key = head(call('HGET', base .. 'functions', digest) or '')
-      if key ~= '' then drop_blob(by, key) end
-      call('HDEL', base .. 'functions', digest)
-      call('HDEL', base .. 'users', digest)
-    end
+    if call('ZREM', mine .. 'functions', ARGV[i]) == 1 then disuse(ARGV[i]) end
   end
   return count
 end
