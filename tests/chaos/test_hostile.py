@@ -224,6 +224,22 @@ FLOODS: dict[str, Callable[[int], Message]] = {
 }
 
 
+class Flooded:
+    """A router under a flood: how often it cut somebody off, and the most memory it took meanwhile."""
+
+    def __init__(self, router: Node) -> None:
+        self._router = router
+        self._before = self._most = memory(router)
+
+    def cut(self) -> int:
+        self._most = max(self._most, memory(self._router))
+        return self._router.text().count("cut off")
+
+    @property
+    def grown(self) -> int:
+        return self._most - self._before
+
+
 FLOOD_BYTES = 1 << 30
 READ_AS_FAST = ("large identify",)  # the router may take these as fast as they come: then there is nothing to cut
 
@@ -235,12 +251,7 @@ def test_who_has_a_key_and_sends_as_fast_as_it_can_and_reads_nothing_is_cut_off(
     router = cluster.router()
     cluster.worker("w1")
     entry = load("t", os.environ).entry(Role.CLIENT)
-    before, most = memory(router), 0
-
-    def cut() -> int:
-        nonlocal most
-        most = max(most, memory(router))
-        return router.text().count("cut off")
+    flooded = Flooded(router)
 
     ended = 0
     with served_meanwhile(cluster, router, within_s=5.0):
@@ -249,11 +260,11 @@ def test_who_has_a_key_and_sends_as_fast_as_it_can_and_reads_nothing_is_cut_off(
                 assert isinstance(peer.greet(Role.CLIENT), Welcome)
                 peer.flood(
                     FLOODS[kind],
-                    lambda peer=peer, ended=ended: cut() > ended or peer.flooded_bytes > FLOOD_BYTES,
+                    lambda peer=peer, ended=ended: flooded.cut() > ended or peer.flooded_bytes > FLOOD_BYTES,
                 )
-                assert cut() > ended or kind in READ_AS_FAST
-                ended = cut()
-    assert most - before < 512 * MIB
+                assert flooded.cut() > ended or kind in READ_AS_FAST
+                ended = flooded.cut()
+    assert flooded.grown < 512 * MIB
     wait_until(lambda: counted(cluster, "flooding") + counted(cluster, "cut") >= ended, 5.0, "they are counted")
 
 
@@ -263,20 +274,14 @@ def test_who_has_a_key_and_sends_empty_frames_is_cut_off_by_the_memory_they_take
     router = cluster.router()
     cluster.worker("w1")
     entry = load("t", os.environ).entry(Role.CLIENT)
-    before, most = memory(router), 0
-
-    def cut() -> int:
-        nonlocal most
-        most = max(most, memory(router))
-        return router.text().count("cut off")
-
+    flooded = Flooded(router)
     with (
         served_meanwhile(cluster, router, within_s=5.0),
         closing(RawPeer(str(record().tcp), entry.own, entry.router)) as peer,
     ):
         assert isinstance(peer.greet(Role.CLIENT), Welcome)
-        peer.flood_raw([b""], cut)
-    assert most - before < 2 * sum(limits.values()) * MIB
+        peer.flood_raw([b""], flooded.cut)
+    assert flooded.grown < 2 * sum(limits.values()) * MIB
     wait_until(lambda: counted(cluster, "flooding"), 5.0, "it is counted")
 
 

@@ -104,8 +104,11 @@ class SeveralRouters(Story):
 
 
 def play(seed: int, faults: Faults, *, troubles: int, doubled: bool = False) -> World:
+    return play_out(SeveralRouters(seed, faults), troubles=troubles, doubled=doubled)
+
+
+def play_out(story: SeveralRouters, *, troubles: int, doubled: bool = False) -> World:
     """One history: faults for 12 s, then none but routers that return late, and all must drain."""
-    story = SeveralRouters(seed, faults)
     rng, world = story.rng, story.world
     for _ in range(rng.randint(5, 20)):
         world.at(rng.uniform(0, 8), story.submit)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from mesh.model import Peer, TaskOptions
-from tests.sim.test_routers import SeveralRouters, check_nothing_is_left
+from tests.sim.test_routers import SeveralRouters, play_out
 from tests.sim.test_world import MANY, SEEDS
 from tests.sim.world import ClientNode, Faults, Site, World
 
@@ -33,28 +33,7 @@ class SharedStore(SeveralRouters):
 
 
 def play(seed: int, faults: Faults, *, troubles: int, doubled: bool = False) -> World:
-    """One history: faults for 12 s, then none but routers that return late, and all must drain."""
-    story = SharedStore(seed, faults)
-    rng, world = story.rng, story.world
-    for _ in range(rng.randint(5, 20)):
-        world.at(rng.uniform(0, 8), story.submit)
-    for _ in range(rng.randint(1, troubles) if troubles else 0):
-        world.at(rng.uniform(0.2, 10), story.trouble)
-    if doubled:
-        world.at(rng.uniform(0.2, 4), story.give_to_two)
-    world.run(12.0)
-    world.faults = Faults()
-    for site in world.sites.values():
-        site.store.room = lambda: True
-    if not world.workers:
-        world.add_worker()
-    world.run(33.0)
-    world.run(900.0, stop=world.drained)
-    assert world.drained(), "did not drain: " + world.situation()
-    world.run(world.now_s + 10.0)
-    world.check()
-    check_nothing_is_left(world)
-    return world
+    return play_out(SharedStore(seed, faults), troubles=troubles, doubled=doubled)
 
 
 def replay(seed: int, faults: Faults, troubles: int, *, doubled: bool = False) -> World:
