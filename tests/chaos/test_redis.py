@@ -5,13 +5,9 @@ from __future__ import annotations
 import os
 import random
 import signal
-from collections.abc import Iterator
-from pathlib import Path
 
-import msgspec
 import pytest
 
-from mesh.store.redis.rows import without_mac_and_head
 from tests.chaos.nemesis import Load, kill_router, pause
 from tests.chaos.test_kill import new_seed
 from tests.cluster import Cluster, send, wait_until
@@ -23,19 +19,10 @@ ROUNDS = int(os.environ.get("MESH_CHAOS_ROUNDS", "8"))
 
 
 @pytest.fixture
-def server(cluster: Cluster) -> Iterator[Server]:
-    directory = Path(cluster.place, "redis")
-    directory.mkdir()
-    server = Server(directory, "disk")
-    cluster.environ["MESH_STORE"] = server.url
-
-    def outcomes() -> list[tuple[str, str]]:
-        rows = server.admin.hgetall("taskmesh:{t}:outcomes")
-        return [(key.decode(), msgspec.msgpack.decode(without_mac_and_head(row))[1]) for key, row in rows.items()]
-
-    cluster.outcomes = outcomes  # type: ignore[method-assign]
-    yield server
-    server.close()
+def server(cluster: Cluster, redis: Server) -> Server:
+    """Where the routers' stores are."""
+    cluster.environ["MESH_STORE"] = redis.url
+    return redis
 
 
 def test_a_redis_that_is_killed_or_hangs_and_a_router_that_is_killed_lose_nothing(

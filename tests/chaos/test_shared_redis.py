@@ -6,13 +6,9 @@ import os
 import random
 import time
 from collections import Counter
-from collections.abc import Iterator
-from pathlib import Path
 
-import msgspec
 import pytest
 
-from mesh.store.redis.rows import without_mac_and_head
 from tests.chaos.checker import Fault
 from tests.chaos.nemesis import Load, kill_router, pause
 from tests.chaos.test_kill import new_seed
@@ -24,34 +20,19 @@ pytestmark = [pytest.mark.chaos, pytest.mark.timeout(180)]
 ROUNDS = int(os.environ.get("MESH_CHAOS_ROUNDS", "8"))
 
 
-@pytest.fixture
-def server(cluster: Cluster) -> Iterator[Server]:
-    directory = Path(cluster.place, "redis")
-    directory.mkdir()
-    server = Server(directory, "disk")
-
-    def outcomes() -> list[tuple[str, str]]:
-        rows = server.admin.hgetall("taskmesh:{t}:outcomes")
-        return [(key.decode(), msgspec.msgpack.decode(without_mac_and_head(row))[1]) for key, row in rows.items()]
-
-    cluster.outcomes = outcomes  # type: ignore[method-assign]
-    yield server
-    server.close()
-
-
-def start_router(cluster: Cluster, server: Server, name: str) -> Node:
-    node = cluster.start(name, "router", "-l", "info", "--store", f"{server.url}?router={name}")
+def start_router(cluster: Cluster, redis: Server, name: str) -> Node:
+    node = cluster.start(name, "router", "-l", "info", "--store", f"{redis.url}?router={name}")
     cluster.wait_up(node)
     return node
 
 
-def test_what_a_router_that_is_killed_had_is_done_by_another_and_runs_once(cluster: Cluster, server: Server) -> None:
-    first = start_router(cluster, server, "one")
+def test_what_a_router_that_is_killed_had_is_done_by_another_and_runs_once(cluster: Cluster, redis: Server) -> None:
+    first = start_router(cluster, redis, "one")
     cluster.worker("w1", slots=2)
     app = cluster.client()
     results = [send(app, "work", i, 0.02) for i in range(600)]
     app.flush(timeout=10.0)
-    other = start_router(cluster, server, "two")
+    other = start_router(cluster, redis, "two")
     wait_until(lambda: len(cluster.runs()) >= 20, 10.0, "they run")
     first.kill()
     assert [result.get(timeout=40.0) for result in results] == list(range(600))
@@ -66,11 +47,11 @@ def test_what_a_router_that_is_killed_had_is_done_by_another_and_runs_once(clust
 
 @pytest.mark.parametrize("at_most_once", [False, True])
 def test_routers_that_are_killed_and_held_up_at_any_time_lose_nothing(
-    cluster: Cluster, server: Server, at_most_once: bool
+    cluster: Cluster, redis: Server, at_most_once: bool
 ) -> None:
     seed = new_seed()
     rng = random.Random(seed)
-    routers = [start_router(cluster, server, name) for name in ("one", "two", "three")]
+    routers = [start_router(cluster, redis, name) for name in ("one", "two", "three")]
     for name in ("w1", "w2"):
         cluster.worker(name)
     load = Load(cluster, 2, seed, at_most_once=at_most_once)
@@ -91,18 +72,18 @@ def test_routers_that_are_killed_and_held_up_at_any_time_lose_nothing(
             load.faults.append(Fault("router", began, None, time.monotonic()))
     verdict = load.finish(cluster.client())
     assert verdict.is_good, verdict
-    wait_until(lambda: not server.admin.keys("taskmesh:{t}:r:*:journal"), 30.0, "all journals are empty")
-    assert not server.admin.exists("taskmesh:{t}:adopted")
+    wait_until(lambda: not redis.admin.keys("taskmesh:{t}:r:*:journal"), 30.0, "all journals are empty")
+    assert not redis.admin.exists("taskmesh:{t}:adopted")
 
 
 def test_a_router_that_is_held_up_past_its_lock_learns_it_and_goes_on_with_nothing(
-    cluster: Cluster, server: Server
+    cluster: Cluster, redis: Server
 ) -> None:
-    first = start_router(cluster, server, "one")
+    first = start_router(cluster, redis, "one")
     app = cluster.client()
     results = [send(app, "work", i) for i in range(200)]
     app.flush(timeout=10.0)
-    other = start_router(cluster, server, "two")
+    other = start_router(cluster, redis, "two")
     first.stop()
     wait_until(lambda: "adopted what router" in other.text(), 15.0, "it is adopted")
     first.go_on()
@@ -115,12 +96,12 @@ def test_a_router_that_is_held_up_past_its_lock_learns_it_and_goes_on_with_nothi
     assert first.is_running and other.is_running
 
 
-def test_a_router_that_is_held_up_for_four_seconds_is_not_robbed(cluster: Cluster, server: Server) -> None:
-    first = start_router(cluster, server, "one")
+def test_a_router_that_is_held_up_for_four_seconds_is_not_robbed(cluster: Cluster, redis: Server) -> None:
+    first = start_router(cluster, redis, "one")
     app = cluster.client()
     results = [send(app, "work", i) for i in range(50)]
     app.flush(timeout=10.0)
-    other = start_router(cluster, server, "two")
+    other = start_router(cluster, redis, "two")
     first.stop()
     time.sleep(4.0)  # how long it is held up is what is tested
     first.go_on()
@@ -129,16 +110,16 @@ def test_a_router_that_is_held_up_for_four_seconds_is_not_robbed(cluster: Cluste
     assert "adopted" not in other.text() and "thought lost" not in first.text()
 
 
-def test_a_router_elsewhere_of_the_same_name_goes_on_within_five_seconds(cluster: Cluster, server: Server) -> None:
-    first = start_router(cluster, server, "one")
+def test_a_router_elsewhere_of_the_same_name_goes_on_within_five_seconds(cluster: Cluster, redis: Server) -> None:
+    first = start_router(cluster, redis, "one")
     app = cluster.client()
     results = [send(app, "work", i) for i in range(50)]
     app.flush(timeout=10.0)
     cluster.worker("w1", wait=False)
-    lock = next(iter(server.admin.keys("taskmesh:{t}:r:*:lock")))
+    lock = next(iter(redis.admin.keys("taskmesh:{t}:r:*:lock")))
     first.stop()
-    holder = server.admin.get(lock).replace(b'"where":"', b'"where":"another machine ')  # type: ignore[union-attr]
-    server.admin.set(lock, holder, keepttl=True)
+    holder = redis.admin.get(lock).replace(b'"where":"', b'"where":"another machine ')  # type: ignore[union-attr]
+    redis.admin.set(lock, holder, keepttl=True)
     first.kill()
     killed_at = time.monotonic()
     again = cluster.again(first)
@@ -149,14 +130,14 @@ def test_a_router_elsewhere_of_the_same_name_goes_on_within_five_seconds(cluster
     assert "50 unfinished tasks" in again.text()
 
 
-def test_results_of_any_router_are_found_through_any_other(cluster: Cluster, server: Server) -> None:
-    first = start_router(cluster, server, "one")
+def test_results_of_any_router_are_found_through_any_other(cluster: Cluster, redis: Server) -> None:
+    first = start_router(cluster, redis, "one")
     cluster.worker("w1")
     app = cluster.client()
     large = b"y" * 3_000_000
     small, big = send(app, "echo", 1), send(app, "echo", large)
     assert (small.get(timeout=20.0), big.get(timeout=20.0)) == (1, large)
-    other = start_router(cluster, server, "two")
+    other = start_router(cluster, redis, "two")
     first.stop()
     try:
         reader = cluster.client()
@@ -168,16 +149,16 @@ def test_results_of_any_router_are_found_through_any_other(cluster: Cluster, ser
 
 
 def test_large_payloads_and_shipped_functions_of_a_lost_router_are_the_adopters(
-    cluster: Cluster, server: Server
+    cluster: Cluster, redis: Server
 ) -> None:
-    first = start_router(cluster, server, "one")
+    first = start_router(cluster, redis, "one")
     app = cluster.client()
     large = b"z" * 2_000_000
     offset = 5
     echoed = [send(app, "echo", large) for _ in range(5)]
     shipped = app.submit(lambda value: value + offset, 3)
     app.flush(timeout=20.0)
-    other = start_router(cluster, server, "two")
+    other = start_router(cluster, redis, "two")
     first.kill()
     wait_until(lambda: "adopted what router" in other.text(), 15.0, "it is adopted")
     cluster.worker("w1")
@@ -186,4 +167,4 @@ def test_large_payloads_and_shipped_functions_of_a_lost_router_are_the_adopters(
     again = cluster.again(first)
     cluster.wait_up(again)
     assert cluster.client().AsyncResult(echoed[0].id).get(timeout=20.0) == large
-    assert not server.admin.keys("taskmesh:{t}:r:*:b:*arg*")
+    assert not redis.admin.keys("taskmesh:{t}:r:*:b:*arg*")
