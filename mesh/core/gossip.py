@@ -110,7 +110,7 @@ class Gossips:
             else:
                 known = self._known_to(router, heard)
                 positions = self._firings.positions
-                behind = {name: positions[name] for name in refused.get(router, ())}
+                behind = {name: positions[name] for name in refused.get(router, ()) if name in positions}
                 new = (*apps, *_without(entries, known), *_without(behind | ledger.positions, known - behind.keys()))
                 grant, new_bid = granted.get(router, 0), bid if is_new_bid else None
                 if new or fires != told or new_bid or grant:

@@ -15,7 +15,7 @@ from mesh.messages import AskLease, Fire, Fired, Gossip, Hello, Schedule
 from mesh.model import Peer, Role, TaskOptions
 from mesh.schedules import Every, microseconds
 from mesh.settings import Settings
-from tests.core.make import C1, W1, WALL, Driven, hello_client, hello_worker, sent
+from tests.core.make import C1, W1, WALL, Driven, got, hello_client, hello_worker, sent
 
 SETTINGS = Settings(
     heartbeat_s=1_000.0,
@@ -107,6 +107,14 @@ def test_who_bids_for_what_is_fired_already_is_told_how_far_the_entry_is() -> No
     mesh.tell("one", bid=7, bids=[("e", DUE + 5)])
     answer = gossip(mesh.tell("one", bid=8, bids=[("e", DUE), ("e", DUE + 10)]))
     assert [(one.entry, one.last_due_us) for one in answer.positions] == [("e", DUE + 5)] and not answer.granted
+
+
+def test_of_an_entry_that_is_removed_in_the_wake_up_of_a_bid_for_it_only_that_is_told() -> None:
+    mesh = Bidding()
+    mesh.tell("one", bid=7, bids=[("e", DUE + 5)])
+    bid = GossipHeard("one", Gossip(bid=8, bids=[("e", DUE)]))
+    answer = gossip(mesh.do(bid, got(C1, Schedule(2, "remove", ["e"], []))))
+    assert [(one.name, one.gone) for one in answer.entries] == [("e", True)] and not answer.positions
 
 
 def test_a_bid_is_said_again_to_who_comes_anew_and_granted_again() -> None:
