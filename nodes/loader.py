@@ -10,13 +10,13 @@ import importlib
 import importlib.util
 import os
 import sys
-import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from mesh.errors import ConfigError
+from mesh.runtime.failure import users_line
 from mesh.runtime.registry import TaskFunction
 
 ATTRIBUTES = ("app", "mesh", "celery")
@@ -134,8 +134,5 @@ def _explain(error: BaseException) -> str:
     """What was raised and the innermost line of the user's code that led to it."""
     if isinstance(error, SyntaxError):
         return f"{error.filename}:{error.lineno}: {type(error).__name__}: {error.msg}"
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith("<frozen ")]
-    own = [f for f in frames if f.filename not in (__file__, importlib.__file__)]
-    where = f"{own[-1].filename}:{own[-1].lineno}: " if own else ""
     message = " ".join(str(error).split()) or "(no message)"
-    return f"{where}{type(error).__name__}: {message}"
+    return f"{users_line(error, __file__)}{type(error).__name__}: {message}"

@@ -23,6 +23,7 @@ from mesh.api.options import checked_args, checked_kwargs, checked_text
 from mesh.api.task import Task
 from mesh.entries import Entry
 from mesh.errors import ConfigError, MeshError
+from mesh.runtime.failure import users_line
 
 if TYPE_CHECKING:
     from mesh.api.app import Mesh
@@ -62,7 +63,7 @@ class Signal:
             except Exception as error:
                 where = f"{getattr(handler, '__module__', '?')}.{getattr(handler, '__qualname__', repr(handler))}"
                 kind = "" if isinstance(error, MeshError) else f"{type(error).__name__}: "
-                raise ConfigError(f"{self._name}: {where}: {kind}{error}") from error
+                raise ConfigError(f"{self._name}: {users_line(error)}{where}: {kind}{error}") from error
 
 
 class Periodic:

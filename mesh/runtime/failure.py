@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import reprlib
 import traceback
@@ -20,6 +21,7 @@ ARGUMENTS_CHARS_MAX = 200
 UNREAD = (Unreadable, ProtocolError, StoreError)
 _HEAD = "Traceback (most recent call last):\n"
 MESH_DIRECTORY = f"{Path(__file__).parents[1]}{os.sep}"
+_NOT_USERS = (MESH_DIRECTORY, importlib.__file__, "<frozen ")
 
 
 def describe(error: BaseException, args: Sequence[Any], kwargs: Mapping[str, Any], doing: str = "") -> ErrorInfo:
@@ -74,6 +76,16 @@ def _traceback_text(error: BaseException) -> str:
         lambda _: ask(lambda: "".join([_HEAD, *traceback.format_tb(where), last]), lambda _: last),
     )
     return without_middle(text, TRACEBACK_CHARS_MAX)
+
+
+def users_line(error: BaseException, *besides: str) -> str:
+    """``file:line: `` of the innermost code outside of the mesh, and of files ``besides``, that led to an error.
+
+    It is empty where there is none.
+    """
+    others = (*_NOT_USERS, *besides)
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(others)]
+    return f"{frames[-1].filename}:{frames[-1].lineno}: " if frames else ""
 
 
 def _first_own_frame(where: TracebackType | None) -> TracebackType | None:

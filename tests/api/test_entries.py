@@ -242,8 +242,9 @@ def test_a_handler_that_fails_is_named(app):
     def setup(sender, **kwargs):
         raise KeyError("no such setting")
 
-    with pytest.raises(ConfigError, match=r"on_after_finalize: .*setup: KeyError: 'no such setting'"):
+    here = r"\S*test_entries\.py:\d+: "
+    with pytest.raises(ConfigError, match=rf"on_after_finalize: {here}.*setup: KeyError: 'no such setting'"):
         entries_of(app)
     app.on_after_configure.connect(lambda sender: sender.add_periodic_task(-1, "plain", name="e"))
-    with pytest.raises(ConfigError, match=r"on_after_configure: .*lambda.*: entry 'e': .*-1"):
+    with pytest.raises(ConfigError, match=rf"on_after_configure: {here}.*lambda.*: entry 'e': .*-1"):
         entries_of(app)

@@ -86,6 +86,13 @@ def test_without_an_app_there_are_no_task_functions(write: Write) -> None:
         ("\n\nx = 1 +", "tasks_c", "tasks_c.py:3: SyntaxError: invalid syntax"),
         ("def f():\n    raise ValueError('two\\nlines')\nf()", "tasks_c", "tasks_c.py:2: ValueError: two lines"),
         ("import sys\nsys.exit(2)", "tasks_c", "tasks_c.py:2: SystemExit: 2"),
+        ("from mesh import crontab\ncrontab(minute=60)", "tasks_c", "tasks_c.py:2: ConfigError: minute: '60'"),
+        ("from mesh.schedules import schedule\n\nschedule(0)", "tasks_c", "tasks_c.py:3: ConfigError: "),
+        (
+            "from mesh import Mesh\napp = Mesh('c')\ndef add():\n    app.add_periodic_task(-1, 'f')\nadd()",
+            "tasks_c",
+            "tasks_c.py:4: ConfigError: entry 'f()'",
+        ),
         (APP.format(name="one") + "two = App()", "tasks_c", "has 2 apps"),
     ],
 )
