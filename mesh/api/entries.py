@@ -32,6 +32,7 @@ log = logging.getLogger("mesh.periodic")
 
 H = TypeVar("H", bound=Callable[..., Any])
 BEAT_KEYS = ("task", "schedule", "args", "kwargs", "options", "relative", *POLICIES)
+IN_OPTIONS = (*CALL_OPTIONS, "expires", *WITHOUT_EFFECT)  # of an entry of beat_schedule, as in Celery
 
 
 class Signal:
@@ -125,8 +126,7 @@ def _from_beat(app: Mesh, name: str, row: Mapping[str, Any]) -> Entry:
     what = f"entry {name!r}"
     if not isinstance(row, Mapping):
         raise ConfigError(f"{what}: expected a dict with task and schedule, got {row!r:.80}")
-    misplaced = [key for key in row if key in (*CALL_OPTIONS, "expires")]
-    if misplaced:
+    if misplaced := [key for key in row if key in IN_OPTIONS]:
         raise ConfigError(f"{what}: {misplaced[0]} belongs into its options: 'options': {{{misplaced[0]!r}: ...}}")
     check_keys(what, row, BEAT_KEYS)
     for needed in ("task", "schedule"):
@@ -135,7 +135,9 @@ def _from_beat(app: Mesh, name: str, row: Mapping[str, Any]) -> Entry:
     options = row.get("options") or {}
     if not isinstance(options, Mapping):
         raise ConfigError(f"{what}: options={options!r:.80}: expected a dict")
-    check_keys(what, options, (*CALL_OPTIONS, "expires", *WITHOUT_EFFECT))
+    if misplaced := [key for key in options if key in BEAT_KEYS]:
+        raise ConfigError(f"{what}: {misplaced[0]} belongs beside its options, not into them: {misplaced[0]!r}: ...")
+    check_keys(what, options, IN_OPTIONS)
     policies = {key: row[key] for key in POLICIES if key in row}
     given = {**options, **policies}
     return new_entry(app, name, row["schedule"], row["task"], row.get("args"), row.get("kwargs"), given)

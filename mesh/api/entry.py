@@ -81,6 +81,10 @@ def new_entry(
 ) -> Entry:
     """One entry from what somebody wrote; ``given`` is as in ``Options``. Raises ``ConfigError`` that names it."""
     checked_text("name", name, NAME_LENGTH_MAX)
+    if "options" in given:
+        raise ConfigError(
+            f"entry {name!r}: options: what stands there in beat_schedule is given as arguments: queue=..."
+        )
     check_keys(f"entry {name!r}", given, OPTIONS)
     try:
         task_name = name_of(task)

@@ -92,6 +92,10 @@ def test_an_entry_of_beat_schedule_says_all_this(app, row, fields):
         ({"schedule": datetime(2030, 1, 1)}, "needs a zone"),
         ({"task": None}, "task=None: expected a task or the name of one"),
         ({"queue": "q"}, "queue belongs into its options: 'options': {'queue': ...}"),
+        ({"retry": False}, "retry belongs into its options: 'options': {'retry': ...}"),
+        ({"options": {"overlap": "skip"}}, "overlap belongs beside its options, not into them: 'overlap': ..."),
+        ({"options": {"queue": "q", "jitter": 2}}, "jitter belongs beside its options, not into them: 'jitter': ..."),
+        ({"options": {"args": (1,)}}, "args belongs beside its options, not into them: 'args': ..."),
         ({"cathcup": "all"}, "unknown option cathcup; known: task schedule args"),
         ({"options": {"countdown": 3}}, "countdown: a periodic task has its times from its schedule"),
         ({"options": {"link": None}}, "unknown option link; known: .*; link: not there yet"),
@@ -150,6 +154,11 @@ def test_add_periodic_task_takes_tasks_and_names(app):
     first, second = entries_of(app)
     assert (first.name, first.schedule, first.options.queue) == ("first", Every(10.0), "sums")
     assert (second.options.queue, second.overlap, decode_call(second.payload)) == ("q", "skip", ((1,), {"b": 2}))
+
+
+def test_add_periodic_task_has_no_options_of_its_own_for_options(app):
+    with pytest.raises(ConfigError, match=re.escape("entry 'e': options: what stands there in beat_schedule is given")):
+        app.add_periodic_task(10, "plain", name="e", options={"queue": "q"})
 
 
 def test_what_is_defined_and_set_later_counts_for_what_was_added(app):
