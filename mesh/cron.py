@@ -7,7 +7,8 @@ takes ten times as long. All instants are whole microseconds since 1970, UTC.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from difflib import get_close_matches
 from functools import lru_cache
@@ -21,6 +22,7 @@ from mesh.errors import ConfigError
 SECOND_US = 1_000_000
 YEARS_MAX = 50  # looked ahead: a 29 February on a given day of the week may be 40 years away
 ZONE_CHARS_MAX = 64
+NEAR = 0.8  # how alike a name and a zone must be to be taken for one another
 
 _DAY = timedelta(days=1)
 _MOMENT = timedelta(microseconds=1)
@@ -129,14 +131,30 @@ def zone_of(name: str) -> ZoneInfo:
             return ZoneInfo(name)
     except (KeyError, ValueError, OSError):
         pass
-    near = get_close_matches(name[:ZONE_CHARS_MAX], _zones(), 1)
-    hint = f"did you mean {near[0]}?" if near else "write it as in Europe/Paris, or UTC"
-    raise ConfigError(f"zone={name!r:.80} is not known on this machine: {hint}")
+    raise ConfigError(f"zone={name!r:.80} is not known on this machine: {_instead_of(name[:ZONE_CHARS_MAX])}")
+
+
+def _instead_of(name: str) -> str:
+    """What to write, where this is no zone."""
+    text = name.casefold().replace(" ", "_").removeprefix("posix/").removeprefix("right/")
+    if text in ("local", "localtime"):
+        return "that is another zone on each machine: write the name of yours, as in Europe/Paris, or UTC"
+    advice = "a zone is a place, as in Europe/Paris, or UTC"
+    offset = re.fullmatch(r"(?:utc|gmt)?([+-])0?(\d{1,2})(?::?00)?", text)
+    if offset is not None:  # the names of these count the other way round
+        ahead, hours = offset[1] == "+", offset[2]
+        fixed = f"Etc/GMT{'-' if ahead else '+'}{hours}"
+        is_one = fixed in _zones().values()
+        return f"{advice}; {fixed} is always {hours} h {'ahead of' if ahead else 'behind'} UTC" if is_one else advice
+    near = get_close_matches(text, _zones(), 1, NEAR)
+    return f"did you mean {_zones()[near[0]]}?" if near else advice
 
 
 @lru_cache(maxsize=1)
-def _zones() -> Sequence[str]:
-    return sorted(available_timezones())
+def _zones() -> Mapping[str, str]:
+    """Those there are, by their names in small letters, and by their last parts."""
+    names = sorted(available_timezones() - {"localtime"}, reverse=True)
+    return {name.casefold().rpartition("/")[2]: name for name in names} | {name.casefold(): name for name in names}
 
 
 class Times:
@@ -163,7 +181,7 @@ class Times:
 
     def describe(self) -> str:
         """The line in words, without the zone."""
-        return self._line.explain()
+        return re.sub(r"\b(\d+)th\b", lambda found: _ordinal(int(found[1])), self._line.explain())
 
     def after(self, instant: int) -> Iterator[int]:
         """The instants after ``instant``, in order; it ends where none comes within YEARS_MAX."""
@@ -261,6 +279,11 @@ class _Shift(NamedTuple):
     instant: int
     earlier_wall: datetime
     later_wall: datetime
+
+
+def _ordinal(number: int) -> str:
+    ending = "th" if number // 10 == 1 else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
+    return f"{number}{ending}"
 
 
 def _read(line: str) -> CronSim:

@@ -46,7 +46,9 @@ EVERY_S_MIN, EVERY_S_MAX = 0.001, 1e9
 DUE_US_MAX = 2**33 * SECOND_US  # in 2242: until then a float of seconds tells each microsecond from the next
 TIMES_KEPT = 1024  # schedules that are kept as they were read
 
-Text = Annotated[str, Meta(min_length=1, max_length=1000)]
+TEXT_CHARS_MAX = 1000
+
+Text = Annotated[str, Meta(min_length=1, max_length=TEXT_CHARS_MAX)]
 Zone = Annotated[str, Meta(max_length=ZONE_CHARS_MAX)]
 
 
@@ -84,6 +86,12 @@ class Once(Struct, frozen=True, array_like=True, gc=False, tag="once"):
 
 
 Schedule = Every | Cron | CronLine | Once
+
+_EXPECTED = {
+    "seconds": f"{EVERY_S_MIN:g} to {EVERY_S_MAX:.0f} seconds",
+    "zone": f"text of at most {ZONE_CHARS_MAX} characters",
+    "at": "an instant from 1970 to 2242",
+}
 
 Value = int | str
 Values = Value | Iterable[Value]
@@ -153,8 +161,9 @@ def check(when: Schedule) -> None:
         value = getattr(when, field.name)
         try:
             msgspec.convert(value, field.type)
-        except msgspec.ValidationError as error:
-            raise ConfigError(f"{type(when).__name__}: {field.name}={value!r:.80}: {error}") from None
+        except msgspec.ValidationError:
+            expected = _EXPECTED.get(field.name, f"text of 1 to {TEXT_CHARS_MAX} characters")
+            raise ConfigError(f"{field.name}={value!r:.80}: expected {expected}") from None
     if isinstance(when, Cron | CronLine):
         _times(when)
 

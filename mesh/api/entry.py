@@ -207,13 +207,10 @@ def _policies(given: Mapping[str, Any]) -> dict[str, Any]:
     for key, make in _FIELDS.items():
         if key in given and (given[key] is not None or key == "expires"):
             field, value = make(key, given[key])
-            kind = _TYPES[field]
             try:
-                found[field] = msgspec.convert(value, kind)
-            except msgspec.ValidationError as error:
-                allowed = get_args(kind)
-                expected = f"expected {', '.join(map(repr, allowed))}" if key in ("catchup", "overlap") else str(error)
-                raise ConfigError(f"{key}={given[key]!r:.80}: {expected}") from None
+                found[field] = msgspec.convert(value, _TYPES[field])
+            except msgspec.ValidationError:
+                raise ConfigError(f"{key}={given[key]!r:.80}: expected {_EXPECTED[key]}") from None
     return found
 
 
@@ -224,6 +221,13 @@ def _seconds(field: str) -> Callable[[str, Any], tuple[str, Any]]:
         return field, None if value is None else checked_seconds(key, value)
 
     return make
+
+
+def _expires(key: str, value: Any) -> tuple[str, Any]:
+    field, seconds = _seconds("expires_s")(key, value)
+    if seconds is not None and not seconds > 0:
+        raise ConfigError(f"{key}={value!r:.80}: it would never run; expected {_EXPECTED[key]}")
+    return field, seconds
 
 
 def _enabled(key: str, value: Any) -> tuple[str, Any]:
@@ -240,7 +244,16 @@ _FIELDS: dict[str, Callable[[str, Any], tuple[str, Any]]] = {
     "catchup_window": _seconds("catchup_window_s"),
     "overlap": _same,
     "jitter": _seconds("jitter_s"),
-    "expires": _seconds("expires_s"),
+    "expires": _expires,
     "enabled": _enabled,
 }
 _TYPES = {field.name: field.type for field in msgspec.structs.fields(Entry)} | {"catchup": Catchup, "overlap": Overlap}
+_EXPECTED = {
+    "catchup": ", ".join(map(repr, get_args(Catchup))),
+    "catchup_max": "a whole number from 1 to 10000",
+    "catchup_window": "0 to 1000000000 seconds",
+    "overlap": ", ".join(map(repr, get_args(Overlap))),
+    "jitter": "0 to 1000000000 seconds",
+    "expires": "seconds above 0, after each due time, or None: never",
+    "enabled": "True or False",
+}

@@ -74,9 +74,29 @@ def test_an_unknown_zone_is_refused_by_its_name(zone):
         as_schedule("* * * * *", zone)
 
 
-def test_a_name_that_is_nearly_a_zone_is_guessed():
-    with pytest.raises(ConfigError, match="did you mean Europe/Berlin"):
-        crontab(zone="Europe/Berln")
+@pytest.mark.parametrize(
+    ("zone", "hint"),
+    [
+        ("Europe/Berln", "did you mean Europe/Berlin?"),
+        ("europe/paris", "did you mean Europe/Paris?"),
+        ("paris", "did you mean Europe/Paris?"),
+        ("America/New York", "did you mean America/New_York?"),
+        ("utc", "did you mean UTC?"),
+        ("posix/Europe/Paris", "did you mean Europe/Paris?"),
+        ("localtime", "that is another zone on each machine: write the name of yours, as in Europe/Paris, or UTC"),
+        ("local", "that is another zone on each machine: write the name of yours, as in Europe/Paris, or UTC"),
+        ("UTC+2", "a zone is a place, as in Europe/Paris, or UTC; Etc/GMT-2 is always 2 h ahead of UTC"),
+        ("-05:00", "a zone is a place, as in Europe/Paris, or UTC; Etc/GMT+5 is always 5 h behind UTC"),
+        ("PST", "a zone is a place, as in Europe/Paris, or UTC"),
+        ("+99", "a zone is a place, as in Europe/Paris, or UTC"),
+        ("x" * 65, "expected text of at most 64 characters"),
+    ],
+)
+def test_the_error_for_an_unknown_zone_says_what_to_write(zone, hint):
+    with pytest.raises(ConfigError) as caught:
+        crontab(zone=zone)
+    assert str(caught.value).endswith(f": {hint}")
+    assert zone not in hint
 
 
 @pytest.mark.parametrize(
@@ -99,17 +119,35 @@ def test_a_name_that_is_nearly_a_zone_is_guessed():
         (1e10, "seconds=1"),
         (float("nan"), "seconds=nan"),
         (float("inf"), "seconds=inf"),
+        (timedelta(seconds=-1), "^seconds=-1.0: expected 0.001 to 1000000000 seconds$"),
+        ("", "^line='': expected text of 1 to 1000 characters$"),
         (True, "run_every=True"),
         (None, "run_every=None"),
         ([5], "run_every="),
         (datetime(2026, 1, 1), "needs a zone"),
         (datetime(2300, 1, 1, tzinfo=UTC), "at="),
-        (datetime(1969, 1, 1, tzinfo=UTC), "at="),
+        (datetime(1969, 1, 1, tzinfo=UTC), "at=.*: expected an instant from 1970 to 2242$"),
     ],
 )
 def test_what_is_no_schedule_is_refused(when, expected):
     with pytest.raises(ConfigError, match=expected):
         as_schedule(when)
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("0 0 31 * *", "At 00:00 on the 31st day of every month, UTC"),
+        (
+            "0 0 1,2,3,10,11,12,13,20,21,22,23,30,31 * *",
+            "At 00:00 on the first, the second, the third, the 10th, the 11th, the 12th, the 13th, the 20th, the 21st, "
+            "the 22nd, the 23rd, the 30th, and the 31st day of month, UTC",
+        ),
+        ("*/22 * * * *", "Every 22nd minute of every hour, UTC"),
+    ],
+)
+def test_days_are_counted_as_people_count_them(line, words):
+    assert describe(as_schedule(line)) == words
 
 
 EXAMPLES = [
