@@ -41,7 +41,8 @@ VERBS = {
 }
 
 INSTEAD = {
-    "beat": "each worker does what it does, one at a time; or type `mesh scheduler`",
+    "beat": "the workers do what it does, one of them at a time; or type `mesh scheduler -A APP`, which runs no tasks. "
+    "`mesh schedule` shows what is due",
     "multi": "start `mesh worker -n NAME` once for each worker",
     "inspect": "`mesh status --json` says what nodes say of themselves",
     "control": "`mesh cancel` and `mesh purge` change the fate of tasks",

@@ -7,6 +7,7 @@ import os
 import click
 
 from mesh.errors import ConfigError
+from nodes.cli.celery_flags import beat_flags
 from nodes.cli.environment import check_environment
 from nodes.cli.hostnames import file_name, node_name
 from nodes.cli.invocation import Invocation, pass_invocation, router_option, shared_options
@@ -21,6 +22,7 @@ from nodes.worker import WorkerConfig, run_worker
 @click.option("-n", "--hostname", metavar="NAME", help="Its name; %h is the host, %n the host without its domain.")
 @router_option
 @log_options("info")
+@beat_flags
 @pass_invocation
 def scheduler(
     invocation: Invocation,

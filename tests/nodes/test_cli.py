@@ -586,6 +586,17 @@ def test_celerys_flags_are_taken_and_explained(run: Run) -> None:
     assert len(run("-q", "worker", *flags, "-n", "%x")[2].splitlines()) == 1
 
 
+def test_celerys_flags_of_beat_are_taken_and_explained(run: Run) -> None:
+    beat = ["-s", "/var/lib/beat", "-S", "django_celery_beat.schedulers:DatabaseScheduler", "--max-interval", "5"]
+    for arguments in (["worker", "-B", "--schedule", "beat.db"], ["scheduler", *beat], ["worker", "-s", "beat.db"]):
+        code, _, err = run(*arguments, "-n", "%x")
+        assert code == 2  # so that nothing is started here
+        notes = err.splitlines()[:-1]
+        assert len(notes) == sum(one.startswith("-") for one in arguments)
+        assert all("has no effect: " in note for note in notes)
+    assert "mesh scheduler -A APP" in run("-A", "tasks", "beat", "-l", "info")[2]
+
+
 @pytest.mark.parametrize(
     ("template", "name"),
     [
