@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from logging import INFO, WARNING
 
 FIRST = 5  # of a kind that are said one by one
 PAUSE_S = 60.0  # between two lines about the rest
@@ -11,6 +12,7 @@ PAUSE_S = 60.0  # between two lines about the rest
 
 @dataclass(slots=True)
 class _Kind:
+    level: int
     said: int = 0
     held_back: int = 0
     last: str = ""  # of those held back
@@ -18,19 +20,19 @@ class _Kind:
 
 
 class Complaints:
-    """Warnings by kind, for one log. Times are monotonic seconds; ``due`` is to be called every second or so."""
+    """What is told by kind, for one log. Times are monotonic seconds; ``due`` is to be called every second or so."""
 
     def __init__(self, log: logging.Logger) -> None:
         self._log = log
         self._kinds: dict[str, _Kind] = {}
 
-    def add(self, kind: str, text: str, now: float) -> None:
-        """``text`` is one more of its kind."""
-        known = self._kinds.setdefault(kind, _Kind())
+    def add(self, kind: str, text: str, now: float, *, is_wrong: bool = True) -> None:
+        """``text`` is one more of its kind; what is not wrong is told as a fact."""
+        known = self._kinds.setdefault(kind, _Kind(WARNING if is_wrong else INFO))
         if known.said < FIRST:
             known.said += 1
             known.say_at = now + PAUSE_S
-            self._log.warning("%s", text)
+            self._log.log(known.level, "%s", text)
         else:
             known.held_back += 1
             known.last = text
@@ -40,6 +42,6 @@ class Complaints:
         for kind in self._kinds.values():
             if kind.held_back and now >= kind.say_at:
                 text = "%s (the last of %d like it since the last line about them)"
-                self._log.warning(text, kind.last, kind.held_back)
+                self._log.log(kind.level, text, kind.last, kind.held_back)
                 kind.held_back = 0
                 kind.say_at = now + PAUSE_S

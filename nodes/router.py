@@ -169,7 +169,7 @@ class RouterNode:
             drop=self._links.close,
             session=self._links.session,
             ask_others=self._ask_others,
-            complain=lambda kind, text: self._complaints.add(kind, text, monotonic()),
+            complain=lambda said: self._complaints.add(said.kind, said.text, monotonic(), is_wrong=said.is_wrong),
             elsewhere=store.elsewhere if isinstance(store, RedisStore) else nowhere,
         )
         self._others: Others | None = None

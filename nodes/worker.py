@@ -194,7 +194,7 @@ class Agent:
             elif isinstance(command, Exit):
                 self._exit = command
             elif isinstance(command, Complain):
-                self._complaints.add(command.kind, command.text, monotonic())
+                self._complaints.add(command.kind, command.text, monotonic(), is_wrong=command.is_wrong)
             elif isinstance(command, SessionEnded):
                 self._from_routers.end_session(command)
             elif isinstance(command, PublishRefused):

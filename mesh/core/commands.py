@@ -150,10 +150,11 @@ RECORDS = Record.__args__
 
 
 class Complain(Struct, frozen=True, gc=False):
-    """Tell people, who need not hear of each of its ``kind``."""
+    """Tell people, who need not hear of each of its ``kind``. Not ``is_wrong``: it went as they asked for."""
 
     kind: str
     text: str
+    is_wrong: bool = True
 
 
 # questions: router → store; answered by events

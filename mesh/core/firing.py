@@ -199,13 +199,13 @@ class Firings:
             caught_up=position.caught_up + firing.caught_up,
         )
         self._counters["firings_caught_up"] += firing.caught_up
-        self._tell_skipped(entry, firing.skipped, "missed, and not to be made good")
+        self._tell_missed(entry, firing)
         if entry.overlap == "allow" or position.last_task not in self._tracked:
             self._make(entry, changes, firing.due_us, made, now)
         elif entry.overlap == "queue_one" and position.queued_due_us is None:
             self._set(replace(changes, queued_due_us=firing.due_us))
         else:
-            self._tell_skipped(entry, 1, "due while the task before it was not finished")
+            self._tell_skipped(entry, 1, f"the task before is not finished (overlap={entry.overlap!r})")
             self._set(replace(changes, skipped=changes.skipped + 1))
 
     def _make(self, entry: Entry, position: Position, due_us: int, made: Made, now: Now) -> None:
@@ -275,10 +275,23 @@ class Firings:
     def _set(self, position: Position) -> None:
         self.positions[position.entry] = self._ledger.positions[position.entry] = position
 
-    def _tell_skipped(self, entry: Entry, count: int, why: str) -> None:
+    def _tell_missed(self, entry: Entry, firing: Firing) -> None:
+        if entry.catchup == "skip":
+            self._tell_skipped(entry, firing.skipped, "missed, and not made good (catchup='skip')")
+        elif entry.catchup == "latest" and firing.caught_up:
+            self._tell_skipped(entry, firing.skipped, "missed, and only the newest made good (catchup='latest')")
+        else:
+            why, fields = f"missed more than {entry.catchup_window_s:g} s ago", "catchup_window"
+            if entry.catchup == "all":
+                why, fields = f"{why}, or before the newest {entry.catchup_max}", f"{fields}, catchup_max"
+            self._tell_skipped(entry, firing.skipped, f"{why} ({fields})", as_asked=False)
+
+    def _tell_skipped(self, entry: Entry, count: int, why: str, *, as_asked: bool = True) -> None:
         if count:
             self._counters["firings_skipped"] += count
-            self._ledger.add(Complain("skipped", f"entry {entry.name!r}: {count} due times skipped: {why}"))
+            kind = "skipped" if as_asked else "lost"
+            text = f"entry {entry.name!r}: {count} due times {kind}: {why}"
+            self._ledger.add(Complain(f"firings {kind}", text, is_wrong=not as_asked))
 
     def check(self) -> None:
         """Raise ``AssertionError`` if an invariant is broken."""

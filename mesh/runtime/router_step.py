@@ -91,7 +91,7 @@ class RouterStep:
         drop: Callable[[Peer], None],
         session: Callable[[Peer], int | None],
         ask_others: Callable[[AskOthers], None] = lambda question: None,
-        complain: Callable[[str, str], None] = lambda kind, text: None,
+        complain: Callable[[Complain], None] = lambda command: None,
         elsewhere: Callable[[Sequence[str]], list[str]] = nowhere,
     ) -> None:
         self.machine = machine
@@ -194,7 +194,7 @@ class RouterStep:
             elif isinstance(command, AskOthers):
                 self._ask_others(command)
             elif isinstance(command, Complain):
-                self._complain(command.kind, command.text)
+                self._complain(command)
             else:
                 raise AssertionError(f"a router does not know how to {command}")
 

@@ -78,6 +78,11 @@ class Periodic(Driven):
         return self.machine.firings.positions[name]
 
 
+def said(mesh: Periodic) -> list[tuple[str, bool]]:
+    """What was told of the last FIRE, and whether something is wrong."""
+    return [(command.text, command.is_wrong) for command in mesh.commands if isinstance(command, Complain)]
+
+
 def one(messages: list[Any], kind: type) -> Any:
     (found,) = (message for message in messages if isinstance(message, kind))
     return found
@@ -226,12 +231,51 @@ def test_a_due_time_is_skipped_while_the_task_before_it_is_not_finished() -> Non
     assert mesh.tasks() == [firing_id("e", due(10.0))]
     assert (mesh.position().fired, mesh.position().skipped) == (1, 2)
     assert mesh.machine.counters["firings_skipped"] == 2
-    assert any(isinstance(command, Complain) for command in mesh.commands)
+    assert said(mesh) == [("entry 'e': 1 due times skipped: the task before is not finished (overlap='skip')", False)]
     mesh.hear(W1, Settled(1, [settlement(firing_id("e", due(10.0)))]))
     assert mesh.position().last_state == "succeeded"
     mesh.do(wait=10.0)
     mesh.fire(due(40.0))
     assert mesh.tasks() == [firing_id("e", due(40.0))]
+
+
+@pytest.mark.parametrize(
+    ("policy", "caught_up", "text", "is_wrong"),
+    [
+        (
+            {"catchup": "skip"},
+            False,
+            "entry 'e': 3 due times skipped: missed, and not made good (catchup='skip')",
+            False,
+        ),
+        (
+            {"catchup": "latest"},
+            True,
+            "entry 'e': 3 due times skipped: missed, and only the newest made good (catchup='latest')",
+            False,
+        ),
+        (
+            {"catchup": "latest"},
+            False,
+            "entry 'e': 3 due times lost: missed more than 3600 s ago (catchup_window)",
+            True,
+        ),
+        (
+            {"catchup": "all", "catchup_max": 2},
+            True,
+            "entry 'e': 3 due times lost: missed more than 3600 s ago, or before the newest 2 "
+            "(catchup_window, catchup_max)",
+            True,
+        ),
+    ],
+)
+def test_what_is_left_out_as_asked_for_is_no_warning_and_what_is_lost_is_one(
+    policy: dict[str, Any], caught_up: bool, text: str, is_wrong: bool
+) -> None:
+    mesh = Periodic(entry(**policy))
+    mesh.do(wait=60.0)
+    mesh.fire(due(60.0), skipped=3, caught_up=caught_up)
+    assert said(mesh) == [(text, is_wrong)]
 
 
 def test_one_due_time_waits_for_the_task_before_it_and_others_are_skipped() -> None:

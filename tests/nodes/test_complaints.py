@@ -58,3 +58,11 @@ def test_one_that_comes_after_a_long_silence_is_told_at_the_next_look(
     said(caplog)
     complaints.due(5 * PAUSE_S)
     assert [line[:4] for line in said(caplog)] == ["late"]
+
+
+def test_what_is_not_wrong_is_told_as_a_fact(complaints: Complaints, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    for _ in range(FIRST + 1):
+        complaints.add("skipped", "as asked for", 0.0, is_wrong=False)
+    complaints.due(PAUSE_S)
+    assert [record.levelname for record in caplog.records] == ["INFO"] * (FIRST + 1)
