@@ -93,12 +93,18 @@ class Firing(Struct, frozen=True, array_like=True, gc=False):
 
 
 class Listing(Struct, frozen=True):
-    """The answer to SCHEDULE ``list``, as JSON: entries by name, the name of the next if any, and who leads."""
+    """The answer to SCHEDULE ``list``, as JSON: entries by name, the name of the next if any, and who leads.
+
+    By the names of entries among these: ``parked``, why no worker that is there could run the task; ``rivals``, another
+    app whose code has an entry of that name, too, which is not taken.
+    """
 
     entries: list[tuple[Entry, Position]]
     next: str = ""
     leader: str = ""
     term: int = 0
+    parked: dict[str, str] = {}
+    rivals: dict[str, str] = {}
 
 
 def newer_entry(first: Entry, second: Entry) -> Entry:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -35,6 +36,9 @@ from mesh.schedules import Schedule, describe, next_due
 if TYPE_CHECKING:
     from mesh.api.app import Mesh
 
+log = logging.getLogger("mesh.periodic")
+
+PARKED_ADVICE = "start one that has it, or look at the names; until then each due time is one more task that waits"
 UPDATES_MAX = 5  # tries of a change that others change the entry under
 LISTINGS_MAX = 10_000  # parts of one list
 
@@ -67,6 +71,8 @@ class PeriodicTask:
     skipped: int
     caught_up: int
     entry: Entry
+    parked: str = ""  # why its task would wait: no worker that is there could run it
+    rival: str = ""  # another app whose code has an entry of this name, which is not taken
 
     def describe(self) -> str:
         """Its schedule in words. Raises ``ConfigError`` for a zone that is not known on this machine."""
@@ -107,7 +113,9 @@ class Schedules:
         entry = new_entry(self._app, name, schedule, task, args, kwargs, options)
         if next_due(entry.schedule, time.time()) is None:
             raise ConfigError(f"entry {name!r}: {describe(entry.schedule)}: that is past, so it would never be due")
-        self._do("add", [name], [entry], timeout)
+        answer = self._ask("add", [name], [entry], timeout)
+        self._check(answer)
+        _warn_of_parked(answer)
 
     def update(self, name: str, *, timeout: float | None = None, **changes: Any) -> None:
         """Change what is given, of ``schedule``, ``task``, ``args``, ``kwargs`` and the options of ``add``.
@@ -120,6 +128,7 @@ class Schedules:
             if answer.get("code") != "changed":
                 break
         self._check(answer)
+        _warn_of_parked(answer)
 
     def pause(self, *names: str, timeout: float | None = None) -> None:
         """Have these not be due until they are resumed. Raises ``UnknownEntry``."""
@@ -157,7 +166,11 @@ class Schedules:
             body = self._send(operation, names, [], timeout)
             self._check(json.loads(body))
             listing = _listing(body)
-            rows += [seen(entry, position) for entry, position in listing.entries]
+            parked, rivals = listing.parked, listing.rivals
+            rows += [
+                seen(entry, position, parked.get(entry.name, ""), rivals.get(entry.name, ""))
+                for entry, position in listing.entries
+            ]
             if not listing.next:
                 return Overview(rows, listing.leader, listing.term)
             operation, names = "list_from", [listing.next]
@@ -186,7 +199,12 @@ class Schedules:
         return answer.get("done")
 
 
-def seen(entry: Entry, position: Position) -> PeriodicTask:
+def _warn_of_parked(answer: dict[str, Any]) -> None:
+    for name, why in answer.get("parked", {}).items():
+        log.warning("entry %r: %s: %s", name, why, PARKED_ADVICE)
+
+
+def seen(entry: Entry, position: Position, parked: str = "", rival: str = "") -> PeriodicTask:
     """What a router says of an entry, for people."""
     due = None
     if not entry.paused:
@@ -207,6 +225,8 @@ def seen(entry: Entry, position: Position) -> PeriodicTask:
         position.skipped,
         position.caught_up,
         entry,
+        parked,
+        rival,
     )
 
 

@@ -7,6 +7,7 @@ changed goes on from where it was, with due times that are still to come.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 import msgspec
@@ -22,10 +23,12 @@ from mesh.core.ownership import Ownership
 from mesh.core.packing import MESSAGE_BYTES_MAX, entry_bytes, pack
 from mesh.core.peers import Session
 from mesh.entries import Entry, Listing, Position, newer_entry
-from mesh.messages import Declare, Entries, Gossip, Reply, Schedule
+from mesh.messages import Declare, Entries, Gossip, Refuse, Reply, Schedule
 from mesh.model import INSTANT_MAX, Peer
 from mesh.settings import Settings
 
+REFUSED_TOLD_MAX = 5  # entries of one declaration that are not taken, and why
+REFUSED_NAMES_MAX = 100  # of them that are named at all
 APPS_MAX = 1_000  # whose declarations are remembered, besides those that have entries
 
 
@@ -37,6 +40,7 @@ class _Declaration:
         self.said = message.declared_at
         self.declared_at = min(now.wall, now.wall - (message.at - message.declared_at))  # by our clock
         self.entries: list[Entry] = []
+        self.refused: dict[str, str] = {}  # why they are not taken
 
 
 class EntryBook:
@@ -63,6 +67,7 @@ class EntryBook:
         self._counters = counters
         self.gone: dict[str, Entry] = {}  # those that were removed, the first to be forgotten first
         self.apps: dict[str, float] = {}  # when the code of each was loaded whose entries these are; the oldest first
+        self._rivals: dict[str, str] = {}  # by entry: an app whose code has one of that name, too
         self._parts: dict[Peer, _Declaration] = {}
         self._changed: dict[str, None] = {}  # since the leader was last told
         self._told: set[str] = set()  # the entries that the leader knows, while there is one
@@ -99,11 +104,14 @@ class EntryBook:
             return
         room = self._settings.schedule_entries_max - len(part.entries)
         if len(message.entries) > room:
-            self._refuse(len(message.entries) - room, f"app {message.app}: more entries than schedule_entries_max")
+            why = f"app {message.app}: more entries than schedule_entries_max"
+            self._refuse(len(message.entries) - room, why)
+            part.refused |= {entry.name: why for entry in message.entries[room:]}
         part.entries += message.entries[:room]
         if message.last:
             del self._parts[peer]
             self._take(part, now)
+            self._tell_refused(peer, part)
 
     def forget(self, peer: Peer) -> None:
         """The session is over: no further parts will come."""
@@ -116,6 +124,7 @@ class EntryBook:
         ):  # what is in the future, a clock that was set says
             return  # of a node that has older code
         gone = [name for name, known in self.entries.items() if known.app == app and name not in entries]
+        self._rivals = {name: rival for name, rival in self._rivals.items() if rival != app}
         if entries or app in self.apps:
             self._remember(app, declared.declared_at)
         for name in gone:
@@ -126,11 +135,30 @@ class EntryBook:
             if form is not None and form.app == app and declared.declared_at <= form.written_at <= now.wall:
                 continue  # somebody changed or removed it since this code was loaded
             if known is not None and known.app != app:
-                owner = "one that was added at run time" if known.app is None else f"one of app {known.app}"
-                self._refuse(1, f"entry {name!r} of app {app} is not taken: there is {owner} of that name")
+                owner = (
+                    "one that was added at run time has this name"
+                    if known.app is None
+                    else f"app {known.app} has one of this name"
+                )
+                advice = "names are mesh-wide: give it another"
+                declared.refused[name] = f"entry {name!r} of app {app} is not taken: {owner}, and {advice}"
+                self._counters["entries_refused"] += 1
+                self._rivals[name] = app
                 continue
             entry = replace(entry, app=app, paused=known.paused if known is not None else entry.paused)
-            self._put(entry, now, declared.declared_at if form is not None else 0.0)
+            why = self._put(entry, now, declared.declared_at if form is not None else 0.0)
+            if why is not None:
+                declared.refused[name] = why
+
+    def _tell_refused(self, peer: Peer, declared: _Declaration) -> None:
+        """Let who declared entries say in its own log which are not taken."""
+        refused = declared.refused
+        if refused:
+            reasons = [*dict.fromkeys(islice(refused.values(), REFUSED_TOLD_MAX))]
+            if (more := len(refused) - REFUSED_TOLD_MAX) > 0:
+                reasons.append(f"and {more} more of app {declared.app} are not taken")
+            names = list(islice(refused, REFUSED_NAMES_MAX))
+            self._ledger.send_after_commit(peer, Refuse("entries", "; ".join(reasons), names))
 
     def _remember(self, app: str, declared_at: float) -> None:
         if self.apps.pop(app, None) != declared_at:
@@ -173,6 +201,8 @@ class EntryBook:
         return None
 
     def _keep(self, entry: Entry) -> None:
+        if self._rivals.get(entry.name) == entry.app:
+            self._rivals.pop(entry.name, None)
         self.gone.pop(entry.name, None)
         self.entries[entry.name] = entry
         self._ledger.entries.append(SaveEntry(entry))
@@ -191,6 +221,7 @@ class EntryBook:
             self._ledger.entries.append(DropEntry(name))
             self._firings.drop(name)
             self._ownership.forget(name)
+            self._rivals.pop(name, None)
             self._changed[name] = None
         self.gone.pop(name, None)
         self.gone[name] = entry
@@ -268,7 +299,10 @@ class EntryBook:
         if refused:
             full = len(self.entries) >= self._settings.schedule_entries_max
             return _error("overloaded" if full else "refused", "; ".join(refused))
-        return {"done": [entry.name for entry in entries]}
+        return {
+            "done": [entry.name for entry in entries],
+            **({"parked": parked} if (parked := self._parked(entries)) else {}),
+        }
 
     def _pause(self, names: Sequence[str], paused: bool, now: Now) -> dict[str, Any]:
         if missing := self._missing(names):
@@ -311,7 +345,21 @@ class EntryBook:
                 after = name
                 break
             rows.append(row)
-        return Listing(rows, after, self._lease.holder_name, self._lease.term)
+        shown = [entry for entry, _ in rows]
+        rivals = {entry.name: self._rivals[entry.name] for entry in shown if entry.name in self._rivals}
+        return Listing(rows, after, self._lease.holder_name, self._lease.term, self._parked(shown), rivals)
+
+    def _parked(self, entries: Sequence[Entry]) -> dict[str, str]:
+        """Why no worker that is there could run the tasks of these, where none could; nobody leads where none is."""
+        workers = self._members.workers.values()
+        queues = {queue for worker in workers for queue in worker.info.queues}
+        able = {(queue, name) for worker in workers for queue in worker.info.queues for name in worker.info.tasks}
+        found: dict[str, str] = {}
+        for entry in entries if workers else ():
+            queue, name = entry.options.queue, entry.options.name
+            if (queue, name) not in able:
+                found[entry.name] = "no worker has this task" if queue in queues else "no worker serves its queue"
+        return found
 
     def _missing(self, names: Sequence[str]) -> list[str]:
         return [name for name in names if name not in self.entries]
@@ -354,6 +402,7 @@ class EntryBook:
     def check(self) -> None:
         """Raise ``AssertionError`` if an invariant is broken."""
         assert set(self._firings.positions) == set(self.entries), "entries and positions differ"
+        assert self._rivals.keys() <= self.entries.keys(), "an entry is not taken for one that is not there"
         assert not self.entries.keys() & self.gone.keys(), "an entry is there, and is gone"
 
 

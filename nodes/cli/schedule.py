@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 import click
 from rich.console import Console, Group
 
+from mesh.api.schedules import PARKED_ADVICE, PeriodicTask
 from mesh.schedules import CronLine, Every, Schedule
 from nodes.cli.arguments import check_task, instant, json_list, json_object
 from nodes.cli.client import client
@@ -137,6 +138,7 @@ def add(
         if invocation.app is not None:
             check_task(task, invocation.app)
         app.schedules.add(name, when, task, **given, **({"enabled": False} if paused else {}))
+        _note_parked(invocation, app.schedules.get(name))
 
 
 @schedule.command()
@@ -159,7 +161,9 @@ def update(invocation: Invocation, /, routers: tuple[str, ...], name: str, task:
         if task is not None and invocation.app is not None:
             check_task(task, invocation.app)
         app.schedules.update(name, **changes)
-        _note_code(invocation, app, [name])
+        row = app.schedules.get(name)
+        _note_code(invocation, row)
+        _note_parked(invocation, row)
 
 
 def _read(options: dict[str, Any]) -> tuple[Schedule | datetime | None, dict[str, Any]]:
@@ -176,11 +180,16 @@ def _read(options: dict[str, Any]) -> tuple[Schedule | datetime | None, dict[str
     return Every(value) if whens[0] == "every" else CronLine(value) if whens[0] == "cron" else value, given
 
 
-def _note_code(invocation: Invocation, app: Any, names: Sequence[str]) -> None:
-    for name in names:
-        code = app.schedules.get(name).app
-        if code is not None:
-            invocation.note(f"entry {name!r} is in the code of app {code}, which counts again once a worker loads it")
+def _note_code(invocation: Invocation, row: PeriodicTask) -> None:
+    if row.app is not None:
+        invocation.note(
+            f"entry {row.name!r} is in the code of app {row.app}, which counts again once a worker loads it"
+        )
+
+
+def _note_parked(invocation: Invocation, row: PeriodicTask) -> None:
+    if row.parked:
+        invocation.note(f"entry {row.name!r}: {row.parked}: {PARKED_ADVICE}")
 
 
 def _verb(name: str, help: str) -> None:
@@ -192,7 +201,8 @@ def _verb(name: str, help: str) -> None:
     def change(invocation: Invocation, routers: tuple[str, ...], names: tuple[str, ...]) -> None:
         with client(invocation, routers) as app:
             if name == "remove":
-                _note_code(invocation, app, names)
+                for row in map(app.schedules.get, names):
+                    _note_code(invocation, row)
             getattr(app.schedules, name)(*names)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, tzinfo
 from typing import Any
 
-from mesh.api.schedules import Overview, PeriodicTask
+from mesh.api.schedules import PARKED_ADVICE, Overview, PeriodicTask
 from mesh.errors import ConfigError, MeshError
 from mesh.wire.payload import decode_call
 from nodes.cli.status_view import duration, term_text
@@ -31,8 +31,8 @@ def entries_table(overview: Overview, now: datetime, zone: tzinfo | None = None)
     """One row for each entry, with times by the clock of ``zone``; None: of this machine."""
     here = now.astimezone(zone)
     next_due, last_due = f"next due {here:%Z}", f"last due {here:%Z}"
-    columns = ["entry", "schedule", next_due, last_due, "outcome", "origin", "note"]
-    table = Table(f"now {here:%H:%M:%S %Z}", columns, whole=(next_due, last_due, "outcome"))
+    columns = ["entry", "schedule", next_due, last_due, "outcome", ">late", "origin", "note"]
+    table = Table(f"now {here:%H:%M:%S %Z}", columns, whole=(next_due, last_due, "outcome", "late"))
     for row in overview.entries:
         table.rows.append(
             [
@@ -41,6 +41,7 @@ def entries_table(overview: Overview, now: datetime, zone: tzinfo | None = None)
                 "" if row.next_due is None else at(row.next_due, now, zone),
                 "" if row.last_due is None else at(row.last_due, now, zone),
                 outcome(row),
+                lateness(row),
                 origin(row),
                 ", ".join(notes(row, now)),
             ]
@@ -71,8 +72,11 @@ def outcome(row: PeriodicTask) -> str:
 
 
 def lateness(row: PeriodicTask) -> str:
-    """How late the last one was fired, where it was."""
-    return duration(row.lateness_s) if row.fired and row.lateness_s > ON_TIME_S else ""
+    """How late the last one was fired."""
+    if not row.fired:
+        return ""
+    late_s = max(0.0, row.lateness_s)
+    return duration(late_s) if late_s > ON_TIME_S else f"{late_s * 1000:.0f} ms"
 
 
 def origin(row: PeriodicTask) -> str:
@@ -83,12 +87,14 @@ def origin(row: PeriodicTask) -> str:
 def notes(row: PeriodicTask, now: datetime) -> list[str]:
     """What is not as it should be."""
     found = ["paused"] if row.paused else []
-    if late := lateness(row):
-        found.append(f"{late} late")
     if row.next_due is not None and (now - row.next_due).total_seconds() > OVERDUE_S:
         found.append("OVERDUE")
     if row.skipped:
         found.append(f"{number(row.skipped)} skipped")
+    if row.parked:
+        found.append(row.parked)
+    if row.rival:
+        found.append(f"that of app {row.rival} is not taken")
     return found
 
 
@@ -117,6 +123,10 @@ def entry_table(row: PeriodicTask, now: datetime, zone: tzinfo | None = None) ->
         ("time limit", "none" if options.time_limit_s is None else f"{options.time_limit_s:g} s"),
         ("delivery", "at most once" if options.at_most_once else "at least once"),
     ]
+    if row.parked:
+        lines.append(("parked", f"{row.parked}: {PARKED_ADVICE}"))
+    if row.rival:
+        lines.append(("not taken", f"app {row.rival} has an entry of this name, too: it needs another name there"))
     return Table("", ["", ""], [[name, value] for name, value in lines])
 
 
@@ -154,4 +164,6 @@ def as_json(row: PeriodicTask) -> dict[str, Any]:
         "overlap": entry.overlap,
         "jitter_s": entry.jitter_s,
         "expires_s": entry.expires_s,
+        "parked": row.parked or None,
+        "rival": row.rival or None,
     }

@@ -42,6 +42,18 @@ def test_an_entry_that_is_added_is_there(app):
     assert app.schedules.get("nightly") == row
 
 
+def test_a_task_that_no_worker_has_is_told_when_it_is_added_and_in_the_list(app, caplog):
+    app.schedules.add("e", 30, "add", (1,))
+    assert not caplog.records
+    app.schedules.add("typo", 30, "ad", (1,))
+    app.schedules.update("e", queue="slow")
+    typo, slow = (record.getMessage() for record in caplog.records)
+    assert typo.startswith("entry 'typo': no worker has this task: start one that has it, or look at the names; ")
+    assert slow.startswith("entry 'e': no worker serves its queue: start one that has it")
+    expected = {"e": "no worker serves its queue", "typo": "no worker has this task"}
+    assert {row.name: row.parked for row in app.schedules.list()} == expected
+
+
 def test_a_name_is_taken_once(app):
     app.schedules.add("e", 30, "add", (1,))
     with pytest.raises(EntryExists, match="already: e"):

@@ -19,6 +19,7 @@ from mesh.messages import (
     Fire,
     Fired,
     Leased,
+    Refuse,
     Reply,
     Schedule,
     Settled,
@@ -327,6 +328,53 @@ def test_a_name_belongs_to_one_app_and_more_entries_than_the_limit_are_refused_a
     mesh.hear(W1, declare("other", 1.0, [entry("a", 3.0), entry("b"), entry("c")]))
     assert {name: e.app for name, e in mesh.machine.book.entries.items()} == {"a": "app", "b": "other"}
     assert mesh.machine.counters["entries_refused"] == 2
+
+
+def test_who_declares_an_entry_whose_name_is_taken_is_told_and_so_is_who_lists_it() -> None:
+    mesh = Periodic(entry("a"))
+    told = sent(mesh.hear(W2, declare("other", 1.0, [entry("a", 3.0), entry("b")])), W2)
+    why = "entry 'a' of app other is not taken: app app has one of this name, and names are mesh-wide: give it another"
+    assert [message for message in told if isinstance(message, Refuse)] == [Refuse("entries", why, ["a"])]
+    assert ask(mesh, "list")["rivals"] == {"a": "other"}
+    mesh.hear(W2, declare("other", 2.0, [entry("b")]), wait=5.0)
+    assert ask(mesh, "list")["rivals"] == {}, "its code has it no more"
+
+
+def test_a_rival_is_forgotten_with_the_entry_and_may_have_the_name_then() -> None:
+    mesh = Periodic(entry("a"))
+    mesh.hear(W2, declare("other", 1.0, [entry("a")]))
+    mesh.hear(W1, declare("app", 2.0, []), wait=5.0)
+    assert ask(mesh, "list") == {**ask(mesh, "list"), "entries": [], "rivals": {}}
+    mesh.hear(W2, declare("other", 3.0, [entry("a")]), wait=5.0)
+    assert (mesh.machine.book.entries["a"].app, ask(mesh, "list")["rivals"]) == ("other", {})
+
+
+def test_of_many_that_are_refused_some_are_told_and_all_counted() -> None:
+    entries = [entry(f"{number:04}") for number in range(1_000)]
+    mesh = Periodic(*entries)
+    (refuse,) = (m for m in sent(mesh.hear(W2, declare("other", 1.0, entries)), W2) if isinstance(m, Refuse))
+    assert refuse.reason.startswith("entry '0000' of app other is not taken: ")
+    assert refuse.reason.endswith("; and 995 more of app other are not taken")
+    assert len(refuse.ids) == 100
+
+
+def test_a_list_says_whose_task_nobody_could_run() -> None:
+    mesh = Periodic(
+        entry("known"),
+        replace(entry("typo"), options=TaskOptions("wrok")),
+        replace(entry("elsewhere"), options=TaskOptions("work", "q")),
+    )
+    assert ask(mesh, "list")["parked"] == {
+        "typo": "no worker has this task",
+        "elsewhere": "no worker serves its queue",
+    }
+    done = ask(mesh, "add", entries=[replace(entry("new"), options=TaskOptions("later"))])
+    assert done == {"done": ["new"], "parked": {"new": "no worker has this task"}}
+    mesh.hear(W2, hello_worker("two", window=0, tasks=["work", "wrok", "later"], queues=["default", "q"]))
+    assert ask(mesh, "list")["parked"] == {}
+    for peer in (W1, W2):
+        mesh.do(PeerLost(peer))
+    assert ask(mesh, "list")["parked"] == {}, "nobody leads, so nothing waits"
 
 
 def ask(mesh: Periodic, operation: str, *names: str, entries: Any = ()) -> Any:

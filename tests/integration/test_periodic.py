@@ -36,12 +36,12 @@ app.conf.beat_schedule = {
 """
 
 
-def worker(cluster: Cluster, code: str, name: str = "w") -> Node:
-    """Start a worker that loads this code as the app ``jobs``."""
+def worker(cluster: Cluster, code: str, name: str = "w", app: str = "jobs") -> Node:
+    """Start a worker that loads this code as an app of that name."""
     place = cluster.place / "code"
     place.mkdir(exist_ok=True)
-    (place / "jobs.py").write_text(HEAD + code)
-    return cluster.start(name, "worker", "--workdir", str(place), "-A", "jobs", "-n", name, "-c", "1", "-l", "info")
+    (place / f"{app}.py").write_text((HEAD + code).replace("jobs", app))
+    return cluster.start(name, "worker", "--workdir", str(place), "-A", app, "-n", name, "-c", "1", "-l", "info")
 
 
 def row(app: Mesh, name: str) -> PeriodicTask | None:
@@ -175,6 +175,13 @@ def test_the_command_shows_and_changes_them(cluster: Cluster, capfd: pytest.Capt
     assert run("remove", "mine") == (0, "", "")
     worker(cluster, OFTEN)
     wait_row(cluster.client(), "often", lambda _: True)
+    code, out, err = run("add", "typo", "jobs.gvie", "--every", "3600")
+    assert (code, out) == (0, "") and err.startswith("mesh: note: entry 'typo': no worker has this task: start one")
+    assert "no worker has this task" in run("list")[1]
+    node = worker(cluster, OFTEN, "w2", app="others")
+    told = "entry 'often' of app others is not taken: app jobs has one of this name"
+    wait_until(lambda: told in node.text(), 20.0, "the worker says that a name is taken")
+    assert "that of app others is not taken" in run("list")[1]
     note = "mesh: note: entry 'often' is in the code of app jobs, which counts again once a worker loads it"
     assert run("update", "often", "--every", "7") == run("remove", "often") == (0, "", note)
     code, out, err = run("show", "mine")

@@ -20,8 +20,11 @@ PARIS = ZoneInfo("Europe/Paris")
 ENTRY = Entry("e", Every(30.0), TaskOptions("tasks.add"), app="tasks")
 
 
-def row(entry: Entry = ENTRY, last: datetime = NOW, **position: object) -> PeriodicTask:
-    return seen(entry, Position(entry.name, microseconds(last.timestamp()), **position))  # type: ignore[arg-type]
+def row(
+    entry: Entry = ENTRY, last: datetime = NOW, parked: str = "", rival: str = "", **position: object
+) -> PeriodicTask:
+    found = Position(entry.name, microseconds(last.timestamp()), **position)  # type: ignore[arg-type]
+    return seen(entry, found, parked, rival)
 
 
 def cells(found: PeriodicTask) -> dict[str, str]:
@@ -42,6 +45,7 @@ def test_an_entry_that_was_never_due_says_when_it_will_be() -> None:
         "next due": "14:00:30",
         "last due": "",
         "outcome": "",
+        "late": "",
         "origin": "tasks",
         "note": "",
     }
@@ -52,7 +56,11 @@ def test_an_entry_that_was_never_due_says_when_it_will_be() -> None:
     [
         (row(fired=1, last_task="a"), {"last due": "14:00:00", "outcome": "unfinished"}),
         (row(fired=1, last_task="a", last_state="dead"), {"outcome": "FAILURE"}),
-        (row(fired=1, last_task="a", lateness_s=75.0), {"note": "1 min 15 s late"}),
+        (row(fired=1, last_task="a", lateness_s=75.0), {"late": "1 min 15 s", "note": ""}),
+        (row(fired=1, last_task="a", lateness_s=0.0042), {"late": "4 ms"}),
+        (row(fired=1, last_task="a", lateness_s=-0.1), {"late": "0 ms"}),
+        (row(skipped=1, parked="no worker has this task"), {"note": "1 skipped, no worker has this task"}),
+        (row(rival="b"), {"note": "that of app b is not taken"}),
         (row(skipped=2_000), {"last due": "14:00:00", "note": "2 000 skipped"}),
         (row(replace(ENTRY, paused=True, app=None)), {"next due": "", "note": "paused", "origin": "run time"}),
         (row(last=NOW - timedelta(minutes=5)), {"next due": "13:55:30", "note": "OVERDUE"}),
@@ -92,3 +100,12 @@ def test_one_entry_is_shown_with_all_of_it() -> None:
     assert "tasks.add(cannot be read here: " in text
     assert "5 s after it is due" in text and "14:00:30 CEST" in text
     assert as_json(row(entry))["expires_s"] == 5.0
+
+
+def test_what_parks_or_is_not_taken_is_shown_with_what_to_do() -> None:
+    found = row(parked="no worker has this task", rival="b")
+    text = plain(entry_table(found, NOW, PARIS))
+    assert "no worker has this task: start one that has it" in text
+    assert "app b has an entry of this name, too" in text
+    assert (as_json(found)["parked"], as_json(found)["rival"]) == ("no worker has this task", "b")
+    assert (as_json(row())["parked"], as_json(row())["rival"]) == (None, None)
