@@ -294,8 +294,8 @@ def _read(line: str) -> CronSim:
     parts = line.split()
     if len(parts) not in (5, 6) or bad not in _OF_CRONSIM:
         raise ConfigError(
-            f"cron line {line!r:.80} has {len(parts)} fields: write 5, minute hour day_of_month month_of_year "
-            f"day_of_week, or 6 with the second before them"
+            f"cron line {line!r:.80} has {len(parts)} field{'s' * (len(parts) != 1)}: write 5, minute hour "
+            f"day_of_month month_of_year day_of_week, or 6 with the second before them"
         )
     field = (_SECONDS, *FIELDS)[_OF_CRONSIM.index(bad)]
     text = parts[_OF_CRONSIM.index(bad) - (len(parts) == 5)]

@@ -10,18 +10,23 @@ from rich import box
 from rich.table import Table as RichTable
 from rich.text import Text
 
+FOLDED_MIN = 16  # characters of a column, below which what is in it cannot be read at a glance
+GAP = 3  # between two columns, as rich draws them
+
 
 @dataclass(slots=True)
 class Table:
     """``columns`` whose name begins with ``>`` are aligned to the right; where none has a name there is no head.
 
-    ``whole``: names of columns whose cells stay on one line, however narrow the terminal is.
+    ``whole``: names of columns whose cells stay on one line, however narrow the terminal is. ``spare``: those that are
+    left out where it is too narrow for all, the first first.
     """
 
     title: str
     columns: Sequence[str]
     rows: list[list[str]] = field(default_factory=list)
     whole: Sequence[str] = ()
+    spare: Sequence[str] = ()
 
     def names(self) -> list[str]:
         return [column.lstrip(">") for column in self.columns]
@@ -44,18 +49,37 @@ def plain(table: Table) -> str:
     return "\n".join(map(line, [names, *table.rows] if any(names) else table.rows))
 
 
-def rich(table: Table) -> RichTable:
-    """The table as rich draws it."""
+def rich(table: Table, width: int | None = None) -> RichTable:
+    """The table as rich draws it, for a terminal of ``width`` characters; None: with all its columns."""
+    shown = range(len(table.columns)) if width is None else _fitting(table, width)
+    is_narrow = len(shown) < len(table.columns)
     drawn = RichTable(
         title=table.title,
         title_justify="left",
         title_style="bold",
         box=box.SIMPLE_HEAD,
         show_header=any(table.names()),
+        padding=(0, 1, 0, 0) if is_narrow else (0, 1),
+        pad_edge=not is_narrow,
     )
-    for i, name in enumerate(table.names()):
+    for i in shown:
+        name = table.names()[i]
         justify: Literal["left", "right"] = "right" if table.is_number(i) else "left"
         drawn.add_column(name, justify=justify, overflow="fold", no_wrap=name in table.whole)
     for row in table.rows:
-        drawn.add_row(*map(Text, row))
+        drawn.add_row(*(Text(row[i]) for i in shown))
     return drawn
+
+
+def _fitting(table: Table, width: int) -> Sequence[int]:
+    """The columns that are shown: all, or so many that those left are not squeezed where one may be left out."""
+    names = table.names()
+    needs = []
+    for name, *column in zip(names, *table.rows):
+        need = max(map(len, (name, *column)))
+        needs.append(GAP + (need if name in table.whole else min(need, FOLDED_MIN)))
+    shown = list(range(len(names)))
+    for name in table.spare:
+        if sum(needs[i] for i in shown) > width:
+            shown.remove(names.index(name))
+    return shown

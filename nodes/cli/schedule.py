@@ -98,7 +98,7 @@ def _list(invocation: Invocation, routers: tuple[str, ...], as_json: bool) -> No
         click.echo(head)
     elif sys.stdout.isatty():
         console = Console(no_color=invocation.no_color or None)
-        console.print(Group(head, "", rich(table)))
+        console.print(Group(head, "", rich(table, console.width)))
     else:
         click.echo(f"{head}\n\n{plain(table)}")
 

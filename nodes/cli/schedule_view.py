@@ -13,7 +13,8 @@ from nodes.counts import count_of, number
 from nodes.tables import Table
 
 OVERDUE_S = 2.0  # a due time that is past for so long and was not fired is nobody's
-ON_TIME_S = 1.0  # later than that is shown as late
+ON_TIME_S = 1.0  # later than that is told in seconds
+SCHEDULE_CHARS_MAX = 60  # of a list
 
 
 def headline(mesh: str, overview: Overview) -> str:
@@ -37,7 +38,7 @@ def entries_table(overview: Overview, now: datetime, zone: tzinfo | None = None)
         table.rows.append(
             [
                 row.name,
-                in_words(row),
+                shortened(in_words(row)),
                 "" if row.next_due is None else at(row.next_due, now, zone),
                 "" if row.last_due is None else at(row.last_due, now, zone),
                 outcome(row),
@@ -46,6 +47,8 @@ def entries_table(overview: Overview, now: datetime, zone: tzinfo | None = None)
                 ", ".join(notes(row, now)),
             ]
         )
+    without_notes = not any(cells[-1] for cells in table.rows)
+    table.spare = [*(["note"] if without_notes else []), "origin", "schedule"]
     return table
 
 
@@ -55,6 +58,11 @@ def in_words(row: PeriodicTask) -> str:
         return row.describe()
     except ConfigError as error:
         return str(error)
+
+
+def shortened(text: str) -> str:
+    """A text that would make all lines of a list as long as itself, cut to what is read at a glance."""
+    return text if len(text) <= SCHEDULE_CHARS_MAX else f"{text[: SCHEDULE_CHARS_MAX - 1].rstrip()}…"
 
 
 def at(when: datetime, now: datetime, zone: tzinfo | None = None, *, named: bool = False) -> str:
@@ -113,7 +121,7 @@ def entry_table(row: PeriodicTask, now: datetime, zone: tzinfo | None = None) ->
         ("last due", "none yet" if row.last_due is None else at(row.last_due, now, zone, named=True)),
         ("last task", row.last_task or "none yet"),
         ("last outcome", outcome(row) or "none yet"),
-        ("late", f"{max(0.0, row.lateness_s):.3f} s" if row.fired else ""),
+        ("late", f"{max(0.0, row.lateness_s):.3f} s" if row.fired else "none yet"),
         ("fired, skipped, caught up", f"{number(row.fired)}, {number(row.skipped)}, {number(row.caught_up)}"),
         ("queue, priority", f"{options.queue}, {options.priority}"),
         ("catchup", f"{entry.catchup}, at most {number(entry.catchup_max)}, of the last {entry.catchup_window_s:g} s"),

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from io import StringIO
 from zoneinfo import ZoneInfo
 
 import pytest
 from msgspec.structs import replace
+from rich.console import Console
 
 from mesh.api.schedules import Overview, PeriodicTask, seen
 from mesh.entries import Entry, Position
 from mesh.model import TaskOptions
 from mesh.schedules import Cron, CronLine, Every, microseconds
 from nodes.cli.schedule_view import as_json, at, entries_table, entry_table, headline
-from nodes.tables import plain
+from nodes.tables import plain, rich
 
 NOW = datetime(2025, 10, 25, 12, 0, 0, tzinfo=UTC)
 PARIS = ZoneInfo("Europe/Paris")
@@ -99,7 +101,32 @@ def test_one_entry_is_shown_with_all_of_it() -> None:
     text = plain(entry_table(row(entry), NOW, PARIS))
     assert "tasks.add(cannot be read here: " in text
     assert "5 s after it is due" in text and "14:00:30 CEST" in text
+    assert "late                       none yet" in text
     assert as_json(row(entry))["expires_s"] == 5.0
+
+
+def drawn(width: int) -> list[str]:
+    """The list on a terminal of this width, of entries with long names and schedules."""
+    long = Cron("7,13,31,44", "0-6,20-23", day_of_month="1,11,21,31")
+    rows = [
+        row(replace(ENTRY, name="report_of_the_day(kind='long', of='sales')", schedule=long), fired=1, last_task="a"),
+        row(parked="no worker has this task"),
+    ]
+    console = Console(width=width, file=StringIO())
+    console.print(rich(entries_table(Overview(rows, "w@h", 1), NOW, PARIS), width))
+    lines: str = console.file.getvalue()  # type: ignore[attr-defined]
+    return lines.splitlines()
+
+
+def test_a_narrow_terminal_shows_what_is_due_and_a_wide_one_the_schedule_too() -> None:
+    narrow, wide = drawn(80), drawn(220)
+    assert max(map(len, narrow)) <= 80
+    for shown, rest in ((narrow, False), (wide, True)):
+        (head,) = (line for line in shown if "entry" in line)
+        assert ("schedule" in head, "origin" in head) == (rest, rest)
+        assert all(name in head for name in ("next due CEST", "last due CEST", "outcome", "late", "note"))
+    assert len(narrow) < 16, "no column is squeezed to a few letters"
+    assert any("At minutes 7, 13, 31, and 44 past every hour from 0 through…" in line for line in wide)
 
 
 def test_what_parks_or_is_not_taken_is_shown_with_what_to_do() -> None:

@@ -110,7 +110,7 @@ def test_the_error_for_an_unknown_zone_says_what_to_write(zone, hint):
         ("0 0 30 2 *", "day_of_month '30' is not understood, or no month has it"),
         ("* * * *", "4 fields"),
         ("* * * * * * *", "7 fields"),
-        ("@daily", "1 fields"),
+        ("@daily", "1 field: write"),
         ("", "line"),
         (" ", "0 fields"),
         (0, "seconds=0"),
