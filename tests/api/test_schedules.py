@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -173,6 +174,16 @@ def test_a_triggered_entry_gives_the_handle_of_its_task(app):
     app.schedules.add("e", 30, "add", (1,), {"b": 2}, enabled=False)
     assert app.schedules.trigger("e").get(timeout=10) == 3
     assert app.schedules.trigger("e").id != app.schedules.trigger("e").id
+
+
+def test_coroutines_may_ask_at_once_from_threads(app):
+    async def ask():
+        names = ("a", "b", "c")
+        await asyncio.gather(*(asyncio.to_thread(app.schedules.add, name, 30, "add", (1,)) for name in names))
+        await asyncio.to_thread(app.schedules.pause, "a", "b")
+        return await asyncio.to_thread(app.schedules.list)
+
+    assert [(row.name, row.paused) for row in asyncio.run(ask())] == [("a", True), ("b", True), ("c", False)]
 
 
 def test_removed_entries_are_gone(app):
