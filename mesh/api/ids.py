@@ -15,7 +15,8 @@ from itertools import count
 
 from mesh.api.forking import on_fork_in_child
 
-_BLOCK = 64  # ids that are drawn at once: asking the system for each would cost more than the rest
+_BLOCK = 64  # ids that stand together
+_BLOCKS = 16  # drawn at once: each draw lets go of the interpreter's lock, and the connection takes few tasks then
 _TAIL = b"rr-8rrr-rrrrrrrrrrrr"
 _SIZE = 36
 _RANDOM = [at + _SIZE - len(_TAIL) for at, digit in enumerate(_TAIL) if digit == ord("r")]  # where random digits stand
@@ -46,11 +47,14 @@ class TaskIds:
 
 
 def _draw(number: int) -> list[str]:
-    place = f"{number & 0xF_FFFF:05x}"
-    head = f"{int(time.time()) & 0xFFFF_FFFF:08x}-{place[:4]}-8{place[4]}"
-    digits = os.urandom(_BLOCK * len(_RANDOM) // 2).hex().encode()
-    rows = bytearray((head.encode() + _TAIL) * _BLOCK)
-    for number, at in enumerate(_RANDOM):  # a column at a time: each id by itself costs more
-        rows[at::_SIZE] = digits[number * _BLOCK : (number + 1) * _BLOCK]
+    second = f"{int(time.time()) & 0xFFFF_FFFF:08x}"
+    digits = os.urandom(_BLOCKS * _BLOCK * len(_RANDOM) // 2).hex().encode()
+    rows = bytearray()
+    for block in reversed(range(number * _BLOCKS, (number + 1) * _BLOCKS)):  # they are taken from the end
+        place = f"{block & 0xF_FFFF:05x}"
+        rows += (f"{second}-{place[:4]}-8{place[4]}".encode() + _TAIL) * _BLOCK
+    count = _BLOCKS * _BLOCK
+    for column, at in enumerate(_RANDOM):  # a column at a time: each id by itself costs more
+        rows[at::_SIZE] = digits[column * count : (column + 1) * count]
     text = rows.decode()
     return [text[at : at + _SIZE] for at in range(0, len(text), _SIZE)]

@@ -7,6 +7,8 @@ import os
 import threading
 import uuid
 
+import pytest
+
 from mesh.api.ids import TaskIds
 
 
@@ -33,6 +35,21 @@ def test_ids_that_are_made_together_stand_together():
     places = {task_id: place for place, task_id in enumerate(sorted(made))}
 
     assert all(abs(places[task_id] - number) < 64 for number, task_id in enumerate(made))
+
+
+def test_the_system_is_asked_rarely(monkeypatch: pytest.MonkeyPatch):
+    asked: list[int] = []
+
+    def urandom(size: int) -> bytes:
+        asked.append(size)
+        return bytes(size)
+
+    monkeypatch.setattr(os, "urandom", urandom)
+    ids = TaskIds()
+    for _ in range(10_000):
+        ids()
+
+    assert len(asked) <= 10  # each lets go of the interpreter's lock, in the middle of a run of submits
 
 
 def test_threads_never_get_the_same_id():
