@@ -29,15 +29,23 @@ LOOK_S = 3.0  # a result that is not there by then may have no worker to come fr
 
 def taken(result: AsyncResult[Any]) -> Any:
     """Its value. Raises ``Unavailable`` where two looks in a row find no worker: a supervisor is quicker."""
-    deadline, workers = time.monotonic() + PATIENCE_S, True
+    try:
+        return result.get(timeout=LOOK_S)
+    except TimeoutError:
+        return _taken_late(result, time.monotonic() + PATIENCE_S - LOOK_S)
+
+
+def _taken_late(result: AsyncResult[Any], deadline: float) -> Any:
+    """Apart from ``taken``, which is measured."""
+    workers = True
     while True:
+        before, workers = workers, bool(app.status()["workers"])
+        if not before and not workers:
+            raise Unavailable("no worker is left in this mesh: start one with `mesh worker`") from None
         left = deadline - time.monotonic()
         try:
             return result.get(timeout=max(0.0, min(LOOK_S, left)))
         except TimeoutError:
-            before, workers = workers, bool(app.status()["workers"])
-            if not before and not workers:
-                raise Unavailable("no worker is left in this mesh: start one with `mesh worker`") from None
             if left <= 0:
                 raise
 
