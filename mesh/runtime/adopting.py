@@ -58,7 +58,7 @@ class Adopter:
         self._decode = decode
         self._encode = encode
         self._settings = machine.settings
-        self._lost: dict[str, float] = {}  # journals without a router: when that was seen first
+        self._lost: dict[str, float] = {}  # journals that nobody has: since when, or from when on
         self._adoption: _Adoption | None = None
         self._keep_at = -inf
         self._is_away = False
@@ -66,8 +66,11 @@ class Adopter:
 
     def next_deadline(self) -> float:
         """The monotonic second at which ``take`` must be called even if nothing happens."""
-        waits = self._adoption is None or self._is_away or self._machine.halted
-        return self._keep_at if waits else 0.0
+        if self._is_away or self._machine.halted:
+            return self._keep_at
+        if self._adoption is not None:
+            return 0.0
+        return min(self._keep_at, min(self._lost.values(), default=inf) + self._settings.adopt_grace_s)
 
     def take(self, now: Now) -> list[Event]:
         """One step; what is new, for the router's machine. Raises ``StoreLost``, ``StoreError``."""
@@ -86,9 +89,12 @@ class Adopter:
             self._lost.clear()
             return []
 
-    def _look(self, lost: list[str], now: Now) -> None:
+    def _look(self, missing: Mapping[str, float], now: Now) -> None:
         if now.mono >= self._judge_at:
-            self._lost = {router_id: self._lost.get(router_id, now.mono) for router_id in lost}
+            self._lost = {
+                router_id: now.mono + left_s if left_s else self._lost.get(router_id, now.mono)
+                for router_id, left_s in missing.items()
+            }
 
     def _begin(self, now: Now) -> list[Event]:
         for router_id, since in self._lost.items():

@@ -45,9 +45,10 @@ class Handover:
 class SharedStore(Store, Protocol):
     """A store with the journals of several routers. Every method may raise ``StoreUnavailable``: try again."""
 
-    def keep(self) -> list[str]:
+    def keep(self) -> dict[str, float]:
         """Say that this router lives; the routers whose journals nobody has, and that left something in them.
 
+        Also those that were silent for long: with each, in how many seconds nobody has it, unless it speaks (0.0: now).
         To be called every ``KEEP_S``. Raises ``StoreLost`` where another router was faster.
         """
 

@@ -125,8 +125,7 @@ def test_a_router_elsewhere_of_the_same_name_goes_on_within_five_seconds(cluster
     again = cluster.again(first)
     cluster.wait_up(again)
     assert results[0].get(timeout=10.0) == 0
-    print(f"{time.monotonic() - killed_at:.2f} s")
-    assert time.monotonic() - killed_at < 6.0, "5 s, and what a busy machine takes besides"
+    assert time.monotonic() - killed_at < 5.0
     assert "50 unfinished tasks" in again.text()
 
 

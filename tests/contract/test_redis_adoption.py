@@ -7,6 +7,7 @@ import pytest
 import redis
 from msgspec.structs import replace
 
+from mesh.clock import Now
 from mesh.core.commands import (
     AppendBatch,
     DropBatches,
@@ -18,11 +19,16 @@ from mesh.core.commands import (
     SaveMarks,
     SaveNode,
 )
+from mesh.core.events import JournalClaimed
+from mesh.core.router import RouterMachine
 from mesh.errors import StoreLost
 from mesh.messages import Submit
 from mesh.model import Blob, FunctionCode, NodeInfo, TaskMark, TaskOptions, TaskSpec
+from mesh.runtime.adopting import Adopter
+from mesh.settings import Settings
 from mesh.store.redis.store import RedisStore
 from mesh.store.shared import ClaimedJournal, Handover
+from mesh.wire.codec import decode_body, encode_body
 from tests.contract.stores import BLOB, PARTS, outcome_of, submit_of
 from tests.redis_server import open_redis, own_url, redis_server
 
@@ -68,6 +74,16 @@ class Pair:
         assert store.router_id is not None
         return store.router_id
 
+    def cut(self, store: RedisStore) -> None:
+        """Its connection ends, as when its process dies."""
+        lock = msgspec.json.decode(self.admin.get(self.key(store, "lock")))  # type: ignore[arg-type]
+        assert self.admin.client_kill_filter(_id=lock["connection"]) == 1
+
+    def fall_silent(self, store: RedisStore, left_s: float) -> str:
+        """It has said nothing for so long that its lock holds for ``left_s`` more."""
+        self.admin.pexpire(self.key(store, "lock"), int(left_s * 1000))
+        return str(store.router_id)
+
     def claim(self) -> ClaimedJournal:
         journal = self.second.claim(self.lose(self.first))
         assert journal is not None
@@ -88,19 +104,70 @@ def pair() -> Pair:
 
 
 def test_only_a_journal_that_nobody_has_and_that_is_not_empty_is_offered(pair: Pair) -> None:
-    assert pair.second.keep() == [] == pair.first.keep()
+    assert pair.second.keep() == {} == pair.first.keep()
     lost = pair.lose(pair.first)
-    assert pair.second.keep() == [lost]
-    assert pair.first.keep() == [], "it is its own again"
-    assert pair.second.keep() == []
+    assert pair.second.keep() == {lost: 0.0}
+    assert pair.first.keep() == {}, "it is its own again"
+    assert pair.second.keep() == {}
     pair.lose(pair.second)
-    assert pair.first.keep() == [], "the second left nothing"
+    assert pair.first.keep() == {}, "the second left nothing"
+
+
+def test_a_router_that_is_held_up_has_its_journal_until_its_lock_has_run_out(pair: Pair) -> None:
+    silent = pair.fall_silent(pair.first, left_s=4.0)
+    assert pair.second.keep() == {silent: pytest.approx(4.0, abs=1.0)}
+    assert pair.second.claim(silent) is None, "its connection is there"
+    pair.first.commit([DropBatches([2])])
+    assert pair.second.keep() == {}
+
+
+def test_a_router_whose_connection_is_cut_has_its_journal_for_half_of_that_time(pair: Pair) -> None:
+    pair.cut(pair.first)
+    lost = pair.fall_silent(pair.first, left_s=7.0)
+    assert pair.second.keep() == {lost: pytest.approx(2.0, abs=1.0)}
+    assert pair.second.claim(lost) is None
+    pair.fall_silent(pair.first, left_s=4.9)
+    assert pair.second.keep() == {lost: 0.0}
+    assert pair.second.claim(lost) is not None
+    with pytest.raises(StoreLost, match="in use by pid"):
+        pair.first.keep()
+
+
+def test_a_router_that_has_a_new_connection_is_not_robbed(pair: Pair) -> None:
+    pair.cut(pair.first)
+    lost = pair.fall_silent(pair.first, left_s=4.9)
+    assert pair.second.keep() == {lost: 0.0}
+    pair.first.keep()
+    pair.fall_silent(pair.first, left_s=4.9)
+    assert pair.second.claim(lost) is None, "it has spoken since, by another connection"
+    assert pair.second.keep() == {lost: pytest.approx(4.9, abs=1.0)}
+
+
+def test_a_start_waits_for_half_of_the_time_for_a_router_whose_connection_is_cut(pair: Pair) -> None:
+    pair.cut(pair.first)
+    pair.fall_silent(pair.first, left_s=499.0)
+    again = open_redis(f"{pair.url}&router=first", lock_s=1000.0)
+    assert [batch.seq for batch in again.recover().batches] == [1, 2]
+    with pytest.raises(StoreLost):
+        pair.first.commit([DropBatches([1])])
+
+
+def test_a_lost_router_is_adopted_when_its_grace_is_over_and_not_at_the_next_look(pair: Pair) -> None:
+    settings = Settings(mesh="m", adopt_grace_s=0.1)
+    machine = RouterMachine(str(pair.second.router_id), "second", settings, shared=True)
+    adopter = Adopter(machine, pair.second, decode=decode_body, encode=encode_body)
+    pair.lose(pair.first)
+    assert adopter.take(Now(1000.0, 100.0)) == []
+    due = adopter.next_deadline()
+    assert due == pytest.approx(100.1)
+    (claimed,) = adopter.take(Now(1000.1, due))
+    assert isinstance(claimed, JournalClaimed)
 
 
 def test_a_journal_that_is_in_another_store_now_is_left_alone(pair: Pair) -> None:
     lost = pair.lose(pair.first)
     pair.admin.set(pair.key(pair.first, "moved"), "a note")
-    assert pair.second.keep() == []
+    assert pair.second.keep() == {}
     assert pair.second.claim(lost) is None
 
 
@@ -165,7 +232,7 @@ def test_an_adoption_that_ended_in_the_middle_is_gone_on_with_by_another(pair: P
     third = pair.open("third")
     for store in (pair.first, pair.second):
         pair.lose(store)
-    assert sorted(third.keep()) == sorted([str(pair.first.router_id), str(pair.second.router_id)])
+    assert third.keep() == {str(pair.first.router_id): 0.0, str(pair.second.router_id): 0.0}
     rest = third.claim(str(pair.first.router_id))
     assert rest is not None and rest.seqs == [2]
     with pytest.raises(StoreLost):

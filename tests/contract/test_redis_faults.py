@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import redis
 
@@ -294,6 +295,22 @@ def test_the_level_is_what_the_server_promises(server: Server) -> None:
     assert (store.level, store.durability.promise[:7]) == ("process", "unknown")
     assert ":p@" not in store.url
     store.close()
+
+
+def test_a_user_who_may_not_ask_for_connections_takes_nobody_s_journal_for_that(
+    url: str, admin: redis.Redis, request: pytest.FixtureRequest
+) -> None:
+    admin.execute_command("ACL", "SETUSER", "noclient", "on", ">p", "~*", "+@all", "-client")
+    request.addfinalizer(lambda: admin.execute_command("ACL", "DELUSER", "noclient"))
+    first = open_redis(url)
+    first.commit([append(1, "a")])
+    other = open_redis(f"{url.replace('//', '//noclient:p@')}&router=other")
+    number = msgspec.json.decode(admin.get(f"{mine(first)}lock"))["connection"]  # type: ignore[arg-type]
+    assert admin.client_kill_filter(_id=number) == 1
+    admin.pexpire(f"{mine(first)}lock", 4000)
+    assert other.keep() == {first.router_id: pytest.approx(4.0, abs=1.0)}
+    admin.delete(f"{mine(first)}lock")
+    assert other.claim(str(first.router_id)) is not None
 
 
 def test_a_wrong_password_is_no_store(server: Server) -> None:

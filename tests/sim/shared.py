@@ -159,7 +159,7 @@ class FencedStore(RemoteStore):
         self._own()
         return super().usage()
 
-    def keep(self) -> list[str]:
+    def keep(self) -> dict[str, float]:
         self._own()
         self._lock(self._journal)
         for journal in self._claimed.values():
@@ -167,7 +167,8 @@ class FencedStore(RemoteStore):
                 self._lock(journal)
         now = self._now()
         others = [one for one in self._server.journals.values() if one is not self._journal]
-        return [one.name for one in others if one.lock_until <= now and not one.is_empty()]
+        left_s = {one.name: max(0.0, one.lock_until - now) for one in others if not one.is_empty()}
+        return {name: left for name, left in left_s.items() if left < 0.75 * self._lock_s}
 
     def claim(self, router_id: str) -> ClaimedJournal | None:
         self._own()

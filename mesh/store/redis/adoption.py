@@ -9,6 +9,7 @@ from typing import Any
 from mesh.model import NodeInfo, TaskMark
 from mesh.store.base import StoredBatch
 from mesh.store.redis import scripts
+from mesh.store.redis.holder import is_gone, read_holder
 from mesh.store.redis.link import Link, Value
 from mesh.store.redis.rows import Rows
 from mesh.store.shared import ClaimedJournal, Handover
@@ -31,14 +32,25 @@ class Adoption:
         self._rows = rows
         self._owned = owned
         self.claimed: dict[str, None] = {}  # routers whose journals are being moved
+        self._cut: dict[str, bytes] = {}  # what those wrote into their locks that are not there any more
 
-    def keep(self, lock_ms: int, holder: bytes) -> list[str]:
-        """Renew the locks; the routers whose journals nobody has."""
-        return list(map(_text, self._owned(scripts.KEEP, lock_ms, holder, self._id, *self.claimed)[1:]))
+    def keep(self, lock_ms: int, holder: bytes) -> dict[str, float]:
+        """Renew the locks; the routers whose journals nobody has, or nobody has soon: in how many seconds."""
+        _, *silent = self._owned(scripts.KEEP, lock_ms, holder, self._id, *self.claimed)
+        self._cut.clear()
+        missing: dict[str, float] = {}
+        for name, left_ms, held in silent:
+            router_id, left = _text(name), int(left_ms)
+            if held and is_cut(self._link, held):
+                self._cut[router_id] = held
+                left = max(0, left - lock_ms // 2)
+            missing[router_id] = left / 1000
+        return missing
 
     def claim(self, router_id: str, lock_ms: int, holder: bytes, form: int) -> ClaimedJournal | None:
         """Take a journal that nobody has."""
-        word, *values = self._owned(scripts.CLAIM, self._id, router_id, lock_ms, holder, form)
+        taken_from = self._cut.get(router_id, b"")
+        word, *values = self._owned(scripts.CLAIM, self._id, router_id, lock_ms, holder, form, taken_from)
         if word == "held":
             return None
         boot, stored, uses = values
@@ -130,6 +142,15 @@ class Adoption:
         """Nothing is left in it."""
         self._owned(scripts.LEAVE, journal.router_id)
         self.claimed.pop(journal.router_id, None)
+
+
+def is_cut(link: Link, held: bytes) -> bool:
+    """Whether who wrote this into a lock is seen to be gone, or to have no connection to the server any more.
+
+    The system ends the connections of a process that dies; one that is only held up keeps its own.
+    """
+    holder = read_holder(held)
+    return holder is not None and (is_gone(holder) or not link.has(holder.connection))
 
 
 def _text(value: bytes | str) -> str:

@@ -12,13 +12,17 @@ from msgspec import Struct
 
 
 class Holder(Struct, frozen=True):
-    """A process that has a journal. ``where`` tells process ids of one host, boot and container from all others."""
+    """A process that has a journal. ``where`` tells process ids of one host, boot and container from all others.
+
+    ``connection``: the number of its connection to the server, 0 where that is not known.
+    """
 
     token: str
     pid: int
     started: str
     where: str
     host: str
+    connection: int = 0
 
     @property
     def text(self) -> bytes:

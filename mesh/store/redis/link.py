@@ -77,6 +77,7 @@ class Link:
             ) from None
         self.name = address.name
         self.is_cluster = address.kind == "cluster"
+        self._tells_of_clients = not self.is_cluster
         self._clock = clock
         self._quiet_until = 0.0
         self._why = ""
@@ -106,9 +107,29 @@ class Link:
 
         return self._guarded(run)
 
+    def number(self) -> int:
+        """By what the server knows this connection; 0 where that cannot be learnt."""
+        return int(self._asked_of_clients("CLIENT ID") or 0)
+
+    def has(self, number: int) -> bool:
+        """Whether the server has that connection; also where that cannot be learnt."""
+        return not number or self._asked_of_clients("CLIENT LIST", "ID", number) != []
+
     def close(self) -> None:
         """Cut the connections."""
         self._client.close()
+
+    def _asked_of_clients(self, *question: Value) -> Any:
+        """None where there is more than one connection, the service does not tell, or this user may not ask."""
+        if not self._tells_of_clients:
+            return None
+        try:
+            return self.command(*question)
+        except StoreUnavailable:
+            raise
+        except StoreError:
+            self._tells_of_clients = False
+            return None
 
     def _piped(self, commands: Sequence[Sequence[Value]]) -> list[Any]:
         pipeline = self._client.pipeline(transaction=False)

@@ -115,36 +115,45 @@ KEEP = (
     + """
 local ttl, holder, router = ARGV[5], ARGV[6], ARGV[7]
 local function renew(there)
-  if call('PEXPIRE', there .. 'lock', ttl) == 0 then call('SET', there .. 'lock', holder, 'PX', ttl) end
+  local lock = there .. 'lock'
+  if call('PEXPIRE', lock, ttl) == 0 then
+    call('SET', lock, holder, 'PX', ttl)
+  elseif call('GET', lock) ~= holder then
+    redis.pcall('SET', lock, holder, 'PX', ttl)  -- where there is no room the old word counts on
+  end
 end
 renew(mine)
 for i = 8, #ARGV do
   local there = base .. 'r:' .. ARGV[i] .. ':'
   if call('HGET', there .. 'meta', 'owner') == token then renew(there) end
 end
-local lost = {}
+local silent = {}
 for _, id in ipairs(call('SMEMBERS', base .. 'routers')) do
   local there = base .. 'r:' .. id .. ':'
-  if id ~= router and #lost < 64 and call('EXISTS', there .. 'lock', there .. 'moved') == 0
+  local left = call('PTTL', there .. 'lock')
+  if id ~= router and #silent < 64 and left < ttl * 3 / 4 and call('EXISTS', there .. 'moved') == 0
       and call('EXISTS', there .. 'journal', there .. 'functions') > 0 then
-    lost[#lost + 1] = id
+    silent[#silent + 1] = {id, math.max(left, 0), call('GET', there .. 'lock') or ''}
   end
 end
-return {'ok', unpack(lost)}
+return {'ok', unpack(silent)}
 """
 )
-"""Renew the lock, and those of the journals that are being adopted; which journals nobody has, and are not empty."""
+"""Renew the lock, and those of the journals that are being adopted; which others nobody has, or may have soon.
+
+Of these, none of which is empty: for how many ms more its lock holds, and who wrote that.
+"""
 
 CLAIM = (
     _PRELUDE
     + """
-local router, id, ttl, holder, format = ARGV[5], ARGV[6], ARGV[7], ARGV[8], ARGV[9]
+local router, id, ttl, holder, format, taken_from = ARGV[5], ARGV[6], ARGV[7], ARGV[8], ARGV[9], ARGV[10]
 local there = base .. 'r:' .. id .. ':'
 local found = call('HMGET', there .. 'meta', 'owner', 'format', 'boot', 'batches')
 if found[1] ~= token then
-  if not found[1] or found[2] ~= format or call('EXISTS', there .. 'lock', there .. 'moved') > 0 then
-    return {'held'}
-  end
+  local held = call('GET', there .. 'lock')
+  if held and (held ~= taken_from or call('PTTL', there .. 'lock') > ttl / 2) then return {'held'} end
+  if not found[1] or found[2] ~= format or call('EXISTS', there .. 'moved') > 0 then return {'held'} end
   call('HSET', there .. 'meta', 'owner', token, 'adopter', router)
   call('HINCRBY', there .. 'meta', 'epoch', 1)
 end
@@ -161,6 +170,7 @@ return {'ok', found[3] or '0', found[4] or '0', uses}
 )
 """Take over a journal that nobody has: ``held`` where somebody has, or where it is in another store now.
 
+``taken_from`` is not there any more: its word counts for half the time only.
 Its functions are needed here from now on.
 """
 

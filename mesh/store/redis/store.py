@@ -24,8 +24,11 @@ import secrets
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from hashlib import blake2b
+from math import inf
 from pathlib import Path
 from typing import Any, TypeVar
+
+from msgspec.structs import replace
 
 from mesh.core.commands import Record, RecordOutcomes
 from mesh.errors import (
@@ -43,7 +46,7 @@ from mesh.store.base import Recovered, StoredBatch, StoreUsage
 from mesh.store.moved import Move, read_move, refuse_moved
 from mesh.store.redis import scripts
 from mesh.store.redis.address import RedisAddress, parse_address
-from mesh.store.redis.adoption import Adoption
+from mesh.store.redis.adoption import Adoption, is_cut
 from mesh.store.redis.durability import look_up
 from mesh.store.redis.holder import default_router, is_gone, read_holder, this_holder
 from mesh.store.redis.link import Link, Value
@@ -67,7 +70,7 @@ class RedisStore:
     """``router_id`` names the journal; ``salvaged`` has a line for each thing given up with ``salvage``.
 
     Opening raises ``ConfigError``, ``StoreUnavailable``, ``StoreDamaged``, and ``StoreLocked`` while another process
-    has the journal: one that was killed is noticed at once on its own host, elsewhere after ``lock_s``.
+    has the journal: one that was killed is noticed at once on its own host, elsewhere after half of ``lock_s``.
     """
 
     depot: Path | None = None
@@ -118,6 +121,7 @@ class RedisStore:
         self._payloads = Payloads(self._link, self._rows.blobs, self._base, self._mine)
         self._adoption = Adoption(self._link, self._base, self._id, self._seal, self._rows, self._owned)
         self._unsure: tuple[Prepared, list[Record]] | None = None  # a commit whose answer did not come
+        self._name_connection()
         self._acquire()
         log.info("%s: %s", self.url, self.durability.promise)
         if self.durability.warning:
@@ -184,10 +188,11 @@ class RedisStore:
         self._keys_seen = live
 
     def _acquire(self) -> None:
-        deadline = time.monotonic() + self._lock_ms / 1000
+        deadline = inf  # whoever says nothing until then has no lock any more
         taken_from = b""
         lock = f"{self._mine}lock"
         while True:
+            asked_at = time.monotonic()
             own = (self._holder.token, lock, self._lock_ms, self._holder.text)
             args = (*own, taken_from, FORMAT, f"{self._base}routers", self._id)
             word, *values = self._link.script(scripts.ACQUIRE, [self._meta], args)
@@ -200,11 +205,12 @@ class RedisStore:
                 )
             held, left_ms, adopter = values
             holder = read_holder(held)
-            if adopter:  # it is being emptied, which takes as long as it has tasks
+            if adopter or deadline == inf:  # it is being emptied, which takes as long as it has tasks
                 deadline = time.monotonic() + self._lock_ms / 1000
-            if holder is not None and is_gone(holder):
+            silent = left_ms <= self._lock_ms / 2
+            if holder is not None and (is_gone(holder) or (silent and is_cut(self._link, held))):
                 taken_from = held
-            elif time.monotonic() >= deadline:
+            elif asked_at >= deadline:
                 raise StoreLocked(self._held_by(held))
             else:
                 time.sleep(min(max(left_ms, 20), 200) / 1000)
@@ -449,10 +455,15 @@ class RedisStore:
 
     # journals of routers that are lost
 
-    def keep(self) -> list[str]:
-        """Renew the lock; the routers whose journals nobody has, and that left something in them."""
+    def keep(self) -> dict[str, float]:
+        """Renew the lock; the routers whose journals nobody has, or nobody has soon, and that left something there."""
         self._kept_at = time.monotonic()
+        self._name_connection()
         return self._adoption.keep(self._lock_ms, self._holder.text)
+
+    def _name_connection(self) -> None:
+        """Others see by it at once that this process has died: the lock says which one it is."""
+        self._holder = replace(self._holder, connection=self._link.number())
 
     def _keep_by_and_by(self) -> None:
         """A long start must not lose the lock meanwhile."""
