@@ -176,8 +176,11 @@ Its functions are needed here from now on.
 
 FIND = """
 local there = {}
-for i = 1, #ARGV do
-  if redis.call('HEXISTS', KEYS[1], ARGV[i]) == 1 then there[#there + 1] = ARGV[i] end
+for first = 1, #ARGV, 200 do
+  local found = redis.call('HMGET', KEYS[1], unpack(ARGV, first, math.min(first + 199, #ARGV)))
+  for i, row in ipairs(found) do
+    if row then there[#there + 1] = ARGV[first + i - 1] end
+  end
 end
 return {'ok', there}
 """
@@ -210,7 +213,12 @@ for _ = 1, take() do
   call('HSET', mine .. 'marks', task, take())
   call('HDEL', there .. 'marks', task)
 end
-for _ = 1, take() do call('HSET', base .. 'adopted', take(), router) end
+local adopted = {}
+for _ = 1, take() do
+  adopted[#adopted + 1] = take()
+  adopted[#adopted + 1] = router
+end
+each('HSET', base .. 'adopted', adopted, 1000)
 for _ = 1, take() do
   local key = take()
   if call('EXISTS', there .. 'b:' .. key) == 1 then
