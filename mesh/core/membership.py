@@ -22,6 +22,7 @@ from mesh.settings import Settings
 
 TEXT_MAX = 255  # characters of what a node says of itself: it is kept, and shown
 ADOPTED_MAX = 64  # routers that a WELCOME says were adopted
+LOST_MAX = 1_000  # workers that are remembered as lost; of one beyond it is waited for what it may hold
 ATTEMPT_MAX = 1 << 31  # no task was ever tried so often: a claim beyond it is a lie, and must not be counted on from
 
 
@@ -47,6 +48,7 @@ class Membership:
         self.unheard: set[str] = set()  # those of them that have not spoken since the router started
         self._addresses: list[str] = []  # of other routers
         self._unclaimed: dict[str, None] = {}  # workers that may hold what was adopted, and have not said so
+        self._lost: dict[str, None] = {}  # workers that took part, and do not any more
         self.next_round = 0.0  # the monotonic second at which ``tick`` has something to do
 
     def restore(self, nodes: Sequence[NodeInfo]) -> None:
@@ -60,8 +62,11 @@ class Membership:
         return bool(self.unheard or self._unclaimed)
 
     def ask_claims(self, nodes: Sequence[NodeInfo]) -> None:
-        """These workers may hold what a router delivered whose journal is being adopted."""
-        self._unclaimed.update((node.node_id, None) for node in nodes)
+        """These workers may hold what a router delivered whose journal is being adopted.
+
+        One that died with that router, on its machine, is lost here by now, and runs nothing of either.
+        """
+        self._unclaimed.update((node.node_id, None) for node in nodes if node.node_id not in self._lost)
 
     def tell_adopted(self, router_id: str, boot: int) -> None:
         """All that this router had is here: who waits for it, or holds it, is to turn to us; also who comes later."""
@@ -204,6 +209,7 @@ class Membership:
             worker.introduce(hello, info)
             worker.heard = now.mono
         self.changed = True
+        self._lost.pop(hello.node_id, None)
         if hello.node_id not in self._nodes:
             self._nodes[hello.node_id] = node = NodeInfo(hello.node_id, hello.name)
             self._ledger.nodes[node.node_id] = node
@@ -294,6 +300,9 @@ class Membership:
         self.loaded.pop(worker, None)
         self.changed = True
         self._unclaimed.pop(worker.node_id, None)
+        self._lost[worker.node_id] = None
+        if len(self._lost) > LOST_MAX:
+            del self._lost[next(iter(self._lost))]
         self._forget_node(worker.node_id)
         leases = list(worker.leases.values())
         self._counters["redelivered"] += len(leases)

@@ -69,6 +69,13 @@ def ran(mesh: Driven, *events: Any, wait: float = 0.0) -> list[str]:
 ALL_HERE = JournalAdopted("lost", 7)
 
 
+def adopts(mesh: Driven, task_id: str) -> list[str]:
+    """What is delivered once it has adopted this task of a router of worker 1."""
+    mesh.do(JournalClaimed("lost", [NodeInfo("worker", "worker")], {}))
+    mesh.do(BatchesAdopted([(mesh.machine.table.reserve(1), WALL - 60, submit_of(task_id))], []))
+    return ran(mesh, ALL_HERE)
+
+
 def test_what_is_adopted_is_run_when_its_workers_have_said_what_they_hold() -> None:
     mesh = adopter("a", "b")
     assert ran(mesh, wait=100.0) == [], "not all is here"
@@ -88,6 +95,17 @@ def test_a_worker_that_does_not_claim_is_waited_for_and_one_that_is_lost_is_not(
     mesh = adopter("a")
     mesh.do(ALL_HERE, got(W2, hello_worker("w2", window=5)))
     assert ran(mesh, PeerLost(W1)) == ["a"]
+
+
+def test_a_worker_that_was_lost_with_its_router_is_not_waited_for_unless_it_is_back() -> None:
+    mesh = Driven(Settings(heartbeat_s=1e3, grace_s=5.0), shared=True)
+    mesh.hear(W1, hello_worker(window=5))
+    mesh.hear(W2, hello_worker("w2", window=5))
+    mesh.do(PeerLost(W1))
+    assert adopts(mesh, "a") == ["a"]
+    mesh.hear(W1, hello_worker(window=5))
+    assert adopts(mesh, "b") == []
+    assert ran(mesh, got(W1, Claim([]))) == ["b"]
 
 
 def test_what_was_started_at_most_once_is_its_workers_or_fails() -> None:
