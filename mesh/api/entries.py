@@ -23,7 +23,7 @@ from mesh.api.options import checked_args, checked_kwargs, checked_text
 from mesh.api.task import Task
 from mesh.entries import Entry
 from mesh.errors import ConfigError, MeshError
-from mesh.runtime.failure import users_line
+from mesh.runtime.failure import users_call, users_line
 
 if TYPE_CHECKING:
     from mesh.api.app import Mesh
@@ -73,6 +73,7 @@ class Periodic:
     def __init__(self, app: Mesh) -> None:
         self._app = app
         self._added: dict[str, Callable[[], Entry]] = {}
+        self._places: dict[str, str] = {}  # where each was added
         self.configured, self.finalized = Signal("on_after_configure"), Signal("on_after_finalize")
 
     def add(
@@ -97,7 +98,7 @@ class Periodic:
         # What is wrong is told here; what it becomes depends on what is defined and set later, too.
         if not is_of_script(task_name):  # the file of the app may be run as a script, and not mean it
             added()
-        self._added[name] = added
+        self._added[name], self._places[name] = added, users_call()
         return name
 
     def entries(self) -> list[Entry]:
@@ -108,12 +109,18 @@ class Periodic:
         found = [_from_beat(app, name, row) for name, row in app.conf.beat_schedule.items()]
         if twice := sorted(self._added.keys() & app.conf.beat_schedule.keys()):
             raise ConfigError(f"entry {twice[0]!r} is in beat_schedule and was added by add_periodic_task too")
-        found += [added() for added in self._added.values()]
+        found += [self._made(name) for name in self._added]
         for entry in found:
             task_name = entry.options.name
             if task_name not in app.tasks and (near := get_close_matches(task_name, app.tasks, 1)):
                 log.warning("entry %r: this app has no task %r; is %r meant?", entry.name, task_name, near[0])
         return found
+
+    def _made(self, name: str) -> Entry:
+        try:
+            return self._added[name]()
+        except ConfigError as error:
+            raise ConfigError(f"{self._places[name]}{error}") from error
 
 
 def entries_of(app: Mesh) -> list[Entry]:

@@ -88,6 +88,14 @@ def users_line(error: BaseException, *besides: str) -> str:
     return f"{frames[-1].filename}:{frames[-1].lineno}: " if frames else ""
 
 
+def users_call() -> str:
+    """``file:line: `` of the code outside of the mesh that calls it now; empty where there is none."""
+    for frame, line in traceback.walk_stack(None):
+        if not frame.f_code.co_filename.startswith(_NOT_USERS):
+            return f"{frame.f_code.co_filename}:{line}: "
+    return ""
+
+
 def _first_own_frame(where: TracebackType | None) -> TracebackType | None:
     """Leave out the frames of the mesh itself, down to the user's function."""
     while where is not None and where.tb_frame.f_code.co_filename.startswith(MESH_DIRECTORY):

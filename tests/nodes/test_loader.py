@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from mesh.api.entries import entries_of
 from mesh.errors import ConfigError
-from nodes.loader import load_app, load_functions
+from nodes.loader import load_app, load_functions, load_whole
 
 APP = """
 class App:
@@ -150,3 +151,14 @@ def test_a_real_app_is_found(write: Write) -> None:
     write("tasks_e.py", "from mesh import Mesh\nwork = Mesh('e')\n@work.task\ndef f(): ...\n")
 
     assert list(load_functions("tasks_e", [])) == ["tasks_e.f"]
+
+
+def test_an_entry_that_turns_out_to_be_wrong_later_is_told_where_it_was_added(write: Write) -> None:
+    write(
+        "tasks_g.py",
+        "from mesh import Mesh\napp = Mesh('g')\napp.add_periodic_task(10, 'f', (1,), name='e')\n"
+        "@app.task(name='f')\ndef f(): ...\n",
+    )
+
+    with pytest.raises(ConfigError, match=r"^\S*tasks_g\.py:3: entry 'e': .*takes 0 positional arguments"):
+        entries_of(load_whole("tasks_g", []))
