@@ -290,7 +290,7 @@ class Firings:
         if count:
             self._counters["firings_skipped"] += count
             kind = "skipped" if as_asked else "lost"
-            text = f"entry {entry.name!r}: {count} due times {kind}: {why}"
+            text = f"entry {entry.name!r}: {count} due time{'s' * (count != 1)} {kind}: {why}"
             self._ledger.add(Complain(f"firings {kind}", text, is_wrong=not as_asked))
 
     def check(self) -> None:

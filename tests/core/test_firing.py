@@ -232,7 +232,7 @@ def test_a_due_time_is_skipped_while_the_task_before_it_is_not_finished() -> Non
     assert mesh.tasks() == [firing_id("e", due(10.0))]
     assert (mesh.position().fired, mesh.position().skipped) == (1, 2)
     assert mesh.machine.counters["firings_skipped"] == 2
-    assert said(mesh) == [("entry 'e': 1 due times skipped: the task before is not finished (overlap='skip')", False)]
+    assert said(mesh) == [("entry 'e': 1 due time skipped: the task before is not finished (overlap='skip')", False)]
     mesh.hear(W1, Settled(1, [settlement(firing_id("e", due(10.0)))]))
     assert mesh.position().last_state == "succeeded"
     mesh.do(wait=10.0)
