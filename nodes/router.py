@@ -171,6 +171,7 @@ class RouterNode:
             ask_others=self._ask_others,
             complain=lambda said: self._complaints.add(said.kind, said.text, monotonic(), is_wrong=said.is_wrong),
             elsewhere=store.elsewhere if isinstance(store, RedisStore) else nowhere,
+            shared=store if isinstance(store, RedisStore) else None,
         )
         self._others: Others | None = None
         if config.lan is not None:
@@ -296,6 +297,8 @@ class RouterNode:
             self._machine.surroundings = self._look_around()
             if self._prune(self._surely(now)) == PRUNE_AT_ONCE:
                 self._next_chores = now.mono
+        if self._adopter is not None:  # last: what is adopted must be in memory when all of that is written anew
+            events += self._adopter.let_go_where_lost()
         new_blobs, self._intake.new = self._intake.new, []
         if self._others is not None:
             new_blobs += self._others.take_new_blobs()

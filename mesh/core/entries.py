@@ -6,7 +6,7 @@ changed goes on from where it was, with due times that are still to come.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
@@ -14,7 +14,7 @@ import msgspec
 from msgspec.structs import replace
 
 from mesh.clock import Now
-from mesh.core.commands import Complain, DropEntry, SaveApp, SaveEntry
+from mesh.core.commands import Complain, DropEntry, Record, SaveApp, SaveEntry, SavePositions
 from mesh.core.firing import Firings
 from mesh.core.lease import Lease
 from mesh.core.ledger import Ledger
@@ -89,6 +89,12 @@ class EntryBook:
         for entry in sorted(entries, key=lambda entry: entry.written_at):
             (self.gone if entry.gone else self.entries)[entry.name] = entry
         self._firings.restore(positions)
+
+    def contents(self) -> Iterator[Record]:
+        """The apps, the entries that are there and those that were removed, and how far each has come."""
+        yield from [SaveApp(app, declared_at) for app, declared_at in self.apps.items()]
+        yield from [SaveEntry(entry) for entry in (*self.entries.values(), *self.gone.values())]
+        yield SavePositions(list(self._firings.positions.values()))
 
     # from nodes that have the code
 

@@ -7,11 +7,11 @@ function a small row in each ``ttl_s``, and one that is used stays.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 
 from mesh.clock import Now
-from mesh.core.commands import DropFunctions, KeepFunctions, SaveFunction
+from mesh.core.commands import DropFunctions, KeepFunctions, Record, SaveFunction
 from mesh.core.ledger import Ledger
 from mesh.model import FunctionCode, TaskOptions
 
@@ -70,6 +70,10 @@ class ShippedFunctions:
         """The store cannot read it: who needs it shall send it again."""
         self.kept.pop(digest, None)
         self._used.discard(digest)
+
+    def contents(self) -> Iterator[Record]:
+        """When each was last used."""
+        return (KeepFunctions([digest], used_at) for digest, used_at in list(self.kept.items()))
 
     def prune(self, now: Now) -> None:
         """Let some of those go whose time is over."""

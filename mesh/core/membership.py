@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from msgspec.structs import replace
 
 from mesh.clock import Now
-from mesh.core.commands import DropPeer
+from mesh.core.commands import DropPeer, Record, SaveNode
 from mesh.core.events import MessageReceived
 from mesh.core.ledger import Ledger
 from mesh.core.packing import attempt_bytes, pack
@@ -60,6 +60,10 @@ class Membership:
     def awaited(self) -> bool:
         """Whether workers are to say yet what they hold, of this router's or of one that it adopts."""
         return bool(self.unheard or self._unclaimed)
+
+    def contents(self) -> Iterator[Record]:
+        """The workers as the store is to have them."""
+        return (SaveNode(node) for node in list(self._nodes.values()))
 
     def ask_claims(self, nodes: Sequence[NodeInfo]) -> None:
         """These workers may hold what a router delivered whose journal is being adopted.

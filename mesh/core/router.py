@@ -7,7 +7,8 @@ task's state changes in ``tasks`` only.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 import msgspec
@@ -17,7 +18,7 @@ from mesh.core.admission import Admission
 from mesh.core.adopting import Adopting
 from mesh.core.afar import Afar
 from mesh.core.bids import Bids
-from mesh.core.commands import Command, DropPeer, LookUpFunction
+from mesh.core.commands import Command, DropPeer, LookUpFunction, Record
 from mesh.core.dispatch import Dispatch
 from mesh.core.entries import EntryBook
 from mesh.core.events import (
@@ -264,6 +265,19 @@ class RouterMachine:
         # What other routers have finished of it stands in a store that they share.
         self._limbo.begin(others=others and not self._is_shared)
         self.ownership.begin(others=others)
+
+    def contents(self) -> Iterator[Record]:
+        """All that is to be durable, as it is now, for a store that has lost it.
+
+        It may be gone through while other things happen: their own records, after these, make it right again.
+        """
+        parts = (
+            self._members.contents(),
+            self.table.functions.contents(),
+            list(self.book.contents()),
+            self.table.contents(),
+        )
+        return chain(*parts)
 
     # what may be looked at
 

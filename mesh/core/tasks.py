@@ -6,12 +6,12 @@ Peers and their sessions are not known here; what must be written or told goes i
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 
 from msgspec.structs import replace
 
 from mesh.clock import Now
-from mesh.core.commands import AppendBatch
+from mesh.core.commands import AppendBatch, Record, SaveMarks
 from mesh.core.functions import ShippedFunctions
 from mesh.core.ledger import Ledger
 from mesh.core.queues import ReadyQueues
@@ -308,18 +308,7 @@ class TaskTable:
     def _mark(self, task: TaskRecord) -> None:
         rare = task.rarely()
         rare.marked = True
-        self._ledger.marks[task.id] = TaskMark(
-            task.id,
-            task.batch.seq,
-            task.attempt,
-            rare.retries,
-            rare.deaths,
-            rare.eta,
-            task.payload,
-            rare.started,
-            rare.losses,
-            rare.causes,
-        )
+        self._ledger.marks[task.id] = _mark_of(task, rare, task.attempt)
 
     # the end
 
@@ -412,6 +401,11 @@ class TaskTable:
 
     # after a restart
 
+    @property
+    def last_seq(self) -> int:
+        """The number of the newest batch."""
+        return self._next_seq - 1
+
     def reserve(self, count: int) -> int:
         """Numbers for batches that come from another journal; the first of them."""
         first = self._next_seq
@@ -470,6 +464,39 @@ class TaskTable:
                     task.move(READY)
                     self._stand(task)
 
+    # for a store that has lost it
+
+    def contents(self) -> Iterator[Record]:
+        """Each open batch with the tasks of it that are unfinished, and their marks.
+
+        What is finished while this is gone through is left out.
+        """
+        by_batch: dict[int, list[TaskRecord]] = {seq: [] for seq in self.batches}
+        for task in self.tasks.values():
+            by_batch[task.batch.seq].append(task)
+        return self._contents(by_batch)
+
+    def _contents(self, by_batch: dict[int, list[TaskRecord]]) -> Iterator[Record]:
+        for seq, tasks in by_batch.items():
+            left = [task for task in tasks if self.tasks.get(task.id) is task]
+            if not left:
+                continue
+            batch = left[0].batch
+            options = {task.kind.number: task.kind.options for task in left}
+            places = {number: place for place, number in enumerate(options)}
+            specs = [_spec_of(task, places[task.kind.number]) for task in left]
+            yield AppendBatch(
+                seq, Submit(0, list(options.values()), specs, elsewhere=batch.elsewhere), None, batch.accepted_at
+            )
+            marks = [
+                # A worker may say of the attempt that is out that it holds it: that one must not count as over.
+                _mark_of(task, rare, task.attempt - (task.state is LEASED and not rare.started))
+                for task in left
+                if (rare := task.rare) is not None and rare.marked
+            ]
+            if marks:
+                yield SaveMarks(marks)
+
     # invariants
 
     def check(self) -> None:
@@ -492,3 +519,25 @@ class TaskTable:
             "scheduled tasks miscounted"
         )
         assert self.watching.watched <= set(self.tasks), "somebody watches a task that is not there"
+
+
+def _spec_of(task: TaskRecord, option: int) -> TaskSpec:
+    rare = task.rare
+    if rare is None:
+        return TaskSpec(task.id, option, task.payload)
+    return TaskSpec(task.id, option, task.payload, rare.eta, rare.expires_at, rare.extra)
+
+
+def _mark_of(task: TaskRecord, rare: Rare, attempt: int) -> TaskMark:
+    return TaskMark(
+        task.id,
+        task.batch.seq,
+        attempt,
+        rare.retries,
+        rare.deaths,
+        rare.eta,
+        task.payload,
+        rare.started,
+        rare.losses,
+        rare.causes,
+    )

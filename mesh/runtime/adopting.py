@@ -89,6 +89,17 @@ class Adopter:
             self._lost.clear()
             return []
 
+    def let_go_where_lost(self) -> list[Event]:
+        """Where the store has lost what it had: what was being adopted is here as far as it can be."""
+        if not self._store.set_back:
+            return []
+        self._lost.clear()
+        adoption, self._adoption = self._adoption, None
+        if adoption is None:
+            return []
+        log.error("what router %s had is not adopted further, for the store lost data", adoption.journal.router_id)
+        return [*adoption.events, JournalAdopted(adoption.journal.router_id, adoption.journal.boot)]
+
     def _look(self, missing: Mapping[str, float], now: Now) -> None:
         if now.mono >= self._judge_at:
             self._lost = {

@@ -17,6 +17,8 @@ records waits with them, once for whoever asks.
 A store that is *away* holds back as much. Whether it did the commit that it did not answer is not known, so that one is
 repeated as it was before any other; what the machine looked up is asked again, and nobody is told what is not known.
 
+A store that *lost* what it had acknowledged is away, too, until all that is in memory is written there anew.
+
 What waits was meant for the session of its time. In the next one a node says what it holds and what it wants, and what
 was held back would be wrong then: it is not sent.
 """
@@ -57,7 +59,9 @@ from mesh.core.status import STORE_AWAY
 from mesh.errors import RowDamaged, StoreFull, StoreUnavailable
 from mesh.messages import Accepted, Deliver, Entries, Fired, Gossip, Message, Outcomes, Reply, Submit
 from mesh.model import Blob, ErrorInfo, FunctionCode, Outcome, Peer, TaskState
+from mesh.runtime.rewriting import Rewriting
 from mesh.store.base import Store
+from mesh.store.shared import SharedStore
 from mesh.wire.codec import blobs_of
 
 log = logging.getLogger("mesh.router")
@@ -76,7 +80,8 @@ def nowhere(ids: Sequence[str]) -> list[str]:
 class RouterStep:
     """Runs one router machine on one store; ``send`` and ``drop`` are the transport's.
 
-    ``elsewhere``: those of these tasks that another router has adopted.
+    ``elsewhere``: those of these tasks that another router has adopted. ``shared``: the store, where it may come back
+    with less than it had acknowledged: then all that is in memory is written anew.
 
     ``session`` is the number of the session with a peer, None where there is none.
     """
@@ -93,6 +98,7 @@ class RouterStep:
         ask_others: Callable[[AskOthers], None] = lambda question: None,
         complain: Callable[[Complain], None] = lambda command: None,
         elsewhere: Callable[[Sequence[str]], list[str]] = nowhere,
+        shared: SharedStore | None = None,
     ) -> None:
         self.machine = machine
         self.store = store
@@ -103,6 +109,9 @@ class RouterStep:
         self._ask_others = ask_others
         self._complain = complain
         self._elsewhere = elsewhere
+        self._shared = shared
+        self._is_set_back = False  # the store, when this wake-up began
+        self._rewriting: Rewriting | None = None
         self._records: list[Record] = []  # not yet durable
         self._later: list[tuple[Send, int | None]] = []  # waits for them; the session it is for
         self._doubtful = 0  # so many records, from the first, were in a commit that may have been done
@@ -122,6 +131,7 @@ class RouterStep:
         Raises ``StoreError`` for what cannot be mended by waiting.
         """
         self._unnamed.update((blob.key, blob) for blob in new_blobs)
+        self._is_set_back = self._shared is not None and bool(self._shared.set_back)
         while True:
             self._sort(self.machine.handle(events, now))
             if self._unnamed:
@@ -218,16 +228,21 @@ class RouterStep:
 
     def _commit(self, now: Now) -> bool:
         """Make everything durable; False while there is no room, or no store."""
-        if not self._records:
+        if not self._records and not self._is_set_back and self._rewriting is None:
             return True
         if self._retry_at is not None and now.mono < self._retry_at:
             return False
         try:
+            if not self._is_written_anew():
+                self._retry_at = now.mono
+                self._tell_room(f"{STORE_AWAY}: it lost data, which is written anew", now)
+                return False
             while self._records:
                 self._commit_next()
         except StoreFull as full:
             self._retry_at = now.mono + RETRY_S
-            self._commit_without_new_tasks()
+            if self._rewriting is None:
+                self._commit_without_new_tasks()
             self._tell_room(f"the store is full: {full}", now)
             return False
         except StoreUnavailable as away:
@@ -239,6 +254,17 @@ class RouterStep:
             self._tell_room(None, now)
             return self._commit(now)
         return True
+
+    def _is_written_anew(self) -> bool:
+        """Go on with that, if the store has lost data; whether there is nothing to go on with."""
+        if self._is_set_back and self._shared is not None:
+            self._rewriting = Rewriting(self.machine, self._shared, self._records)
+            self._is_set_back, self._doubtful = False, 0
+            # Of these batches all that is unfinished is in memory.
+            self._records = [record for record in self._records if not isinstance(record, AppendBatch)]
+        if self._rewriting is not None and self._rewriting.go_on():
+            self._rewriting = None
+        return self._rewriting is None
 
     def _commit_next(self) -> None:
         """Commit what was tried in vain, as it was; otherwise all there is."""

@@ -5,12 +5,16 @@ from __future__ import annotations
 import os
 import random
 import signal
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from mesh.errors import UnknownTask
 from tests.chaos.nemesis import Load, kill_router, pause
 from tests.chaos.test_kill import new_seed
-from tests.cluster import Cluster, send, wait_until
+from tests.cluster import APP, Cluster, send, wait_until
 from tests.redis_server import Server
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(120)]
@@ -97,3 +101,47 @@ def test_large_payloads_and_shipped_functions_are_kept_in_redis_and_two_routers_
     again = cluster.again(cluster.nodes[0])
     cluster.wait_up(again)
     assert send(app, "echo", large).get(timeout=20) == large
+
+
+@pytest.fixture
+def forgetful(cluster: Cluster) -> Iterator[Server]:
+    """A server that keeps nothing but what it is told to save; the routers' stores are there."""
+    directory = Path(cluster.place, "redis")
+    directory.mkdir()
+    server = Server(directory, "memory")
+    cluster.environ["MESH_STORE"] = server.url
+    yield server
+    server.close()
+
+
+@pytest.mark.parametrize("how", ["emptied", "restarted", "restored"])
+def test_a_redis_that_lost_its_data_gets_all_that_is_unfinished_from_the_router(
+    cluster: Cluster, forgetful: Server, how: str
+) -> None:
+    router = cluster.router(store_timeout_s=0.5)
+    cluster.worker("w1", slots=2)
+    app = cluster.client()
+    app.schedules.add("rare", 1e6, f"{APP}.echo", (1,))
+    before = send(app, "echo", 3)
+    assert before.get(timeout=10) == 3
+    results = [send(app, "work", i, 0.02) for i in range(200)]
+    app.flush(timeout=10.0)
+    if how == "restored":
+        forgetful.admin.save()
+    wait_until(lambda: len(cluster.runs()) >= 20, 10.0, "they run")
+    if how == "emptied":
+        forgetful.admin.flushall()
+    else:
+        forgetful.kill()
+        forgetful.start()
+    wait_until(lambda: "all that is unfinished is written anew" in router.text(), 10.0, "the router notices")
+    router.kill()  # what was written anew is all that is left
+    router = cluster.again(router)
+    cluster.wait_up(router)
+    assert [result.get(timeout=40.0) for result in results] == list(range(200))
+    runs = Counter(run.id for run in cluster.runs() if run.what == "start")
+    assert set(runs.values()) == {1}, f"{sum(runs.values()) - 200} ran again"
+    assert [entry.name for entry in app.schedules.list()] == ["rare"]
+    if how != "restored":
+        with pytest.raises(UnknownTask):
+            cluster.client().AsyncResult(before.id).get(timeout=10)

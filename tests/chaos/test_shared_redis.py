@@ -167,3 +167,23 @@ def test_large_payloads_and_shipped_functions_of_a_lost_router_are_the_adopters(
     cluster.wait_up(again)
     assert cluster.client().AsyncResult(echoed[0].id).get(timeout=20.0) == large
     assert not redis.admin.keys("taskmesh:{t}:r:*:b:*arg*")
+
+
+def test_routers_whose_server_was_emptied_write_their_parts_anew_and_can_be_adopted(
+    cluster: Cluster, redis: Server
+) -> None:
+    first = start_router(cluster, redis, "one")
+    other = start_router(cluster, redis, "two")
+    cluster.worker("w1", slots=2)
+    app = cluster.client()
+    results = [send(app, "work", i, 0.02) for i in range(300)]
+    app.flush(timeout=10.0)
+    wait_until(lambda: len(cluster.runs()) >= 20, 10.0, "they run")
+    redis.admin.flushall()
+    for router in (first, other):
+        wait_until(lambda router=router: "is written anew" in router.text(), 10.0, "it notices")  # type: ignore[misc]
+    first.kill()
+    assert [result.get(timeout=40.0) for result in results] == list(range(300))
+    runs = Counter(run.id for run in cluster.runs() if run.what == "start")
+    assert set(runs.values()) == {1}, f"{sum(runs.values()) - 300} ran again"
+    assert "thought lost" not in other.text()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import secrets
 from collections.abc import Iterator
@@ -13,7 +12,17 @@ import msgspec
 import pytest
 import redis
 
-from mesh.core.commands import AppendBatch, DropBatches, DropOutcomes, RecordOutcomes, SaveFunction, SaveMarks, SaveNode
+from mesh.core.commands import (
+    AppendBatch,
+    DropBatches,
+    DropOutcomes,
+    RecordOutcomes,
+    SaveFunction,
+    SaveMarks,
+    SaveNode,
+    SavePositions,
+)
+from mesh.entries import Position
 from mesh.errors import (
     ConfigError,
     RowDamaged,
@@ -243,35 +252,120 @@ def test_a_server_that_became_a_replica_writes_nothing_until_it_is_none(server: 
     store.close()
 
 
-def test_a_server_that_lost_commits_is_noticed_and_gone_on_with(
-    server: Server, caplog: pytest.LogCaptureFixture
+def set_back(server: Server, how: str, store: RedisStore) -> None:
+    """Make the server forget all of it, or what is committed by this."""
+    if how == "nothing":
+        store.commit([append(2, "b")])
+        server.admin.flushall()
+    else:
+        server.admin.save()
+        store.commit([append(2, "b"), RecordOutcomes([outcome_of("a", batch=1)]), DropBatches([1])])
+        server.kill()
+        server.start()
+
+
+@pytest.fixture
+def forgetful(tmp_path: Path) -> Iterator[Server]:
+    """A server that has, when it was killed, what it was last told to save."""
+    server = Server(tmp_path, "memory")
+    yield server
+    server.close()
+
+
+@pytest.mark.parametrize("noticed_by", ["commit", "usage"])
+@pytest.mark.parametrize("has", ["nothing", "commit 1"])
+def test_a_server_that_lost_commits_takes_nothing_until_all_is_written_anew(
+    forgetful: Server, has: str, noticed_by: str
 ) -> None:
-    server.admin.config_set("appendonly", "no")
-    store = open_redis(server.url)
+    store = open_redis(forgetful.url)
     assert (store.level, "appendonly no" in store.durability.promise) == ("process", True)
     store.recover()
-    store.commit([append(1, "a")])
-    server.admin.flushall()  # as one that comes back without what it had in memory
-    with caplog.at_level(logging.ERROR):
-        store.commit([append(2, "b"), RecordOutcomes([outcome_of("a", batch=1)])])
-    assert "lost data" in caplog.text and "appendonly no" in caplog.text
-    assert seqs(store) == [2]
-    store.commit([append(3, "c")])
+    store.commit([append(1, "a"), SavePositions([Position("e", 5)]), SaveMarks([TaskMark("a", 1, 1, 0, 0)])])
+    assert store.set_back == ""
+    set_back(forgetful, has, store)
+    with pytest.raises(StoreUnavailable, match=rf"lost data: it has {has} .*acknowledged commit 2 .*appendonly no"):
+        store.usage() if noticed_by == "usage" else store.commit([append(3, "c")])
+    with pytest.raises(StoreUnavailable, match="lost data"):
+        store.commit([append(3, "c")])
+    for _ in range(2):
+        assert store.begin_anew(2, ["d"]) == []
+    assert store.set_back == ""
+    store.commit([append(2, "b")])
+    store.commit([append(3, "c"), RecordOutcomes([outcome_of("b", batch=2)])])
+    assert store.usage().batches == 2
     store.close()
+    store = open_redis(forgetful.url)
+    left = store.recover()
+    assert [(b.seq, b.settled) for b in left.batches] == [(2, {"b"}), (3, set())]
+    assert (left.boot, left.next_seq, left.marks, left.positions) == (2, 4, [], [])
+    store.close()
+
+
+def test_a_snapshot_of_an_earlier_start_is_gone_on_with(forgetful: Server) -> None:
+    store = open_redis(forgetful.url)
+    store.recover()
+    store.commit([append(1, "a"), append(2, "b")])
+    forgetful.admin.save()
+    store.close()
+    store = open_redis(forgetful.url)
+    assert seqs(store) == [1, 2]
+    store.commit([DropBatches([1])])
+    forgetful.kill()
+    forgetful.start()
+    with pytest.raises(StoreUnavailable, match="nothing of the present start"):
+        store.keep()
+    store.begin_anew(2, [])
+    store.commit([append(2, "b")])
+    store.close()
+    store = open_redis(forgetful.url)
+    left = store.recover()
+    assert ([batch.seq for batch in left.batches], left.boot) == ([2], 3)
+    store.close()
+
+
+def test_a_router_whose_server_lost_its_data_is_there_again_for_others_to_adopt(server: Server) -> None:
     store = open_redis(server.url)
-    assert seqs(store) == [2, 3]
-    assert store.outcomes(["a"]) == [outcome_of("a", batch=1)]
+    store.recover()
+    other = open_redis(f"{server.url}?router=other")
+    server.admin.flushall()
+    for one in (store, other):
+        with pytest.raises(StoreUnavailable):
+            one.usage()
+        one.begin_anew(0, [])
+    store.commit([append(1, "a"), SaveFunction(FunctionCode("d1", "3.11", b"code"), 1.0)])
+    assert store.begin_anew(1, ["d1", "d2"]) == ["d1"], "functions are kept where they are"
+    store.commit([append(1, "a")])
     store.close()
+    assert list(other.keep()) == [store.router_id]
+    other.close()
 
 
-def test_a_server_that_was_emptied_and_begun_anew_by_another_router_is_lost(server: Server) -> None:
+def test_a_server_that_was_emptied_and_begun_anew_by_another_router_is_gone_on_with(server: Server) -> None:
     store = open_redis(server.url)
     store.recover()
     store.commit([append(1, "a")])
     server.admin.flushall()
     other = open_redis(f"{server.url}?router=other")
-    with pytest.raises(StoreLost, match="emptied"):
+    with pytest.raises(StoreUnavailable, match="has nothing"):
         store.commit([append(2, "b")])
+    store.begin_anew(2, [])
+    store.commit([append(1, "a"), append(2, "b"), RecordOutcomes([outcome_of("x")])])
+    assert seqs(store) == [1, 2]
+    assert other.outcomes(["x"]) == [outcome_of("x")], "both sign with one key"
+    store.close()
+    other.close()
+
+
+def test_a_journal_that_another_router_has_taken_meanwhile_is_not_written_anew(server: Server) -> None:
+    store = open_redis(server.url)
+    store.recover()
+    server.admin.flushall()
+    with pytest.raises(StoreUnavailable):
+        store.usage()
+    other = open_redis(server.url)
+    server.admin.hincrby(f"taskmesh:{{m}}:r:{store.router_id}:meta", "epoch", 1)
+    with pytest.raises(StoreLost, match="in use by"):
+        store.begin_anew(1, [])
     store.close()
     other.close()
 

@@ -44,6 +44,7 @@ from mesh.schedules import Every, microseconds
 from mesh.settings import Settings
 from mesh.store.base import Store
 from mesh.store.memory import MemoryStore
+from mesh.store.redis.store import RedisStore
 from mesh.store.sqlite import SqliteStore
 from mesh.wire.codec import blobs_of
 from tests.core.make import C1, C2, W1, WALL, at, got, hello_client, hello_worker, settlement, submit
@@ -86,7 +87,15 @@ class Process:
         settings = Settings(heartbeat_s=1e3, commit_delay_s=commit_delay_s)
         self.machine = RouterMachine("r", "router", settings, boot=found.boot, next_seq=found.next_seq)
         batches = [(b.seq, b.accepted_at, decode(b.raw), b.settled) for b in found.batches]
-        self.machine.restore(batches, found.marks, found.nodes, found.functions)
+        self.machine.restore(
+            batches,
+            found.marks,
+            found.nodes,
+            found.functions,
+            apps=found.apps,
+            entries=found.entries,
+            positions=found.positions,
+        )
         self.sessions: defaultdict[Peer, int] = defaultdict(int)
         self.step = RouterStep(
             self.machine,
@@ -95,6 +104,7 @@ class Process:
             send=self._send,
             drop=self._drop,
             session=self.sessions.__getitem__,
+            shared=self.store if isinstance(self.store, RedisStore) else None,
         )
 
     def _send(self, peer: Peer, message: Message) -> None:

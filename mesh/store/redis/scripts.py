@@ -69,18 +69,35 @@ return {'ok', unpack(redis.call('HMGET', meta, 'epoch', 'commits', 'seq', 'boot'
 """
 """Take the journal: ``held`` while another has it, who is not ``taken_from``; ``format`` where it is of another."""
 
-RECLAIM = """
+REFOUND = """
 local meta, token, epoch, lock, ttl, holder = KEYS[1], ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
-local found = redis.call('HMGET', meta, 'owner', 'epoch')
+local base, mine, id, format = ARGV[6], ARGV[7], ARGV[8], ARGV[9]
+local call = redis.call
+local found = call('HMGET', meta, 'owner', 'epoch')
 if found[1] and found[1] ~= token and tonumber(found[2] or 0) >= tonumber(epoch) then
-  return {'lost', redis.call('GET', lock) or ''}
+  return {'lost', call('GET', lock) or ''}
 end
-redis.call('SET', lock, holder, 'PX', ttl)
-redis.call('HSET', meta, 'owner', token, 'epoch', epoch, 'seq', ARGV[6], 'boot', ARGV[7],
-  'batches', redis.call('HLEN', ARGV[8]))
-return {'ok', redis.call('HGET', meta, 'commits') or '0'}
+call('SET', lock, holder, 'PX', ttl)
+call('SADD', base .. 'routers', id)
+call('HSET', meta, 'owner', token, 'epoch', epoch, 'format', format, 'seq', ARGV[10], 'boot', ARGV[11],
+  'commits', ARGV[12], 'batches', 0)
+call('HDEL', meta, 'adopter', 'serial')
+for _, seq in ipairs(call('HKEYS', mine .. 'journal')) do
+  call('DEL', mine .. 'settled:' .. seq)
+  for _, kept in ipairs(call('SMEMBERS', mine .. 'held:' .. seq)) do call('ZADD', base .. 'expiries', 0, kept) end
+  call('DEL', mine .. 'held:' .. seq)
+end
+for _, seq in ipairs(call('SMEMBERS', mine .. 'early')) do call('DEL', mine .. 'settled:' .. seq) end
+for _, where in ipairs({'journal', 'marks', 'nodes', 'schedules', 'positions', 'apps', 'early'}) do
+  call('UNLINK', mine .. where)
+end
+for _, digest in ipairs(call('ZRANGE', mine .. 'functions', 0, -1)) do
+  if call('HEXISTS', base .. 'functions', digest) == 0 then call('ZREM', mine .. 'functions', digest) end
+end
+return {'ok'}
 """
-"""Go on with a server that has come back without what made the journal this router's."""
+"""A server that has come back with less than it had acknowledged: what is left of the journal goes, for its router is
+about to write it anew. Done again, it does no more."""
 
 BOOT = (
     _PRELUDE
@@ -106,7 +123,7 @@ RENEW = (
     _PRELUDE
     + """
 if call('PEXPIRE', mine .. 'lock', ARGV[5]) == 0 then call('SET', mine .. 'lock', ARGV[6], 'PX', ARGV[5]) end
-return {'ok', call('HLEN', base .. 'outcomes'), call('HLEN', mine .. 'journal')}
+return {'ok', call('HLEN', base .. 'outcomes'), call('HLEN', mine .. 'journal'), call('HGET', meta, 'commits') or '0'}
 """
 )
 

@@ -92,6 +92,7 @@ class RedisStore:
         self.router_id: str | None = self._id
         self.url = address.name
         self.salvaged: list[str] = []
+        self.set_back = ""
         self._salvage = salvage
         self._moving = moving
         self._keys = keys
@@ -116,16 +117,19 @@ class RedisStore:
     def _open(self) -> None:
         self.durability = look_up(self._link)
         self.level = self.durability.level
-        self._seal = self._row_key()
-        self._rows = Rows(self._seal, self._id)
-        self._payloads = Payloads(self._link, self._rows.blobs, self._base, self._mine)
-        self._adoption = Adoption(self._link, self._base, self._id, self._seal, self._rows, self._owned)
+        self._use(self._row_key())
         self._unsure: tuple[Prepared, list[Record]] | None = None  # a commit whose answer did not come
         self._name_connection()
         self._acquire()
         log.info("%s: %s", self.url, self.durability.promise)
         if self.durability.warning:
             log.warning("%s: %s", self.url, self.durability.warning)
+
+    def _use(self, row_key: bytes) -> None:
+        self._seal = row_key
+        self._rows = Rows(row_key, self._id)
+        self._payloads = Payloads(self._link, self._rows.blobs, self._base, self._mine)
+        self._adoption = Adoption(self._link, self._base, self._id, row_key, self._rows, self._owned)
 
     # moving elsewhere
 
@@ -151,7 +155,8 @@ class RedisStore:
 
     # who may write
 
-    def _row_key(self) -> bytes:
+    def _row_key(self, known: bytes | None = None) -> bytes:
+        """What the rows are signed with; ``known`` where the server has lost it, and no other router was faster."""
         place = f"{self._base}keys"
         sealed = self._sealed()
         keys = self._keys()
@@ -159,15 +164,16 @@ class RedisStore:
             raise ConfigError(f"{self.url}: a store on Redis takes the whole key of the mesh")
         row_key = find_row_key(sealed, keys)
         if row_key is None:
-            if sealed or self._link.command("EXISTS", f"{self._base}outcomes", f"{self._base}functions", self._meta):
+            signed = (f"{self._base}outcomes", f"{self._base}functions", self._meta)
+            if sealed or (known is None and self._link.command("EXISTS", *signed)):
                 raise ConfigError(
                     f"{self.url} key {place}: what is there was written with another key of mesh "
                     f"(of {', '.join(sorted(sealed)) or 'none'}, here: {', '.join(key_id for key_id, _ in keys)}): "
                     "give this router that key, or its store another ?prefix="
                 )
             key_id, secret = keys[0]
-            self._link.command("HSETNX", place, key_id, seal(new_row_key(), secret))
-            return self._row_key()  # another router may have been first
+            self._link.command("HSETNX", place, key_id, seal(known or new_row_key(), secret))
+            return self._row_key(known)  # another router may have been first
         self._reseal(row_key, sealed, keys)
         return row_key
 
@@ -231,37 +237,49 @@ class RedisStore:
 
     def _owned(self, script: str, *args: Value) -> list[Any]:
         """Do a script as the owner of the journal. Raises ``StoreLost`` where another is."""
+        if self.set_back:
+            raise StoreUnavailable(self.set_back)
         own: tuple[Value, ...] = (self._holder.token, self._epoch, self._base, self._mine)
         word, *values = self._link.script(script, [self._meta], (*own, *args))
         if word == "gone":
-            self._reclaim()
-            word, *values = self._link.script(script, [self._meta], (*own, *args))
+            raise self._miss("nothing of the present start")
         if word == "lost":
             raise self._lost(values[0])
         return [word, *values]
 
-    def _reclaim(self) -> None:
-        """The server has come back as it was before this router took the journal, and nobody else has it."""
-        own = (self._holder.token, self._epoch, f"{self._mine}lock", self._lock_ms, self._holder.text)
-        rest = (self._last_seq, self._boot, f"{self._mine}journal")
-        word, value = self._link.script(scripts.RECLAIM, [self._meta], (*own, *rest))
-        if word == "lost":
-            raise self._lost(value)
-        self._keys_seen = []
-        self._look_at_keys()
-        self._set_back(int(value))
+    # a server that lost what it had
 
-    def _set_back(self, commits: int) -> None:
-        log.error(
-            "%s lost data: it has commit %d of router %s, and had acknowledged %d (%s). Tasks of the lost ones go on "
-            "as long as this router runs; results of theirs that were told are gone",
-            self.url,
-            commits,
-            self.router_id,
-            self._commits,
-            self.durability.promise,
+    def _miss(self, found: str) -> StoreUnavailable:
+        """The server has come back with less than it had acknowledged, and nobody else has the journal."""
+        self.set_back = (
+            f"{self.url} lost data: it has {found} of router {self.router_id}, "
+            f"and had acknowledged commit {self._commits} ({self.durability.promise})"
         )
-        self._commits = commits
+        return StoreUnavailable(self.set_back)
+
+    def begin_anew(self, last_seq: int, functions: Sequence[str]) -> list[str]:
+        """Make the journal this router's again, and empty; those of the functions that are there."""
+        try:
+            row_key = self._row_key(known=self._seal)
+        except ConfigError as error:  # who emptied the server, or is at work on the key file, may mend it
+            raise StoreUnavailable(str(error)) from error
+        if row_key != self._seal:
+            self._use(row_key)
+        self._adoption.claimed.clear()
+        own = (self._holder.token, self._epoch, f"{self._mine}lock", self._lock_ms, self._holder.text)
+        place = (self._base, self._mine, self._id, FORMAT)
+        counts = (last_seq, self._boot, self._commits + 1)  # a commit that comes late is none of what follows
+        word, *values = self._link.script(scripts.REFOUND, [self._meta], (*own, *place, *counts))
+        if word == "lost":
+            raise self._lost(values[0])
+        there: list[str] = []
+        for some in _cut(functions, 10 * READ):
+            there += map(_text, self._link.script(scripts.FIND, [f"{self._base}functions"], some)[1])
+        self._commits += 1
+        self._last_seq = last_seq
+        self._unsure = None
+        self.set_back = ""
+        return there
 
     # starting
 
@@ -383,8 +401,8 @@ class RedisStore:
                 self._unsure = None  # nothing was written, and what comes next may be less
                 raise
             if word == "behind":
-                self._set_back(int(values[0]))
-            elif word == "ahead":
+                raise self._miss(f"commit {int(values[0])}")
+            if word == "ahead":
                 self._commits = int(values[0])
             else:
                 break
@@ -510,7 +528,9 @@ class RedisStore:
 
     def usage(self) -> StoreUsage:
         """How full the server is; also renews the lock, and lets in who has a new key of the mesh."""
-        _, outcomes, batches = self._owned(scripts.RENEW, self._lock_ms, self._holder.text)
+        _, outcomes, batches, commits = self._owned(scripts.RENEW, self._lock_ms, self._holder.text)
+        if int(commits) < self._commits:
+            raise self._miss(f"commit {int(commits)}")
         self._look_at_keys()
         return StoreUsage(self._free_bytes(), outcomes, batches)
 
@@ -526,7 +546,7 @@ class RedisStore:
         if keys and [key_id for key_id, _ in keys] != self._keys_seen:
             sealed = self._sealed()
             if find_row_key(sealed, keys) not in (None, self._seal):
-                raise StoreLost(f"{self.url} was emptied and is in use by another router: what this one wrote is gone")
+                raise self._miss("nothing")  # another router has begun there since
             self._reseal(self._seal, sealed, keys)
 
     def _free_bytes(self) -> int | None:
