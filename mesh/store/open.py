@@ -99,6 +99,7 @@ def _open_redis(
         keys=keys,
         timeout_s=settings.store_timeout_s,
         lock_s=settings.store_lock_s,
+        login_wait_s=settings.store_wait_s,
         salvage=salvage,
         force=force,
         moving=moving,

@@ -35,7 +35,7 @@ from mesh.errors import (
 )
 from mesh.model import FunctionCode, NodeInfo, TaskMark
 from mesh.store.redis import holder
-from mesh.store.redis.link import PAUSE_S
+from mesh.store.redis.link import LOGIN_PAUSE_MAX_S, PAUSE_S
 from mesh.store.redis.scripts import COMMIT
 from mesh.store.redis.sealing import StoreKeys
 from mesh.store.redis.store import RedisStore
@@ -408,10 +408,53 @@ def test_a_user_who_may_not_ask_for_connections_takes_nobody_s_journal_for_that(
 
 
 def test_a_wrong_password_is_no_store(server: Server) -> None:
-    with pytest.raises(StoreError) as error:
+    with pytest.raises(StoreError, match=r"login refused: .*invalid.*--store") as error:
         open_redis(server.url.replace("//", "//u:s3cret@"))
     assert "s3cret" not in str(error.value)
     assert not isinstance(error.value, StoreUnavailable), "waiting mends nothing"
+
+
+@pytest.mark.parametrize("change", [("resetpass", ">new"), ("-@scripting",), ("off",), ("-info",)])
+def test_a_login_that_worked_and_is_refused_is_waited_for(server: Server, change: tuple[str, ...]) -> None:
+    def user(*rules: str) -> None:
+        server.admin.execute_command("ACL", "SETUSER", "u", *rules)
+        server.admin.client_kill_filter(_type="normal", skipme=True)
+
+    user("on", ">old", "~*", "+@all")
+    store = open_redis(server.url.replace("//", "//u:old@"))
+    store.recover()
+    clock = on_clock(store)
+    for _ in range(2):  # a wait that ended well counts for nothing in the next
+        user(*change)
+        for _ in range(11):
+            with pytest.raises(StoreUnavailable, match=r"login refused: .*(new ones|asked again soon)"):
+                store.usage()
+            clock.now += LOGIN_PAUSE_MAX_S
+        user("reset", "on", ">old", "~*", "+@all")
+        store.usage()
+        store.commit([append(1, "a"), DropBatches([1])])
+        clock.now += 4 * LOGIN_PAUSE_MAX_S
+    user(*change)
+    ended = clock.now + 60.0
+    while clock.now < ended:
+        with pytest.raises(StoreUnavailable, match="login refused"):
+            store.usage()
+        clock.now += LOGIN_PAUSE_MAX_S
+    with pytest.raises(StoreError, match="login refused") as error:
+        store.usage()
+    assert not isinstance(error.value, StoreUnavailable), "the router ends, and says why"
+    assert "old" not in str(error.value)
+    store.close()
+
+
+def test_a_user_who_may_not_ask_for_connections_is_let_in_all_the_same(server: Server) -> None:
+    server.admin.execute_command("ACL", "SETUSER", "u", "on", ">p", "~*", "+@all", "-client")
+    store = open_redis(server.url.replace("//", "//u:p@"))
+    store.recover()
+    for _ in range(2):
+        assert store.keep() == {}
+        store.usage()
+    store.close()
 
 
 # who has the journal

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from math import inf
 from time import monotonic
 from typing import Any, NoReturn, Protocol, TypeVar, cast
 
@@ -16,13 +17,14 @@ from mesh.store.redis.address import RedisAddress
 from mesh.store.redis.scripts import sha_of
 
 PAUSE_S = 0.5  # at least so long after a failure nothing is asked
+LOGIN_PAUSE_MAX_S = 5.0  # between two tries of a login that is refused
 
 _PASSES = frozenset(
     ("READONLY", "LOADING", "MISCONF", "MASTERDOWN", "NOREPLICAS", "CLUSTERDOWN", "TRYAGAIN", "BUSY", "MOVED", "ASK")
 )
-_REFUSED = frozenset({"NOAUTH", "WRONGPASS"})  # no time mends that
+_LOGIN = frozenset({"NOAUTH", "WRONGPASS", "NOPERM"})
 _STALE = frozenset({"READONLY", "LOADING", "MASTERDOWN", "CLUSTERDOWN"})  # another server may be the right one now
-_IN_SCRIPT = re.compile(r"-(OOM|READONLY|MISCONF|NOREPLICAS|MASTERDOWN)\b")  # as servers before 7.0 say it
+_IN_SCRIPT = re.compile(r"-(OOM|READONLY|MISCONF|NOREPLICAS|MASTERDOWN|NOPERM)\b")  # as servers before 7.0 say it
 _TYPES = {
     "OutOfMemoryError": "OOM",
     "ReadOnlyError": "READONLY",
@@ -64,10 +66,20 @@ class Client(Protocol):
 class Link:
     """To one server, or what stands for one. Raises ``ConfigError`` where redis-py is missing.
 
+    A login that is refused is an error, unless it is ``proven``: then somebody is changing it at the server, and the
+    server counts as away for ``login_wait_s``.
+
     Each method raises ``StoreFull``, ``StoreUnavailable``, and ``StoreError`` for what cannot be mended by waiting.
     """
 
-    def __init__(self, address: RedisAddress, timeout_s: float, clock: Callable[[], float] = monotonic) -> None:
+    def __init__(
+        self,
+        address: RedisAddress,
+        timeout_s: float,
+        clock: Callable[[], float] = monotonic,
+        *,
+        login_wait_s: float = 0.0,
+    ) -> None:
         try:
             import redis  # noqa: PLC0415  an extra
             from redis.exceptions import RedisClusterException  # noqa: PLC0415
@@ -81,10 +93,14 @@ class Link:
         self._clock = clock
         self._quiet_until = 0.0
         self._why = ""
+        self.proven = False
+        self._login_wait_s = login_wait_s
+        self._refused = (-inf, -inf)  # since when the login is, and when it was last
         self._errors = (redis.RedisError, RedisClusterException, OSError)
         self._cut = (redis.ConnectionError, OSError)
         self._timeout = (redis.TimeoutError, TimeoutError)
         self._no_script = redis.exceptions.NoScriptError
+        self._not_allowed = redis.exceptions.NoPermissionError
         self._client = self._guarded(lambda: _connect(address, timeout_s))
 
     def command(self, *args: Value) -> Any:
@@ -121,10 +137,18 @@ class Link:
 
     def _asked_of_clients(self, *question: Value) -> Any:
         """None where there is more than one connection, the service does not tell, or this user may not ask."""
+
+        def ask() -> Any:
+            try:
+                return self._client.execute_command(*question)
+            except self._not_allowed:  # of this alone: the login is as good as it was
+                self._tells_of_clients = False
+                return None
+
         if not self._tells_of_clients:
             return None
         try:
-            return self.command(*question)
+            return self._guarded(ask)
         except StoreUnavailable:
             raise
         except StoreError:
@@ -145,7 +169,7 @@ class Link:
             try:
                 return call()
             except self._cut as error:
-                if isinstance(error, self._timeout) or _word(error) in _STALE:
+                if isinstance(error, self._timeout) or _word(error) in _STALE | _LOGIN:
                     raise
                 return call()  # a connection may be older than the server at its other end
         except self._errors as error:
@@ -159,14 +183,34 @@ class Link:
         text = f"{self.name}: {why}"
         if word == "OOM":
             raise StoreFull(text) from error
-        passes = isinstance(error, (*self._cut, *self._timeout)) or word in _PASSES or not _is_reply(error)
-        if passes and word not in _REFUSED:
+        if word in _LOGIN:
+            self._refuse(error, why)
+        if isinstance(error, (*self._cut, *self._timeout)) or word in _PASSES or not _is_reply(error):
             now = self._clock()
             self._quiet_until, self._why = now + max(PAUSE_S, now - started), why
             if word in _STALE:
                 self._client.close()
             raise StoreUnavailable(text) from error
         raise StoreError(text) from error
+
+    def _refuse(self, error: Exception, why: str) -> NoReturn:
+        now = self._clock()
+        since, last = self._refused
+        if now - last > 3 * LOGIN_PAUSE_MAX_S:  # one answer is no end of it: a user may be let do some things
+            since = now
+        self._refused = since, now
+        why = f"login refused: {why}"
+        if self.proven and now - since < self._login_wait_s:
+            self._quiet_until, self._why = now + min(max(PAUSE_S, now - since), LOGIN_PAUSE_MAX_S), why
+            self._client.close()  # what it may do can depend on when it was opened
+            raise StoreUnavailable(
+                f"{self.name}: {why}; it worked before: give this user its password and rights back, or start this "
+                "router with a --store that has the new ones"
+            ) from error
+        raise StoreError(
+            f"{self.name}: {why}; look at user and password in --store or MESH_STORE, and at what the server lets "
+            "this user do (ACL)"
+        ) from error
 
 
 def _word(error: Exception) -> str:

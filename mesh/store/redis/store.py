@@ -83,6 +83,7 @@ class RedisStore:
         keys: Callable[[], StoreKeys],
         timeout_s: float = 2.0,
         lock_s: float = 4.0,
+        login_wait_s: float = 60.0,
         salvage: bool = False,
         force: bool = False,
         moving: bool = False,
@@ -105,11 +106,13 @@ class RedisStore:
         self._mine = f"{self._base}r:{self._id}:"
         self._meta = f"{self._mine}meta"
         self._holder = this_holder()
-        self._link = Link(address, timeout_s)
+        self._link = Link(address, timeout_s, login_wait_s=login_wait_s)
         try:
             self._open()
             if not moving:
                 self._refuse_moved(force)
+            self._free_bytes()  # what it may not do it learns here, and not when it runs
+            self._link.proven = True
         except BaseException:
             self._link.close()
             raise
