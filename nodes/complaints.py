@@ -37,6 +37,12 @@ class Complaints:
             known.held_back += 1
             known.last = text
 
+    def over(self, kind: str) -> None:
+        """It is over, and somebody says so: nothing more is said of it, and of the next time one line at once."""
+        known = self._kinds.get(kind)
+        if known is not None:
+            known.said, known.held_back = FIRST - 1, 0
+
     def due(self, now: float) -> None:
         """Say what was held back for long enough, whether or not more has come."""
         for kind in self._kinds.values():

@@ -181,6 +181,7 @@ class RouterNode:
         if isinstance(store, RedisStore):
             self._adopter = Adopter(self._machine, store, decode=decode_body, encode=encode_body)
         self._intake = PayloadIntake(store)
+        self._away_since: float | None = None  # the store, as far as it was looked at
         self._room = StoreStatus()  # when the store could be asked last
         self._streamed = False  # large payloads came in frames since memory was given back
         self._mapping: set[Peer] = set()  # those that read large payloads from the store's depot
@@ -341,8 +342,14 @@ class RouterNode:
         try:
             free_bytes = self._store.usage().free_bytes
         except StoreUnavailable as away:
+            self._away_since = self._away_since or monotonic()
             self._complaints.add("away", f"{STORE_AWAY}: {away}", monotonic())
             return []
+        if self._away_since is not None and not self._step.holds_back:
+            self._complaints.over("away")
+            text = "the store is back: it was away for %.1f s, and %s held back meanwhile"
+            log.warning(text, monotonic() - self._away_since, count_of(self._step.take_held_back(), "commit"))
+            self._away_since = None
         self._room = StoreStatus(free_bytes, self._settings.free_bytes_min, len(self._store.salvaged))
         for peer in self._intake.fitting(free_bytes):
             self._links.close(peer)  # it notices at its next message, and says again what was not taken

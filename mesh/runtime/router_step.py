@@ -120,6 +120,8 @@ class RouterStep:
         self._unanswered: dict[tuple[Peer, str], None] = {}  # who waits for which outcome among the records
         self._unnamed: dict[str, Blob] = {}  # large payloads that came, and no record names yet
         self._retry_at: float | None = None
+        self._is_away = False
+        self._held_back = 0  # wake-ups whose commit had to wait for it
         self._commit_by: float | None = None  # new tasks wait that long for more to write
         self._delivered = False  # in this wake-up
         self._low: str | None = None
@@ -133,6 +135,7 @@ class RouterStep:
         self._unnamed.update((blob.key, blob) for blob in new_blobs)
         self._is_set_back = self._shared is not None and bool(self._shared.set_back)
         while True:
+            waiting = len(self._records)
             self._sort(self.machine.handle(events, now))
             if self._unnamed:
                 self._drop_unnamed()
@@ -141,6 +144,8 @@ class RouterStep:
             if self._commit(now):
                 later, self._later = self._later, []
                 self._tell(later)
+            elif self._is_away and len(self._records) > waiting:
+                self._held_back += 1
             events = self._answers(now)
             if not events:
                 return
@@ -155,6 +160,16 @@ class RouterStep:
             if committed:  # before the store was asked about what they came with
                 self._records.append(DropBlobs(committed))
             self._unnamed = {}
+
+    @property
+    def holds_back(self) -> bool:
+        """Whether something waits for the store."""
+        return self._retry_at is not None
+
+    def take_held_back(self) -> int:
+        """How many commits had to wait for a store that was away, since this was asked last."""
+        held_back, self._held_back = self._held_back, 0
+        return held_back
 
     def next_deadline(self) -> float | None:
         """The monotonic second at which ``step`` must be called even if nothing happens."""
@@ -247,10 +262,11 @@ class RouterStep:
             return False
         except StoreUnavailable as away:
             self._retry_at = now.mono + RETRY_S
+            self._is_away = True
             self._tell_room(f"{STORE_AWAY}: {away}", now)
             return False
         if self._retry_at is not None:
-            self._retry_at = None
+            self._retry_at, self._is_away = None, False
             self._tell_room(None, now)
             return self._commit(now)
         return True

@@ -69,6 +69,24 @@ def test_while_redis_is_away_nothing_is_told_and_the_mesh_goes_on_by_itself(clus
     assert not held.ready()
     os.kill(server.running.pid, signal.SIGCONT)
     assert held.get(timeout=20) == 7
+    wait_until(lambda: "the store is back: it was away for" in router.text(), 10.0, "and that it is back")
+    assert "commits held back" in router.text() or "1 commit held back" in router.text()
+    assert router.is_running
+
+
+def test_a_login_that_is_changed_at_redis_ends_no_router(cluster: Cluster, server: Server) -> None:
+    server.admin.execute_command("ACL", "SETUSER", "u", "on", ">old", "~*", "+@all")
+    cluster.environ["MESH_STORE"] = server.url.replace("//", "//u:old@")
+    router = cluster.router()
+    cluster.worker("w1")
+    app = cluster.client()
+    assert send(app, "echo", 3).get(timeout=10) == 3
+    server.admin.execute_command("ACL", "SETUSER", "u", "resetpass", ">new")
+    server.admin.client_kill_filter(_type="normal", skipme=True)
+    wait_until(lambda: "login refused" in router.text(), 10.0, "the router says so")
+    server.admin.execute_command("ACL", "SETUSER", "u", ">old")
+    wait_until(lambda: "the store is back" in router.text(), 20.0, "it goes on")
+    assert send(app, "echo", 7).get(timeout=20) == 7
     assert router.is_running
 
 

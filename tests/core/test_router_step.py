@@ -330,6 +330,21 @@ def test_while_the_store_is_away_nobody_is_told_anything_that_is_not_durable() -
     assert one.tried[0] == one.tried[1]
 
 
+def test_commits_that_a_store_that_is_away_holds_back_are_counted() -> None:
+    one = process()
+    one.room = "away"
+    one.hear(C1, submit("a"))
+    one.do(wait=RETRY_S)
+    one.hear(W1, Settled(1, [settlement("a")]))
+    assert one.step.holds_back
+    one.room = "none"
+    one.do(wait=RETRY_S)
+    one.room = "all"
+    one.do(wait=RETRY_S)
+    assert not one.step.holds_back
+    assert (one.step.take_held_back(), one.step.take_held_back()) == (2, 0)
+
+
 def test_a_commit_that_may_have_been_done_is_repeated_before_what_came_since() -> None:
     class Once(MemoryStore):
         """Takes the records of a repeated commit for done, as a store must that did not answer."""

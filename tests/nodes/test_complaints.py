@@ -66,3 +66,18 @@ def test_what_is_not_wrong_is_told_as_a_fact(complaints: Complaints, caplog: pyt
         complaints.add("skipped", "as asked for", 0.0, is_wrong=False)
     complaints.due(PAUSE_S)
     assert [record.levelname for record in caplog.records] == ["INFO"] * (FIRST + 1)
+
+
+def test_what_is_over_is_said_no_more_and_its_next_time_at_once(
+    complaints: Complaints, caplog: pytest.LogCaptureFixture
+) -> None:
+    for number in range(FIRST + 7):
+        complaints.add("away", f"number {number}", 0.0)
+    said(caplog)
+    complaints.over("away")
+    complaints.over("never there")
+    complaints.due(10 * PAUSE_S)
+    assert said(caplog) == []
+    complaints.add("away", "again", 10 * PAUSE_S)
+    complaints.add("away", "and again", 10 * PAUSE_S)
+    assert said(caplog) == ["again"]
