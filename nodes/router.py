@@ -182,7 +182,7 @@ class RouterNode:
             self._adopter = Adopter(self._machine, store, decode=decode_body, encode=encode_body)
         self._intake = PayloadIntake(store)
         self._away_since: float | None = None  # the store, as far as it was looked at
-        self._room = StoreStatus()  # when the store could be asked last
+        self._room = StoreStatus(warning=_warning(store))  # when the store could be asked last
         self._streamed = False  # large payloads came in frames since memory was given back
         self._mapping: set[Peer] = set()  # those that read large payloads from the store's depot
         self._complaints = Complaints(log)
@@ -350,7 +350,8 @@ class RouterNode:
             text = "the store is back: it was away for %.1f s, and %s held back meanwhile"
             log.warning(text, monotonic() - self._away_since, count_of(self._step.take_held_back(), "commit"))
             self._away_since = None
-        self._room = StoreStatus(free_bytes, self._settings.free_bytes_min, len(self._store.salvaged))
+        least, given_up = self._settings.free_bytes_min, len(self._store.salvaged)
+        self._room = StoreStatus(free_bytes, least, given_up, _warning(self._store))
         for peer in self._intake.fitting(free_bytes):
             self._links.close(peer)  # it notices at its next message, and says again what was not taken
         return self._step.look_at_room(free_bytes, self._settings.free_bytes_min)
@@ -528,6 +529,10 @@ def _router_id(store: Store) -> str:
         return store.router_id
     unique = secrets.token_hex(8) if store.level == "memory" else ""
     return blake2b(f"{_machine_id()}:{platform.node()}:{store.url}:{unique}".encode(), digest_size=6).hexdigest()
+
+
+def _warning(store: Store) -> str:
+    return store.durability.warning if isinstance(store, RedisStore) else ""
 
 
 def _machine_id() -> str:

@@ -40,11 +40,15 @@ class SocketStatus(Struct, frozen=True):
 
 
 class StoreStatus(Struct, frozen=True):
-    """What a router says of its store. ``free_bytes`` None: no disk. ``given_up``: things its start did not save."""
+    """What a router says of its store. ``free_bytes`` None: no disk. ``given_up``: things its start did not save.
+
+    ``warning``: what is wrong with how the store is set up, for people.
+    """
 
     free_bytes: int | None = None
     free_bytes_min: int = 0
     given_up: int = 0
+    warning: str = ""
 
 
 class OtherStatus(Struct, frozen=True):

@@ -32,7 +32,8 @@ class Facts:
     """What a store says of itself. ``size`` in bytes, None where the server does not tell. ``holder``: who has it.
 
     ``shared`` is the same for two stores that have their outcomes in one place. ``commits`` and ``boot`` never go back.
-    On Redis, ``outcomes`` are those of all routers, and ``size`` is without large payloads.
+    On Redis, ``outcomes`` are those of all routers, and ``size`` is without large payloads. ``warning``: what is wrong
+    with how it is set up.
     """
 
     level: str
@@ -49,6 +50,7 @@ class Facts:
     entries: int
     holder: str | None
     move: Move | None
+    warning: str | None = None
 
     @property
     def is_empty(self) -> bool:

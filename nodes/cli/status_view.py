@@ -30,7 +30,7 @@ def rates(before: Status, after: Status) -> dict[str, float]:
 
 
 def headline(mesh: str, status: Status, per_s: dict[str, float]) -> str:
-    """The router, in two lines; then, where there is something to tell, its keys and what it has turned away."""
+    """The router, in two lines, and, where there is something to tell, its store, its keys and what it turned away."""
     router = status["router"]
     finished = router["finished"]
     failed = sum(count for state, count in finished.items() if state != "succeeded")
@@ -45,7 +45,9 @@ def headline(mesh: str, status: Status, per_s: dict[str, float]) -> str:
         f"{number(failed)} ended otherwise; now {rate(per_s['accepted_per_s'])} in, "
         f"{rate(per_s['finished_per_s'])} done"
     )
-    lines = (first, second, _all_routers(status), _periodic(router), _mesh_keys(router), _turned_away(router))
+    warning = router.get("store", {}).get("warning")
+    store = f"WARNING, the store: {warning}" if warning else ""
+    lines = (first, store, second, _all_routers(status), _periodic(router), _mesh_keys(router), _turned_away(router))
     return "\n".join(line for line in lines if line)
 
 

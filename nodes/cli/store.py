@@ -88,6 +88,7 @@ def _as_data(url: str, facts: Facts, tasks: int | None) -> dict[str, Any]:
     return {
         "store": url,
         "level": facts.level,
+        "warning": facts.warning,
         "where": facts.where,
         "bytes": facts.size,
         "unfinished_tasks": tasks,

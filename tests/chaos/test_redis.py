@@ -137,8 +137,10 @@ def test_a_redis_that_lost_its_data_gets_all_that_is_unfinished_from_the_router(
     cluster: Cluster, forgetful: Server, how: str
 ) -> None:
     router = cluster.router(store_timeout_s=0.5)
+    assert "WARNING" in router.text() and 'save is "": a restart of the server loses all' in router.text()
     cluster.worker("w1", slots=2)
     app = cluster.client()
+    assert "save is" in app.status()["router"]["store"]["warning"]
     app.schedules.add("rare", 1e6, f"{APP}.echo", (1,))
     before = send(app, "echo", 3)
     assert before.get(timeout=10) == 3

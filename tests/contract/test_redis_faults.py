@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,9 @@ from mesh.errors import (
 )
 from mesh.model import FunctionCode, NodeInfo, TaskMark
 from mesh.store.redis import holder
+from mesh.store.redis.address import parse_address
 from mesh.store.redis.link import LOGIN_PAUSE_MAX_S, PAUSE_S
+from mesh.store.redis.reader import RedisReader
 from mesh.store.redis.scripts import COMMIT
 from mesh.store.redis.sealing import StoreKeys
 from mesh.store.redis.store import RedisStore
@@ -371,12 +374,27 @@ def test_a_journal_that_another_router_has_taken_meanwhile_is_not_written_anew(s
 
 
 def test_the_level_is_what_the_server_promises(server: Server) -> None:
-    def promise() -> tuple[str, str]:
+    def open_and_close() -> RedisStore:
         store = open_redis(server.url)
         store.close()
+        return store
+
+    def promise() -> tuple[str, str]:
+        store = open_and_close()
         return store.level, store.durability.promise.partition(":")[0]
 
     assert promise() == ("disk", "appendfsync always")
+    assert open_and_close().durability.warning == ""
+    server.admin.config_set("appendonly", "no")
+    warning = open_and_close().durability.warning
+    assert 'save is "": a restart of the server loses all' in warning
+    with closing(RedisReader(parse_address(server.url), "m", KEYS, 2.0)) as reader:
+        assert reader.facts().warning == warning
+    server.admin.config_set("save", "3600 1")
+    assert promise() == ("process", "appendonly no")
+    assert open_and_close().durability.warning == ""
+    server.admin.config_set("save", "")
+    server.admin.config_set("appendonly", "yes")
     server.admin.config_set("appendfsync", "everysec")
     assert promise() == ("process", "appendfsync everysec")
     server.admin.config_set("maxmemory", "100mb")

@@ -719,6 +719,9 @@ def test_the_status_is_readable_without_a_terminal() -> None:
         "mesh default: router@box, up 1 min 40 s, level disk, 1 client\n"
         "12 unfinished, 980 succeeded, 8 ended otherwise; now 1 000/s in, 0.5/s done"
     )
+    warned = STATUS | {"router": STATUS["router"] | {"store": {"warning": "it forgets"}}}
+    text = headline("default", warned, {"accepted_per_s": 1000.0, "finished_per_s": 0.5})
+    assert text.splitlines()[1] == "WARNING, the store: it forgets"
     assert plain(workers_table(STATUS)).splitlines()[1].split("  ")[0] == "w1@box"
     assert "draining, silent for 4 s" in plain(workers_table(STATUS))
     assert "no worker serves it" in plain(queues_table(STATUS))

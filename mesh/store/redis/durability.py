@@ -35,9 +35,14 @@ _UNKNOWN = Durability("process", "unknown, for the server does not tell its CONF
 
 def _judge(config: dict[str, str]) -> Durability:
     policy = config.get("maxmemory-policy", "noeviction")
-    warning = ""
+    warnings = []
+    if config.get("appendonly") != "yes" and not config.get("save"):
+        warnings.append('appendonly is no and save is "": a restart of the server loses all; set appendonly to yes')
     if config.get("maxmemory", "0") != "0" and policy != "noeviction":
-        warning = f"maxmemory-policy is {policy}: a full server throws tasks and results away; set it to noeviction"
+        warnings.append(
+            f"maxmemory-policy is {policy}: a full server throws tasks and results away; set it to noeviction"
+        )
+    warning = "; ".join(warnings)
     if config.get("appendonly") != "yes":
         kept = f"what its snapshots have (save {config['save']})" if config.get("save") else "nothing"
         return Durability("process", f"appendonly no: a restart of the server keeps {kept}", warning)

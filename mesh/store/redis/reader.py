@@ -102,8 +102,10 @@ class RedisReader:
                 ("GET", f"{self._mine}moved"),
             ]
         )
+        durability = look_up(self._link)
         return Facts(
-            level=look_up(self._link).level,
+            level=durability.level,
+            warning=durability.warning or None,
             where=f"{self._base}* (router {self._router})",
             shared=self._shared,
             size=self._size(),
