@@ -88,6 +88,9 @@ class EntryBook:
         self.apps = dict(sorted(apps.items(), key=lambda item: item[1]))
         for entry in sorted(entries, key=lambda entry: entry.written_at):
             (self.gone if entry.gone else self.entries)[entry.name] = entry
+        positions = list(positions)
+        loose = (one.entry for one in positions if one.entry not in self.entries and one.entry not in self.gone)
+        self._ledger.entries += [DropEntry(name) for name in loose]
         self._firings.restore(positions)
 
     def contents(self) -> Iterator[Record]:

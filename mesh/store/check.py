@@ -10,7 +10,7 @@ import msgspec
 
 from mesh.errors import StoreDamaged
 from mesh.model import Blob, FunctionCode, Outcome
-from mesh.store.reading import Reader, Rows, cut, needed_blobs, new_arguments
+from mesh.store.reading import Reader, Rows, cut, named, needed_blobs, new_arguments
 
 NAMED_MAX = 1_000  # damaged keys that are kept of each kind; all are counted
 
@@ -49,6 +49,11 @@ class Checked:
         """Whether nothing is wrong."""
         return not self.faults and not self.damaged
 
+    @property
+    def whole(self) -> int:
+        """How many rows and payloads are what was written."""
+        return sum(self.counts().values())
+
     def counts(self) -> dict[str, int]:
         """How many whole rows there are of each kind."""
         return {name: kind.read - kind.damaged for name, kind in self.kinds.items()}
@@ -69,6 +74,7 @@ class _Check:
         self._payloads = Kind()
         self._arguments: dict[str, Blob | None] = {}
         self._functions: set[str] = set()
+        self._positions: set[str] = set()
         self._suspects: list[tuple[Blob, Callable[[], list[Blob]]]] = []
 
     def run(self) -> Checked:
@@ -79,10 +85,12 @@ class _Check:
         self._count("nodes", reader.nodes())
         self._count("apps", reader.apps())
         self._count("entries", reader.entries())
-        self._count("positions", reader.positions())
+        self._count("positions", reader.positions(), lambda position: self._positions.add(position.entry))
         self._count("functions", reader.functions(), self._look_at_function)
         self._count("outcomes", reader.outcomes(), self._look_at_outcome)
         self._look_again()
+        self._look_for_entries()
+        self._found.faults += reader.loose_ends()
         self._found.kinds["payloads"] = self._payloads
         return self._found
 
@@ -119,6 +127,15 @@ class _Check:
                 else:
                     look(value)
             self._told(name, kind.read)
+
+    def _look_for_entries(self) -> None:
+        """A position is of an entry, and goes with it."""
+        reader = self._reader
+        there = {name for chunk in reader.entries() for name, _ in chunk}
+        if not self._positions <= there:  # a router may have removed some meanwhile
+            self._positions &= {name for chunk in reader.positions() for name, _ in chunk}
+        if loose := sorted(self._positions - there):
+            self._found.faults.append(f"positions without an entry: {named(loose)}; the router's next start drops them")
 
     def _look_at_function(self, found: tuple[FunctionCode, float]) -> None:
         code = found[0]

@@ -18,6 +18,7 @@ from mesh.store.base import StoredBatch
 from mesh.store.moved import Move
 
 CHUNK = 200  # rows read, and written, at once
+NAMED = 10  # in one line
 
 T = TypeVar("T")
 
@@ -105,6 +106,9 @@ class Reader(Protocol):
     def faults(self) -> list[str]:
         """What is wrong with the store as a whole, a line for each."""
 
+    def loose_ends(self) -> list[str]:
+        """What was read that belongs to something which is not there, or that nothing finds; to be asked at the end."""
+
     def close(self) -> None:
         """Let go of it."""
 
@@ -141,3 +145,8 @@ def new_arguments(reader: Reader) -> dict[str, Blob | None]:
 def cut(values: Sequence[T], most: int = CHUNK) -> Iterator[Sequence[T]]:
     """Some values at a time."""
     return (values[start : start + most] for start in range(0, len(values), most))
+
+
+def named(keys: Sequence[str]) -> str:
+    """The first of them by name, and how many there are."""
+    return f"{', '.join(keys[:NAMED])}{' ...' if len(keys) > NAMED else ''} ({len(keys)} in all)"

@@ -227,6 +227,10 @@ class SqliteReader:
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
 
+    def loose_ends(self) -> list[str]:
+        """None: rows are found by what they are."""
+        return []
+
     def close(self) -> None:
         """Let go of the file."""
         self._connection.close()

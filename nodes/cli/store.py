@@ -136,7 +136,7 @@ def check(invocation: Invocation, address: str | None, url: str | None, as_json:
             checked = Checked(faults=[str(damaged)])
         if as_json:
             kinds = {name: asdict(kind) for name, kind in checked.kinds.items()}
-            whole = {"store": reader.url, "whole": checked.is_whole, "damaged": checked.damaged}
+            whole = {"store": reader.url, "whole": checked.is_whole, "damaged": checked.damaged, "fine": checked.whole}
             click.echo(json.dumps({**whole, "faults": checked.faults, "kinds": kinds}))
         else:
             click.echo("\n".join(_lines(checked)))
@@ -153,7 +153,8 @@ def _lines(checked: Checked) -> Iterator[str]:
         named = ", ".join(kind.keys[:NAMED]) + (" ..." if kind.damaged > NAMED else "")
         yield f"{name:<10} {kind.read:>10}" + (f"  {kind.damaged} damaged: {named}" if kind.damaged else "")
     yield from (f"fault: {fault}" for fault in checked.faults)
-    yield "nothing is damaged" if checked.is_whole else f"{checked.damaged} damaged, {len(checked.faults)} faults"
+    wrong = "nothing is damaged" if checked.is_whole else f"{checked.damaged} damaged, {len(checked.faults)} faults"
+    yield f"{checked.whole} rows and payloads are as they were written; {wrong}"
 
 
 @store.command()

@@ -17,10 +17,12 @@ import msgspec
 import pytest
 import redis
 
+from mesh.clock import Now
 from mesh.core.commands import (
     AppendBatch,
     DropBatches,
     DropBlobs,
+    DropEntry,
     DropOutcomes,
     RecordOutcomes,
     SaveApp,
@@ -30,6 +32,7 @@ from mesh.core.commands import (
     SaveNode,
     SavePositions,
 )
+from mesh.core.router import RouterMachine
 from mesh.entries import Entry, Position
 from mesh.errors import ConfigError, StoreDamaged, StoreError, StoreFull, StoreLocked, StoreMoved
 from mesh.messages import Submit
@@ -314,6 +317,46 @@ def test_damaged_rows_and_payloads_in_redis_are_named(servers):
 
     damaged = {name: kind.keys for name, kind in checked.kinds.items() if kind.damaged}
     assert damaged == {"batches": ["3"], "marks": ["b"], "outcomes": ["x"], "payloads": [BLOB.key]}
+
+
+def test_a_position_without_its_entry_is_a_fault_until_the_router_starts(place):
+    url = filled(place)
+    with closing(place.open(url)) as store:
+        store.recover()
+        store.commit([SavePositions([Position("nobody's", 5)])])
+    with closing(read(place, url)) as reader:
+        checked = check(reader)
+        assert "positions without an entry: nobody's (1 in all)" in " ".join(checked.faults)
+        assert checked.whole > 0 and not checked.damaged
+    with closing(place.open(url)) as store:
+        found = store.recover()
+        machine = RouterMachine("r", "router", ROUTERS)
+        machine.restore([], [], [], apps=found.apps, entries=found.entries, positions=found.positions)
+        store.commit([record for record in machine.handle([], Now(1e9, 1.0)) if isinstance(record, DropEntry)])
+    with closing(read(place, url)) as reader:
+        assert check(reader).is_whole
+
+
+@pytest.mark.processes
+def test_rows_in_redis_that_nothing_names_and_names_of_nothing_are_faults(servers):
+    url = filled(servers)
+    admin = redis.Redis.from_url(redis_server().url)
+    base = f"{url.partition('prefix=')[2]}:{{m}}:"
+    with closing(read(servers, url)) as reader:
+        assert check(reader).is_whole
+        admin.zrem(f"{base}expiries", "x")
+        admin.zadd(f"{base}expiries", {"nobody's": 5.0})
+        (used,) = {name.decode() for key in admin.keys(f"{base}r:*:functions") for name in admin.zrange(key, 0, 0)}
+        admin.hdel(f"{base}functions", used)
+        admin.delete(f"{base}routers")
+        faults = check(reader).faults
+    assert [fault.partition(":")[0] for fault in faults] == [
+        "outcomes without an expiry, which never go",
+        "expiries of outcomes that are not there",
+        "functions without their code",
+        "the journal is not in the list of routers",
+    ]
+    assert [name in fault for name, fault in zip(["x (1", "nobody's (1", f"{used} (1"], faults)] == [True] * 3
 
 
 def test_a_journal_that_lost_its_tail_is_a_fault(tmp_path, files):

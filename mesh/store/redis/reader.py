@@ -13,7 +13,7 @@ from mesh.errors import ConfigError, RowDamaged, StoreError
 from mesh.model import Blob, FunctionCode, NodeInfo, Outcome, TaskMark
 from mesh.store.base import StoredBatch
 from mesh.store.moved import read_move
-from mesh.store.reading import CHUNK, Facts, cut
+from mesh.store.reading import CHUNK, Facts, cut, named
 from mesh.store.reading import Rows as Chunks
 from mesh.store.redis.address import RedisAddress
 from mesh.store.redis.durability import look_up
@@ -25,6 +25,7 @@ from mesh.store.redis.sealing import StoreKeys, find_row_key
 from mesh.store.redis.store import FORMAT, router_id_of
 
 JOURNALS_SHOWN = 10  # where the one that was asked for is not there
+SUSPECTS_MAX = 1_000  # rows that are looked at again
 ASKED_MAX = 5  # times, before two numbers that do not agree count as wrong
 
 T = TypeVar("T")
@@ -44,6 +45,7 @@ class RedisReader:
         self._router = router_id_of(address)
         self._base = f"{address.prefix}:{{{mesh}}}:"
         self._mine = f"{self._base}r:{self._router}:"
+        self._unnamed: dict[str, Outcome] = {}  # outcomes that were read and that nothing seems to name
         self._link = Link(address, timeout_s)
         try:
             row_key = self._row_key(keys)
@@ -197,7 +199,20 @@ class RedisReader:
             mine = [
                 (name.decode(errors="replace"), row) for name, row in rows if router_of(row) in (self._router, None)
             ]
-            yield [(name, _unless_damaged(self._rows.read_outcome, name, row, place)) for name, row in mine]
+            found = [(name, _unless_damaged(self._rows.read_outcome, name, row, place)) for name, row in mine]
+            self._note_unnamed([outcome for _, outcome in found if outcome is not None])
+            yield found
+
+    def _note_unnamed(self, outcomes: Sequence[Outcome]) -> None:
+        """Outcomes that would never go: neither the expiries have them nor the batch that is open."""
+        if not outcomes:
+            return
+        expiries = self._link.command("ZMSCORE", f"{self._base}expiries", *(outcome.id for outcome in outcomes))
+        unnamed = [outcome for outcome, expiry in zip(outcomes, expiries) if expiry is None]
+        held = self._link.commands([("SISMEMBER", f"{self._mine}held:{o.batch}", o.id) for o in unnamed])
+        for outcome, is_held in zip(unnamed, held):
+            if not is_held and len(self._unnamed) < SUSPECTS_MAX:
+                self._unnamed[outcome.id] = outcome
 
     def outcomes_of(self, ids: Sequence[str]) -> list[Outcome]:
         """The whole outcomes there are of these ids, whichever router wrote them."""
@@ -233,6 +248,56 @@ class RedisReader:
             if journal == int(written or 0):
                 return []
         return [f"batches in the journal: {journal} where {int(written or 0)} were written"]
+
+    def loose_ends(self) -> list[str]:
+        """Outcomes that no expiry names and the reverse, functions without code, a journal that nobody would adopt."""
+        found: list[str] = []
+        if unnamed := self._still(self._unnamed_now, list(self._unnamed)):
+            found.append(f"outcomes without an expiry, which never go: {named(unnamed)}")
+        if gone := self._still(self._without_outcome, self._expiries()):
+            found.append(f"expiries of outcomes that are not there: {named(gone)}; they go at their time")
+        uses = self._link.command("ZRANGE", f"{self._mine}functions", 0, -1)
+        if lost := self._still(self._without_code, [name.decode(errors="replace") for name in uses]):
+            found.append(f"functions without their code: {named(lost)}; clients send them again")
+        listed = self._link.command("SISMEMBER", f"{self._base}routers", self._router)
+        if not listed and self._link.command("EXISTS", f"{self._mine}journal"):
+            found.append(
+                "the journal is not in the list of routers: nobody adopts it; a start of its router mends that"
+            )
+        return found
+
+    def _still(self, look: Callable[[Sequence[str]], list[str]], ids: list[str]) -> list[str]:
+        """Those that are wrong each time: a router may be at work on the others."""
+        for _ in range(ASKED_MAX):
+            ids = [one for some in cut(ids) for one in look(some)]
+        return ids
+
+    def _unnamed_now(self, ids: Sequence[str]) -> list[str]:
+        there = {outcome.id: outcome for outcome in self.outcomes_of(ids)}
+        self._unnamed.clear()
+        self._note_unnamed(list(there.values()))
+        return [one for one in ids if one in self._unnamed]
+
+    def _expiries(self) -> list[str]:
+        """Some of those that name no outcome."""
+        found: list[str] = []
+        cursor = 0
+        while len(found) < SUSPECTS_MAX:
+            cursor, pairs = self._link.command("ZSCAN", f"{self._base}expiries", cursor, "COUNT", CHUNK)
+            found += self._without_outcome([name.decode(errors="replace") for name, _ in pairs])
+            if not cursor:
+                break
+        return list(dict.fromkeys(found))
+
+    def _without_outcome(self, ids: Sequence[str]) -> list[str]:
+        there = self._link.commands([("HEXISTS", f"{self._base}outcomes", i) for i in ids])
+        expiries = self._link.commands([("ZSCORE", f"{self._base}expiries", i) for i in ids])
+        return [i for i, outcome, expiry in zip(ids, there, expiries) if not outcome and expiry is not None]
+
+    def _without_code(self, digests: Sequence[str]) -> list[str]:
+        there = self._link.commands([("HEXISTS", f"{self._base}functions", digest) for digest in digests])
+        used = self._link.commands([("ZSCORE", f"{self._mine}functions", digest) for digest in digests])
+        return [d for d, code, use in zip(digests, there, used) if not code and use is not None]
 
     def close(self) -> None:
         """Cut the connection."""
