@@ -117,7 +117,10 @@ class Journal(MemoryStore):
 
 
 class FencedStore(RemoteStore):
-    """How one life of a router sees the server; ``now`` is the server's clock."""
+    """How one life of a router sees the server; ``now`` is the server's clock.
+
+    ``is_cut``: the server has no connection of it. It has died, or lives and makes a new one for its next word.
+    """
 
     def __init__(self, journal: Journal, seed: int, now: Callable[[], float], lock_s: float) -> None:
         super().__init__(journal, seed)
@@ -126,6 +129,7 @@ class FencedStore(RemoteStore):
         self._now = now
         self._lock_s = lock_s
         self._claimed: dict[str, Journal] = {}
+        self.is_cut = False
         journal.owner = self
         self._lock(journal)
 
@@ -161,19 +165,23 @@ class FencedStore(RemoteStore):
 
     def keep(self) -> dict[str, float]:
         self._own()
+        self.is_cut = False
         self._lock(self._journal)
         for journal in self._claimed.values():
             if journal.owner is self:
                 self._lock(journal)
-        now = self._now()
         others = [one for one in self._server.journals.values() if one is not self._journal]
-        left_s = {one.name: max(0.0, one.lock_until - now) for one in others if not one.is_empty()}
+        left_s = {one.name: self._left_s(one) for one in others if not one.is_empty()}
         return {name: left for name, left in left_s.items() if left < 0.75 * self._lock_s}
+
+    def _left_s(self, there: Journal) -> float:
+        is_cut = there.owner is not None and there.owner.is_cut
+        return max(0.0, there.lock_until - self._now() - (self._lock_s / 2 if is_cut else 0.0))
 
     def claim(self, router_id: str) -> ClaimedJournal | None:
         self._own()
         there = self._server.journals[router_id]
-        if there.lock_until > self._now():
+        if self._left_s(there):
             return None
         there.owner = self
         self._lock(there)

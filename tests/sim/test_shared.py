@@ -7,13 +7,17 @@ from collections.abc import Callable
 import pytest
 
 from mesh.model import Peer, TaskOptions
+from tests.sim.shared import FencedStore
 from tests.sim.test_routers import SeveralRouters, play_out
 from tests.sim.test_world import MANY, SEEDS
 from tests.sim.world import ClientNode, Faults, Site, World
 
 
 class SharedStore(SeveralRouters):
-    """Besides what happens to several routers: they are held up, for shorter and longer than their lock."""
+    """Besides what happens to several routers: they are held up, for shorter and longer than their lock.
+
+    Some of them seem to have died meanwhile, for their connection to the store has ended.
+    """
 
     def __init__(self, seed: int, faults: Faults) -> None:
         super().__init__(seed, faults, shared=True)
@@ -23,6 +27,8 @@ class SharedStore(SeveralRouters):
         site = rng.choice(list(world.sites.values()))
         if rng.random() < 0.25:
             world.pause_router(site.peer, rng.choice([1.0, 4.0, 5.5, 8.0, 15.0]))
+            if rng.random() < 0.3 and site.router is not None and isinstance(site.router.store, FencedStore):
+                site.router.store.is_cut = True
         else:
             super().trouble()
 

@@ -377,6 +377,8 @@ class World:
         site = self.sites[peer]
         self.note(f"{peer.decode()} crashes{' for good' * for_good}")
         self.disturb()
+        if site.router is not None and isinstance(site.router.store, FencedStore):
+            site.router.store.is_cut = True
         site.router, site.gone = None, for_good
         if site.others is not None:
             self.forget_address(site.others)
