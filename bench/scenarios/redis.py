@@ -24,7 +24,7 @@ from mesh.errors import Unavailable
 from mesh.net.runtime_dir import RouterRecord
 
 CLIENTS = 2
-QUEUED = 100_000  # at the router that is lost
+QUEUED, QUICK_QUEUED = 100_000, 10_000  # at the router that is lost
 ROUTERS = ("one", "two")
 
 RATIOS = {
@@ -76,13 +76,13 @@ def run_redis(plan: Plan, runs: Runs) -> Report:
             Turn("sqlite", lambda: _add("sqlite_", file(plan.tasks), runs), lambda: file(few)),
             Turn("one router", lambda: _volley("routers_1", one, plan, runs), lambda: _warm_up(one)),
             Turn("two routers", lambda: _volley("routers_2", two, plan, runs), lambda: _warm_up(two)),
-            Turn(f"kill -9: a router with {QUEUED} tasks, adopted", lambda: _adopt(plan, server, runs)),
+            Turn(f"kill -9: a router with {_queued(plan)} tasks, adopted", lambda: _adopt(plan, server, runs)),
             Turn("the same, started elsewhere", lambda: _succeed(plan, server, runs)),
         ]
         take_turns(turns, plan.runs, runs)
     ratios = runs.ratios(RATIOS)
     found = {name: figure.max if name.endswith("_lost") else figure.median for name, figure in runs.figures.items()}
-    settings = plan.settings(tasks=plan.tasks, clients=CLIENTS, queued=QUEUED, redis=server.command)
+    settings = plan.settings(tasks=plan.tasks, clients=CLIENTS, queued=_queued(plan), redis=server.command)
     notes = verdicts(ASKED, found | ratios, machine["cpus"])
     return Report("redis", settings, machine, runs.figures, ratios, notes=notes)
 
@@ -101,6 +101,10 @@ def _on_redis(plan: Plan, directory: Path, server: RedisServer, routers: Sequenc
         mesh.stop()
 
 
+def _queued(plan: Plan) -> int:
+    return QUICK_QUEUED if plan.quick else QUEUED
+
+
 def _client(plan: Plan, mesh: RunningMesh, router: int) -> AbstractContextManager[Talk]:
     """A client of one of the routers alone."""
     address = mesh.wait_for_routers(router + 1)[router].ipc
@@ -113,7 +117,7 @@ def _adopt(plan: Plan, server: RedisServer, runs: Runs) -> None:
         mesh = RunningMesh(directory, mesh_environment(directory, "memory"))
         try:
             lost = _start_router(mesh, server, ROUTERS[0])
-            with talking("bench.clients.adoption", QUEUED, environ=mesh.environ) as client:
+            with talking("bench.clients.adoption", _queued(plan), environ=mesh.environ) as client:
                 client.answer()
                 adopter = _start_router(mesh, server, ROUTERS[1])
                 mesh.environ["MESH_ROUTERS"] = str(adopter.ipc)  # of the worker, and of who looks whether it is there
@@ -134,7 +138,7 @@ def _succeed(plan: Plan, server: RedisServer, runs: Runs) -> None:
         mesh = RunningMesh(directory, mesh_environment(directory, "memory"))
         try:
             lost = _start_router(mesh, server, ROUTERS[0])
-            with talking("bench.clients.adoption", QUEUED, environ=mesh.environ) as client:
+            with talking("bench.clients.adoption", _queued(plan), environ=mesh.environ) as client:
                 client.answer()
                 _kill(mesh, lost)
                 _move_away(server, mesh.environ["MESH_NAME"])
