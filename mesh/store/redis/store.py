@@ -216,13 +216,14 @@ class RedisStore:
             holder = read_holder(held)
             if adopter or deadline == inf:  # it is being emptied, which takes as long as it has tasks
                 deadline = time.monotonic() + self._lock_ms / 1000
-            silent = left_ms <= self._lock_ms / 2
+            silent = left_ms <= self._lock_ms // 2
             if holder is not None and (is_gone(holder) or (silent and is_cut(self._link, held))):
                 taken_from = held
             elif asked_at >= deadline:
                 raise StoreLocked(self._held_by(held))
             else:
-                time.sleep(min(max(left_ms, 20), 200) / 1000)
+                wait_ms = left_ms if silent else left_ms - self._lock_ms // 2
+                time.sleep(min(max(wait_ms, 20), 200) / 1000)
         self._epoch, self._commits, self._last_seq, self._boot, _ = (int(value or 0) for value in values)
 
     def _held_by(self, held: bytes) -> str:
