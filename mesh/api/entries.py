@@ -90,7 +90,8 @@ class Periodic:
         if name is None:
             named = (f"{key}={value!r}" for key, value in checked_kwargs(kwargs).items())
             name = f"{task_name}({', '.join([*map(repr, checked_args(args)), *named])})"
-            if len(name) > NAME_LENGTH_MAX or " at 0x" in name:  # which would be another in each process
+            # A name must not be another in each process.
+            if len(name) > NAME_LENGTH_MAX or " at 0x" in name or _has_set([args, kwargs]):
                 raise ConfigError(f"the periodic task {name[:80]}... needs a name: give it name=...")
         if name in self._added:
             raise ConfigError(f"entry {name!r} is there already: give each a name of its own with name=...")
@@ -126,6 +127,14 @@ class Periodic:
 def entries_of(app: Mesh) -> list[Entry]:
     """The periodic tasks in the code of an app, as it is loaded by now. Raises ``ConfigError``."""
     return app.periodic.entries()
+
+
+def _has_set(value: object) -> bool:
+    """Whether a set is shown in the value, in an order that is another in each process."""
+    inside = [*value.keys(), *value.values()] if isinstance(value, Mapping) else value
+    if isinstance(inside, set | frozenset):
+        return len(inside) > 1
+    return isinstance(inside, list | tuple) and any(map(_has_set, inside))
 
 
 def _from_beat(app: Mesh, name: str, row: Mapping[str, Any]) -> Entry:

@@ -202,8 +202,10 @@ class EntryBook:
             if replace(entry, revised_at=form.revised_at, written_at=form.written_at) == form:
                 return None
             written_at = max(written_at, form.written_at + 1e-6)
-        # Two forms of an entry are told apart by their times, whatever the clock does.
-        revised_at = now.wall if known is None else max(now.wall, known.revised_at + 1e-6)
+        if known is not None and _same_but_for_arguments(entry, known):
+            revised_at = known.revised_at
+        else:  # Two forms of an entry are told apart by their times, whatever the clock does.
+            revised_at = now.wall if known is None else max(now.wall, known.revised_at + 1e-6)
         self._keep(
             replace(entry, revised_at=min(revised_at, INSTANT_MAX), written_at=min(written_at, INSTANT_MAX), gone=False)
         )
@@ -298,10 +300,10 @@ class EntryBook:
         if missing:
             return _unknown(missing)
         for entry in message.entries:
-            if entry.revised_at not in (0.0, self.entries[entry.name].revised_at):
+            known = self.entries[entry.name]
+            if entry.revised_at and (entry.revised_at, entry.written_at) != (known.revised_at, known.written_at):
                 return _error("changed", f"entry {entry.name!r} was changed by another meanwhile")
-        entries = [replace(entry, app=self.entries[entry.name].app, gone=False) for entry in message.entries]
-        return self._put_all(entries, now)
+        return self._put_all([_in_place_of(self.entries[entry.name], entry) for entry in message.entries], now)
 
     def _put_all(self, entries: Sequence[Entry], now: Now) -> dict[str, Any]:
         refused = [why for entry in entries if (why := self._put(entry, now, now.wall)) is not None]
@@ -413,6 +415,19 @@ class EntryBook:
         assert set(self._firings.positions) == set(self.entries), "entries and positions differ"
         assert self._rivals.keys() <= self.entries.keys(), "an entry is not taken for one that is not there"
         assert not self.entries.keys() & self.gone.keys(), "an entry is there, and is gone"
+
+
+def _same_but_for_arguments(entry: Entry, known: Entry) -> bool:
+    """Whether ``entry`` is due when ``known`` is, to do the same.
+
+    Arguments with a set in them are pickled otherwise by each process, and so would be changed by each that starts.
+    """
+    return entry == replace(known, payload=entry.payload, revised_at=entry.revised_at, written_at=entry.written_at)
+
+
+def _in_place_of(known: Entry, entry: Entry) -> Entry:
+    """``entry`` as somebody wrote it, of the code that ``known`` is of."""
+    return replace(entry, app=known.app, gone=False)
 
 
 def _unknown(names: Sequence[str]) -> dict[str, str]:

@@ -173,7 +173,7 @@ def test_what_is_defined_and_set_later_counts_for_what_was_added(app):
 
 
 def test_a_name_is_needed_where_the_arguments_give_none(app):
-    for args in ((object(),), ("x" * 300,)):
+    for args in ((object(),), ("x" * 300,), ([{"a": {"b", "c"}}],)):
         with pytest.raises(ConfigError, match=r"the periodic task plain\(.* needs a name"):
             app.add_periodic_task(10, "plain", args)
 

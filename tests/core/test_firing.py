@@ -308,6 +308,18 @@ def test_how_old_the_code_is_counts_and_not_whose_clock_goes_ahead() -> None:
     assert list(mesh.machine.book.entries) == ["new"]
 
 
+def test_arguments_that_each_process_pickles_otherwise_are_no_change_of_what_is_due() -> None:
+    mesh = Periodic(entry(payload=b"\x01ab"))
+    mesh.do(wait=15.0)
+    mesh.hear(W2, declare("app", 900.0, [entry(payload=b"\x01ba")]))
+    known = mesh.machine.book.entries["e"]
+    assert (known.payload, known.revised_at) == (b"\x01ba", WALL), "the newest counts, and nothing is put off"
+    assert not mesh.fire(due(10.0)).reason
+    assert mesh.machine.table.tasks[firing_id("e", due(10.0))].payload == b"\x01ba"
+    mesh.hear(W2, declare("app", 950.0, [entry(payload=b"\x01ba", overlap="skip")]))
+    assert mesh.machine.book.entries["e"].revised_at == WALL + 15.0
+
+
 def test_the_leader_is_told_of_changes() -> None:
     mesh = Periodic(entry("a"), entry("b"))
     told = one(sent(mesh.hear(W2, declare("app", 2.0, [entry("b"), entry("c")])), W1), Entries)
@@ -418,6 +430,13 @@ def test_an_update_of_what_was_changed_meanwhile_is_refused() -> None:
     assert ask(mesh, "update", entries=[replace(before, overlap="skip")])["code"] == "changed"
     now = mesh.machine.book.entries["e"]
     assert (now.jitter_s, now.overlap) == (1.0, "allow")
+
+
+def test_of_two_changes_of_its_arguments_at_a_time_one_is_refused() -> None:
+    mesh = Periodic(entry())
+    before = mesh.machine.book.entries["e"]
+    assert ask(mesh, "update", entries=[replace(before, payload=b"a")]) == {"done": ["e"]}
+    assert ask(mesh, "update", entries=[replace(before, payload=b"b")])["code"] == "changed"
 
 
 def test_a_triggered_entry_runs_now_and_its_schedule_goes_on() -> None:
