@@ -37,7 +37,8 @@ class Entry(Struct, frozen=True, array_like=True, gc=False):
     start. Due times before ``revised_at``, when the router took the entry in as it is, arguments aside, do not count.
 
     Of two forms the one counts that was written last: ``written_at``, 0 while it is as it first stood in the code.
-    ``gone``: it was removed then, and this is kept to tell routers that were away.
+    ``gone``: it was removed then, and this is kept to tell routers that were away. ``code_paused``: what the code said
+    last of ``paused``, None where it never did.
     """
 
     name: Id
@@ -55,6 +56,7 @@ class Entry(Struct, frozen=True, array_like=True, gc=False):
     revised_at: Instant = 0.0
     written_at: Instant = 0.0
     gone: bool = False
+    code_paused: bool | None = None
 
 
 class Position(Struct, frozen=True, array_like=True, gc=False):

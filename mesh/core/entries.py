@@ -154,7 +154,10 @@ class EntryBook:
                 self._counters["entries_refused"] += 1
                 self._rivals[name] = app
                 continue
-            entry = replace(entry, app=app, paused=known.paused if known is not None else entry.paused)
+            said = entry.paused
+            is_kept = known is not None and known.code_paused in (None, said)  # what somebody did, if anybody
+            paused = known.paused if known is not None and is_kept else said
+            entry = replace(entry, app=app, paused=paused, code_paused=said)
             why = self._put(entry, now, declared.declared_at if form is not None else 0.0)
             if why is not None:
                 declared.refused[name] = why
@@ -293,7 +296,7 @@ class EntryBook:
         there = [entry.name for entry in message.entries if entry.name in self.entries]
         if there:
             return _error("exists", f"there is an entry of this name already: {', '.join(there)}")
-        return self._put_all([replace(entry, app=None, gone=False) for entry in message.entries], now)
+        return self._put_all([replace(entry, app=None, gone=False, code_paused=None) for entry in message.entries], now)
 
     def _update(self, session: Session, message: Schedule, now: Now) -> dict[str, Any]:
         missing = [entry.name for entry in message.entries if entry.name not in self.entries]
@@ -422,12 +425,18 @@ def _same_but_for_arguments(entry: Entry, known: Entry) -> bool:
 
     Arguments with a set in them are pickled otherwise by each process, and so would be changed by each that starts.
     """
-    return entry == replace(known, payload=entry.payload, revised_at=entry.revised_at, written_at=entry.written_at)
+    return entry == replace(
+        known,
+        payload=entry.payload,
+        code_paused=entry.code_paused,
+        revised_at=entry.revised_at,
+        written_at=entry.written_at,
+    )
 
 
 def _in_place_of(known: Entry, entry: Entry) -> Entry:
     """``entry`` as somebody wrote it, of the code that ``known`` is of."""
-    return replace(entry, app=known.app, gone=False)
+    return replace(entry, app=known.app, gone=False, code_paused=known.code_paused)
 
 
 def _unknown(names: Sequence[str]) -> dict[str, str]:

@@ -320,6 +320,24 @@ def test_arguments_that_each_process_pickles_otherwise_are_no_change_of_what_is_
     assert mesh.machine.book.entries["e"].revised_at == WALL + 15.0
 
 
+def test_an_entry_is_paused_and_resumed_by_code_where_that_changed_and_stays_as_people_want_it_where_not() -> None:
+    mesh = Periodic(entry(paused=True))
+
+    def is_paused(loaded_at: float, **fields: Any) -> bool:
+        mesh.hear(W2, declare("app", loaded_at, [entry(**fields)]), wait=1.0)
+        return mesh.machine.book.entries["e"].paused
+
+    assert ask(mesh, "resume", "e") == {"done": ["e"]}
+    assert not is_paused(1_001.0, paused=True), "the code says what it said before"
+    assert not is_paused(1_002.0, paused=False)
+    assert ask(mesh, "pause", "e") == {"done": ["e"]}
+    assert is_paused(1_004.0, paused=False)
+    assert is_paused(1_005.0, paused=True)
+    assert not is_paused(1_006.0, paused=False), "the code was changed since"
+    mesh.do(wait=10.0)
+    assert not mesh.fire(due(20.0)).reason
+
+
 def test_the_leader_is_told_of_changes() -> None:
     mesh = Periodic(entry("a"), entry("b"))
     told = one(sent(mesh.hear(W2, declare("app", 2.0, [entry("b"), entry("c")])), W1), Entries)

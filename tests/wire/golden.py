@@ -32,6 +32,7 @@ _entry = entries.Entry(
 )
 
 _written = replace(_entry, written_at=1.6e9)
+_of_code = replace(_written, code_paused=True)
 
 LEFT = model.Blob("blob-1", [2, 3], f"{'0f' * 20}.{'a1' * 8}")
 
@@ -40,6 +41,7 @@ OLDER |= {"HELLO that maps", "IDENTIFY", "SUBMIT of what was left"}
 OLDER |= {"WELCOME"}
 OLDER |= {"SUBMIT of what may be elsewhere", "DELIVER of what was left", "SETTLED with what was left"}
 OLDER |= {"SCHEDULE", "SCHEDULE of each kind", "DECLARE", "ENTRIES"}
+OLDER |= {"DECLARE of what was written", "ENTRIES of what was written", "SCHEDULE of what was written", "GOSSIP"}
 """Examples from before a field was added at the end: they are read for ever, and written no more."""
 
 _from_now = model.TaskExtra(None, None, None, True, True)
@@ -205,6 +207,18 @@ EXAMPLES: dict[str, m.Message] = {
     "SCHEDULE of what was written": m.Schedule(2, "add", ["nightly"], [_written]),
     "GOSSIP": m.Gossip(
         [replace(_written, gone=True)],
+        [entries.Position("nightly", 1_700_000_000_000_000, "a", "failed", 5, 2, 1, 0.5, 1_700_000_001_000_000)],
+        {"app": 1.7e9},
+        ["r1", "r2"],
+        (1 << 32) + 1,
+        [("nightly", 1_700_000_000_000_000)],
+        (2 << 32) + 1,
+    ),
+    "DECLARE of what code paused": m.Declare("app", 1.7e9, [_of_code], False, True, 1.8e9),
+    "ENTRIES of what code paused": m.Entries(1 << 32, [(_of_code, 1_700_000_000_000_000)], ["gone"], True),
+    "SCHEDULE of what code paused": m.Schedule(2, "add", ["nightly"], [_of_code]),
+    "GOSSIP of what code paused": m.Gossip(
+        [replace(_of_code, gone=True)],
         [entries.Position("nightly", 1_700_000_000_000_000, "a", "failed", 5, 2, 1, 0.5, 1_700_000_001_000_000)],
         {"app": 1.7e9},
         ["r1", "r2"],
