@@ -38,6 +38,7 @@ from mesh.core.events import (
 )
 from mesh.core.links import OUTSIDE, RouterLinks
 from mesh.core.router import RouterMachine
+from mesh.core.scheduler import SchedulerMachine
 from mesh.core.worker import WorkerMachine
 from mesh.messages import Message
 from mesh.model import Buffer, Delivery, Peer, Role, Settlement, TaskOptions
@@ -74,8 +75,9 @@ def eager(app: Mesh, *, propagate: bool = True) -> Iterator[Mesh]:
 def local_mesh(app: Mesh, *, slots: int = 1, queues: Sequence[str] = ("default",)) -> Iterator[LocalMesh]:
     """Have ``app`` submit to a mesh inside this process: one router, one worker with ``slots`` threads.
 
-    The worker knows the tasks of ``app``, those that are defined later too. On exit everything that was submitted and
-    not finished is gone.
+    The worker knows the tasks of ``app``, those that are defined later too. The periodic tasks in the code of ``app``
+    are there to be looked at and triggered; by itself nothing fires. On exit everything that was submitted and not
+    finished is gone. Raises ``ConfigError`` for a periodic task that cannot be.
     """
     _check_app("local_mesh", app)
     mesh = LocalMesh(app, slots, queues)
@@ -171,8 +173,17 @@ class LocalMesh:
             drop=self._links.close,
             session=self._links.session,
         )
-        self.worker = WorkerMachine("worker", "local", settings, slots=slots, queues=queues, python=PYTHON)
+        self.worker = WorkerMachine(
+            "worker",
+            "local",
+            settings,
+            slots=slots,
+            queues=queues,
+            python=PYTHON,
+            scheduler=SchedulerMachine(settings, leads=False),
+        )
         self._executors: dict[int, _Executor] = {}
+        self._entries = app.periodic.entries(of_script=False)  # first: what is called for them may define tasks
         self._defined = definitions(app.tasks)
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="mesh-local", daemon=True)
@@ -272,7 +283,9 @@ class LocalMesh:
             self._router_events.append(MessageReceived(WORKER, command.message, None, Role.WORKER))
         elif isinstance(command, StartExecutor):
             self._executors[command.executor] = _Executor(self, self._app, command.executor)
-            self._worker_events.append(ExecutorStarted(command.executor, list(self._app.tasks), *self._defined))
+            tasks, name = list(self._app.tasks), str(self._app.main or "local")[:255]
+            started = ExecutorStarted(command.executor, tasks, *self._defined, name, self._entries)
+            self._worker_events.append(started)
         elif isinstance(command, RunChunk):
             parts = {d.id: self._parts(d) for d in command.tasks}
             self._executors[command.executor].put(command.options, command.tasks, parts)

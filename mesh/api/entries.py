@@ -74,6 +74,7 @@ class Periodic:
         self._app = app
         self._added: dict[str, Callable[[], Entry]] = {}
         self._places: dict[str, str] = {}  # where each was added
+        self._of_script: set[str] = set()  # those whose task no worker can know
         self.configured, self.finalized = Signal("on_after_configure"), Signal("on_after_finalize")
 
     def add(
@@ -97,20 +98,25 @@ class Periodic:
             raise ConfigError(f"entry {name!r} is there already: give each a name of its own with name=...")
         added = partial(new_entry, self._app, name, schedule, task_name, args, kwargs, options)
         # What is wrong is told here; what it becomes depends on what is defined and set later, too.
-        if not is_of_script(task_name):  # the file of the app may be run as a script, and not mean it
+        if is_of_script(task_name):  # the file of the app may be run as a script, and not mean it
+            self._of_script.add(name)
+        else:
             added()
         self._added[name], self._places[name] = added, users_call()
         return name
 
-    def entries(self) -> list[Entry]:
-        """All of them. Raises ``ConfigError`` that names the entry, or the handler of a signal, that is wrong."""
+    def entries(self, *, of_script: bool = True) -> list[Entry]:
+        """All of them. Raises ``ConfigError`` that names the entry, or the handler of a signal, that is wrong.
+
+        ``of_script=False``: without those of tasks that a script defines, which are wrong where a worker loads the app.
+        """
         app = self._app
         self.configured.send(app)
         self.finalized.send(app)
         found = [_from_beat(app, name, row) for name, row in app.conf.beat_schedule.items()]
         if twice := sorted(self._added.keys() & app.conf.beat_schedule.keys()):
             raise ConfigError(f"entry {twice[0]!r} is in beat_schedule and was added by add_periodic_task too")
-        found += [self._made(name) for name in self._added]
+        found += [self._made(name) for name in self._added if of_script or name not in self._of_script]
         for entry in found:
             task_name = entry.options.name
             if task_name not in app.tasks and (near := get_close_matches(task_name, app.tasks, 1)):

@@ -67,10 +67,11 @@ class _Router:
 
 
 class SchedulerMachine:
-    """``sessions`` at each call: the routers there is a session with."""
+    """``sessions`` at each call: the routers there is a session with. ``leads``: else it only says what code it has."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, leads: bool = True) -> None:
         self._settings = settings
+        self._leads = leads
         self._routers: dict[Peer, _Router] = {}
         self._app: str | None = None
         self._entries: list[Entry] = []
@@ -96,14 +97,15 @@ class SchedulerMachine:
                 if peer not in self._routers:
                     self._routers[peer] = _Router(now.mono)
                     self._declare(peer, now)
-            for peer, router in self._routers.items():
-                self._tick(peer, router, now)
+            if self._leads:
+                for peer, router in self._routers.items():
+                    self._tick(peer, router, now)
         out, self._out = self._out, []
         return out
 
     def next_deadline(self) -> float:
         """The monotonic second at which ``handle`` must be called even if nothing happens."""
-        return inf if self._stopping else min(map(_deadline, self._routers.values()), default=inf)
+        return inf if self._stopping or not self._leads else min(map(_deadline, self._routers.values()), default=inf)
 
     @property
     def leads(self) -> list[Peer]:

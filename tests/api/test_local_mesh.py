@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import threading
 
-from mesh import Mesh, testing
+import pytest
+
+from mesh import ConfigError, Mesh, testing
 from mesh.testing import local_mesh
 from tests.api.waiting import wait_until
 
@@ -50,3 +52,37 @@ def test_a_task_that_is_defined_inside_is_known():
         second = app.task(name="second", time_limit=5)(lambda: 2)
         assert (second.delay().get(timeout=10), first.delay().get(timeout=10)) == (2, 1)
         assert app.task(name="first")(lambda: 3).delay().get(timeout=10) == 3
+
+
+def test_periodic_tasks_in_the_code_are_there_to_be_triggered_and_do_not_fire_by_themselves():
+    app = Mesh("local")
+    runs = []
+
+    @app.on_after_configure.connect
+    def setup(sender, **kwargs):
+        task = sender.task(name="work")(lambda n: runs.append(n))
+        sender.add_periodic_task(0.001, task, (2,), name="handled")
+
+    app.conf.beat_schedule = {"beaten": {"task": "work", "schedule": 0.001, "args": (1,)}}
+    with local_mesh(app) as mesh:
+        app.schedules.trigger("beaten").get(timeout=10)
+        app.schedules.trigger("handled").get(timeout=10)
+        assert runs == [1, 2]
+        assert [(row.name, row.app, row.fired) for row in app.schedules.list()] == [
+            ("beaten", "local", 0),
+            ("handled", "local", 0),
+        ]
+        assert mesh.router.lease.holder is None
+    with local_mesh(app):  # and in the next test
+        assert len(app.schedules.list()) == 2
+
+
+def test_a_periodic_task_of_a_script_is_left_out_and_one_that_cannot_be_is_an_error():
+    app = Mesh()
+    app.add_periodic_task(10, "__main__.work", name="of the script")
+    with local_mesh(app):
+        assert app.schedules.list() == []
+    app.conf.beat_schedule = {"e": {"task": "work", "schedule": "wrong"}}
+    with pytest.raises(ConfigError, match="'e'"), local_mesh(app):
+        pass
+    assert not [thread for thread in threading.enumerate() if thread.name == "mesh-local"]

@@ -142,6 +142,14 @@ def test_with_its_session_all_that_is_known_of_a_router_goes() -> None:
     assert mesh.do() == [Declare("app", WALL, [], at=WALL + 10.0), AskLease()]
 
 
+def test_one_that_does_not_lead_says_what_its_code_has_and_no_more() -> None:
+    machine = SchedulerMachine(Settings(), leads=False)
+    commands = machine.handle([ExecutorStarted(1, app="app", entries=[entry()])], [R], at(0.0))
+    assert commands == [Send(R, Declare("app", WALL, [entry()], at=WALL))]
+    assert machine.next_deadline() == float("inf")
+    machine.check()
+
+
 def test_who_stops_lets_go() -> None:
     mesh = Driven()
     mesh.lead(entry())
