@@ -23,6 +23,7 @@ MAY_BE_ZERO = frozenset(
         "commit_delay_s",
         "grace_s",
         "adopt_grace_s",
+        "schedule_done_s",
         "schedule_settle_s",
         "schedule_takeover_s",
         "drain_s",
@@ -84,6 +85,7 @@ class Settings:
     schedule_partition: str = "fire"  # or "majority": fire only while most of schedule_routers are heard
     schedule_routers: int = 1  # how many routers the mesh has, where schedule_partition is "majority"
     schedule_gone_s: float = 604_800.0  # that an entry was removed is kept in mind so long, for routers that are away
+    schedule_done_s: float = 86_400.0  # an entry that is due once and was added at run time goes so long after that
 
     # workers
     credit_s: float = 0.020  # work a worker wants at hand

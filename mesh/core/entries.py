@@ -19,12 +19,14 @@ from mesh.core.firing import Firings
 from mesh.core.lease import Lease
 from mesh.core.ledger import Ledger
 from mesh.core.membership import Membership
+from mesh.core.onces import Onces
 from mesh.core.ownership import Ownership
 from mesh.core.packing import MESSAGE_BYTES_MAX, entry_bytes, pack
 from mesh.core.peers import Session
 from mesh.entries import Entry, Listing, Position, newer_entry
 from mesh.messages import Declare, Entries, Gossip, Refuse, Reply, Schedule
 from mesh.model import INSTANT_MAX, Peer
+from mesh.schedules import Once, microseconds
 from mesh.settings import Settings
 
 REFUSED_TOLD_MAX = 5  # entries of one declaration that are not taken, and why
@@ -66,6 +68,7 @@ class EntryBook:
         self._ledger = ledger
         self._counters = counters
         self.gone: dict[str, Entry] = {}  # those that were removed, the first to be forgotten first
+        self._onces = Onces()
         self.apps: dict[str, float] = {}  # when the code of each was loaded whose entries these are; the oldest first
         self._rivals: dict[str, str] = {}  # by entry: an app whose code has one of that name, too
         self._parts: dict[Peer, _Declaration] = {}
@@ -88,6 +91,7 @@ class EntryBook:
         self.apps = dict(sorted(apps.items(), key=lambda item: item[1]))
         for entry in sorted(entries, key=lambda entry: entry.written_at):
             (self.gone if entry.gone else self.entries)[entry.name] = entry
+            self._watch(entry)
         positions = list(positions)
         loose = (one.entry for one in positions if one.entry not in self.entries and one.entry not in self.gone)
         self._ledger.entries += [DropEntry(name) for name in loose]
@@ -221,6 +225,7 @@ class EntryBook:
         self.entries[entry.name] = entry
         self._ledger.entries.append(SaveEntry(entry))
         self._firings.keep(entry)
+        self._watch(entry)
         self._changed[entry.name] = None
 
     def _drop(self, name: str, written_at: float, now: Now) -> None:
@@ -236,6 +241,7 @@ class EntryBook:
             self._firings.drop(name)
             self._ownership.forget(name)
             self._rivals.pop(name, None)
+            self._onces.forget(name)
             self._changed[name] = None
         self.gone.pop(name, None)
         self.gone[name] = entry
@@ -252,6 +258,32 @@ class EntryBook:
 
     def _is_old(self, gone: Entry, now: Now) -> bool:
         return gone.written_at + self._settings.schedule_gone_s < now.wall
+
+    # what is due no more
+
+    def _watch(self, entry: Entry) -> None:
+        if isinstance(entry.schedule, Once) and entry.app is None and not entry.gone:
+            self._onces.watch(entry.name, entry.schedule.at + self._settings.schedule_done_s)
+
+    def tick(self, now: Now) -> None:
+        """Remove what was due once, some time after it was; not what stands in code, or is held back by somebody."""
+        for name in self._onces.take(now.wall):
+            entry = self.entries[name]
+            if isinstance(entry.schedule, Once) and not entry.paused:
+                self._end_once(entry, entry.schedule.at, now)
+
+    def _end_once(self, entry: Entry, at: float, now: Now) -> None:
+        stays_s = self._settings.schedule_done_s
+        was_due = microseconds(at) <= self._firings.after_us(entry)
+        over_at = (at if was_due else at + entry.catchup_window_s) + stays_s
+        if now.wall < over_at:
+            self._onces.watch(entry.name, over_at)
+        elif self._firings.is_under_way(entry.name) or not self._ownership.owns(entry.name):
+            self._onces.watch(entry.name, now.wall + stays_s)
+        else:
+            if not was_due:
+                self._firings.miss(entry, microseconds(at))
+            self._drop(entry.name, now.wall, now)
 
     # from other routers
 

@@ -104,6 +104,15 @@ class Firings:
         """What is due next of an entry is due after that."""
         return max(self.positions[entry.name].last_due_us, microseconds(entry.revised_at))
 
+    def is_under_way(self, name: str) -> bool:
+        """Whether the last task of an entry is not finished, or another waits for it."""
+        position = self.positions[name]
+        return position.last_task in self._tracked or position.queued_due_us is not None
+
+    def miss(self, entry: Entry, due_us: int) -> None:
+        """This due time was not fired, and will not be."""
+        self._tell_missed(entry, Firing(entry.name, due_us, skipped=1))
+
     # firing
 
     def on_fire(self, session: Session, message: Fire, now: Now) -> None:

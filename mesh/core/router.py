@@ -211,6 +211,7 @@ class RouterMachine:
         if self._purges and not self.halted:
             self._purges.go_on(now)
         self.firings.tick(now)
+        self.book.tick(now)
         if not self.halted:
             self._dispatch.run(now)
             self.table.functions.prune(now)  # else one that is saved and one that goes could wait for the same commit

@@ -7,6 +7,7 @@ from typing import Any
 
 from mesh.api.schedules import PARKED_ADVICE, Overview, PeriodicTask
 from mesh.errors import ConfigError, MeshError
+from mesh.schedules import Once
 from mesh.wire.payload import decode_call
 from nodes.cli.status_view import duration, term_text
 from nodes.counts import count_of, number
@@ -95,6 +96,8 @@ def origin(row: PeriodicTask) -> str:
 def notes(row: PeriodicTask, now: datetime) -> list[str]:
     """What is not as it should be."""
     found = ["paused"] if row.paused else []
+    if isinstance(row.schedule, Once) and row.next_due is None and not row.paused:
+        found.append("done")
     if row.next_due is not None and (now - row.next_due).total_seconds() > OVERDUE_S:
         found.append("OVERDUE")
     if row.skipped:

@@ -13,7 +13,7 @@ from rich.console import Console
 from mesh.api.schedules import Overview, PeriodicTask, seen
 from mesh.entries import Entry, Position
 from mesh.model import TaskOptions
-from mesh.schedules import Cron, CronLine, Every, microseconds
+from mesh.schedules import Cron, CronLine, Every, Once, microseconds
 from nodes.cli.schedule_view import as_json, at, entries_table, entry_table, headline
 from nodes.tables import plain, rich
 
@@ -68,6 +68,7 @@ def test_an_entry_that_was_never_due_says_when_it_will_be() -> None:
         (row(last=NOW - timedelta(minutes=5)), {"next due": "13:55:30", "note": "OVERDUE"}),
         (row(replace(ENTRY, schedule=CronLine("30 9 * * *", "Europe/Paris"))), {"next due": "2025-10-26 09:30 CET"}),
         (row(replace(ENTRY, schedule=Cron(zone="No/Where"))), {"next due": ""}),
+        (row(replace(ENTRY, schedule=Once(NOW.timestamp())), fired=1), {"next due": "", "note": "done"}),
     ],
 )
 def test_what_is_odd_is_said(found: PeriodicTask, shown: dict[str, str]) -> None:
