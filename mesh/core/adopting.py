@@ -8,6 +8,7 @@ from __future__ import annotations
 from mesh.clock import Now
 from mesh.core.afar import Afar
 from mesh.core.events import BatchesAdopted, JournalAdopted, JournalClaimed
+from mesh.core.firing import Firings
 from mesh.core.limbo import Limbo
 from mesh.core.membership import Membership
 from mesh.core.tasks import TaskTable
@@ -17,9 +18,16 @@ class Adopting:
     """Of one router."""
 
     def __init__(
-        self, table: TaskTable, members: Membership, limbo: Limbo, afar: Afar, counters: dict[str, int]
+        self,
+        table: TaskTable,
+        members: Membership,
+        limbo: Limbo,
+        afar: Afar,
+        firings: Firings,
+        counters: dict[str, int],
     ) -> None:
         self._table = table
+        self._firings = firings
         self._members = members
         self._limbo = limbo
         self._afar = afar
@@ -37,6 +45,7 @@ class Adopting:
         before = len(self._table.tasks)
         for seq, accepted_at, submit in event.batches:
             self._table.restore(seq, accepted_at, submit, (), marks)
+        self._firings.adopt({spec.id for _, _, submit in event.batches for spec in submit.tasks})
         self._counters["adopted"] += len(self._table.tasks) - before
 
     def on_adopted(self, event: JournalAdopted, now: Now) -> None:

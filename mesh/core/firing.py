@@ -6,7 +6,7 @@ Whether the task of the due time before is finished is judged here, where the tr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from hashlib import blake2b
 
 from msgspec.structs import replace
@@ -99,6 +99,13 @@ class Firings:
             self._queued[merged.entry] = None
         self._set(merged)
         return True
+
+    def adopt(self, ids: Collection[str]) -> None:
+        """These tasks of another router are here now: those it fired last are to end before what may not overlap."""
+        for name, position in self.positions.items():
+            if position.last_task in ids and position.last_task in self._table.tasks:
+                self._tracked[position.last_task] = name
+                self._queued.pop(name, None)
 
     def after_us(self, entry: Entry) -> int:
         """What is due next of an entry is due after that."""

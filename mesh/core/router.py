@@ -154,7 +154,7 @@ class RouterMachine:
         self.firings = firings = Firings(settings, entries, lease, table, no_room, owns, bids, ledger, self.counters)
         self.book = book = EntryBook(settings, entries, members, lease, firings, ownership, ledger, self.counters)
         self._gossips = gossips = Gossips(members.get, ownership, book, firings, bids, ledger)
-        adopting = Adopting(table, members, limbo, afar, self.counters)
+        adopting = Adopting(table, members, limbo, afar, firings, self.counters)
         self._handlers: dict[type, Callable[[Any, Now], None]] = {
             MessageReceived: self._on_message,
             PeerLost: self._on_peer_lost,

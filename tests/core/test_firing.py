@@ -9,8 +9,8 @@ import pytest
 from msgspec.structs import replace
 
 from mesh.core.commands import AppendBatch, Complain, SavePositions
-from mesh.core.events import PeerLost, StoreFilled
-from mesh.entries import Entry, Firing, Listing, firing_id
+from mesh.core.events import BatchesAdopted, GossipHeard, JournalAdopted, JournalClaimed, PeerLost, StoreFilled
+from mesh.entries import Entry, Firing, Listing, Position, firing_id
 from mesh.messages import (
     AskLease,
     Bye,
@@ -18,6 +18,7 @@ from mesh.messages import (
     Entries,
     Fire,
     Fired,
+    Gossip,
     Leased,
     Refuse,
     Reply,
@@ -27,7 +28,7 @@ from mesh.messages import (
 from mesh.model import TaskOptions
 from mesh.schedules import Every, Once, microseconds
 from mesh.settings import Settings
-from tests.core.make import C1, W1, W2, WALL, Driven, hello_client, hello_worker, sent, settlement
+from tests.core.make import C1, W1, W2, WALL, Driven, hello_client, hello_worker, sent, settlement, submit
 
 TTL = 10.0
 
@@ -285,6 +286,29 @@ def test_one_due_time_waits_for_the_task_before_it_and_others_are_skipped() -> N
     mesh.hear(W1, Settled(1, [settlement(firing_id("e", due(10.0)))]))
     assert mesh.tasks() == [firing_id("e", due(20.0))]
     assert mesh.position().queued_due_us is None and mesh.position().last_due_us == due(30.0)
+
+
+@pytest.mark.parametrize("overlap", ["skip", "queue_one"])
+def test_a_task_that_is_adopted_from_the_router_that_fired_it_is_still_the_one_before(overlap: str) -> None:
+    mesh = Periodic(entry(overlap=overlap), shared=True)
+    before = firing_id("e", due(10.0))
+    queued_us = due(15.0) if overlap == "queue_one" else None
+    position = Position("e", due(15.0), before, fired=1, queued_due_us=queued_us)
+    adopted = [(mesh.machine.table.reserve(1), WALL, submit(before))]
+    mesh.do(
+        GossipHeard("lost", Gossip(positions=[position])),  # it is adopted before its entries are ours
+        JournalClaimed("lost", [], {}),
+        BatchesAdopted(adopted, []),
+        JournalAdopted("lost", 1),
+    )
+    mesh.hear(W1, hello_worker("one", window=0, held=[(before, 1)]))
+    mesh.hear(W1, AskLease())
+    mesh.do(wait=20.0)
+    mesh.fire(due(20.0))
+    assert mesh.tasks() == [before] and mesh.position().skipped == 1
+    mesh.hear(W1, Settled(1, [settlement(before)]))
+    assert mesh.position().last_state == ("succeeded" if overlap == "skip" else "")
+    assert mesh.tasks() == ([] if overlap == "skip" else [firing_id("e", due(15.0))])
 
 
 # entries
