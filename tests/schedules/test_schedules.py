@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import re
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta, timezone
+from importlib.metadata import requires
 from zoneinfo import ZoneInfo
 
 import msgspec
@@ -206,3 +211,14 @@ def test_the_names_of_celery_are_where_its_users_look():
 
 def test_an_instant_is_named_by_its_microseconds():
     assert microseconds(1_764_244_800.000001) == 1_764_244_800_000_001
+
+
+def test_each_node_knows_the_zones_although_its_machine_has_none():
+    """Else a leader on a bare image, or on Windows, would keep the lease and fire nothing that has a zone."""
+    assert "tzdata" in {
+        re.split(r"[<>=!~; ]", line)[0] for line in requires("taskmesh") or () if "extra ==" not in line
+    }
+    program = "from mesh.schedules import crontab, next_due; print(next_due(crontab(30, 2, zone='Europe/Berlin'), 0))"
+    environ = {**os.environ, "PYTHONTZPATH": ""}
+    done = subprocess.run([sys.executable, "-c", program], env=environ, capture_output=True, text=True, check=True)
+    assert float(done.stdout) == next_due(crontab(30, 2, zone="Europe/Berlin"), 0)
