@@ -139,7 +139,7 @@ class Awaited:
         Only the ``home`` can deny what is owed there: others may have been asked before it was submitted.
         """
         unknown: list[str] = []
-        for task_id in ids:
+        for task_id in dict.fromkeys(ids):
             place = self.places.get(task_id)
             shared = place is ANYWHERE or task_id in self._doubled
             if place is None or not (shared or (home if place is AT_HOME else place == router)):

@@ -23,14 +23,14 @@ class Elsewhere:
     def __init__(self, settings: Settings) -> None:
         self._hear_s = HEAR_ALL * settings.grace_s
         self._hear_until = 0.0  # monotonic; inf: from when it is asked
-        self._questions: list[str] = []
-        self._denied: list[str] = []  # what no router knows that is connected, while others may come
+        self._questions: dict[str, None] = {}
+        self._denied: dict[str, None] = {}  # what no router knows that is connected, while others may come
         self._told: tuple[int, list[str], list[str]] = (0, [], [])
         self._heard: dict[str, float] = {}  # the routers that are connected, and when each was heard last
 
     def ask(self, ids: Sequence[str], *, wait: bool = True) -> None:
         """What became of these tasks is to be asked; ``wait`` for routers that are not there yet."""
-        self._questions += ids
+        self._questions |= dict.fromkeys(ids)
         if wait:
             self._hear_until = inf
 
@@ -38,12 +38,12 @@ class Elsewhere:
         """What is to be asked now, for the client's machine."""
         if self._hear_until == inf:
             self._hear_until = now.mono + self._hear_s
-        questions, self._questions = self._questions, []
+        questions, self._questions = list(self._questions), {}
         return [ResultsWatched(questions)] if questions else []
 
     def deny(self, ids: Sequence[str]) -> None:
         """No router that is connected knows these."""
-        self._denied += ids
+        self._denied |= dict.fromkeys(ids)
 
     def settle(self, outcomes: Sequence[Outcome], lost: Sequence[str]) -> list[Event]:
         """So these ended elsewhere. ``lost``: what ended, too, but its result is not to be had: it is run again."""
@@ -59,15 +59,15 @@ class Elsewhere:
         told = (len(heard), list(addresses), sorted(heard))
         if told != self._told:
             if len(heard) > self._told[0]:
-                self._questions += self._denied
-                self._denied = []
+                self._questions |= self._denied
+                self._denied = {}
             self._told = told
             lost = {router: at for router, at in self._heard.items() if router not in heard}
             events.append(OthersFound(*told, lost))
         self._heard = dict(heard)
         if self._denied and now.mono >= self._hear_until:
-            events.append(UnknownElsewhere(self._denied))
-            self._denied = []
+            events.append(UnknownElsewhere(list(self._denied)))
+            self._denied = {}
         return events
 
     def next_deadline(self) -> float:

@@ -337,6 +337,12 @@ def test_a_task_is_unknown_when_no_router_knows_it() -> None:
     assert mesh.do(RouterForgotten(R1)) == [PublishUnknown(["b"])]
 
 
+def test_a_router_that_denies_a_task_twice_in_one_message_is_heard_once() -> None:
+    mesh = client(R1)
+    mesh.do(ResultsWatched(["a"]))
+    assert mesh.hear(Unknown(["a", "a"])) == [PublishUnknown(["a"])]
+
+
 def test_a_router_that_keeps_nothing_may_know_of_a_task_until_it_is_gone() -> None:
     mesh = client(R2)
     mesh.do(RouterFound(R1))

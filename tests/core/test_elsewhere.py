@@ -89,3 +89,12 @@ def test_what_ended_elsewhere_and_left_no_result_is_run_again_at_once(asked: Els
     outcome = Outcome("a", TaskState.SUCCEEDED)
     assert asked.settle([outcome], []) == [SettledElsewhere([outcome])]
     assert asked.settle([], ["a"]) == [UnknownElsewhere(["a"])]
+
+
+def test_a_task_that_two_clients_wait_for_is_asked_for_and_denied_once(asked: Elsewhere) -> None:
+    asked.ask(["b", "a"], wait=False)
+    asked.ask(["b"], wait=False)
+    assert asked.take_questions(at(0.0)) == [ResultsWatched(["b", "a"])]
+    asked.deny(["a", "b"])
+    asked.deny(["b"])
+    assert asked.see(ONE, ADDRESSES, at(HEAR_S)) == [UnknownElsewhere(["a", "b"])]
