@@ -40,15 +40,20 @@ SEARCH_S = 2.0  # between two looks for routers that nobody has named
 
 
 class Others:
-    """Of one router: ``node_id`` is its id, a dot, and what is new in each of its lives; ``own``: where it listens."""
+    """Of one router: ``node_id`` is its id, a dot, and what is new in each of its lives; ``own``: where it listens.
 
-    def __init__(self, settings: Settings, node_id: str, own: Callable[[], Sequence[str]], store: Store) -> None:
+    ``lan``: those of other hosts are looked for, too.
+    """
+
+    def __init__(
+        self, settings: Settings, node_id: str, own: Callable[[], Sequence[str]], store: Store, *, lan: bool
+    ) -> None:
         self._own = own
         self._store = store
         self._transport = DealerTransport(outbox_bytes_max=settings.outbox_bytes_max)
         name = f"router@{platform.node()}"
         self._machine = ClientMachine(node_id, name, settings, role=Role.ROUTER)
-        self._dialer = Dialer(self._transport, settings.mesh, Role.ADMIN, browse=True)
+        self._dialer = Dialer(self._transport, settings.mesh, Role.ADMIN, browse=lan, here=not lan)
         clock = SystemClock()
         self._routers = Routers(
             settings, self._transport, self._dialer, clock, myself=_router_of(node_id), search_s=SEARCH_S

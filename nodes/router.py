@@ -21,7 +21,6 @@ from time import monotonic, sleep
 from msgspec.structs import replace
 
 from mesh.clock import Now, SystemClock
-from mesh.core.commands import AskOthers
 from mesh.core.events import Event, PeerHeard, PeerLost, SettledElsewhere
 from mesh.core.links import OUTSIDE, RouterLinks, Stamp
 from mesh.core.router import RouterMachine
@@ -161,6 +160,10 @@ class RouterNode:
             nodes=self._enrolment.nodes,
         )
         self._doors = self._open_doors(config, keys)
+        node_id = f"{self._machine.router_id}.{secrets.token_hex(4)}"
+        self._others = Others(
+            settings, node_id, lambda: self._doors.lan if self._doors else (), store, lan=config.lan is not None
+        )
         self._step = RouterStep(
             self._machine,
             store,
@@ -168,15 +171,11 @@ class RouterNode:
             send=self._send,
             drop=self._links.close,
             session=self._links.session,
-            ask_others=self._ask_others,
+            ask_others=self._others.ask,
             complain=lambda said: self._complaints.add(said.kind, said.text, monotonic(), is_wrong=said.is_wrong),
             elsewhere=store.elsewhere if isinstance(store, RedisStore) else nowhere,
             shared=store if isinstance(store, RedisStore) else None,
         )
-        self._others: Others | None = None
-        if config.lan is not None:
-            node_id = f"{self._machine.router_id}.{secrets.token_hex(4)}"
-            self._others = Others(settings, node_id, lambda: self._doors.lan if self._doors else (), store)
         self._adopter: Adopter | None = None
         if isinstance(store, RedisStore):
             self._adopter = Adopter(self._machine, store, decode=decode_body, encode=encode_body)
@@ -190,6 +189,9 @@ class RouterNode:
         self.stopping = Stopping(self._transport.wake)
         self._record = self._describe(keys[0].key_id)
         self._publication = self._publish()
+        # Of two that start at a time at least one sees the other, for each looks once it can be seen.
+        if _has_neighbours(config, self._machine.router_id):
+            self._machine.expect_others()
 
     def _open_doors(self, config: RouterConfig, keys: Sequence[AnyKey]) -> Doors | None:
         if config.tcp is None and config.lan is None:
@@ -246,9 +248,8 @@ class RouterNode:
         # What lives now lives long, and tasks are not tracked by the collector: it need not look often.
         gc.freeze()
         gc.set_threshold(50_000, 20, 100)
-        if self._others is not None:
-            self._transport.watch_fd(self._others.fd)
-            self._others.start()
+        self._transport.watch_fd(self._others.fd)
+        self._others.start()
         try:
             self._settle_finished()
             while not self.stopping.asked:
@@ -260,8 +261,7 @@ class RouterNode:
                 self._doors.fall_silent()  # while the rest ends
             self._publication.withdraw()
             hide_depot(self._transport.endpoints[0])
-            if self._others is not None:
-                self._others.close()
+            self._others.close()
             self._transport.close()
             if self._doors is not None:
                 self._doors.close()
@@ -275,15 +275,13 @@ class RouterNode:
     def _turn(self) -> None:
         deadline = self._step.next_deadline()
         deadline = self._next_chores if deadline is None else min(deadline, self._next_chores)
-        if self._others is not None:
-            deadline = min(deadline, self._others.next_deadline())
+        deadline = min(deadline, self._others.next_deadline())
         if self._adopter is not None:
             deadline = min(deadline, self._adopter.next_deadline())
         # The frames end here: large payloads are in the store now, and are read from there where they are sent on.
         events = self._events(self._transport.receive(max(0.0, deadline - monotonic())))
         now = self._clock.now()
-        if self._others is not None:
-            events += self._others.take(now)
+        events += self._others.take(now)
         if self._adopter is not None:  # before anything is sent: the journal may be another's by now
             events += self._adopter.take(now)
         if now.mono >= self._next_chores:
@@ -301,13 +299,7 @@ class RouterNode:
         if self._adopter is not None:  # last: what is adopted must be in memory when all of that is written anew
             events += self._adopter.let_go_where_lost()
         new_blobs, self._intake.new = self._intake.new, []
-        if self._others is not None:
-            new_blobs += self._others.take_new_blobs()
-        self._step.step(events, now, new_blobs)
-
-    def _ask_others(self, question: AskOthers) -> None:
-        if self._others is not None:
-            self._others.ask(question)
+        self._step.step(events, now, new_blobs + self._others.take_new_blobs())
 
     def _look_at_doors(self) -> None:
         if self._doors is None or not self._doors.look():
@@ -334,8 +326,6 @@ class RouterNode:
 
     def _look_around(self) -> Surroundings:
         sockets = self._transport.facts()
-        if self._others is None:
-            return Surroundings(sockets, self._room)
         return Surroundings(replace(sockets, lan=self._others.facts()), self._room, self._others.known())
 
     def _look_at_room(self) -> list[Event]:
@@ -414,7 +404,7 @@ class RouterNode:
         if type(message) is Hello:
             # Only who came in by this user's socket can be meant to look into this user's files.
             (self._mapping.add if message.maps and role is None else self._mapping.discard)(peer)
-            if message.role == Role.ROUTER and role in (None, Role.ADMIN) and self._others is not None:
+            if message.role == Role.ROUTER and role in (None, Role.ADMIN):
                 self._others.meet(message)
         if isinstance(taken, Message):
             self._transport.send(peer, encode(taken, session, OUTSIDE))
@@ -504,9 +494,15 @@ def _recovered(config: RouterConfig, store: Store) -> RouterMachine:
         apps=found.apps,
         entries=found.entries,
         positions=found.positions,
-        others=config.lan is not None,
+        others=config.lan is not None or _has_neighbours(config, machine.router_id),
     )
     return machine
+
+
+def _has_neighbours(config: RouterConfig, router_id: str) -> bool:
+    """Whether other routers of this mesh run here, for this user."""
+    here = RuntimeDir(os.environ).routers(config.settings.mesh)
+    return any(record.router_id != router_id for record in here)
 
 
 def _decoded(store: Store, found: Sequence[StoredBatch]) -> Iterator[tuple[int, float, Submit, set[str]]]:

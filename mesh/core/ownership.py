@@ -42,7 +42,7 @@ class Ownership:
         self._settings = settings
         self._me = router_id
         self._others: dict[str, _Other] = {}
-        self._may_have_others = False
+        self._is_alone = True  # there was no other at the start
         self._ready_at = 0.0
         self._waits_until = 0.0  # for the word of a router that may begin to fire, and not know yet that we do
         self._owned: dict[str, bool] = {}
@@ -53,11 +53,16 @@ class Ownership:
         self.version = 0  # grows when an entry may have another owner
 
     def begin(self, *, others: bool) -> None:
-        """At a start; ``others``: there may be other routers, which have first to be found."""
-        self._may_have_others = others or self._settings.schedule_partition == "majority"
-        if self._may_have_others:
+        """At a start; ``others``: there may be other routers, which have first to be found.
+
+        Else those that come find this one, and wait until it has said which entries are theirs.
+        """
+        self._is_alone = not others and self._settings.schedule_partition != "majority"
+        if not self._is_alone:
             self._ready_at = inf
             self.fires = frozenset()
+            self._owned = {}
+            self.version += 1
 
     def see(self, routers: Collection[str], lost: Mapping[str, float], now: float) -> None:
         """These are heard now. ``lost``: when those were heard last that are not any more."""
@@ -83,13 +88,12 @@ class Ownership:
 
     def excuse(self, away_s: float, now: float) -> None:
         """We did nothing for so long: where others may have taken over, it is as after a start."""
-        if self._may_have_others and away_s > self._settings.heartbeat_s * self._settings.liveness:
+        may_have_others = bool(self._others) or not self._is_alone
+        if may_have_others and away_s > self._settings.heartbeat_s * self._settings.liveness:
             self._ready_at = now + self._settings.schedule_settle_s
 
     def tick(self, now: float) -> None:
         """Look who is to be counted now."""
-        if not self._may_have_others:
-            return
         if self._ready_at == inf:
             self._ready_at = now + self._settings.schedule_settle_s
         self._others = {router: other for router, other in self._others.items() if now < other.gone_at}
@@ -122,8 +126,6 @@ class Ownership:
 
     def owns(self, entry: str) -> bool:
         """Whether this router is to fire this entry now."""
-        if not self._may_have_others:
-            return True
         owned = self._owned.get(entry)
         if owned is None:
             owned = self._owned[entry] = (
@@ -147,4 +149,4 @@ class Ownership:
         """When ``tick`` has something to do."""
         times = [other.gone_at for other in self._others.values()]
         times += [at for at in (self._ready_at, self._waits_until) if at > now]
-        return min(times, default=inf) if self._may_have_others else inf
+        return min(times, default=inf)

@@ -267,6 +267,10 @@ class RouterMachine:
         self._limbo.begin(others=others and not self._is_shared)
         self.ownership.begin(others=others)
 
+    def expect_others(self) -> None:
+        """Another router came while this one started, and may not know of it: fire nothing until they have met."""
+        self.ownership.begin(others=True)
+
     def contents(self) -> Iterator[Record]:
         """All that is to be durable, as it is now, for a store that has lost it.
 

@@ -51,7 +51,8 @@ def _needs_no_key(found: Found) -> bool:
 class Dialer:
     """Of one node. ``given``: addresses of routers, where they are not to be looked for.
 
-    The LAN is listened to while no router of this user runs on this host, or with ``browse`` always.
+    The LAN is listened to while no router of this user runs on this host, or with ``browse`` always. ``here``: only
+    this user's routers on this host are looked for.
     """
 
     def __init__(
@@ -62,12 +63,14 @@ class Dialer:
         given: Sequence[str] = (),
         *,
         browse: bool = False,
+        here: bool = False,
     ) -> None:
         self._transport = transport
         self._mesh = mesh
         self._role = role
         self._given = given
         self._browse = browse
+        self._here = here
         self._browser: Browser | None = None
         self._looks = 0  # since it rested
         self._unnamed = ""
@@ -81,6 +84,9 @@ class Dialer:
 
     def find(self) -> Search:
         """The routers that may be there. Raises ``ConfigError``."""
+        if self._here:
+            local = filter(_needs_no_key, routers_here(self._mesh, os.environ))
+            return Search([replace(one, endpoints=one.endpoints[:1]) for one in local], "this user's, on this machine")
         self._looks += 1
         unfit = None
         try:

@@ -52,11 +52,36 @@ def test_a_router_that_goes_or_comes_moves_its_own_entries_only() -> None:
     )
 
 
-def test_a_router_that_cannot_have_others_owns_all_at_once() -> None:
+def test_a_router_that_is_alone_owns_all_at_once_however_long_it_did_nothing() -> None:
     alone = Ownership(Settings(), "a")
     alone.begin(others=False)
     alone.tick(0.0)
     assert owned(alone) == set(NAMES) and alone.next_deadline(0.0) == inf
+    alone.excuse(1_000.0, 1_000.0)
+    alone.tick(1_000.0)
+    assert owned(alone) == set(NAMES)
+
+
+def test_a_router_that_was_alone_shares_with_one_that_comes() -> None:
+    first = Ownership(Settings(), "a")
+    first.begin(others=False)
+    first.see(["b"], {}, 0.0)
+    assert not owned(first), "it may fire already, and not know of us"
+    first.hear("b", ["a"], 0.0)
+    assert owned(first) == set(NAMES)
+    first.hear("b", ["a", "b"], SETTLE)
+    assert owned(first) == share("a", "b")
+    first.excuse(1_000.0, 1_000.0)
+    first.tick(1_000.0)
+    assert not owned(first), "it may have been taken for lost"
+
+
+def test_of_two_that_start_at_a_time_one_that_sees_the_other_waits() -> None:
+    router = Ownership(Settings(), "a")
+    router.begin(others=False)
+    router.begin(others=True)
+    router.tick(0.0)
+    assert not owned(router) and not router.fires
 
 
 def test_a_router_that_starts_fires_nothing_while_it_may_find_others() -> None:

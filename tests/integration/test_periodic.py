@@ -10,6 +10,7 @@ import pytest
 
 from mesh import Mesh, UnknownEntry
 from mesh.api.schedules import PeriodicTask
+from mesh.net.runtime_dir import RuntimeDir
 from nodes.cli.main import main
 from tests.cluster import Cluster, Node, wait_until
 
@@ -186,3 +187,34 @@ def test_the_command_shows_and_changes_them(cluster: Cluster, capfd: pytest.Capt
     assert run("update", "often", "--every", "7") == run("remove", "often") == (0, "", note)
     code, out, err = run("show", "mine")
     assert (code, out) == (1, "") and "no entry of this name: mine" in err
+
+
+def test_routers_of_one_user_on_one_machine_share_what_is_due(cluster: Cluster) -> None:
+    many = "app.conf.beat_schedule |= {f'e{n}': {'task': 'late', 'schedule': 0.1, 'args': (n,)} for n in range(8)}"
+    settings = {"schedule_settle_s": 0.5}
+    first = cluster.router(**settings)
+    worker(cluster, many)
+    mesh = cluster.client().settings.mesh
+    found = RuntimeDir(cluster.environ).routers(mesh)
+    clients = [cluster.client(router=[str(one.ipc)]) for one in found]
+    wait_fired(clients[0], "e0")
+    second = cluster.start(
+        "second", "router", "-l", "info", "--store", f"sqlite://{cluster.place / 'second.db'}", **settings
+    )
+    cluster.wait_up(second)
+    (at,) = {str(one.ipc) for one in RuntimeDir(cluster.environ).routers(mesh)} - {str(one.ipc) for one in found}
+    clients.append(cluster.client(router=[at]))
+
+    def fired() -> list[int]:
+        return [client.status(timeout=5.0)["router"]["counters"]["firings"] for client in clients]
+
+    wait_until(lambda: fired()[1] > 20, 30.0, "the second has a share")
+    names = [found.name for found in clients[0].schedules.list()]
+    clients[1].schedules.pause(*names)
+
+    def seen() -> list[list[tuple[str, bool, int]]]:
+        return [[(row.name, row.paused, row.fired) for row in client.schedules.list()] for client in clients]
+
+    wait_until(lambda: seen()[0] == seen()[1] and all(paused for _, paused, _ in seen()[0]), 20.0, "both have heard")
+    assert sum(fired()) == sum(fired for _, _, fired in seen()[0]), "each due time was fired by one of them"
+    assert first.is_running and second.is_running
