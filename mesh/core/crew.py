@@ -6,6 +6,7 @@ User code runs in executors only. What is known of one is in ``mesh.core.executo
 from __future__ import annotations
 
 from math import inf
+from operator import attrgetter
 
 from mesh.clock import Now
 from mesh.core.commands import (
@@ -33,6 +34,8 @@ RESTART_S = 0.2  # half the first pause before an executor takes the place of on
 RESTART_MAX_S = 30.0
 FAILURES_MAX = 16  # counted: long past the longest pause
 FUNCTIONS_MAX = 512  # shipped functions a node keeps, and an executor before it is replaced
+
+_runtime_s = attrgetter("runtime_s")
 
 
 class Crew:
@@ -155,24 +158,20 @@ class Crew:
         executor = self.executors.get(event.executor)
         if executor is None:
             return
-        chunk, held, tell = executor.chunk, self._holding.held, self._owed.tell
-        options: TaskOptions | None = None  # of a run of settlements that have the same
-        total, count = 0.0, 0
+        chunk, held = executor.chunk, self._holding.held
+        first: Held | None = None
+        run: list[Settlement] = []  # of what is from the same router as the first, with the same options: mostly all
         for settlement in event.settlements:
             one = chunk.pop(settlement.id, None)
             if one is None:
                 continue
             if held.get(settlement.id) is one:
                 del held[settlement.id]
-            tell(one.router, settlement)
-            if one.options is not options:
-                if options is not None:
-                    self._pace.observe(pace_name(options), total, count)
-                options, total, count = one.options, 0.0, 0
-            total += settlement.runtime_s
-            count += 1
-        if options is not None:
-            self._pace.observe(pace_name(options), total, count)
+            if first is None or one.options is not first.options or one.router != first.router:
+                self._end(first, run)
+                first, run = one, []
+            run.append(settlement)
+        self._end(first, run)
         executor.progress_at = now.mono
         executor.finished = True
         self._failures = 0
@@ -182,6 +181,11 @@ class Crew:
         if self._cancelled:
             for settlement in event.settlements:
                 self._cancelled.pop(settlement.id, None)
+
+    def _end(self, first: Held | None, run: list[Settlement]) -> None:
+        if first is not None:
+            self._owed.tell(first.router, run)
+            self._pace.observe(pace_name(first.options), sum(map(_runtime_s, run)), len(run))
 
     def on_reclaimed(self, event: ExecutorReclaimed, now: Now) -> None:
         """An executor gave back what it had not started."""

@@ -28,7 +28,7 @@ class Owed:
         self._holding = holding
         self._out = out
         self.routers: dict[Peer, WorkerRouter] = {}
-        self.of_forgotten: list[tuple[Peer, Settlement]] = []  # of this wake-up; that it runs for nobody was reported
+        self.of_forgotten: list[tuple[Peer, list[Settlement]]] = []  # of this wake-up; was reported as such
         self.wall = 0.0  # of this wake-up
 
     @property
@@ -39,15 +39,15 @@ class Owed:
     def settle(self, one: Held, settlement: Settlement) -> None:
         """``settlement`` is the last word on a delivery."""
         self._holding.give_up(one)
-        self.tell(one.router, settlement)
+        self.tell(one.router, [settlement])
 
-    def tell(self, peer: Peer, settlement: Settlement) -> None:
-        """A router is to be told of this; where it is forgotten, only others that wait for the same task."""
+    def tell(self, peer: Peer, settlements: list[Settlement]) -> None:
+        """A router is to be told of these; where it is forgotten, only others that wait for the same tasks."""
         router = self.routers.get(peer)
         if router is None:
-            self.of_forgotten.append((peer, settlement))
+            self.of_forgotten.append((peer, settlements))
         else:
-            router.fresh.append(settlement)
+            router.fresh += settlements
 
     def acknowledge(self, router: WorkerRouter, batches: Collection[int]) -> None:
         """A router has these batches of settlements for good."""
@@ -62,8 +62,10 @@ class Owed:
 
         What has large payloads waits for room in their window, and what has none does not wait behind it.
         """
-        large = [settlement for settlement in router.fresh if _large_bytes(settlement)]
-        small = [settlement for settlement in router.fresh if not _large_bytes(settlement)] if large else router.fresh
+        fresh, router.fresh = router.fresh, []
+        odd = [s for s in fresh if s.retry is not None or type(s.payload) is not bytes]  # mostly none
+        large = [settlement for settlement in odd if _large_bytes(settlement)]
+        small = [settlement for settlement in fresh if not _large_bytes(settlement)] if large else fresh
         for part in chain(pack(small, settlement_bytes), pack(large, settlement_bytes)):
             router.batch += 1
             router.unacked[router.batch] = settlements = list(part)
@@ -72,8 +74,7 @@ class Owed:
             if size:
                 router.large_unsent[router.batch] = size
             elif router.session.open:
-                self._send(router, router.batch)
-        router.fresh = []
+                self._send(router, router.batch, retries=bool(odd))
         self._send_large(router)
 
     def share(self, lost: WorkerRouter, router: WorkerRouter) -> list[tuple[str, int]]:
@@ -99,9 +100,10 @@ class Owed:
             router.large_out[batch] = router.large_unsent.pop(batch)
             self._send(router, batch)
 
-    def _send(self, router: WorkerRouter, batch: int) -> None:
+    def _send(self, router: WorkerRouter, batch: int, *, retries: bool = True) -> None:
+        """``retries``: there may be some in it."""
         settlements = router.unacked[batch]
-        sent_at = self.wall if any_retry_from_now(settlements) else 0.0
+        sent_at = self.wall if retries and any_retry_from_now(settlements) else 0.0
         self._out.append(Send(router.peer, Settled(batch, settlements, sent_at)))
 
     def anything(self, now: float) -> bool:
@@ -159,6 +161,4 @@ def _blobs(settlement: Settlement) -> list[Blob]:
 
 
 def _large_bytes(settlement: Settlement) -> int:
-    if type(settlement.payload) is bytes and settlement.retry is None:
-        return 0
     return sum(blob.size for blob in _blobs(settlement))

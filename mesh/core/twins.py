@@ -79,7 +79,7 @@ class Twins:
         """Whether anything waits for how another router's delivery of it ends."""
         return bool(self._twins)
 
-    def settle(self, routers: Mapping[Peer, WorkerRouter], of_forgotten: list[tuple[Peer, Settlement]]) -> None:
+    def settle(self, routers: Mapping[Peer, WorkerRouter], of_forgotten: list[tuple[Peer, list[Settlement]]]) -> None:
         """What was settled in this wake-up for one router is settled for the twins, and remembered.
 
         ``of_forgotten``: for routers that are forgotten; nothing is left of it.
@@ -87,8 +87,9 @@ class Twins:
         for peer, router in list(routers.items()):
             for settlement in list(router.fresh):
                 self._settle(peer, settlement, routers)
-        for peer, settlement in of_forgotten:
-            self._settle(peer, settlement, routers)
+        for peer, settlements in of_forgotten:
+            for settlement in settlements:
+                self._settle(peer, settlement, routers)
         of_forgotten.clear()
 
     def _settle(self, peer: Peer, settlement: Settlement, routers: Mapping[Peer, WorkerRouter]) -> None:
