@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from typing import Any
+from collections.abc import Collection, Iterable, Sequence
 
 from mesh.clock import Now
 from mesh.core.ledger import Ledger
@@ -11,11 +10,11 @@ from mesh.core.membership import Membership
 from mesh.core.packing import pack, task_bytes_with
 from mesh.core.peers import Worker
 from mesh.core.queues import Lane
-from mesh.core.record import TaskRecord
+from mesh.core.record import Kind, TaskRecord
 from mesh.core.spreading import WINDOW_PARTS, spread
 from mesh.core.tasks import TaskTable
 from mesh.messages import Deliver, Message, Recall, Released
-from mesh.model import Delivery
+from mesh.model import Delivery, TaskOptions
 
 RECALL_PAUSE_S = 0.020  # after a worker had nothing to give back
 
@@ -85,9 +84,7 @@ class Dispatch:
     def _deliver(self, worker: Worker, tasks: list[TaskRecord], now: Now) -> bool:
         """Deliver these but what ends instead, for another router may have it; whether there was any."""
         table, peer = self._table, worker.peer
-        at_once: list[Delivery] = []
-        recorded: list[Delivery] = []  # at most once: the start is written down before the delivery
-        options = {task.kind.number: task.kind.options for task in tasks}
+        options = _options_of(tasks)
         once = {n for n, found in options.items() if found.at_most_once or found.name in worker.at_most_once}
         elsewhere = [task for task in tasks if task.batch.elsewhere and task.kind.number in once] if once else []
         if elsewhere:
@@ -96,13 +93,12 @@ class Dispatch:
             table.end_elsewhere(elsewhere, now)
             self._deliver(worker, [task for task in tasks if task.id in worker.leases], now)
             return True
-        for task in tasks:
-            delivery = table.lease(task, peer)
-            if once and task.kind.number in once:
-                table.mark_started(task)
-                recorded.append(delivery)
-            else:
-                at_once.append(delivery)
+        starts = [task for task in tasks if task.kind.number in once] if once else []
+        rest = [task for task in tasks if task.kind.number not in once] if once else tasks
+        at_once = table.lease(rest, peer)
+        recorded = table.lease(starts, peer)  # at most once: the start is written down before the delivery
+        for task in starts:
+            table.mark_started(task)
         size_of = task_bytes_with(options)
         for part in pack(at_once, size_of):
             self._ledger.send(peer, _deliver(options, part, len(tasks), now.wall))
@@ -149,9 +145,20 @@ class Dispatch:
         self._members.weigh(worker)
 
 
-def _deliver(options: dict[int, Any], part: Sequence[Delivery], total: int, wall: float) -> Message:
+def _options_of(tasks: Iterable[TaskRecord]) -> dict[int, TaskOptions]:
+    """By the number that names them on the wire."""
+    options: dict[int, TaskOptions] = {}
+    last: Kind | None = None
+    for task in tasks:
+        if task.kind is not last:  # almost always it is that of the one before
+            last = task.kind
+            options[last.number] = last.options
+    return options
+
+
+def _deliver(options: dict[int, TaskOptions], part: Sequence[Delivery], total: int, wall: float) -> Message:
     if len(part) < total:
         used = {delivery.option for delivery in part}
         options = {number: found for number, found in options.items() if number in used}
-    expires = any(delivery.expires_at is not None for delivery in part)
+    expires = any([delivery.expires_at is not None for delivery in part])
     return Deliver(options, list(part), wall if expires else 0.0)

@@ -50,9 +50,9 @@ def task_bytes(task: TaskSpec | Delivery) -> int:
     return size if task.extra is None else size + _extra_bytes(task.extra)
 
 
-def task_bytes_with(options: Sequence[TaskOptions] | Mapping[int, TaskOptions]) -> Callable[[TaskSpec | Delivery], int]:
+def task_bytes_with(options: Sequence[TaskOptions] | dict[int, TaskOptions]) -> Callable[[TaskSpec | Delivery], int]:
     """``task_bytes``, with a task's own options where there are too many to send all of them with each message."""
-    if not has_long_options(options.values() if isinstance(options, Mapping) else options):
+    if not has_long_options(options.values() if isinstance(options, dict) else options):
         return task_bytes
     return lambda task: task_bytes(task) + _options_bytes(options[task.option])
 

@@ -102,7 +102,7 @@ def _serve(fronts: list[Front], rivals: int, hands: Hands) -> bool:
     dealt = [taken] if len(workers) == 1 else deal(taken, shares(len(taken), workers))
     for worker, tasks in zip(workers, dealt):
         if tasks:
-            worker.leases.update((task.id, task) for task in tasks)
+            worker.leases.update({task.id: task for task in tasks})
             hands.setdefault(worker, []).extend(tasks)
     return True
 

@@ -163,24 +163,29 @@ class TaskTable:
 
     # going out
 
-    def lease(self, task: TaskRecord, worker: Peer) -> Delivery:
-        """Make ``worker`` the holder of the task's next attempt."""
-        task.move(LEASED)
-        task.worker = worker
-        task.attempt += 1
-        rare = task.rare
-        if rare is None:
-            return Delivery(task.id, task.kind.number, task.attempt, task.payload)
-        return Delivery(
-            task.id,
-            task.kind.number,
-            task.attempt,
-            task.payload,
-            rare.retries,
-            rare.deaths,
-            rare.expires_at,
-            rare.extra,
-        )
+    def lease(self, tasks: Iterable[TaskRecord], worker: Peer) -> list[Delivery]:
+        """Make ``worker`` the holder of the next attempt of these."""
+        deliveries: list[Delivery] = []
+        for task in tasks:
+            task.move(LEASED)
+            task.worker = worker
+            task.attempt += 1
+            rare = task.rare
+            deliveries.append(
+                Delivery(task.id, task.kind.number, task.attempt, task.payload)
+                if rare is None
+                else Delivery(
+                    task.id,
+                    task.kind.number,
+                    task.attempt,
+                    task.payload,
+                    rare.retries,
+                    rare.deaths,
+                    rare.expires_at,
+                    rare.extra,
+                )
+            )
+        return deliveries
 
     def mark_started(self, task: TaskRecord) -> None:
         """Write down, before it is delivered, that an at-most-once task was handed out."""
@@ -370,7 +375,7 @@ class TaskTable:
             del self.batches[batch.seq]
         if batch.owner is not None and not options.ignore_result:
             ledger.news[batch.owner].append(outcome)
-        if self.watching:
+        if self.watching.peers:
             for peer in self.watching.finish(task.id):
                 ledger.news[peer].append(outcome)
         return outcome

@@ -6,10 +6,13 @@ from mesh.model import Peer
 
 
 class Watching:
-    """By task and by peer, so that either end can let go; holds nothing of tasks that are finished."""
+    """By task and by peer, so that either end can let go; holds nothing of tasks that are finished.
+
+    ``peers``: by task id, who waits for it.
+    """
 
     def __init__(self) -> None:
-        self._peers: dict[str, list[Peer]] = {}
+        self.peers: dict[str, list[Peer]] = {}
         self._tasks: dict[Peer, set[str]] = {}
 
     def count(self, peer: Peer) -> int:
@@ -24,7 +27,7 @@ class Watching:
         tasks = self._tasks.setdefault(peer, set())
         if task_id not in tasks:
             tasks.add(task_id)
-            self._peers.setdefault(task_id, []).append(peer)
+            self.peers.setdefault(task_id, []).append(peer)
 
     def remove(self, peer: Peer, task_id: str) -> None:
         """``peer`` waits no longer for this task."""
@@ -34,10 +37,10 @@ class Watching:
         tasks.discard(task_id)
         if not tasks:
             del self._tasks[peer]
-        peers = self._peers[task_id]
+        peers = self.peers[task_id]
         peers.remove(peer)
         if not peers:
-            del self._peers[task_id]
+            del self.peers[task_id]
 
     def leave(self, peer: Peer) -> None:
         """``peer`` is gone."""
@@ -46,15 +49,12 @@ class Watching:
 
     def finish(self, task_id: str) -> list[Peer]:
         """The task is finished: who is to be told."""
-        peers = list(self._peers.get(task_id, ()))
+        peers = list(self.peers.get(task_id, ()))
         for peer in peers:
             self.remove(peer, task_id)
         return peers
 
-    def __bool__(self) -> bool:
-        return bool(self._peers)
-
     @property
     def watched(self) -> set[str]:
         """The tasks somebody waits for."""
-        return set(self._peers)
+        return set(self.peers)
