@@ -7,6 +7,7 @@ MessagePack array, so fields may only be added at the end, with a default.
 from __future__ import annotations
 
 import enum
+from collections.abc import Iterable
 from typing import Annotated, NewType
 
 from msgspec import Meta, Struct
@@ -91,6 +92,11 @@ Buffer = bytes | bytearray | memoryview
 def payload_size(payload: Payload) -> int:
     """Bytes of a payload, wherever they are."""
     return len(payload) if isinstance(payload, bytes) else payload.size
+
+
+def payload_sizes(payloads: Iterable[Payload]) -> int:
+    """Bytes of these together; for the many of a batch, nearly all of them small."""
+    return sum([len(one) if type(one) is bytes else payload_size(one) for one in payloads])
 
 
 class TaskOptions(Struct, frozen=True, array_like=True, gc=False):

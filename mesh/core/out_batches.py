@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from math import inf
+from operator import attrgetter
 
 from msgspec.structs import replace
 
@@ -17,11 +18,13 @@ from mesh.core.clocks import moved
 from mesh.core.events import TasksSubmitted
 from mesh.core.packing import has_long_options, pack, task_bytes_with
 from mesh.messages import Rejected
-from mesh.model import FunctionCode, Peer, TaskOptions, TaskSpec, payload_size
+from mesh.model import FunctionCode, Peer, TaskOptions, TaskSpec, payload_sizes
 from mesh.settings import Settings
 
 JUMP_S = 0.5  # a clock that is set drifts less between two tries
 FUNCTIONS_MAX = 512  # shipped functions kept for the next session; those that a batch needs stay beyond that, too
+
+_payload = attrgetter("payload")
 
 
 @dataclass(slots=True)
@@ -91,7 +94,7 @@ class OutBatches:
                 if long_options:
                     batch_options, batch_tasks = _only_used(options, batch_tasks)
                 self.last += 1
-                size = sum(payload_size(spec.payload) for spec in batch_tasks)
+                size = payload_sizes(map(_payload, batch_tasks))
                 batch = OutBatch(
                     self.last, batch_options, batch_tasks, size, give_up_at, event.chosen, now.wall - now.mono
                 )

@@ -44,7 +44,7 @@ from mesh.core.events import (
 )
 from mesh.errors import ConfigError, Overloaded, Refused, Unavailable, UnknownTask
 from mesh.messages import Query, Schedule, Submit
-from mesh.model import Blob, Buffer, FunctionCode, Peer, TaskOptions, TaskSpec, payload_size
+from mesh.model import Blob, Buffer, FunctionCode, Peer, TaskOptions, TaskSpec, payload_sizes
 from mesh.runtime.channels import RouterChannels, Transport
 from mesh.runtime.dialing import Dialing
 from mesh.runtime.exiting import call_at_exit
@@ -491,7 +491,7 @@ class Connection:
             self._in_hand = len(bite)
             del submissions[: len(bite)]
             if submissions:
-                taken = sum(payload_size(submission.task.payload) for submission in bite)
+                taken = payload_sizes([submission.task.payload for submission in bite])
                 self._fresh_bytes = max(0, self._fresh_bytes - taken)
             else:
                 self._fresh_bytes = 0
