@@ -9,7 +9,7 @@ all routers are asked.
 from __future__ import annotations
 
 import enum
-from collections.abc import Collection, Container, Iterable
+from collections.abc import Collection, Container, Iterable, Sequence
 
 from mesh.core.commands import NOT_KNOWN
 from mesh.model import Peer
@@ -41,10 +41,7 @@ class Awaited:
         """These are submitted here: whoever knew nothing of them was asked too early."""
         places = dict.fromkeys(ids, AT_HOME)
         self.places.update(places)
-        for known in (self._doubled, self._denied, self._stranded):
-            if known:
-                for task_id in places:
-                    known.pop(task_id, None)
+        self._let_go(places)
 
     def watch(self, ids: Iterable[str]) -> list[str]:
         """Wait for these, too; those of them that all routers are to be asked of."""
@@ -56,15 +53,17 @@ class Awaited:
         self._doubled.update(dict.fromkeys(doubled))
         return doubled
 
-    def take(self, task_id: str) -> bool:
-        """The outcome is here; whether somebody waited for it."""
-        if self._doubled:
-            self._doubled.pop(task_id, None)
-        if self._denied:
-            self._denied.pop(task_id, None)
-        if self._stranded:
-            self._stranded.pop(task_id, None)
-        return self.places.pop(task_id, None) is not None
+    def take(self, ids: Sequence[str]) -> list[bool]:
+        """The outcomes of these are here; for each, whether somebody waited for it."""
+        self._let_go(ids)
+        take = self.places.pop
+        return [take(task_id, None) is not None for task_id in ids]
+
+    def _let_go(self, ids: Iterable[str]) -> None:
+        for known in (self._doubled, self._denied, self._stranded):
+            if known:  # mostly all three are empty
+                for task_id in ids:
+                    known.pop(task_id, None)
 
     def check(self) -> None:
         """Raise ``AssertionError`` unless what is doubled or denied is awaited, and denied by somebody."""

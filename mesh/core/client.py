@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from itertools import compress
 from math import inf
 from operator import attrgetter
 from typing import Any
@@ -385,7 +386,7 @@ class ClientMachine:
 
     def _on_refuse(self, router: ClientRouter, message: Refuse, now: Now) -> None:
         if message.ids:
-            ids = [task_id for task_id in message.ids if self._awaited.take(task_id)]
+            ids = list(compress(message.ids, self._awaited.take(message.ids)))
             self._out.append(PublishUnwatched(ids, message.reason))
             return
         self._out.append(PublishRefused(message.code, message.reason))
@@ -499,8 +500,7 @@ class ClientMachine:
     def _give_up(self, batch: OutBatch, why: Rejected) -> None:
         self._remove_batch(batch.number)
         ids = [task.id for task in batch.tasks]
-        for task_id in ids:
-            self._awaited.take(task_id)
+        self._awaited.take(ids)
         self._out.append(PublishRejected(ids, why.code, why.reason, why.retry_after_s))
 
     def _try_again(self, batch: OutBatch, now: Now) -> None:
@@ -521,8 +521,7 @@ class ClientMachine:
 
     def _on_outcomes(self, router: ClientRouter, message: Outcomes, now: Now) -> None:
         self._remove_accepted(router, message.accepted)
-        take = self._awaited.take
-        wanted = [outcome for outcome in message.outcomes if take(outcome.id)]
+        wanted = list(compress(message.outcomes, self._awaited.take([outcome.id for outcome in message.outcomes])))
         if wanted:
             self._out.append(PublishOutcomes(wanted))
 
