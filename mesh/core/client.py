@@ -19,6 +19,7 @@ from typing import Any
 from mesh.clock import Now
 from mesh.core.awaited import Awaited, Place
 from mesh.core.client_router import ClientRouter
+from mesh.core.client_routers import ClientRouters
 from mesh.core.clocks import any_from_now
 from mesh.core.commands import (
     Command,
@@ -28,7 +29,6 @@ from mesh.core.commands import (
     PublishRefused,
     PublishRejected,
     PublishReply,
-    PublishUnknown,
     PublishUnwatched,
     Send,
     SessionEnded,
@@ -52,6 +52,7 @@ from mesh.core.out_batches import OutBatch, OutBatches
 from mesh.core.packing import pack, text_bytes
 from mesh.core.sessions import Due
 from mesh.core.suspects import Suspects
+from mesh.core.whereabouts import Whereabouts
 from mesh.core.wishes import Wish, Wishes
 from mesh.messages import (
     Accepted,
@@ -71,7 +72,6 @@ from mesh.messages import (
     Submit,
     Unknown,
     Unwatch,
-    Watch,
     Welcome,
 )
 from mesh.model import Peer, Role
@@ -97,14 +97,12 @@ class ClientMachine:
         self.python = python
         self.version = version
         self.role = role
-        self.routers: dict[Peer, ClientRouter] = {}
-        self.home: Peer | None = None  # the router we submit to
+        self._routers = ClientRouters()
         self._awaited = Awaited()
         self._batches = OutBatches(settings)
-        self.suspects = Suspects()
-        self._owner: Peer | None = None  # the last home: it has what is awaited AT_HOME
         self._wishes = Wishes()
         self._out: list[Command] = []
+        self._whereabouts = Whereabouts(self._routers, self._awaited, self._batches, self._out)
         self._deadline: float | None = None
         self._now = Now(0.0, 0.0)  # of this wake-up
         self._handlers: dict[type, Callable[[Any, Now], None]] = {
@@ -114,7 +112,7 @@ class ClientMachine:
             PeerLost: self._on_peer_lost,
             PeerHeard: self._on_peer_heard,
             TasksSubmitted: self._on_tasks_submitted,
-            ResultsWatched: self._on_results_watched,
+            ResultsWatched: lambda event, now: self._whereabouts.watch(event.ids),
             ResultsForgotten: self._on_results_forgotten,
             TasksCancelled: self._on_tasks_cancelled,
             QueryAsked: self._on_query_asked,
@@ -129,12 +127,27 @@ class ClientMachine:
             Accepted: self._on_accepted,
             Rejected: self._on_rejected,
             Outcomes: self._on_outcomes,
-            Unknown: self._on_unknown,
+            Unknown: lambda router, message, now: self._whereabouts.on_unknown(router, message),
             Adopted: self._on_adopted,
             Reply: lambda router, message, now: self._out.append(PublishReply(message.request, message.body)),
         }
         if role is Role.ROUTER:
             self._verbs[Gossip] = lambda router, message, now: self._out.append(PublishGossip(router.peer, message))
+
+    @property
+    def routers(self) -> dict[Peer, ClientRouter]:
+        """The routers that are known."""
+        return self._routers.by_peer
+
+    @property
+    def home(self) -> Peer | None:
+        """The router we submit to."""
+        return self._routers.home
+
+    @property
+    def suspects(self) -> Suspects:
+        """The batches of which a router cannot read one."""
+        return self._routers.suspects
 
     @property
     def waiting(self) -> Mapping[str, Place]:
@@ -167,7 +180,8 @@ class ClientMachine:
         if self._deadline is not None and now.mono >= self._deadline:
             self._do_what_is_due(now)
             self._deadline = self._earliest()
-        out, self._out = self._out, []
+        out = self._out[:]
+        self._out.clear()
         return out
 
     def next_deadline(self) -> float | None:
@@ -241,7 +255,7 @@ class ClientMachine:
 
     def _give_up_router(self, router: ClientRouter, why: str) -> None:
         """It is gone, perhaps for long: what it did not accept is another's, and what it cannot have kept, too."""
-        peer, ready = router.peer, self._ready()
+        peer, ready = router.peer, self._routers.ready()
         self.suspects.acquit(peer)
         for batch in self.batches.values():
             if batch.router == peer and not batch.at_most_once:
@@ -259,40 +273,26 @@ class ClientMachine:
             for _, _, wish in self._wishes.of(peer):
                 self._send(ready, wish)
         if not router.keeps:
-            self._ask_all(peer, why)
+            self._whereabouts.ask_all(peer, why)
 
     # home
 
-    def _open(self) -> list[Peer]:
-        return [peer for peer, router in self.routers.items() if router.open]
-
     def _find_home(self) -> None:
         """Home was lost: there may be another."""
-        self.home = None
-        best = min((self.routers[peer] for peer in self._open()), key=ClientRouter.worth, default=None)
-        if best is not None:
+        self._routers.home = None
+        if (best := self._routers.best()) is not None:
             self._go_home(best.peer)
             self._tell_home(best.peer)
 
-    def _listening(self) -> list[Peer]:
-        """Those that are told of things as they happen: what has suspects hears of all the rest after them."""
-        return [peer for peer in self._open() if self.suspects.first(peer) is None]
-
-    def _ready(self) -> Peer | None:
-        """Home, where what is new may be sent to it now: it has no suspects."""
-        return self.home if self.home is not None and self.suspects.first(self.home) is None else None
-
     def _go_home(self, peer: Peer) -> None:
-        if self._owner is not None and self._owner != peer:
-            self._awaited.leave(self._owner, self._batches.ids())
-        self.home = self._owner = peer
-
-    def _is_better(self, router: ClientRouter) -> bool:
-        return router.is_better_than(self.routers[self.home] if self.home is not None else None)
+        owner = self._routers.owner
+        if owner is not None and owner != peer:
+            self._awaited.leave(owner, self._batches.ids())
+        self._routers.home = self._routers.owner = peer
 
     def _tell_home(self, peer: Peer) -> None:
         """Tell a router, which is home now and has been welcome before, what no router has been told."""
-        if self._ready() is not None:
+        if self._routers.ready() is not None:
             self._submit_all(peer, (None,), self._wishes.take(None))
 
     def _resume(self, peer: Peer) -> None:
@@ -307,16 +307,9 @@ class ClientMachine:
         is_home = self.home == peer
         routers = (peer, None) if is_home else (peer,)
         rest = self._submit_all(peer, routers, self._wishes.take(*routers))
-        self._ask(peer)
+        self._whereabouts.ask(peer)
         for _, _, wish in rest:
             self._send(peer, wish)
-
-    def _ask(self, peer: Peer) -> None:
-        """Ask a router for all that it may have of what is awaited here."""
-        own = self._awaited.of(peer, home=self.home == peer, unaccepted=self._batches.ids())
-        for part in pack(own, text_bytes):
-            self._send(peer, Watch(list(part), own=True))
-        self._watch(peer, self._awaited.anywhere())
 
     def _submit_all(self, peer: Peer, routers: Sequence[Peer | None], wishes: Sequence[Wish]) -> deque[Wish]:
         """Submit the batches of these routers, each after the wishes that came before it; the wishes that are left."""
@@ -331,10 +324,6 @@ class ClientMachine:
                 self._send(peer, wish)
         return left
 
-    def _watch(self, peer: Peer, ids: Sequence[str]) -> None:
-        for part in pack(ids, text_bytes):
-            self._send(peer, Watch(list(part)))
-
     # messages
 
     def _on_message(self, event: MessageReceived, now: Now) -> None:
@@ -346,37 +335,18 @@ class ClientMachine:
 
     def _on_welcome(self, router: ClientRouter, message: Welcome, now: Now) -> None:
         router.welcome(now.mono, keeps=message.durability != "memory", boot=message.boot, shared=message.shared)
-        if self.home == router.peer or self._is_better(router):
+        if self.home == router.peer or self._routers.is_better(router):
             self._go_home(router.peer)
         self._resume(router.peer)
-        self._turn_from(message.adopted)
+        self._whereabouts.turn_from(message.adopted)
 
     def _on_adopted(self, router: ClientRouter, message: Adopted, now: Now) -> None:
-        self._turn_from(message.routers)
-        if router.peer in self._listening():
-            self._awaited.forget(router.peer)  # it was asked too early
-            self._ask(router.peer)
-
-    def _turn_from(self, adopted: Mapping[str, int]) -> None:
-        """What these routers had is another's now: whoever is there is asked. What they accepted later is theirs."""
-        for router_id, boot in adopted.items():
-            peer = Peer(router_id.encode())
-            lost = self.routers.get(peer)
-            if lost is None or lost.boot <= boot:
-                self._ask_all(peer, "the router that accepted it was lost, and the one that adopted what it had, too")
-
-    def _ask_all(self, peer: Peer, why: str) -> None:
-        """What this router accepted may be anywhere."""
-        if self._owner == peer:
-            self._awaited.leave(peer, self._batches.ids())
-        stranded = self._awaited.strand(peer, why)
-        for other in self._listening():
-            self._watch(other, stranded)
-        self._publish_unknown(self._awaited.asked_fewer(self._may_know()))
+        self._whereabouts.turn_from(message.routers)
+        self._whereabouts.ask_again(router.peer)
 
     def _on_heartbeat(self, router: ClientRouter, message: Heartbeat, now: Now) -> None:
         router.load = message.load
-        if self.home != router.peer and router.open and self._is_better(router):
+        if self.home != router.peer and router.open and self._routers.is_better(router):
             self._go_home(router.peer)
             self._tell_home(router.peer)
 
@@ -430,7 +400,7 @@ class ClientMachine:
             tasks = [spec for spec in tasks if not options[spec.option].ignore_result]
         self._awaited.add(map(_id, tasks))
         for batch in self._batches.add(event, now):
-            if (ready := self._ready()) is not None:
+            if (ready := self._routers.ready()) is not None:
                 self._submit(ready, batch)
         for digest in self._batches.forget_functions():
             for router in self.routers.values():
@@ -467,17 +437,10 @@ class ClientMachine:
             batch = self.batches.get(number)
             if batch is not None and batch.router == router.peer:
                 self._remove_batch(number)
-                if router.peer != self._owner:
+                if router.peer != self._routers.owner:
                     self._awaited.put(map(_id, batch.tasks), router.peer)
                 if batch.perhaps_at - {router.peer}:
-                    self._ask_others(router.peer, self._awaited.double(map(_id, batch.tasks)))
-
-    def _ask_others(self, accepted_by: Peer, ids: list[str]) -> None:
-        """Others than this router may have these of ours, too; those that are away are asked when they are back."""
-        for part in pack(ids, text_bytes):
-            for peer in self._listening():
-                if peer != accepted_by:
-                    self._send(peer, Watch(list(part), own=True))
+                    self._whereabouts.ask_others(router.peer, self._awaited.double(map(_id, batch.tasks)))
 
     def _on_rejected(self, router: ClientRouter, message: Rejected, now: Now) -> None:
         batch = self.batches.get(message.batch)
@@ -514,8 +477,8 @@ class ClientMachine:
     def _router_for(self, batch: OutBatch) -> Peer | None:
         """Where a batch that was rejected may be sent now: home, or, where it runs at most once, who may have it."""
         if batch.at_most_once and batch.perhaps_at:
-            return next((peer for peer in self._listening() if peer in batch.perhaps_at), None)
-        return self._ready()
+            return next((peer for peer in self._routers.listening() if peer in batch.perhaps_at), None)
+        return self._routers.ready()
 
     # outcomes
 
@@ -525,38 +488,13 @@ class ClientMachine:
         if wanted:
             self._out.append(PublishOutcomes(wanted))
 
-    def _on_unknown(self, router: ClientRouter, message: Unknown, now: Now) -> None:
-        unaccepted = self._batches.ids()
-        denied = [task_id for task_id in message.ids if task_id not in unaccepted]
-        home = router.peer == self._owner
-        if router.shared and (stranded := self._awaited.loosen(denied, router.peer, home=home)):
-            for other in self._listening():
-                if other != router.peer:
-                    self._watch(other, stranded)
-        self._publish_unknown(self._awaited.deny(denied, router.peer, self._may_know(), home=home))
-
-    def _may_know(self) -> set[Peer]:
-        """The routers that may know of a task which others do not know."""
-        return {peer for peer, one in self.routers.items() if one.keeps or (one.keeps is False and not one.given_up)}
-
-    def _publish_unknown(self, ids: list[str]) -> None:
-        by_reason: dict[str, list[str]] = {}
-        for task_id in ids:
-            by_reason.setdefault(self._awaited.why_unknown(task_id), []).append(task_id)
-        self._out += [PublishUnknown(those, reason) for reason, those in by_reason.items()]
-
-    def _on_results_watched(self, event: ResultsWatched, now: Now) -> None:
-        ids = self._awaited.watch(event.ids)
-        for peer in self._listening():
-            self._watch(peer, ids)
-
     def _on_results_forgotten(self, event: ResultsForgotten, now: Now) -> None:
         told = [task_id for task_id in event.ids if self._awaited.give_up(task_id) or event.drop]
         for part in pack(told, text_bytes):
             if event.drop:
                 self._wish(Unwatch(list(part), event.drop))
             else:
-                for peer in self._listening():  # others do not begin to watch them
+                for peer in self._routers.listening():  # others do not begin to watch them
                     self._send(peer, Unwatch(list(part)))
 
     # wishes
@@ -567,9 +505,9 @@ class ClientMachine:
 
     def _on_query_asked(self, event: QueryAsked, now: Now) -> None:
         if event.router is not None:
-            if event.router in self._listening():
+            if event.router in self._routers.listening():
                 self._send(event.router, event.message)
-        elif (ready := self._ready()) is not None:
+        elif (ready := self._routers.ready()) is not None:
             self._send(ready, event.message)
         else:
             self._keep(None, event.message)
@@ -594,7 +532,7 @@ class ClientMachine:
             self._out.append(PublishDropped(why))
 
     def _on_stop_requested(self, event: StopRequested, now: Now) -> None:
-        for peer in self._open():
+        for peer in self._routers.open():
             self._send(peer, Bye("closed"))
 
     # invariants
