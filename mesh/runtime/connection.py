@@ -60,6 +60,8 @@ from mesh.wire.codec import blobs_of
 
 STORY_S = 0.2  # a wait that ran out lasts so much longer at the most, for the word of a router why it did
 SILENT_END_S = 1.0  # a program that ends waits so long for its submits before it says what it waits for
+GATHER_S = 0.0001  # where few are submitted turn after turn: each would wake this thread, and leave in its own message
+GATHERED_FROM = 64  # submissions that are worth a message
 LOST_NAMED_MAX = 10  # of the tasks that a program leaves behind
 
 log = logging.getLogger("mesh.connection")
@@ -104,6 +106,7 @@ class Connection:
 
         self._blobs_of_batch: dict[int, list[str]] = {}
         self._lost: Lost | None = None
+        self._is_run = False  # the last turn was for submissions alone
         self._taken = 0  # submissions the machine was given
         self._in_hand = 0  # those of them that it may not count yet
         self._now = self._clock.now()  # of the last turn
@@ -485,6 +488,10 @@ class Connection:
 
     def _collect_work(self, events: list[Event]) -> None:
         submissions = self._submissions
+        is_run = bool(submissions) and not events
+        if is_run and self._is_run and len(submissions) < GATHERED_FROM:
+            time.sleep(GATHER_S)
+        self._is_run = is_run
         if submissions:
             # A bounded bite: what came from the network must not wait for a long backlog.
             bite = submissions[: 2 * self._settings.batch_tasks_max]

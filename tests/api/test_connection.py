@@ -700,3 +700,23 @@ def test_a_connection_whose_thread_fails_says_so(router, caplog):
         app.task(noop).delay()
     assert "RuntimeError: bug" in caplog.text
     app.close()
+
+
+def test_what_is_submitted_one_by_one_leaves_together(router, monkeypatch):
+    router.on_submit = ignore
+    app = joined(router, heartbeat_s=60.0)
+    task = app.task(noop)
+
+    def sleep(seconds):
+        for _ in range(4):
+            task.delay()
+
+    with app:
+        wait_until(lambda: app.connection._machine.home is not None)
+        monkeypatch.setattr("mesh.runtime.connection.time", SimpleNamespace(sleep=sleep, monotonic=time.monotonic))
+        task.delay()
+        wait_until(lambda: len(router.submits) == 1)
+        task.delay()
+        wait_until(lambda: len(router.submits) == 2)
+
+    assert [len(submit.tasks) for submit in router.submits] == [1, 5]
