@@ -39,7 +39,7 @@ from mesh.net.runtime_dir import Publication, RouterRecord, RuntimeDir
 from mesh.runtime.adopting import Adopter
 from mesh.runtime.depot import hide_depot, show_depot
 from mesh.runtime.payload_intake import PayloadIntake, Refusal
-from mesh.runtime.router_step import RouterStep, nowhere
+from mesh.runtime.router_step import RouterStep
 from mesh.settings import Settings
 from mesh.store.base import Store, StoredBatch
 from mesh.store.blob_file import file_name
@@ -173,7 +173,6 @@ class RouterNode:
             session=self._links.session,
             ask_others=self._others.ask,
             complain=lambda said: self._complaints.add(said.kind, said.text, monotonic(), is_wrong=said.is_wrong),
-            elsewhere=store.elsewhere if isinstance(store, RedisStore) else nowhere,
             shared=store if isinstance(store, RedisStore) else None,
         )
         self._adopter: Adopter | None = None

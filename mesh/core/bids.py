@@ -68,7 +68,7 @@ class Bids:
             return None
         if any(name not in positions or min(of) <= positions[name].last_due_us for name, of in by_entry.items()):
             return None
-        return [_fired(positions[name], of) for name, of in by_entry.items()]
+        return [fired_elsewhere(positions[name], max(of), len(of)) for name, of in by_entry.items()]
 
     def on_granted(self, router: str, number: int) -> None:
         """Another router has granted the bid of this number."""
@@ -91,8 +91,7 @@ class Bids:
         return self.out.until if self.out is not None else None
 
 
-def _fired(position: Position, dues: list[int]) -> Position:
-    """As the router will say that fires them."""
-    due_us = max(dues)
+def fired_elsewhere(position: Position, due_us: int, count: int) -> Position:
+    """As the router will say that fires ``count`` due times, ``due_us`` the last of them."""
     task_id = firing_id(position.entry, due_us)
-    return replace(position, last_due_us=due_us, last_task=task_id, last_state="", fired=position.fired + len(dues))
+    return replace(position, last_due_us=due_us, last_task=task_id, last_state="", fired=position.fired + count)

@@ -123,10 +123,23 @@ class DropEntry(Struct, frozen=True, gc=False):
     name: str
 
 
+class DueSpan(Struct, frozen=True, gc=False):
+    """Due times of an entry, from the first to the last. ``queued``: it has waited for the task of the one before."""
+
+    entry: str
+    first_us: int
+    last_us: int
+    queued: bool = False
+
+
 class SavePositions(Struct, frozen=True, gc=False):
-    """How far these entries have come; in one commit with the tasks that were made for it."""
+    """How far these entries have come; in one commit with the tasks that were made for it.
+
+    ``fired``: what a store that routers share has granted, and this commit fires.
+    """
 
     positions: list[Position]
+    fired: list[DueSpan] = []
 
 
 Record = (
@@ -167,6 +180,16 @@ class LookUpOutcomes(Struct, frozen=True, gc=False):
     ids: list[str]
     submit: Submit | None = None
     raw: bytes | None = None
+
+
+class BidAtStore(Struct, frozen=True, gc=False):
+    """Be granted these due times by the store that other routers share; answered by ``BidAnswered``.
+
+    What the bids before this one were granted and did not fire is free again.
+    """
+
+    number: int
+    spans: list[DueSpan]
 
 
 class AskOthers(Struct, frozen=True, gc=False):
@@ -333,6 +356,7 @@ Command = (
     | Record
     | LookUpOutcomes
     | LookUpFunction
+    | BidAtStore
     | AskOthers
     | Complain
     | StartExecutor

@@ -52,6 +52,24 @@ class OutcomesLookedUp(Struct, frozen=True, gc=False):
     elsewhere: list[str] = []
 
 
+class DueGrant(Struct, frozen=True, gc=False):
+    """What a shared store says to a ``DueSpan``: all of it is granted, or nothing.
+
+    Nothing: ``done_us`` says up to where the due times are fired, or are not to be; 0 while another router has what was
+    granted to it, and has not fired it.
+    """
+
+    is_granted: bool
+    done_us: int = 0
+
+
+class BidAnswered(Struct, frozen=True, gc=False):
+    """The answer to ``BidAtStore``: a grant for each of its spans, in order."""
+
+    number: int
+    grants: list[DueGrant]
+
+
 class FunctionLookedUp(Struct, frozen=True, gc=False):
     """The answer to ``LookUpFunction``."""
 
@@ -73,7 +91,7 @@ class OthersFound(Struct, frozen=True, gc=False):
 
 
 class GossipHeard(Struct, frozen=True, gc=False):
-    """Another router has said this."""
+    """Another router has said this; ``router`` is empty where it stood in the journal of one that is lost."""
 
     router: str
     message: Gossip
@@ -248,6 +266,7 @@ Event = (
     | PeerHeard
     | OutcomesLookedUp
     | FunctionLookedUp
+    | BidAnswered
     | OthersFound
     | GossipHeard
     | SettledElsewhere

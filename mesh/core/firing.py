@@ -12,11 +12,13 @@ from hashlib import blake2b
 from msgspec.structs import replace
 
 from mesh.clock import Now
-from mesh.core.bids import Bid, Bids
-from mesh.core.commands import Complain
+from mesh.core.bids import Bid, Bids, fired_elsewhere
+from mesh.core.commands import Complain, DueSpan
+from mesh.core.events import BidAnswered, DueGrant
 from mesh.core.lease import Lease
 from mesh.core.ledger import Ledger
 from mesh.core.peers import Session
+from mesh.core.store_bids import AGAIN_S, PendingFire, StoreBids
 from mesh.core.tasks import TaskTable
 from mesh.cron import SECOND_US
 from mesh.entries import Entry, Firing, Position, firing_id, jitter_s, merged_position
@@ -32,7 +34,8 @@ Made = list[tuple[TaskOptions, TaskSpec]]
 class Firings:
     """The positions of all entries. ``no_room(count)``: why so many new tasks cannot be taken now.
 
-    ``owns(entry)``: whether it is for this router to fire it, and not for another.
+    ``owns(entry)``: whether it is for this router to fire it, and not for another. ``store_bids``: of a router whose
+    store is another's, too, which fires nothing that the store has not granted.
     """
 
     def __init__(
@@ -46,8 +49,10 @@ class Firings:
         bids: Bids,
         ledger: Ledger,
         counters: dict[str, int],
+        store_bids: StoreBids | None = None,
     ) -> None:
         self._settings = settings
+        self._store_bids = store_bids
         self._lease = lease
         self._table = table
         self._no_room = no_room
@@ -143,7 +148,12 @@ class Firings:
                 else:
                     last[firing.entry] = firing.due_us
                     taken.append(firing)
-            if not (taken and self._bids.are_needed):
+            if taken and self._store_bids is not None:
+                if self._store_bids.pending is None:
+                    self._store_bids.pending = PendingFire(peer, message, taken, now)
+                    return
+                reason = reason or "the store is being asked for due times before these"
+            elif not (taken and self._bids.are_needed):
                 self._fire_all(taken, now)
             elif self._bids.out is None:
                 self._bids.make(peer, message, taken, now)
@@ -177,6 +187,82 @@ class Firings:
     def _is_as_it_was(self, firing: Firing) -> bool:
         entry = self._entries.get(firing.entry)
         return entry is not None and not entry.paused and firing.revised_at == entry.revised_at
+
+    def on_bid_answered(self, event: BidAnswered, now: Now) -> None:
+        """Fire what the store has granted; what another router has fired is so here, too."""
+        bids = self._store_bids
+        assert bids is not None, "only a router that shares its store bids there"
+        answers = list(zip(bids.take(event.number), event.grants, strict=True))
+        due = {span.entry: grant for span, grant in answers if not span.queued}
+        pending = bids.pending
+        if pending is not None and due and now.mono >= pending.stale_at:
+            bids.pending = None
+            bids.give_back()
+            self._answer(pending.peer, pending.fire, "the store was away, and what was missed is to be chosen anew")
+        elif pending is not None and due:
+            self._fire_granted(pending, due, now)
+            if not pending.firings or now.mono >= pending.until:
+                bids.pending = None
+                why = "another router is firing due times before these" if pending.firings else ""
+                self._answer(pending.peer, pending.fire, why)
+        self._make_granted([(span, grant) for span, grant in answers if span.queued], now)
+
+    def _fire_granted(self, pending: PendingFire, grants: Mapping[str, DueGrant], now: Now) -> None:
+        granted: list[Firing] = []
+        elsewhere: dict[str, int] = {}
+        left: list[Firing] = []
+        for firing in pending.firings:
+            grant = grants[firing.entry]
+            if grant.is_granted:
+                granted.append(firing)
+            elif firing.due_us <= grant.done_us:
+                elsewhere[firing.entry] = elsewhere.get(firing.entry, 0) + 1
+            else:
+                left.append(firing)
+        for name, count in elsewhere.items():
+            self._pass(name, grants[name].done_us, count)
+        # Whatever others said meanwhile of how far these are: it was granted to us, so nobody else fires it.
+        fired = list(filter(self._is_as_it_was, granted))
+        self._fire_all(fired, now)
+        last = {firing.entry: firing.due_us for firing in fired}
+        self._ledger.fired += [DueSpan(name, due_us, due_us) for name, due_us in last.items()]
+        if len(fired) < len(granted) and self._store_bids is not None:
+            self._store_bids.give_back()
+        pending.firings = left
+        is_held = any(not grants[firing.entry].done_us for firing in left)
+        pending.ask_at = now.mono + AGAIN_S if is_held else now.mono
+
+    def _pass(self, name: str, done_us: int, count: int) -> None:
+        """Another router has fired ``count`` due times that we were to fire."""
+        self._counters["firings_elsewhere"] += count
+        position = self.positions.get(name)
+        if position is not None and position.last_due_us < done_us:
+            self._tracked.pop(position.last_task, None)
+            self._set(fired_elsewhere(position, done_us, count))
+
+    def _make_granted(self, answers: Sequence[tuple[DueSpan, DueGrant]], now: Now) -> None:
+        """As ``_fire_granted``, of due times that waited for the task before them."""
+        assert self._store_bids is not None
+        made: list[str] = []
+        for span, grant in answers:
+            position = self.positions.get(span.entry)
+            if not grant.is_granted and not grant.done_us:
+                self._store_bids.queued_at = now.mono + AGAIN_S
+            elif (
+                span.entry not in self._queued
+                or position is None
+                or position.queued_due_us != span.last_us
+                or (grant.is_granted and self._entries[span.entry].paused)
+            ):
+                self._store_bids.give_back()
+            elif grant.is_granted:
+                made.append(span.entry)
+                self._ledger.fired.append(span)
+            else:
+                self._counters["firings_elsewhere"] += 1
+                del self._queued[span.entry]
+                self._set(replace(position, queued_due_us=None, fired=position.fired + 1))
+        self._make_queued(made, now)
 
     def grant(self, dues: Sequence[tuple[str, int]]) -> bool:
         """Let another router fire these due times: here they count as fired. Whether it may."""
@@ -272,20 +358,34 @@ class Firings:
                     self._set(replace(position, last_state=str(outcome.state)))
                     if position.queued_due_us is not None:
                         self._queued[name] = None
-        if self._queued:
-            self._fire_queued(now)
+        queued = self._ready_queued() if self._queued else []
+        if self._store_bids is None:
+            self._make_queued([name for name, _ in queued], now)
+        else:
+            self._store_bids.go_on(queued, now)
 
-    def _fire_queued(self, now: Now) -> None:
-        made: Made = []
+    def _ready_queued(self) -> list[tuple[str, int]]:
+        """The entries whose queued due time is to fire and may be, and that due time."""
+        ready: list[tuple[str, int]] = []
         for name in list(self._queued):
-            entry, position = self._entries[name], self.positions[name]
+            due_us = self.positions[name].queued_due_us
             if not self._owns(name):
                 continue
-            if not entry.paused and self._no_room(len(made) + 1) is not None:
+            if self._entries[name].paused or due_us is None:
+                del self._queued[name]
+            elif self._no_room(len(ready) + 1) is not None:
                 break
+            else:
+                ready.append((name, due_us))
+        return ready
+
+    def _make_queued(self, names: Iterable[str], now: Now) -> None:
+        made: Made = []
+        for name in names:
+            position = self.positions[name]
+            assert position.queued_due_us is not None, f"entry {name} has no due time that waits"
             del self._queued[name]
-            if not entry.paused and position.queued_due_us is not None:
-                self._make(entry, replace(position, queued_due_us=None), position.queued_due_us, made, now)
+            self._make(self._entries[name], replace(position, queued_due_us=None), position.queued_due_us, made, now)
         self._accept(made, now)
 
     def _set(self, position: Position) -> None:

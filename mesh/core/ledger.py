@@ -16,6 +16,7 @@ from mesh.core.commands import (
     DropFunctions,
     DropNode,
     DropOutcomes,
+    DueSpan,
     KeepFunctions,
     RecordOutcomes,
     SaveApp,
@@ -49,6 +50,7 @@ class Ledger:
         self.nodes: dict[str, NodeInfo | None] = {}
         self.entries: list[SaveApp | SaveEntry | DropEntry] = []
         self.positions: dict[str, Position] = {}
+        self.fired: list[DueSpan] = []
         self.accepted: defaultdict[Peer, list[int]] = defaultdict(list)
         self.acks: defaultdict[Peer, list[int]] = defaultdict(list)
         self.news: defaultdict[Peer, list[Outcome]] = defaultdict(list)
@@ -82,6 +84,7 @@ class Ledger:
             or self.nodes
             or self.entries
             or self.positions
+            or self.fired
             or self.accepted
             or self.acks
             or self.news
@@ -103,13 +106,13 @@ class Ledger:
         for node_id, node in self.nodes.items():
             commands.append(DropNode(node_id) if node is None else SaveNode(node))
         commands += self.entries
-        if self.positions:
-            commands.append(SavePositions(list(self.positions.values())))
+        if self.positions or self.fired:
+            commands.append(SavePositions(list(self.positions.values()), self.fired))
         self._clear_records()
 
     def _clear_records(self) -> None:
         self.batches, self.functions, self.outcomes, self.unmarked = [], [], [], []
-        self.marks, self.nodes, self.entries, self.positions = {}, {}, [], {}
+        self.marks, self.nodes, self.entries, self.positions, self.fired = {}, {}, [], {}, []
         self.done_batches, self.forgotten, self.blobs = [], [], []
 
     def _close_messages(self, commands: list[Command]) -> None:

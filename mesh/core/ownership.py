@@ -38,8 +38,10 @@ class _Other:
 class Ownership:
     """Of one router. All times are monotonic seconds."""
 
-    def __init__(self, settings: Settings, router_id: str) -> None:
+    def __init__(self, settings: Settings, router_id: str, *, shared: bool = False) -> None:
+        """``shared``: the store that routers share grants due times, so no majority of them is needed for that."""
         self._settings = settings
+        self._by_majority = settings.schedule_partition == "majority" and not shared
         self._me = router_id
         self._others: dict[str, _Other] = {}
         self._is_alone = True  # there was no other at the start
@@ -57,7 +59,7 @@ class Ownership:
 
         Else those that come find this one, and wait until it has said which entries are theirs.
         """
-        self._is_alone = not others and self._settings.schedule_partition != "majority"
+        self._is_alone = not others and not self._by_majority
         if not self._is_alone:
             self._ready_at = inf
             self.fires = frozenset()
@@ -120,9 +122,8 @@ class Ownership:
         return other.fires is None or (router not in other.fires and self._me not in other.fires)
 
     def _hears_enough(self) -> bool:
-        settings = self._settings
         heard = 1 + sum(other.gone_at == inf for other in self._others.values())
-        return settings.schedule_partition == "fire" or 2 * heard > settings.schedule_routers
+        return not self._by_majority or 2 * heard > self._settings.schedule_routers
 
     def owns(self, entry: str) -> bool:
         """Whether this router is to fire this entry now."""

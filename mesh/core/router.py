@@ -23,6 +23,7 @@ from mesh.core.dispatch import Dispatch
 from mesh.core.entries import EntryBook
 from mesh.core.events import (
     BatchesAdopted,
+    BidAnswered,
     Event,
     FunctionLookedUp,
     GossipHeard,
@@ -53,6 +54,7 @@ from mesh.core.queues import Lane
 from mesh.core.settling import Settling
 from mesh.core.states import CANCELLED, LEASED
 from mesh.core.status import Surroundings, snapshot
+from mesh.core.store_bids import StoreBids
 from mesh.core.story import stories
 from mesh.core.tasks import TaskTable
 from mesh.entries import Entry, Position
@@ -124,6 +126,7 @@ class RouterMachine:
                 "firings",
                 "firings_caught_up",
                 "firings_skipped",
+                "firings_elsewhere",
                 "firings_refused",
                 "firings_stale",
                 "entries_refused",
@@ -148,10 +151,13 @@ class RouterMachine:
         entries: dict[str, Entry] = {}
         self.lease = lease = Lease(settings, boot, members, ledger)
         no_room = self._admission.no_room
-        self.ownership = ownership = Ownership(settings, router_id)
+        self.ownership = ownership = Ownership(settings, router_id, shared=shared)
         owns = ownership.owns
         self._bids = bids = Bids(settings, boot)
-        self.firings = firings = Firings(settings, entries, lease, table, no_room, owns, bids, ledger, self.counters)
+        self._store_bids = store_bids = StoreBids(settings, boot, ledger) if shared else None
+        self.firings = firings = Firings(
+            settings, entries, lease, table, no_room, owns, bids, ledger, self.counters, store_bids
+        )
         self.book = book = EntryBook(settings, entries, members, lease, firings, ownership, ledger, self.counters)
         self._gossips = gossips = Gossips(members.get, ownership, book, firings, bids, ledger)
         adopting = Adopting(table, members, limbo, afar, firings, self.counters)
@@ -161,6 +167,7 @@ class RouterMachine:
             PeerHeard: self._on_peer_heard,
             OutcomesLookedUp: self._admission.on_outcomes_looked_up,
             FunctionLookedUp: self._on_function_looked_up,
+            BidAnswered: firings.on_bid_answered,
             OthersFound: self._on_others_found,
             GossipHeard: gossips.on_heard,
             SettledElsewhere: limbo.on_settled_elsewhere,
@@ -234,6 +241,8 @@ class RouterMachine:
         due_at = None if due is None else now.mono + (due - now.wall)
         recall_at = None if self.halted else self._dispatch.next_deadline()
         firing_at = min(self.lease.next_deadline(), self.ownership.next_deadline(now.mono))
+        if self._store_bids is not None:
+            firing_at = min(firing_at, self._store_bids.next_deadline())
         for at in (due_at, self._settling.ack_at, recall_at, firing_at, self._bids.next_deadline()):
             if at is not None and at < deadline:
                 deadline = at

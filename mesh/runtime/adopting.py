@@ -13,10 +13,10 @@ from math import inf
 from msgspec.structs import replace
 
 from mesh.clock import Now
-from mesh.core.events import BatchesAdopted, Event, JournalAdopted, JournalClaimed, SettledElsewhere
+from mesh.core.events import BatchesAdopted, Event, GossipHeard, JournalAdopted, JournalClaimed, SettledElsewhere
 from mesh.core.router import RouterMachine
 from mesh.errors import StoreUnavailable
-from mesh.messages import Message, Submit
+from mesh.messages import Gossip, Message, Submit
 from mesh.model import Blob, TaskMark, TaskSpec
 from mesh.store.base import StoredBatch
 from mesh.store.shared import ClaimedJournal, Handover, SharedStore
@@ -40,6 +40,7 @@ class _Adoption:
     events: list[Event] = field(default_factory=list)
     rows: int = 8  # at once
     tasks: int = 0
+    is_merged: bool = False  # its periodic tasks are ours, too
 
 
 class Adopter:
@@ -129,6 +130,10 @@ class Adopter:
         if adoption.left:
             return []
         journal = adoption.journal
+        if not adoption.is_merged:  # after its tasks, for some of these may be the last of an entry
+            found = self._store.read_schedules(journal)
+            adoption.is_merged = True
+            return [GossipHeard("", Gossip(found.entries, found.positions, found.apps))]
         self._store.leave(journal)
         self._adoption = None
         text = "adopted what router %s had: %d tasks, in %.2f s"

@@ -4,7 +4,7 @@
     2. send what does not depend on the commit (deliveries: a crash only means a second delivery)
     3. write large payloads, commit all records in one go
     4. send what depends on it: accepted, acknowledged, outcomes
-    5. answer what the machine looked up, which may begin again at 1
+    5. answer what the machine looked up or bids for, which may begin again at 1
 
 3 may wait for ``commit_delay_s`` when it would only write down new tasks that were just delivered: the outcome of a
 short task then comes in time for the same commit, and the caller waits for one flush of the disk, not for two.
@@ -35,6 +35,7 @@ from mesh.core.commands import (
     RECORDS,
     AppendBatch,
     AskOthers,
+    BidAtStore,
     Command,
     Complain,
     DropBatches,
@@ -53,7 +54,7 @@ from mesh.core.commands import (
     SavePositions,
     Send,
 )
-from mesh.core.events import Event, FunctionLookedUp, OutcomesLookedUp, StoreFilled, StoreFreed
+from mesh.core.events import BidAnswered, Event, FunctionLookedUp, OutcomesLookedUp, StoreFilled, StoreFreed
 from mesh.core.router import RouterMachine
 from mesh.core.status import STORE_AWAY
 from mesh.errors import RowDamaged, StoreFull, StoreUnavailable
@@ -72,16 +73,14 @@ RETRY_S = 0.5  # between two tries of a commit that had no room, or of a store t
 QUESTIONS_MAX = 10_000  # to a store that is away; who asked beyond must say HELLO again
 
 
-def nowhere(ids: Sequence[str]) -> list[str]:
-    """Where no other router shares the store."""
-    return []
+Question = LookUpOutcomes | LookUpFunction | BidAtStore
 
 
 class RouterStep:
     """Runs one router machine on one store; ``send`` and ``drop`` are the transport's.
 
-    ``elsewhere``: those of these tasks that another router has adopted. ``shared``: the store, where it may come back
-    with less than it had acknowledged: then all that is in memory is written anew.
+    ``shared``: the store, where other routers have it, too. It may come back with less than it had acknowledged: then
+    all that is in memory is written anew.
 
     ``session`` is the number of the session with a peer, None where there is none.
     """
@@ -97,7 +96,6 @@ class RouterStep:
         session: Callable[[Peer], int | None],
         ask_others: Callable[[AskOthers], None] = lambda question: None,
         complain: Callable[[Complain], None] = lambda command: None,
-        elsewhere: Callable[[Sequence[str]], list[str]] = nowhere,
         shared: SharedStore | None = None,
     ) -> None:
         self.machine = machine
@@ -108,14 +106,13 @@ class RouterStep:
         self._session = session
         self._ask_others = ask_others
         self._complain = complain
-        self._elsewhere = elsewhere
         self._shared = shared
         self._is_set_back = False  # the store, when this wake-up began
         self._rewriting: Rewriting | None = None
         self._records: list[Record] = []  # not yet durable
         self._later: list[tuple[Send, int | None]] = []  # waits for them; the session it is for
         self._doubtful = 0  # so many records, from the first, were in a commit that may have been done
-        self._questions: list[LookUpOutcomes | LookUpFunction] = []
+        self._questions: list[Question] = []
         self._ask_at: float | None = None  # the store was away when it was asked
         self._unanswered: dict[tuple[Peer, str], None] = {}  # who waits for which outcome among the records
         self._unnamed: dict[str, Blob] = {}  # large payloads that came, and no record names yet
@@ -212,7 +209,7 @@ class RouterStep:
                 self._keep_forgets(command)
             elif isinstance(command, RECORDS):
                 self._records.append(command)
-            elif isinstance(command, (LookUpOutcomes, LookUpFunction)):
+            elif isinstance(command, (LookUpOutcomes, LookUpFunction, BidAtStore)):
                 self._questions.append(command)
             elif isinstance(command, DropPeer):
                 self._drop(command.peer)
@@ -360,6 +357,9 @@ class RouterStep:
         if self._ask_at is not None and now.mono < self._ask_at:
             return []
         questions, self._questions = self._questions, []
+        if self._records:  # what was granted before would be free again with this bid, and is not written down yet
+            self._questions = [one for one in questions if isinstance(one, BidAtStore)]
+            questions = [one for one in questions if not isinstance(one, BidAtStore)]
         pending: dict[str, Outcome] = {}
         if self._records and questions:  # there was no room
             pending = {
@@ -371,6 +371,8 @@ class RouterStep:
         for number, question in enumerate(questions):
             try:
                 answers.append(self._answer(question, pending))
+            except StoreFull as full:
+                return answers + self._ask_later(questions[number:], f"the store is full: {full}", now)
             except StoreUnavailable as away:
                 return answers + self._ask_later(questions[number:], f"{STORE_AWAY}: {away}", now)
         if self._ask_at is not None:
@@ -378,7 +380,10 @@ class RouterStep:
             answers += self._news_of_room(None) if self._retry_at is None else []
         return answers
 
-    def _answer(self, question: LookUpOutcomes | LookUpFunction, pending: Mapping[str, Outcome]) -> Event:
+    def _answer(self, question: Question, pending: Mapping[str, Outcome]) -> Event:
+        if isinstance(question, BidAtStore):
+            assert self._shared is not None, "only a router that shares its store bids there"
+            return BidAnswered(question.number, self._shared.grant_dues(question.number, question.spans))
         if isinstance(question, LookUpFunction):
             return FunctionLookedUp(question.peer, question.digest, self._function(question.digest))
         ids = question.ids
@@ -388,18 +393,21 @@ class RouterStep:
         if len(ids) < len(question.ids):
             self._unanswered.update(((question.peer, i), None) for i in question.ids if i in pending)
         known = {outcome.id for outcome in found}
-        elsewhere = self._elsewhere([i for i in ids if i not in known])
+        unknown = [i for i in ids if i not in known]
+        elsewhere = self._shared.elsewhere(unknown) if self._shared is not None else []
         return OutcomesLookedUp(question.peer, ids, found, question.submit, question.raw, elsewhere)
 
-    def _ask_later(self, questions: Sequence[LookUpOutcomes | LookUpFunction], why: str, now: Now) -> list[Event]:
+    def _ask_later(self, questions: Sequence[Question], why: str, now: Now) -> list[Event]:
         self._ask_at = now.mono + RETRY_S
+        questions = [*self._questions, *questions]
+        questions.sort(key=lambda question: not isinstance(question, BidAtStore))  # that one is never given up
         beyond = questions[QUESTIONS_MAX:]
         if beyond:
-            peers = dict.fromkeys(question.peer for question in beyond)
+            peers = dict.fromkeys(question.peer for question in beyond if not isinstance(question, BidAtStore))
             log.warning("%d sessions end, too much is asked while the store is away: they ask again", len(peers))
             for peer in peers:
                 self._drop(peer)
-        self._questions = list(questions[:QUESTIONS_MAX])
+        self._questions = questions[:QUESTIONS_MAX]
         return self._news_of_room(why) if self._retry_at is None else []
 
     def _asked_again(self) -> list[LookUpOutcomes]:

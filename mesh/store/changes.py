@@ -15,6 +15,7 @@ from mesh.core.commands import (
     DropFunctions,
     DropNode,
     DropOutcomes,
+    DueSpan,
     KeepFunctions,
     Record,
     RecordOutcomes,
@@ -48,6 +49,7 @@ class Changes:
     apps: dict[str, float | None] = field(default_factory=dict)
     entries: dict[str, Entry | None] = field(default_factory=dict)
     positions: dict[str, Position | None] = field(default_factory=dict)
+    fired: list[DueSpan] = field(default_factory=list)
 
     def add(self, record: Record) -> None:
         """Add one more record, in the order of the commit."""
@@ -90,6 +92,7 @@ class Changes:
                 self.entries[record.name] = self.positions[record.name] = None
             case SavePositions():
                 self.positions.update({position.entry: position for position in record.positions})
+                self.fired += record.fired
 
     def _drop_functions(self, digests: Sequence[str]) -> None:
         for digest in digests:

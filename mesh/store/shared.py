@@ -2,6 +2,8 @@
 
 A journal that nobody has any more is *claimed* by one of the others, moved into its own batch by batch, and left. Who
 was thought lost and is not finds out at its next word to the store (``StoreLost``).
+
+What no two of them may do is granted by the store: to fire a due time.
 """
 
 from __future__ import annotations
@@ -10,6 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from mesh.core.commands import DueSpan
+from mesh.core.events import DueGrant
+from mesh.entries import Entry, Position
 from mesh.model import Blob, NodeInfo, Outcome, TaskMark
 from mesh.store.base import Store, StoredBatch
 
@@ -23,6 +28,15 @@ class ClaimedJournal:
     seqs: list[int]
     nodes: list[NodeInfo]
     functions: dict[str, float]
+
+
+@dataclass(slots=True)
+class ClaimedSchedules:
+    """The periodic tasks that a router had which is lost, and how far they had come."""
+
+    apps: dict[str, float]
+    entries: list[Entry]
+    positions: list[Position]
 
 
 @dataclass(slots=True)
@@ -80,5 +94,16 @@ class SharedStore(Store, Protocol):
     def move(self, journal: ClaimedJournal, moves: Sequence[Handover]) -> None:
         """Make these batches ours, all or none; those that are already stay so."""
 
+    def read_schedules(self, journal: ClaimedJournal) -> ClaimedSchedules:
+        """Its periodic tasks. They stay in it; once it was left, they are offered to nobody again."""
+
     def leave(self, journal: ClaimedJournal) -> None:
         """Nothing is left in it: whoever starts as its router may have it."""
+
+    def grant_dues(self, number: int, spans: Sequence[DueSpan]) -> list[DueGrant]:
+        """Let this router, and no other, fire these due times: a grant for each, in order.
+
+        A router has one bid out, the last ``number``: what it was granted by those before and has not fired is free
+        again. So is all of a router that begins a new life, or whose journal is claimed. Fired is what a commit says
+        that is (``SavePositions.fired``), which ends the bid: no due time of the entry up to that is granted again.
+        """

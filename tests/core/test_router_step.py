@@ -11,8 +11,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from mesh.core.commands import AppendBatch, DropOutcomes, Record
-from mesh.core.events import Event, PeerLost
+from mesh.core.commands import AppendBatch, DropOutcomes, DueSpan, Record
+from mesh.core.events import DueGrant, Event, PeerLost
 from mesh.core.router import RouterMachine
 from mesh.core.settling import ACK_PAUSE_S
 from mesh.entries import Entry, Firing, Position
@@ -53,10 +53,30 @@ encode = msgspec.msgpack.Encoder().encode
 decode = msgspec.msgpack.Decoder(Submit).decode
 
 
+class Granting:
+    """What a store that routers share does besides; it grants all that it is asked for."""
+
+    def __init__(self) -> None:
+        self.bids: list[int] = []
+        self.error: StoreError | None = None
+        self.set_back = ""
+
+    def grant_dues(self, number: int, spans: Sequence[DueSpan]) -> list[DueGrant]:
+        if self.error is not None:
+            raise self.error
+        self.bids.append(number)
+        return [DueGrant(True) for _ in spans]
+
+    def elsewhere(self, ids: Sequence[str]) -> list[str]:
+        return []
+
+
 class Process:
     """A step with its machine and store; ``log`` is what was done, in order: commits, and messages by their verb."""
 
-    def __init__(self, *, commit_delay_s: float = 0.0, store: Store | None = None) -> None:
+    def __init__(
+        self, *, commit_delay_s: float = 0.0, store: Store | None = None, shared: Granting | None = None
+    ) -> None:
         self.log: list[Any] = []
         self.messages: list[tuple[Peer, Message]] = []
         self.written: list[Record] = []
@@ -85,7 +105,9 @@ class Process:
         self.store.commit = commit_noted  # type: ignore[method-assign]
         found = self.store.recover()
         settings = Settings(heartbeat_s=1e3, commit_delay_s=commit_delay_s)
-        self.machine = RouterMachine("r", "router", settings, boot=found.boot, next_seq=found.next_seq)
+        self.machine = RouterMachine(
+            "r", "router", settings, boot=found.boot, next_seq=found.next_seq, shared=bool(shared)
+        )
         batches = [(b.seq, b.accepted_at, decode(b.raw), b.settled) for b in found.batches]
         self.machine.restore(
             batches,
@@ -104,7 +126,7 @@ class Process:
             send=self._send,
             drop=self._drop,
             session=self.sessions.__getitem__,
-            shared=self.store if isinstance(self.store, RedisStore) else None,
+            shared=self.store if isinstance(self.store, RedisStore) else shared,  # type: ignore[arg-type]
         )
 
     def _send(self, peer: Peer, message: Message) -> None:
@@ -623,3 +645,53 @@ def test_how_far_an_entry_has_come_is_durable_with_the_task_that_was_made_and_no
     found = one.store.recover()
     assert [position.last_due_us for position in found.positions] == [microseconds(WALL + 5.0)]
     assert len(found.batches) == 1
+
+
+def leading(store: Granting) -> Process:
+    """A process whose worker leads, and fires the entry ``e``."""
+    one = process(shared=store)
+    one.hear(W1, Declare("app", 1.0, [Entry("e", Every(10.0), TaskOptions("work"))]), AskLease())
+    return one
+
+
+def fire(one: Process, number: int) -> Fire:
+    return Fire(one.machine.lease.term, number, [Firing("e", microseconds(WALL + number), revised_at=WALL)])
+
+
+def test_what_is_due_is_asked_for_at_a_store_that_is_shared_and_fired_in_the_same_wake_up() -> None:
+    store = Granting()
+    one = leading(store)
+    assert one.hear(W1, fire(one, 1), wait=5.0) == ["Deliver", "commit", "Fired"]
+    assert len(store.bids) == 1
+
+
+@pytest.mark.parametrize("error", [StoreUnavailable, StoreFull])
+def test_what_is_due_while_a_store_that_is_shared_is_away_is_asked_for_when_it_is_back(error: type[StoreError]) -> None:
+    store = Granting()
+    one = leading(store)
+    store.error = error("connection refused")
+    assert one.hear(W1, fire(one, 1), wait=5.0) == []
+    assert one.step.next_deadline() == pytest.approx(1005.0 + RETRY_S)
+    assert one.do(wait=RETRY_S) == []
+    store.error = None
+    assert one.do(wait=RETRY_S) == ["Deliver", "commit", "Fired"]
+
+
+def test_nothing_is_asked_for_before_what_was_granted_is_written_down() -> None:
+    store = Granting()
+    one = leading(store)
+    grant, said = store.grant_dues, fire(one, 2)
+
+    def at_once(number: int, spans: Sequence[DueSpan]) -> list[DueGrant]:
+        one.room = "away"  # when it is to be written down
+        return grant(number, spans)
+
+    store.grant_dues = at_once  # type: ignore[method-assign]
+    one.hear(W1, fire(one, 1), wait=5.0)
+    store.grant_dues = grant  # type: ignore[method-assign]
+    one.machine.halted, one.machine._admission.full = False, None
+    one.hear(W1, said, wait=0.1)
+    assert len(store.bids) == 1
+    one.room = "all"
+    assert "commit" in one.do(wait=RETRY_S)
+    assert len(store.bids) == 2

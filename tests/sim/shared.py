@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 
-from mesh.core.commands import Record, RecordOutcomes
+from mesh.core.commands import DueSpan, Record, RecordOutcomes, SavePositions
+from mesh.core.events import DueGrant
 from mesh.errors import StoreLost
 from mesh.model import Blob, NodeInfo, Outcome, TaskMark
 from mesh.store.base import Recovered, StoredBatch, StoreUsage
 from mesh.store.memory import MemoryStore
-from mesh.store.shared import ClaimedJournal, Handover
+from mesh.store.shared import ClaimedJournal, ClaimedSchedules, Handover
 from tests.sim.remote import RemoteStore
 
 
@@ -21,6 +22,7 @@ class Server:
         self.outcomes: dict[str, Outcome] = {}
         self.writers: dict[str, Journal] = {}
         self.adopted: dict[str, Journal] = {}
+        self.dues: dict[tuple[str, bool], tuple[Journal, int, int, int]] = {}  # journal, bid (0: fired), first, last
 
 
 class Journal(MemoryStore):
@@ -32,8 +34,20 @@ class Journal(MemoryStore):
         self.server = server
         self.owner: FencedStore | None = None
         self.lock_until = 0.0
+        self.bid = 0
+        self.merged = False
         self._outcomes = server.outcomes
         server.journals[name] = self
+
+    def commit(self, records: Sequence[Record], held_back: Collection[str] = ()) -> None:
+        super().commit(records, held_back)
+        for record in records:
+            for span in record.fired if isinstance(record, SavePositions) else ():
+                self.bid = 0
+                place = span.entry, span.queued
+                holder, bid, first, last = self.server.dues[place]
+                assert holder is self and bid and first <= span.last_us <= last, f"{span} is fired, and was not granted"
+                self.server.dues[place] = self, 0, span.first_us, span.last_us
 
     def _record(self, outcome: Outcome) -> None:
         super()._record(outcome)
@@ -64,7 +78,11 @@ class Journal(MemoryStore):
         return not self._batches
 
     def is_empty(self) -> bool:
-        return not self._batches and not self._function_uses
+        return not self._batches and not self._function_uses and (self.merged or not (self._entries or self._apps))
+
+    @property
+    def schedules(self) -> ClaimedSchedules:
+        return ClaimedSchedules(dict(self._apps), list(self._entries.values()), list(self._positions.values()))
 
     def stored(self) -> dict[int, StoredBatch]:
         """What is left in it."""
@@ -122,6 +140,8 @@ class FencedStore(RemoteStore):
     ``is_cut``: the server has no connection of it. It has died, or lives and makes a new one for its next word.
     """
 
+    set_back = ""  # it loses nothing
+
     def __init__(self, journal: Journal, seed: int, now: Callable[[], float], lock_s: float) -> None:
         super().__init__(journal, seed)
         self._journal = journal
@@ -131,6 +151,7 @@ class FencedStore(RemoteStore):
         self._claimed: dict[str, Journal] = {}
         self.is_cut = False
         journal.owner = self
+        journal.bid, journal.merged = 0, False
         self._lock(journal)
 
     def _lock(self, journal: Journal) -> None:
@@ -184,6 +205,7 @@ class FencedStore(RemoteStore):
         if self._left_s(there):
             return None
         there.owner = self
+        there.bid = 0
         self._lock(there)
         self._claimed[router_id] = there
         functions = self._journal.take_functions(there)
@@ -219,10 +241,38 @@ class FencedStore(RemoteStore):
         for one in moves:
             self._journal.take(there, one)
 
+    def read_schedules(self, journal: ClaimedJournal) -> ClaimedSchedules:
+        self._own()
+        return self._server.journals[journal.router_id].schedules
+
+    def grant_dues(self, number: int, spans: Sequence[DueSpan]) -> list[DueGrant]:
+        """As a grant must be whose answer may be lost: done or not, and to be repeated."""
+        if self.is_away and self._rng.random() < 0.5 and self._journal.owner is self:
+            self._grant(number, spans)
+        self._own()
+        return self._grant(number, spans)
+
+    def _grant(self, number: int, spans: Sequence[DueSpan]) -> list[DueGrant]:
+        self._journal.bid = number
+        return [self._grant_one(number, span) for span in spans]
+
+    def _grant_one(self, number: int, span: DueSpan) -> DueGrant:
+        found = self._server.dues.get((span.entry, span.queued))
+        if found is not None:
+            holder, bid, first, last = found
+            done = first - 1 if bid else last
+            if done >= span.first_us:
+                return DueGrant(False, done)
+            if bid and holder is not self._journal and holder.bid == bid:
+                return DueGrant(False)
+        self._server.dues[span.entry, span.queued] = self._journal, number, span.first_us, span.last_us
+        return DueGrant(True)
+
     def leave(self, journal: ClaimedJournal) -> None:
         self._own()
         there = self._server.journals[journal.router_id]
         self._claimed.pop(journal.router_id, None)
         if there.owner is self and not there._batches:
             there.forget_rest()
+            there.merged = True
             there.owner, there.lock_until = None, 0.0

@@ -80,7 +80,7 @@ from mesh.model import (
 )
 from mesh.runtime.adopting import Adopter
 from mesh.runtime.payload_intake import PayloadIntake
-from mesh.runtime.router_step import RouterStep, nowhere
+from mesh.runtime.router_step import RouterStep
 from mesh.settings import Settings
 from mesh.store.memory import MemoryStore
 from mesh.wire.codec import blobs_of
@@ -881,7 +881,7 @@ class RouterNode:
             drop=self.links.close,
             session=self.links.session,
             ask_others=lambda question: self.ask_others(question),
-            elsewhere=self.store.elsewhere if isinstance(self.store, FencedStore) else nowhere,
+            shared=self.store if isinstance(self.store, FencedStore) else None,
         )
         self.intake = PayloadIntake(self.store)
         self._armed = -1.0

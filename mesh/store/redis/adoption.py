@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from mesh.model import NodeInfo, TaskMark
 from mesh.store.base import StoredBatch
@@ -12,11 +12,13 @@ from mesh.store.redis import scripts
 from mesh.store.redis.holder import is_gone, read_holder
 from mesh.store.redis.link import Link, Value
 from mesh.store.redis.rows import Rows
-from mesh.store.shared import ClaimedJournal, Handover
+from mesh.store.shared import ClaimedJournal, ClaimedSchedules, Handover
 
 log = logging.getLogger("mesh.store")
 
 SCAN = 200  # rows asked for at once
+
+T = TypeVar("T")
 
 
 class Adoption:
@@ -64,14 +66,30 @@ class Adoption:
         return journal
 
     def _nodes(self, router_id: str) -> list[NodeInfo]:
-        rows = Rows(self._row_key, router_id)
-        found: list[NodeInfo] = []
+        return self._all(router_id, "nodes", Rows(self._row_key, router_id).read_node)
+
+    def schedules(self, journal: ClaimedJournal) -> ClaimedSchedules:
+        """Its periodic tasks, as far as a router wrote them."""
+        rows, there = Rows(self._row_key, journal.router_id), journal.router_id
+        apps = dict(self._all(there, "apps", rows.read_app))
+        entries = self._all(there, "schedules", rows.read_entry)
+        return ClaimedSchedules(apps, entries, self._all(there, "positions", rows.read_position))
+
+    def _all(self, router_id: str, place: str, read: Callable[[bytes, bytes], T | None]) -> list[T]:
+        """What is in these rows of a router; those that no router wrote are left out."""
+        key = f"{self._base}r:{router_id}:{place}"
+        found: dict[bytes, T] = {}
         cursor = -1
         while cursor != 0:
-            at, some = self._link.command("HSCAN", f"{self._base}r:{router_id}:nodes", max(cursor, 0), "COUNT", SCAN)
+            at, some = self._link.command("HSCAN", key, max(cursor, 0), "COUNT", SCAN)
             cursor = int(at)
-            found += [node for name, row in some.items() if (node := rows.read_node(name, row)) is not None]
-        return found
+            for name, row in some.items():
+                one = read(name, row)
+                if one is None:
+                    log.error("%s: the row of %r is not what a router wrote; it is left out", key, name)
+                else:
+                    found[name] = one
+        return list(found.values())
 
     def read(self, journal: ClaimedJournal, seqs: Sequence[int]) -> list[StoredBatch]:
         """Those of these batches that are left; what no router wrote is set aside."""

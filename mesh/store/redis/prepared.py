@@ -9,7 +9,7 @@ from typing import TypeVar
 from mesh.core.commands import Record
 from mesh.store.changes import Changes, gather
 from mesh.store.redis.link import Value
-from mesh.store.redis.rows import Rows
+from mesh.store.redis.rows import Rows, due_field
 
 T = TypeVar("T")
 
@@ -60,6 +60,8 @@ def _add_changes(prepared: Prepared, changes: Changes, rows: Rows) -> None:
     _add_functions(prepared, changes, rows)
     _add_rows(prepared, "nodes", changes.nodes, rows.node)
     _add_rows(prepared, "schedules", changes.entries, rows.entry)
+    prepared.add("fired", [value for span in changes.fired for value in (due_field(span), rows.due(span, 0))], 2)
+    prepared.add("disused", [name for name, entry in changes.entries.items() if entry is None])
     _add_rows(prepared, "positions", changes.positions, rows.position)
     apps = {name: None if at is None else (name, at) for name, at in changes.apps.items()}
     _add_rows(prepared, "apps", apps, lambda app: rows.app(*app))

@@ -1,7 +1,8 @@
 """How journal entries, marks, functions, nodes, outcomes and periodic tasks become rows in Redis.
 
 A row is a MAC and a body. Outcomes and functions begin their body with a head that the scripts read: which router wrote
-it, the batch, when it expires, and the key and sizes of its large payload.
+it, the batch, when it expires, and the key and sizes of its large payload. So do the rows of due times: which router
+wrote it, its bid (0: they are fired), the first and the last of them.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Iterable
 import msgspec
 from msgspec.structs import replace
 
+from mesh.core.commands import DueSpan
 from mesh.entries import Entry, Position
 from mesh.errors import RowDamaged
 from mesh.model import Blob, FunctionCode, NodeInfo, Outcome, Payload, TaskMark
@@ -19,6 +21,7 @@ from mesh.store.redis.sealing import MAC_BYTES, Signer
 
 _JOURNAL = struct.Struct("<qd")
 _HEAD = struct.Struct("<12sddH")
+_DUE = struct.Struct("<12sddd")
 _ENCODE = msgspec.msgpack.Encoder().encode
 _OUTCOME = msgspec.msgpack.Decoder(Outcome)
 _FUNCTION = msgspec.msgpack.Decoder(FunctionCode)
@@ -42,6 +45,7 @@ class Rows:
         self._apps = Signer(row_key, f"app/{router_id}")
         self._outcomes = Signer(row_key, "outcome")
         self._functions = Signer(row_key, "function")
+        self._dues = Signer(row_key, "due")
         self.blobs = Signer(row_key, "blob")
 
     def batch(self, seq: int, accepted_at: float, raw: bytes) -> bytes:
@@ -149,6 +153,23 @@ class Rows:
             if code.digest == digest:
                 return code if blob is None else replace(code, payload=blob)
         raise RowDamaged(f"function {digest}: its code in {where} is not what a router wrote; submit it anew")
+
+    def due(self, span: DueSpan, bid: int) -> bytes:
+        """The row of due times that this router is granted by a bid, or has fired: 0."""
+        return self._dues.sign(_DUE.pack(self._router, bid, span.first_us, span.last_us) + due_field(span).encode())
+
+    def read_due(self, field: str, row: bytes) -> tuple[int, int, int] | None:
+        """The bid, the first and the last due time in a row; None where it is not what was written."""
+        body = self._dues.body(row)
+        if body is None or len(body) < _DUE.size or body[_DUE.size :] != field.encode():
+            return None
+        _, bid, first_us, last_us = _DUE.unpack_from(body)
+        return int(bid), int(first_us), int(last_us)
+
+
+def due_field(span: DueSpan) -> str:
+    """Where the row of these due times stands: those that waited are fired beside those that come."""
+    return f"{'queued' if span.queued else 'due'}:{span.entry}"
 
 
 def _after_head(body: bytes) -> tuple[Blob | None, memoryview]:

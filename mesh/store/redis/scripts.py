@@ -39,6 +39,10 @@ local function head(row)
   return router, batch, expires, string.sub(row, 47, 46 + length)
 end
 
+local function span(row)
+  if row and #row >= 52 then return struct.unpack('<c12ddd', row, 17) end
+end
+
 local function disuse(digest)
   if call('HINCRBY', base .. 'users', digest, -1) > 0 then return end
   local by, _, _, key = head(call('HGET', base .. 'functions', digest) or '')
@@ -63,7 +67,7 @@ redis.call('SADD', ARGV[7], ARGV[8])
 if owner ~= token then
   redis.call('HINCRBY', meta, 'epoch', 1)
   redis.call('HSET', meta, 'owner', token, 'format', ARGV[6])
-  redis.call('HDEL', meta, 'adopter')
+  redis.call('HDEL', meta, 'adopter', 'bid', 'merged')
 end
 return {'ok', unpack(redis.call('HMGET', meta, 'epoch', 'commits', 'seq', 'boot', 'batches'))}
 """
@@ -149,7 +153,9 @@ for _, id in ipairs(call('SMEMBERS', base .. 'routers')) do
   local there = base .. 'r:' .. id .. ':'
   local left = call('PTTL', there .. 'lock')
   if id ~= router and #silent < 64 and left < ttl * 3 / 4 and call('EXISTS', there .. 'moved') == 0
-      and call('EXISTS', there .. 'journal', there .. 'functions') > 0 then
+      and (call('EXISTS', there .. 'journal', there .. 'functions') > 0
+        or call('EXISTS', there .. 'schedules', there .. 'apps') > 0
+          and call('HEXISTS', there .. 'meta', 'merged') == 0) then
     silent[#silent + 1] = {id, math.max(left, 0), call('GET', there .. 'lock') or ''}
   end
 end
@@ -173,6 +179,7 @@ if found[1] ~= token then
   if not found[1] or found[2] ~= format or call('EXISTS', there .. 'moved') > 0 then return {'held'} end
   call('HSET', there .. 'meta', 'owner', token, 'adopter', router)
   call('HINCRBY', there .. 'meta', 'epoch', 1)
+  call('HDEL', there .. 'meta', 'bid')
 end
 call('SET', there .. 'lock', holder, 'PX', ttl)
 local uses = call('ZRANGE', there .. 'functions', 0, -1, 'WITHSCORES')
@@ -271,15 +278,51 @@ if call('HLEN', there .. 'journal') > 0 then return {'more'} end
 for _, digest in ipairs(call('ZRANGE', there .. 'functions', 0, -1)) do disuse(digest) end
 for _, key in ipairs(call('SMEMBERS', there .. 'staged')) do call('UNLINK', there .. 's:' .. key) end
 call('DEL', there .. 'functions', there .. 'nodes', there .. 'marks', there .. 'staged', there .. 'lock')
-call('HSET', there .. 'meta', 'batches', 0)
+call('HSET', there .. 'meta', 'batches', 0, 'merged', 1)
 call('HDEL', there .. 'meta', 'adopter')
 return {'ok'}
 """
 )
-"""A claimed journal is empty: its router may have it again, and begins with nothing."""
+"""A claimed journal is empty: its router may have it again, and begins with its periodic tasks alone.
+
+Those are *merged* into the adopter's: they are offered to nobody again before that router has lived again.
+"""
+
+GRANT = (
+    _PRELUDE
+    + """
+local router, bid = ARGV[5], ARGV[6]
+local dues = base .. 'dues'
+call('HSET', meta, 'bid', bid)
+local answers = {'ok'}
+for i = 7, #ARGV, 4 do
+  local field, first, row, damaged = ARGV[i], tonumber(ARGV[i + 1]), ARGV[i + 2], ARGV[i + 3]
+  local found, word = call('HGET', dues, field), 'granted'
+  local by, its_bid, from, to = span(found ~= damaged and found)
+  if by and (its_bid == 0 and to or from - 1) >= first then
+    word = 'behind'
+  elseif by and its_bid ~= 0 and by ~= router
+      and call('HGET', base .. 'r:' .. by .. ':meta', 'bid') == number(its_bid) then
+    word = 'held'
+  end
+  if word == 'granted' then call('HSET', dues, field, row) end
+  answers[#answers + 1], answers[#answers + 2] = word, found or ''
+end
+return answers
+"""
+)
+"""Let this router fire due times: for each field of ``dues`` a row, the first time in it, and a row that is none.
+
+For each comes a word, and the row that was there. ``behind``: due times are fired, or are not to be, up to the last of
+a row that is fired, or up to the first of one that is not, for what was left out before that was so on purpose.
+``held``: that row is of the bid that its router has out.
+"""
 
 RELEASE = """
-if redis.call('HGET', KEYS[1], 'owner') == ARGV[1] then redis.call('DEL', ARGV[2]) end
+if redis.call('HGET', KEYS[1], 'owner') == ARGV[1] then
+  redis.call('DEL', ARGV[2])
+  redis.call('HDEL', KEYS[1], 'bid')
+end
 return {'ok'}
 """
 
@@ -443,6 +486,28 @@ end
 
 function ops.unblob(count)
   for i = at, at + count - 1 do drop_blob(router, ARGV[i]) end
+  return count
+end
+
+function ops.fired(count)
+  call('HDEL', meta, 'bid')  -- it is over: nothing that is put back holds an entry by it
+  for i = at, at + 2 * count - 2, 2 do
+    local by, bid, first, last = span(call('HGET', base .. 'dues', ARGV[i]))
+    local _, _, _, now = span(ARGV[i + 1])
+    if not by or bid ~= 0 or last < now then call('HSET', base .. 'dues', ARGV[i], ARGV[i + 1]) end
+  end
+  return 2 * count
+end
+
+function ops.disused(count)
+  local routers = call('SMEMBERS', base .. 'routers')
+  for i = at, at + count - 1 do
+    local kept = false
+    for _, id in ipairs(routers) do
+      kept = kept or call('HEXISTS', base .. 'r:' .. id .. ':schedules', ARGV[i]) == 1
+    end
+    if not kept then call('HDEL', base .. 'dues', 'due:' .. ARGV[i], 'queued:' .. ARGV[i]) end
+  end
   return count
 end
 

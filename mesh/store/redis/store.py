@@ -8,8 +8,10 @@ round trip. Outcomes and functions are there for all routers, the rest is of one
     functions    digest → row                      users      how many routers keep each
     blob_at      key → the router that has the large payload
     adopted      task id → the router that has adopted it, and not finished it
+    dues         due:ENTRY, queued:ENTRY → which due times were granted last to which router, and whether they are fired
     routers      whose journals there are
-    r:ID:meta    owner, epoch, boot, commits, seq, batches; adopter: who moves them into its own journal
+    r:ID:meta    owner, epoch, boot, commits, seq, batches; adopter: who moves them into its own journal; bid: the last
+                 for due times; merged: its periodic tasks are those of an adopter, too
     r:ID:lock    who has the journal; runs out unless renewed
     r:ID:journal, marks, nodes, functions (when each was last used), schedules, positions, apps
     r:ID:settled:SEQ   tasks of an open batch that are finished       r:ID:held:SEQ   outcomes it keeps from expiring
@@ -30,7 +32,8 @@ from typing import Any, TypeVar
 
 from msgspec.structs import replace
 
-from mesh.core.commands import Record, RecordOutcomes
+from mesh.core.commands import DueSpan, Record, RecordOutcomes
+from mesh.core.events import DueGrant
 from mesh.errors import (
     ConfigError,
     RowDamaged,
@@ -52,14 +55,15 @@ from mesh.store.redis.holder import default_router, is_gone, read_holder, this_h
 from mesh.store.redis.link import Link, Value
 from mesh.store.redis.payloads import Payloads
 from mesh.store.redis.prepared import Prepared, prepare
-from mesh.store.redis.rows import Rows
+from mesh.store.redis.rows import Rows, due_field
 from mesh.store.redis.sealing import StoreKeys, find_row_key, new_row_key, seal
-from mesh.store.shared import ClaimedJournal, Handover
+from mesh.store.shared import ClaimedJournal, ClaimedSchedules, Handover
 
 log = logging.getLogger("mesh.store")
 
 READ = 200  # rows asked for at once: they may have 64 KiB each, and a server answers one question at a time
 FORMAT = 1  # of keys and rows
+_FORGED_MAX = 3  # rows of due times that no router wrote, one after the other, in the way of one bid
 _NAMED = 10  # damaged rows named in one message
 _WAY_OUT = "start the router once with --salvage, which sets them aside and goes on with the rest"
 
@@ -520,9 +524,45 @@ class RedisStore:
         """Make these batches ours, all or none."""
         self._adoption.move(journal, moves)
 
+    def read_schedules(self, journal: ClaimedJournal) -> ClaimedSchedules:
+        """Its periodic tasks."""
+        return self._adoption.schedules(journal)
+
     def leave(self, journal: ClaimedJournal) -> None:
         """Nothing is left in it."""
         self._adoption.leave(journal)
+
+    # periodic tasks
+
+    def grant_dues(self, number: int, spans: Sequence[DueSpan]) -> list[DueGrant]:
+        """Let this router, and no other, fire these due times."""
+        fields = list(map(due_field, spans))
+        rows = [self._rows.due(span, number) for span in spans]
+        damaged = [b""] * len(spans)
+        for _ in range(_FORGED_MAX):
+            each = zip(fields, spans, rows, damaged)
+            args = [value for field, span, row, bad in each for value in (field, span.first_us, row, bad)]
+            _, *answers = self._owned(scripts.GRANT, self._id, number, *args)
+            grants: list[DueGrant] = []
+            for place, (word, found) in enumerate(zip(answers[::2], answers[1::2])):
+                grants.append(self._read_grant(fields[place], word, found))
+                if found and self._rows.read_due(fields[place], found) is None:
+                    damaged[place] = found
+            if all(grant.is_granted or not bad for grant, bad in zip(grants, damaged)):
+                break
+        return grants
+
+    def _read_grant(self, field: str, word: bytes, found: bytes) -> DueGrant:
+        """What a script says that does not know who wrote a row; by one that no router wrote nothing is refused."""
+        read = self._rows.read_due(field, found) if found else None
+        if found and read is None:
+            log.error("%s key %sdues: %r is not what a router wrote; it counts as nothing", self.url, self._base, field)
+        if word == b"granted":
+            return DueGrant(True)
+        if word == b"held" or read is None:
+            return DueGrant(False)
+        bid, first_us, last_us = read
+        return DueGrant(False, first_us - 1 if bid else last_us)
 
     # keeping house
 
