@@ -75,6 +75,7 @@ class Heartbeat(Message, frozen=True, array_like=True, gc=False, tag="HEARTBEAT"
     running: Count = 0
     load: Count = 0  # a router's: unfinished tasks it has
     routers: list[str] = []  # a router's: addresses of others
+    full: str = ""  # a router's: why it accepts nothing that is new; empty where it does
 
 
 class Identify(Message, frozen=True, array_like=True, gc=False, tag="IDENTIFY"):

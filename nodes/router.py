@@ -333,7 +333,7 @@ class RouterNode:
         except StoreUnavailable as away:
             self._away_since = self._away_since or monotonic()
             self._complaints.add("away", f"{STORE_AWAY}: {away}", monotonic())
-            return []
+            return self._step.look_away(str(away))
         if self._away_since is not None and not self._step.holds_back:
             self._complaints.over("away")
             text = "the store is back: it was away for %.1f s, and %s held back meanwhile"

@@ -49,7 +49,7 @@ from mesh.api.schedules import Schedules
 from mesh.api.shipping import Shipped, function_name
 from mesh.api.task import Task
 from mesh.core.client import ClientMachine
-from mesh.errors import ConfigError, Refused
+from mesh.errors import ConfigError, Refused, Unavailable
 from mesh.model import Buffer, FunctionCode, Role, TaskExtra, TaskOptions, TaskSpec
 from mesh.net.dealer_transport import DealerTransport
 from mesh.runtime.connection import Connection
@@ -425,7 +425,8 @@ class Mesh:
             return state
         if not foreign:
             return None if result.is_settled() else "ready"  # submitted here, and not accepted yet
-        result.wait_once(max(0.0, deadline - time.monotonic()))
+        if not result.wait_once(max(0.0, deadline - time.monotonic())) and connection.is_full:
+            raise Unavailable(f"no router told of task {result.id} in {limit:g} s; {connection.situation()}")
         return None
 
     def status(self, timeout: float | None = None) -> dict[str, Any]:

@@ -205,7 +205,7 @@ def _next_finished(
             if deadline is not None and time.monotonic() >= deadline:
                 late = next((result for result in waiting if not result.is_settled()), one)
                 why = late.story()
-                reason = f", such as that of task {late.id}: {why}" if why else ""
+                reason = f", such as that of task {late.id}: {why}" if why else f"; {late.situation()}"
                 raise timed_out(f"{left} results are not there in time{reason}", why) from None
             one.raise_if_hopeless()
 

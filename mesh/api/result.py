@@ -154,7 +154,7 @@ class AsyncResult(Struct, Generic[R], gc=False, eq=False):
         if self.is_unknown() or (unknown and not why):
             why = "no router knows its id"
         if self._end is None:
-            situation = f": {why}" if why else f"; {self._mesh.connection.situation()}"
+            situation = f": {why}" if why else f"; {self.situation()}"
             waited = f"no result of task {self.id} after {round(timeout, 3):g} s"
             raise timed_out((waited if timeout > 0 else f"task {self.id} is not finished") + situation, why)
 
@@ -272,6 +272,10 @@ class AsyncResult(Struct, Generic[R], gc=False, eq=False):
     def raise_if_hopeless(self) -> None:
         """See ``Connection.raise_if_hopeless``."""
         self._mesh.connection.raise_if_hopeless()
+
+    def situation(self) -> str:
+        """See ``Connection.situation``."""
+        return self._mesh.connection.situation()
 
     @property
     def _end(self) -> Outcome | MeshError | None:

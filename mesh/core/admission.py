@@ -14,6 +14,7 @@ from mesh.core.limbo import Limbo
 from mesh.core.membership import Membership
 from mesh.core.packing import outcome_bytes, pack, text_bytes
 from mesh.core.peers import Session
+from mesh.core.room import Room
 from mesh.core.tasks import TaskTable
 from mesh.messages import Outcomes, Rejected, Submit, Unknown, Unwatch, Watch
 from mesh.model import Peer, Role
@@ -21,7 +22,7 @@ from mesh.settings import Settings
 
 
 class Admission:
-    """``full``: why the store takes no new tasks, None while it does. ``afar``: where others share the store."""
+    """``afar``: where others share the store."""
 
     def __init__(
         self,
@@ -32,6 +33,7 @@ class Admission:
         ledger: Ledger,
         counters: dict[str, int],
         afar: Afar | None,
+        room: Room,
     ) -> None:
         self._afar = afar
         self._settings = settings
@@ -40,7 +42,7 @@ class Admission:
         self._limbo = limbo
         self._ledger = ledger
         self._counters = counters
-        self.full: str | None = None
+        self._room = room
 
     def on_submit(self, session: Session, submit: Submit, raw: bytes | None, now: Now) -> None:
         """Take in a batch, reject it, or look up first which of its tasks are finished already."""
@@ -83,8 +85,8 @@ class Admission:
     def no_room(self, fresh: int) -> str | None:
         """Why so many new tasks cannot be taken now; None where they can."""
         table, settings = self._table, self._settings
-        if self.full is not None:
-            return self.full
+        if self._room.why is not None:
+            return self._room.why
         if len(table.tasks) + fresh > settings.queued_tasks_max:
             return f"{len(table.tasks)} tasks are queued; the limit is {settings.queued_tasks_max}"
         if table.bytes >= settings.queued_bytes_max:

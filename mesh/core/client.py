@@ -169,6 +169,16 @@ class ClientMachine:
         """Bytes of their payloads."""
         return self._batches.bytes
 
+    @property
+    def full(self) -> list[str]:
+        """Why routers accept nothing that is new: a reason for each that said so."""
+        return [router.full for router in list(self.routers.values()) if router.open and router.full]
+
+    @property
+    def rejection(self) -> Rejected | None:
+        """Of the oldest batch that is sent again because of it."""
+        return next((batch.rejection for batch in self._batches.rejected()), None)
+
     # the machine
 
     def handle(self, events: Sequence[Event], now: Now) -> list[Command]:
@@ -346,6 +356,7 @@ class ClientMachine:
 
     def _on_heartbeat(self, router: ClientRouter, message: Heartbeat, now: Now) -> None:
         router.load = message.load
+        router.full = message.full
         if self.home != router.peer and router.open and self._routers.is_better(router):
             self._go_home(router.peer)
             self._tell_home(router.peer)

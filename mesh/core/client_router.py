@@ -12,7 +12,7 @@ LOAD_MARGIN = 1_000  # unfinished tasks: home changes for a router that has half
 class ClientRouter:
     """Times are monotonic seconds."""
 
-    __slots__ = ("boot", "functions", "given_up", "is_here", "keeps", "load", "peer", "session", "shared")
+    __slots__ = ("boot", "full", "functions", "given_up", "is_here", "keeps", "load", "peer", "session", "shared")
 
     def __init__(self, peer: Peer, settings: Settings, now: float) -> None:
         self.peer = peer
@@ -22,6 +22,7 @@ class ClientRouter:
         self.boot = 0  # which of its lives the last session was with
         self.shared = False  # others have its store, and may adopt what it has
         self.load: int | None = None  # unfinished tasks it has, as it said last in this session
+        self.full = ""  # why it accepts nothing that is new, as it said last in this session
         self.given_up = False  # it is gone, and what it was to do is another's
         self.functions: set[str] = set()  # digests of those it was sent in this session
 
@@ -37,6 +38,7 @@ class ClientRouter:
         self.session.welcome(now)
         self.keeps = keeps
         self.load = None
+        self.full = ""
         self.given_up = False
         self.functions = set()
 

@@ -23,6 +23,7 @@ from mesh.core.onces import Onces
 from mesh.core.ownership import Ownership
 from mesh.core.packing import MESSAGE_BYTES_MAX, entry_bytes, pack
 from mesh.core.peers import Session
+from mesh.core.room import Room
 from mesh.entries import Entry, Listing, Position, newer_entry
 from mesh.messages import Declare, Entries, Gossip, Refuse, Reply, Schedule
 from mesh.model import INSTANT_MAX, Peer
@@ -31,6 +32,7 @@ from mesh.settings import Settings
 
 REFUSED_TOLD_MAX = 5  # entries of one declaration that are not taken, and why
 REFUSED_NAMES_MAX = 100  # of them that are named at all
+LOOKS = ("list", "list_from")  # they change nothing
 APPS_MAX = 1_000  # whose declarations are remembered, besides those that have entries
 
 
@@ -58,8 +60,10 @@ class EntryBook:
         ownership: Ownership,
         ledger: Ledger,
         counters: dict[str, int],
+        room: Room,
     ) -> None:
         self._settings = settings
+        self._room = room
         self.entries = entries
         self._members = members
         self._lease = lease
@@ -315,14 +319,20 @@ class EntryBook:
     # from people
 
     def on_schedule(self, session: Session, message: Schedule, now: Now) -> None:
-        """Do what somebody asks for, and answer."""
+        """Do what somebody asks for, and answer. A look is answered at once, whatever the store takes."""
         operation = self._operations.get(message.operation)
         if operation is None:
             known = ", ".join(sorted(self._operations))
             answer: Any = _error("invalid", f"unknown operation {message.operation!r}; known: {known}")
+        elif message.operation in LOOKS:
+            answer = operation(session, message, now)
+        elif self._room.halted:
+            answer = _error("overloaded", f"nothing is changed: {self._room.why}")
         else:
             answer = operation(session, message, now)
-        self._ledger.send_after_commit(session.peer, Reply(message.request, msgspec.json.encode(answer)))
+            self._ledger.send_after_commit(session.peer, Reply(message.request, msgspec.json.encode(answer)))
+            return
+        self._ledger.send(session.peer, Reply(message.request, msgspec.json.encode(answer)))
 
     def _add(self, session: Session, message: Schedule, now: Now) -> dict[str, Any]:
         there = [entry.name for entry in message.entries if entry.name in self.entries]

@@ -14,6 +14,7 @@ from mesh.core.packing import attempt_bytes, pack
 from mesh.core.peers import Session, Worker
 from mesh.core.permits import may_be
 from mesh.core.record import TaskRecord
+from mesh.core.room import Room
 from mesh.core.states import READY
 from mesh.core.tasks import TaskTable
 from mesh.messages import PROTOCOL, Adopted, Cancel, Claim, Drop, Heartbeat, Hello, Refuse, Welcome
@@ -21,6 +22,7 @@ from mesh.model import NodeInfo, Peer, Role
 from mesh.settings import Settings
 
 TEXT_MAX = 255  # characters of what a node says of itself: it is kept, and shown
+REASON_MAX = 1_000  # characters of why the store takes nothing
 ADOPTED_MAX = 64  # routers that a WELCOME says were adopted
 LOST_MAX = 1_000  # workers that are remembered as lost; of one beyond it is waited for what it may hold
 ATTEMPT_MAX = 1 << 31  # no task was ever tried so often: a claim beyond it is a lie, and must not be counted on from
@@ -30,13 +32,20 @@ class Membership:
     """The sessions of one router. ``welcome`` greets; ``changed``: who can run what is to be worked out anew."""
 
     def __init__(
-        self, settings: Settings, welcome: Welcome, table: TaskTable, ledger: Ledger, counters: dict[str, int]
+        self,
+        settings: Settings,
+        welcome: Welcome,
+        table: TaskTable,
+        ledger: Ledger,
+        counters: dict[str, int],
+        room: Room,
     ) -> None:
         self._settings = settings
         self._welcome = welcome
         self._table = table
         self._ledger = ledger
         self._counters = counters
+        self._room = room
         self.workers: dict[Peer, Worker] = {}
         self.clients: dict[Peer, Session] = {}
         self.hungry: dict[Worker, None] = {}  # those that have credit left
@@ -201,7 +210,10 @@ class Membership:
         for earlier in [c.peer for c in self.clients.values() if c.node_id == client.node_id and c.peer != client.peer]:
             self.dismiss(earlier, "it connected anew", now)
         self._table.watching.leave(client.peer)
-        self.clients.setdefault(client.peer, client).heard = now.mono
+        client = self.clients.setdefault(client.peer, client)
+        client.heard = now.mono
+        if self._room.why is not None:
+            self._say_that_we_live(client, now)
 
     def _welcome_worker(self, peer: Peer, hello: Hello, now: Now) -> None:
         info = hello.worker
@@ -325,9 +337,19 @@ class Membership:
                 self.dismiss(session.peer, f"not heard of for {silence:g} s", now)
         for session in (*self.workers.values(), *self.clients.values()):
             if now.mono - session.told >= self._settings.heartbeat_s * 0.9:
-                session.told = now.mono
-                word = Heartbeat(now.wall, load=len(self._table.tasks), routers=self._addresses)
-                self._ledger.send(session.peer, word)
+                self._say_that_we_live(session, now)
+
+    def tell_room(self, now: Now) -> None:
+        """Whether the store takes what is new is another than it was: clients tell people why nothing goes on."""
+        for client in self.clients.values():
+            self._say_that_we_live(client, now)
+
+    def _say_that_we_live(self, session: Session, now: Now) -> None:
+        session.told = now.mono
+        word = Heartbeat(
+            now.wall, load=len(self._table.tasks), routers=self._addresses, full=(self._room.why or "")[:REASON_MAX]
+        )
+        self._ledger.send(session.peer, word)
 
 
 def _known_role(role: str) -> Role | None:

@@ -37,6 +37,7 @@ class OutBatch:
     size: int
     give_up_at: float  # monotonic: after this an overloaded mesh makes it fail
     repeated: bool
+    chosen: bool  # its ids may be known already
     clock: float  # wall less monotonic seconds: what its tasks count from now is by that clock
     retry_at: float = 0.0  # monotonic; of a rejected batch
     rejection: Rejected | None = None  # for load; it is sent again
@@ -95,8 +96,9 @@ class OutBatches:
                     batch_options, batch_tasks = _only_used(options, batch_tasks)
                 self.last += 1
                 size = payload_sizes(map(_payload, batch_tasks))
+                chosen, clock = event.chosen, now.wall - now.mono
                 batch = OutBatch(
-                    self.last, batch_options, batch_tasks, size, give_up_at, event.chosen, now.wall - now.mono
+                    self.last, batch_options, batch_tasks, size, give_up_at, repeated=chosen, chosen=chosen, clock=clock
                 )
                 self.by_number[batch.number] = batch
                 self.tasks += len(batch_tasks)
@@ -131,6 +133,7 @@ class OutBatches:
     def reject(self, batch: OutBatch, why: Rejected, now: float) -> None:
         """A router does not take it now."""
         batch.retry_at = now + why.retry_after_s
+        batch.repeated = batch.chosen or bool(batch.perhaps_at)  # the router said that it has nothing of it
         batch.rejection = why
         self._rejected[batch.number] = batch
 

@@ -51,6 +51,7 @@ from mesh.core.peers import Session, Worker
 from mesh.core.permits import CLIENT_VERBS, WORKER_VERBS, may_ask
 from mesh.core.purging import Purges
 from mesh.core.queues import Lane
+from mesh.core.room import Room
 from mesh.core.settling import Settling
 from mesh.core.states import CANCELLED, LEASED
 from mesh.core.status import Surroundings, snapshot
@@ -135,16 +136,16 @@ class RouterMachine:
         )
         self.surroundings = Surroundings()  # as the process around the machine sees them; for people
         self.since: Now | None = None
-        self.halted = False  # the store takes nothing at all
+        self.room = room = Room()
         self._now = Now(0.0, 0.0)
         welcome = Welcome(router_id, name, version, durability, boot=boot, shared=shared)
         self._ledger = ledger = Ledger()
         self.table = table = TaskTable(settings, ledger, next_seq)
-        self._members = members = Membership(settings, welcome, table, ledger, self.counters)
+        self._members = members = Membership(settings, welcome, table, ledger, self.counters, room)
         afar = Afar(settings, table, ledger)
         self._limbo = limbo = Limbo(settings, router_id, table, members, ledger, self.counters, afar)
         shared_afar = afar if shared else None
-        self._admission = Admission(settings, table, members, limbo, ledger, self.counters, shared_afar)
+        self._admission = Admission(settings, table, members, limbo, ledger, self.counters, shared_afar, room)
         self._dispatch = Dispatch(table, members, ledger)
         self._settling = Settling(table, members, ledger, self.counters)
         self._purges = Purges(table, ledger)
@@ -158,7 +159,7 @@ class RouterMachine:
         self.firings = firings = Firings(
             settings, entries, lease, table, no_room, owns, bids, ledger, self.counters, store_bids
         )
-        self.book = book = EntryBook(settings, entries, members, lease, firings, ownership, ledger, self.counters)
+        self.book = book = EntryBook(settings, entries, members, lease, firings, ownership, ledger, self.counters, room)
         self._gossips = gossips = Gossips(members.get, ownership, book, firings, bids, ledger)
         adopting = Adopting(table, members, limbo, afar, firings, self.counters)
         self._handlers: dict[type, Callable[[Any, Now], None]] = {
@@ -207,6 +208,7 @@ class RouterMachine:
             self._members.excuse(now.mono - self._now.mono, now)
             self.ownership.excuse(now.mono - self._now.mono, now.mono)
         self._now = now
+        self.room.tick(now)
         self.ownership.tick(now.mono)
         for event in events:
             self._handlers[type(event)](event, now)
@@ -308,7 +310,12 @@ class RouterMachine:
     @property
     def full(self) -> str | None:
         """Why the store takes no new tasks; None while it does."""
-        return self._admission.full
+        return self.room.why
+
+    @property
+    def halted(self) -> bool:
+        """Whether the store takes nothing at all."""
+        return self.room.halted
 
     def able(self, lane: Lane) -> Collection[Worker]:
         """The workers that can run what stands in this lane."""
@@ -424,10 +431,12 @@ class RouterMachine:
         self._ledger.send(event.peer, Function(event.digest, event.code))
 
     def _on_store_filled(self, event: StoreFilled, now: Now) -> None:
-        self._admission.full, self.halted = event.reason, event.halt
+        self.room.fill(event.reason, event.halt, now)
+        self._members.tell_room(now)
 
     def _on_store_freed(self, event: StoreFreed, now: Now) -> None:
-        self._admission.full, self.halted = None, False
+        self.room.free()
+        self._members.tell_room(now)
 
     # invariants
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 ROWS_BYTES_MAX = 480 << 10  # of the workers, and of the queues
 REASONS_MAX = 20  # of those why a queue is parked
+STORE_FULL = "the store is full"  # how the reason begins where it has no room
 STORE_AWAY = "the store is away"  # how the reason begins for which a router that waits for its store takes nothing
 
 Row = dict[str, Any]

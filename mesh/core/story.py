@@ -34,6 +34,8 @@ def _story(router: RouterMachine, task: TaskRecord, now: Now) -> str:
         text += f"; lost before: {', '.join(rare.causes)}"
     if rare is not None and rare.cancel is not None:
         text += "; it is asked to end"
+    if router.halted:
+        text += f"; nothing that ends is told meanwhile, and nothing started: {router.full}"
     return text
 
 
@@ -51,7 +53,7 @@ def _what_it_does(router: RouterMachine, task: TaskRecord, now: Now) -> str:
     if why is not None:
         return f"it waits: {why} ({_remedy(router, lane)})"
     if router.halted:
-        return f"it waits: the router starts nothing ({router.full})"
+        return "it waits: the router starts nothing"
     return f"it waits for a free worker ({len(router.able(lane))} can run it); {_before(router, task)}"
 
 

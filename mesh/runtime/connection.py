@@ -259,7 +259,7 @@ class Connection:
         if not self._wait_until(lambda: flush.batches == set(), timeout):
             flush.batches = set()
             left = self._count_unaccepted()
-            raise Unavailable(f"{tasks_of(left, 'is', 'are')} not accepted after {timeout:g} s; {self.situation()}")
+            raise self._not_taken(f"{tasks_of(left, 'is', 'are')} not accepted after {timeout:g} s")
         lost, self._lost = self._lost, None
         if lost is not None:
             raise lost.error()
@@ -273,8 +273,17 @@ class Connection:
         self._routers.prospects.raise_if_hopeless()
 
     def situation(self) -> str:
-        """See ``Prospects.situation``."""
-        return self._routers.prospects.situation()
+        """See ``Prospects.situation``; and why what is submitted is not accepted, where routers say so."""
+        situation, full = self._routers.prospects.situation(), self._machine.full
+        if not full:
+            return situation
+        those = "it" if len(self._machine.routers) == 1 else f"{len(full)} of them"
+        return f"{situation}; {those} can accept nothing now, and tell of nothing: {'; '.join(dict.fromkeys(full))}"
+
+    @property
+    def is_full(self) -> bool:
+        """Whether a router accepts nothing that is new, and says so."""
+        return bool(self._machine.full)
 
     def close(self, flush_s: float | None = None) -> None:
         """Hand over what is submitted, for up to ``flush_s`` (default ``exit_flush_s``) seconds, and disconnect."""
@@ -389,9 +398,16 @@ class Connection:
             return
         waiting = tasks_of(len(self._submissions) + machine.unaccepted, "waits", "wait")
         text = f"{waiting} to be accepted for {settings.submit_timeout_s:g} s; nothing was taken"
-        if self._routers.welcomed:
+        if self._routers.welcomed and self._machine.rejection is None:
             raise Overloaded(f"{text}; {self.situation()}")
-        raise Unavailable(f"{text}; {self.situation()}")
+        raise self._not_taken(text)
+
+    def _not_taken(self, text: str) -> Overloaded | Unavailable:
+        """What to raise where routers are too slow with what is submitted: a router's own reason, if it gave one."""
+        rejection = self._machine.rejection
+        if rejection is not None and self._routers.welcomed:
+            return Overloaded(f"{text}: {rejection.reason}", rejection.retry_after_s)
+        return Unavailable(f"{text}; {self.situation()}")
 
     def _wait_until(self, condition: Callable[[], bool], timeout: float | None, *, hopeless: bool = True) -> bool:
         """Wait for what the loop does; ``hopeless``: raise when no router is to be expected."""

@@ -56,7 +56,7 @@ from mesh.core.commands import (
 )
 from mesh.core.events import BidAnswered, Event, FunctionLookedUp, OutcomesLookedUp, StoreFilled, StoreFreed
 from mesh.core.router import RouterMachine
-from mesh.core.status import STORE_AWAY
+from mesh.core.status import STORE_AWAY, STORE_FULL
 from mesh.errors import RowDamaged, StoreFull, StoreUnavailable
 from mesh.messages import Accepted, Deliver, Entries, Fired, Gossip, Message, Outcomes, Reply, Submit
 from mesh.model import Blob, ErrorInfo, FunctionCode, Outcome, Peer, TaskState
@@ -255,7 +255,7 @@ class RouterStep:
             self._retry_at = now.mono + RETRY_S
             if self._rewriting is None:
                 self._commit_without_new_tasks()
-            self._tell_room(f"the store is full: {full}", now)
+            self._tell_room(f"{STORE_FULL}: {full}", now)
             return False
         except StoreUnavailable as away:
             self._retry_at = now.mono + RETRY_S
@@ -338,6 +338,10 @@ class RouterStep:
         low = free_bytes is not None and free_bytes < least
         self._low = f"{free_bytes} bytes of disk are free, fewer than free_bytes_min = {least}" if low else None
         return self._news_of_room(None) if self._retry_at is None else []  # full is worse than low
+
+    def look_away(self, why: str) -> list[Event]:
+        """The store did not answer the look at its room: what the next ``step`` is to be told."""
+        return self._news_of_room(f"{STORE_AWAY}: {why}") if self._retry_at is None else []
 
     def _tell_room(self, full: str | None, now: Now) -> None:
         news = self._news_of_room(full)

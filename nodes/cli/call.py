@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from time import monotonic
 from typing import Any
 
 import click
@@ -34,7 +35,7 @@ LAST_ANSWER_S = 2.0  # beyond submit_timeout_s: what a router refuses until then
 @click.option("--priority", type=Count(0, 255), default=0, metavar="N", help="Higher goes first, 0 to 255.")
 @click.option("--task-id", metavar="ID", help="An id of your own; a router stores an id once.")
 @click.option("--wait/--no-wait", default=False, help="Wait for the result, and print it instead of the id.")
-@click.option("--timeout", type=Seconds(min=0), metavar="S", help="Wait no longer.  [default: for ever]")
+@click.option("--timeout", type=Seconds(min=0), metavar="S", help="Wait no longer, in all.  [default: for ever]")
 @click.option("--json", "as_json", is_flag=True, help="For scripts.")
 @pass_invocation
 def call(
@@ -53,6 +54,7 @@ def call(
 
     With -A the app must have the task, and the task's own options count; without -A the name is enough.
     """
+    began = monotonic()
     with client(invocation, routers) as app:
         if invocation.app is not None:
             check_task(name, invocation.app)
@@ -61,9 +63,11 @@ def call(
         except TypeError as error:  # the task's own signature, where -A makes it known
             raise click.UsageError(f"{name}: {error}") from None
         try:
-            app.flush(app.settings.submit_timeout_s + LAST_ANSWER_S)
+            accept_s = app.settings.submit_timeout_s + LAST_ANSWER_S
+            app.flush(accept_s if timeout is None else min(accept_s, timeout))
             if wait:
-                return show_outcome(invocation, app, result.id, timeout, as_json=as_json, with_traceback=False)
+                left = None if timeout is None else round(max(0.0, timeout - (monotonic() - began)), 3)
+                return show_outcome(invocation, app, result.id, left, as_json=as_json, with_traceback=False)
         except KeyboardInterrupt:
             command = command_of(app.settings.mesh)
             invocation.note(

@@ -11,6 +11,7 @@ import sys
 
 import click
 
+from mesh.core.status import STORE_AWAY, STORE_FULL
 from mesh.errors import ConfigError, MeshError, Refused, StoreError, Unavailable
 from nodes.cli.invocation import shared_options
 from nodes.cli.lazy import LazyCommand, LazyGroup
@@ -94,7 +95,7 @@ def main(arguments: list[str] | None = None) -> int:
     except click.ClickException as error:
         return _fail(_with_hint(error), WRONG)
     except MeshError as error:
-        return _fail(str(error), exit_code(error))
+        return _fail(_with_advice(str(error)), exit_code(error))
     except (KeyboardInterrupt, click.Abort):
         return INTERRUPTED
     except BrokenPipeError:
@@ -115,6 +116,15 @@ def exit_code(error: MeshError) -> int:
 def _fail(message: str, code: int) -> int:
     click.echo(f"mesh: error: {' '.join(message.split())}", err=True)
     return code
+
+
+def _with_advice(message: str) -> str:
+    """With what is to be done where a router says that its store takes nothing."""
+    if STORE_AWAY in message:
+        return f"{message}; see to the store's server: the router goes on by itself once that answers"
+    if STORE_FULL in message:
+        return f"{message}; make room there: the router goes on by itself then"
+    return message
 
 
 def _with_hint(error: click.ClickException) -> str:

@@ -59,7 +59,7 @@ def _wait(invocation: Invocation, result: Any, timeout: float | None) -> Any:
     try:
         return result.get(None if timeout is None else timeout - PATIENCE_S, propagate=False)
     except TimeoutError as error:
-        why = f": {error.why}" if error.why else ""
+        why = f": {error.why}" if error.why else f"; {result.situation()}"
         raise timed_out(f"task {result.id} is not finished after {timeout:g} s{why}", error.why) from None
 
 

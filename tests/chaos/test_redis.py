@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from mesh.errors import UnknownTask
+from mesh.errors import Overloaded, TimeoutError, UnknownTask
+from nodes.cli.main import main
 from tests.chaos.nemesis import Load, kill_router, pause
 from tests.chaos.test_kill import new_seed
 from tests.cluster import APP, Cluster, send, wait_until
@@ -88,6 +89,38 @@ def test_a_login_that_is_changed_at_redis_ends_no_router(cluster: Cluster, serve
     wait_until(lambda: "the store is back" in router.text(), 20.0, "it goes on")
     assert send(app, "echo", 7).get(timeout=20) == 7
     assert router.is_running
+
+
+def test_while_redis_is_away_callers_are_told_so_and_what_is_in_memory_is_shown(
+    cluster: Cluster, server: Server, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def run(*arguments: str) -> tuple[int, str]:
+        code = main(list(arguments))
+        captured = capfd.readouterr()
+        return code, captured.out + captured.err
+
+    cluster.router()
+    assert run("schedule", "add", "nightly", "work", "--every", "3600") == (0, "")
+    server.kill()
+    app = cluster.client()
+    wait_until(lambda: app.status()["router"]["store_full"], 10.0, "the router notices it, whoever asks")
+    code, text = run("call", "work", "--timeout", "1")
+    assert code == 3
+    assert "the store is away" in text
+    assert "see to the store's server" in text
+    assert run("schedule", "list")[0] == 0
+    code, text = run("schedule", "pause", "nightly")
+    assert code == 3
+    assert "nothing is changed: the store is away" in text
+    send(app, "echo", 1)
+    with pytest.raises(Overloaded, match="the store is away"):
+        app.flush(1.5)
+    held = app.AsyncResult("an-id-of-another")
+    with pytest.raises(TimeoutError, match="the store is away"):
+        held.get(timeout=0.5)
+    server.start()
+    wait_until(lambda: not app.status()["router"]["store_full"], 10.0, "it goes on by itself")
+    assert run("schedule", "pause", "nightly") == (0, "")
 
 
 def test_a_router_that_is_started_before_its_redis_waits_for_it(cluster: Cluster, server: Server) -> None:

@@ -172,7 +172,7 @@ def test_a_router_that_forgets_a_function_at_once_is_asked_again_later_and_not_f
     mesh.do(submitted("a", options=options, functions=(CODE,)))
     assert sent(mesh.hear(missing)) == again
     assert sent(mesh.hear(missing)) == []
-    assert sent(mesh.do(wait=1.0)) == again
+    assert sent(mesh.do(wait=1.0)) == [PutFunction(CODE), submit("a", options=options)]
     assert mesh.hear(missing, wait=4.0) == [PublishRejected(["a"], "function", "gone")]
 
 
@@ -420,7 +420,7 @@ def test_a_router_is_told_that_another_may_have_a_batch_only_where_that_did_not_
     mesh.do(submitted("refused"), submitted("unanswered"))
     mesh.hear(Rejected(1, "overloaded", "full", 1.0))
     mesh.do(PeerLost(R1))
-    assert submit("refused", repeated=True) in sent(mesh.do(wait=1.0), R2)
+    assert submit("refused") in sent(mesh.do(wait=1.0), R2)
     mesh.hear(WELCOME)
     assert submit("unanswered", batch=2, repeated=True, elsewhere=True) in sent(mesh.do(RouterForgotten(R1)), R2)
 
@@ -652,7 +652,25 @@ def test_an_overloaded_router_is_asked_again_after_the_time_it_named() -> None:
     assert mesh.hear(Rejected(1, "overloaded", "full", 2.0)) == []
     assert mesh.machine.next_deadline() == pytest.approx(MONO + 2.0)
     assert mesh.do(wait=1.9) == []
-    assert mesh.do(wait=0.1) == [Send(R1, submit("a", repeated=True))]
+    assert mesh.do(wait=0.1) == [Send(R1, submit("a"))], "it has nothing of it, and need not look"
+
+
+def test_a_batch_that_was_not_answered_once_stays_one_that_may_be_known() -> None:
+    mesh = client()
+    mesh.do(submitted("a"))
+    mesh.do(PeerLost(R1))
+    mesh.do(wait=1.0)
+    assert submit("a", repeated=True) in sent(mesh.hear(WELCOME))
+    mesh.hear(Rejected(1, "overloaded", "full", 2.0))
+    assert mesh.do(wait=2.0) == [Send(R1, submit("a", repeated=True))]
+
+
+def test_what_a_router_says_of_its_store_is_known_until_it_says_otherwise() -> None:
+    mesh = client()
+    mesh.hear(Heartbeat(full="the store is away"))
+    assert mesh.machine.full == ["the store is away"]
+    mesh.hear(Heartbeat())
+    assert mesh.machine.full == []
 
 
 def test_a_mesh_that_stays_overloaded_fails_the_submit_in_the_end() -> None:

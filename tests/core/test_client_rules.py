@@ -57,6 +57,7 @@ class ClientRules(RuleBasedStateMachine):
         self.ended: set[str] = set()  # an outcome was published
         self.rejected: set[str] = set()
         self.batches: dict[int, list[str]] = {}  # as routers have seen them
+        self.perhaps_at: dict[int, set[Peer]] = {}  # routers that were sent a batch and did not reject it
         self.in_session: set[Peer] = set()  # routers that would take a message now
         self.knows: dict[Peer, set[str]] = {router: set() for router in ROUTERS}  # told in this session
 
@@ -86,7 +87,8 @@ class ClientRules(RuleBasedStateMachine):
             assert peer in self.in_session, "spoke to a router without a session"
         if isinstance(message, Submit):
             ids = [spec.id for spec in message.tasks]
-            assert message.repeated or message.batch not in self.batches, "sent again as if it were new"
+            assert message.repeated or not self.perhaps_at.get(message.batch), "sent again as if it were new"
+            self.perhaps_at.setdefault(message.batch, set()).add(peer)
             assert self.batches.setdefault(message.batch, ids) == ids
             self.knows[peer].update(ids)
         elif isinstance(message, Watch):
@@ -161,6 +163,9 @@ class ClientRules(RuleBasedStateMachine):
         router = data.draw(st.sampled_from(sorted(self.in_session)))
         number = data.draw(st.sampled_from(sorted(self.batches)))
         accepted = Accepted([number])
+        batch = self.machine.batches.get(number)
+        if answer != "accept" and batch is not None and batch.router == router:
+            self.perhaps_at[number].discard(router)
         self.happen(got(router, accepted if answer == "accept" else Rejected(number, answer, "why", 0.5)))
 
     @precondition(lambda self: self.in_session)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
@@ -28,10 +29,13 @@ from mesh.messages import (
     Fire,
     Function,
     GetFunction,
+    Heartbeat,
     Message,
     Outcomes,
     PutFunction,
     Rejected,
+    Reply,
+    Schedule,
     Settled,
     Submit,
     Unknown,
@@ -79,6 +83,7 @@ class Process:
     ) -> None:
         self.log: list[Any] = []
         self.messages: list[tuple[Peer, Message]] = []
+        self.full: list[str] = []  # what heartbeats said of the store
         self.written: list[Record] = []
         self.room = "all"  # or "outcomes" (no new tasks), or "none"; or the store is "away"
         self.deaf = False  # the store does the first commit all the same
@@ -130,6 +135,9 @@ class Process:
         )
 
     def _send(self, peer: Peer, message: Message) -> None:
+        if isinstance(message, Heartbeat):
+            self.full.append(message.full)
+            return
         self.log.append(type(message).__name__)
         self.messages.append((peer, message))
 
@@ -365,6 +373,43 @@ def test_commits_that_a_store_that_is_away_holds_back_are_counted() -> None:
     one.do(wait=RETRY_S)
     assert not one.step.holds_back
     assert (one.step.take_held_back(), one.step.take_held_back()) == (2, 0)
+
+
+def test_clients_are_told_at_once_why_the_store_takes_nothing_and_that_it_does_again() -> None:
+    one = process()
+    one.room = "away"
+    one.hear(C1, submit("a"))
+    assert one.full == ["the store is away: connection refused"]
+    one.do(wait=RETRY_S)
+    one.hear(C2, hello_client("c2"), wait=1.5 - RETRY_S)
+    assert one.full[1:] == ["the store is away: connection refused (for 1 s)"], "also one that comes later"
+    one.room = "all"
+    one.do(wait=RETRY_S)
+    assert one.full[2:] == ["", ""]
+
+
+def test_a_store_that_does_not_say_how_much_room_it_has_takes_nothing_until_it_does() -> None:
+    one = process()
+    one.do(*one.step.look_away("timed out"))
+    assert one.hear(C1, submit("a")) == ["Rejected"]
+    assert one.full == ["the store is away: timed out"]
+    one.do(*one.step.look_at_room(None, 0))
+    assert one.hear(C1, submit("a", batch=2)) == ["Deliver", "commit", "Accepted"]
+
+
+def test_periodic_tasks_are_listed_from_memory_and_not_changed_while_the_store_is_away() -> None:
+    one = process()
+    entry = Entry("nightly", Every(60.0), TaskOptions("work"), b"")
+    one.hear(C1, Schedule(1, "add", [], [entry]))
+    one.room = "away"
+    one.hear(C1, submit("a"))
+    assert one.hear(C1, Schedule(2, "list", []), Schedule(3, "pause", ["nightly"])) == ["Reply", "Reply"]
+    listed, paused = (json.loads(message.body) for _, message in one.messages[-2:] if isinstance(message, Reply))
+    assert [entry[0] for entry, _ in listed["entries"]] == ["nightly"]
+    assert paused == {
+        "code": "overloaded",
+        "error": "nothing is changed: the store is away: connection refused",
+    }
 
 
 def test_a_commit_that_may_have_been_done_is_repeated_before_what_came_since() -> None:

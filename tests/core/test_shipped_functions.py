@@ -96,7 +96,7 @@ def test_while_the_store_has_no_room_nothing_goes(mesh: Driven) -> None:
     mesh.hear(C1, PutFunction(CODE))
     mesh.do(StoreFilled("no room", halt=True))
     assert records(mesh, 101.0) == []
-    assert mesh.do(StoreFreed()) == [DropFunctions(["digest"])]
+    assert [one for one in mesh.do(StoreFreed()) if not isinstance(one, Send)] == [DropFunctions(["digest"])]
 
 
 def test_only_so_many_go_at_once(mesh: Driven) -> None:

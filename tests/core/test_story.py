@@ -121,7 +121,10 @@ def test_a_full_store_that_starts_nothing_is_named(mesh: Driven) -> None:
     mesh.hear(C1, submit("a"))
     mesh.do(StoreFilled("the store is full: no room", halt=True))
     mesh.hear(W1, Credit(5))
-    assert story(mesh) == "it waits: the router starts nothing (the store is full: no room)"
+    assert story(mesh) == (
+        "it waits: the router starts nothing; nothing that ends is told meanwhile, and nothing started: "
+        "the store is full: no room"
+    )
 
 
 def test_after_a_restart_a_task_waits_for_the_workers_that_may_run_it() -> None:

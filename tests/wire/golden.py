@@ -39,6 +39,7 @@ LEFT = model.Blob("blob-1", [2, 3], f"{'0f' * 20}.{'a1' * 8}")
 OLDER = {"HELLO", "HELLO at most once", "SUBMIT", "DELIVER", "SETTLED", "OUTCOMES", "WATCH", "REFUSE", "HEARTBEAT"}
 OLDER |= {"HELLO that maps", "IDENTIFY", "SUBMIT of what was left"}
 OLDER |= {"WELCOME"}
+OLDER |= {"HEARTBEAT of a router"}
 OLDER |= {"SUBMIT of what may be elsewhere", "DELIVER of what was left", "SETTLED with what was left"}
 OLDER |= {"SCHEDULE", "SCHEDULE of each kind", "DECLARE", "ENTRIES"}
 OLDER |= {"DECLARE of what was written", "ENTRIES of what was written", "SCHEDULE of what was written", "GOSSIP"}
@@ -110,6 +111,9 @@ EXAMPLES: dict[str, m.Message] = {
     ),
     "BYE": m.Bye("done"),
     "HEARTBEAT": m.Heartbeat(1.7e9, 3),
+    "HEARTBEAT of a router whose store is away": m.Heartbeat(
+        1.7e9, load=70_000, routers=["tcp://10.0.0.1:5000"], full="the store is away"
+    ),
     "HEARTBEAT of a router": m.Heartbeat(1.7e9, load=70_000, routers=["tcp://10.0.0.1:5000"]),
     "SUBMIT": m.Submit(
         5,
