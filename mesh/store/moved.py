@@ -55,7 +55,7 @@ def refuse_moved(move: Move | None, url: str, *, force: bool) -> bool:
     if not force:
         raise StoreMoved(
             f"{url} was {move.sentence}: start the router with that --store; what was done there since is not here. "
-            "`mesh router --force` starts on this one all the same"
+            "`mesh router --force`, typed once with this --store, has routers start on this one all the same"
         )
     return True
 

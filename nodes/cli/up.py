@@ -43,10 +43,11 @@ ROUTERS_MOST = 16  # that one mesh may want
 STOP_MARGIN_S = 5.0  # beyond what a worker may take to drain, before it is killed
 
 
-def _no_salvage(ctx: click.Context, parameter: click.Parameter, wanted: bool) -> None:
-    if wanted:  # it would salvage again whenever the router is started anew
+def _for_one_start(ctx: click.Context, parameter: click.Parameter, wanted: bool) -> None:
+    if wanted:  # it would be done again whenever the router is started anew
+        flag = f"--{parameter.name}"
         raise click.UsageError(
-            "--salvage is for one start: type `mesh router --salvage` with the same --mesh and --store, "
+            f"{flag} is for one start: type `mesh router {flag}` with the same --mesh and --store, "
             "stop it once it is up, and start this again"
         )
 
@@ -67,7 +68,8 @@ def _no_salvage(ctx: click.Context, parameter: click.Parameter, wanted: bool) ->
 @scheduler_option
 @router_option
 @log_options("warning")
-@click.option("--salvage", is_flag=True, hidden=True, expose_value=False, callback=_no_salvage)
+@click.option("--salvage", is_flag=True, hidden=True, expose_value=False, callback=_for_one_start)
+@click.option("--force", is_flag=True, hidden=True, expose_value=False, callback=_for_one_start)
 @pass_invocation
 def up(
     invocation: Invocation,

@@ -141,6 +141,7 @@ MISTAKES = [
     (["--mesh", "a/b", "status"], 2, "mesh name 'a/b'"),
     (["--workdir", "/does/not/exist", "status"], 2, "--workdir /does/not/exist: No such file or directory"),
     (["up", "--salvage"], 2, "type `mesh router --salvage` with the same --mesh and --store"),
+    (["up", "--force"], 2, "type `mesh router --force` with the same --mesh and --store"),
     (["scheduler"], 2, "which app?"),
     (["worker", "-c", "0"], 2, "0 is not in the range"),
     (["worker", "-n", "w%x"], 2, "%x stands for nothing here"),
