@@ -13,9 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from hashlib import blake2b
 from importlib.metadata import version
-from pathlib import Path
 from time import monotonic, sleep
 
 from msgspec.structs import replace
@@ -43,6 +41,7 @@ from mesh.runtime.router_step import RouterStep
 from mesh.settings import Settings
 from mesh.store.base import Store, StoredBatch
 from mesh.store.blob_file import file_name
+from mesh.store.identity import identity_at
 from mesh.store.open import open_store
 from mesh.store.place import default_url
 from mesh.store.redis.address import masked
@@ -516,22 +515,9 @@ def _whole_keys(keys: Sequence[AnyKey]) -> list[MeshKey]:
 
 
 def _router_id(store: Store) -> str:
-    """The same for each start on the same store, so that nodes find the socket of a restarted router where it was.
-
-    Of two machines that have one name, as many have that were set up from one image, each has its own.
-    """
-    if store.router_id is not None:
-        return store.router_id
-    unique = secrets.token_hex(8) if store.level == "memory" else ""
-    return blake2b(f"{_machine_id()}:{platform.node()}:{store.url}:{unique}".encode(), digest_size=6).hexdigest()
+    """Of a store that says none, for it ends with its router, that of this one life."""
+    return store.router_id or identity_at(f"{store.url}:{secrets.token_hex(8)}")
 
 
 def _warning(store: Store) -> str:
     return store.durability.warning if isinstance(store, RedisStore) else ""
-
-
-def _machine_id() -> str:
-    try:
-        return Path("/etc/machine-id").read_text().strip()
-    except OSError:
-        return ""

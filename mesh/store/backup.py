@@ -122,7 +122,7 @@ def _put(made: Path, place: Path, *, force: bool) -> None:
 
 @contextmanager
 def _unused(place: Path, *, force: bool) -> Iterator[None]:
-    lock = FileLock(Path(f"{place}.lock")) if force and place.exists() else None
+    lock = FileLock(Path(f"{place}.lock"), moving=True) if force and place.exists() else None
     try:
         yield
     finally:
@@ -134,7 +134,9 @@ def _copy_rows(reader: Reader, made: Path, told: Told) -> dict[str, int]:
     store = SqliteStore(made, ballast_bytes=0)
     try:
         copied = copy(reader, store, told)
-        store.count_on(reader.facts().boot)
+        facts = reader.facts()
+        store.become(facts.router_id)
+        store.count_on(facts.boot)
     finally:
         store.close()
     for beside in (".tail", ".lock"):

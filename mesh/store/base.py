@@ -64,7 +64,7 @@ class Store(Protocol):
     level: str
     url: str
     router_id: str | None
-    """Whose journal this is, where a store has those of several routers; None where it has one."""
+    """Whose journal this is, in each of its lives; None where it does not outlive one."""
     depot: Path | None
     """Where processes of this user on this host may leave large payloads, and read committed ones; None for nowhere."""
 

@@ -58,18 +58,28 @@ class Copied:
         return problems + found.faults
 
 
-def copy(reader: Reader, target: Store, told: Callable[[str, int], None], known_seqs: Iterable[int] = ()) -> Copied:
-    """Copy everything but the count of starts; ``known_seqs``: batches that the target has already.
+def copy(
+    reader: Reader,
+    target: Store,
+    told: Callable[[str, int], None],
+    known_seqs: Iterable[int] = (),
+    *,
+    of_all: bool = False,
+) -> Copied:
+    """Copy everything but the count of starts and whose it is.
+
+    ``known_seqs``: batches that the target has already. ``of_all``: outcomes of other routers, too.
 
     ``told`` is called often: with the kind, and how many of it were copied. Raises ``StoreDamaged`` where the journal
     or what belongs to it is not what was written, ``StoreFull``, ``StoreError``: the target has then a part of it.
     """
-    return _Copy(reader, target, told).run(set(known_seqs))
+    return _Copy(reader, target, told, of_all=of_all).run(set(known_seqs))
 
 
 class _Copy:
-    def __init__(self, reader: Reader, target: Store, told: Callable[[str, int], None]) -> None:
+    def __init__(self, reader: Reader, target: Store, told: Callable[[str, int], None], *, of_all: bool) -> None:
         self._reader = reader
+        self._of_all = of_all
         self._target = target
         self._told = told
         self._copied = Copied()
@@ -131,7 +141,7 @@ class _Copy:
 
     def _outcomes(self, seqs: set[int]) -> None:
         self._add("outcomes", 0)
-        for chunk in self._reader.outcomes():
+        for chunk in self._reader.outcomes(of_all=self._of_all):
             whole = [outcome for _, outcome in chunk if outcome is not None]
             for _ in range(len(chunk) - len(whole)):
                 self._leave_out("outcomes")
@@ -156,7 +166,7 @@ class _Copy:
         """Whether the outcome is to be written: not where it was forgotten meanwhile, with its payload."""
         if self._move(outcome.payload):
             return True
-        if outcome not in self._reader.outcomes_of([outcome.id]):
+        if not any(now.payload == outcome.payload for now in self._reader.outcomes_of([outcome.id])):
             return False
         self._leave_out("payloads")  # its router says the same of it: the payload is lost
         return True

@@ -47,12 +47,12 @@ WAY_OUT = (
 class Database:
     """An open store file. ``salvaged`` has a line for each thing that was given up to open it."""
 
-    def __init__(self, path: Path, *, level: str, salvage: bool) -> None:
+    def __init__(self, path: Path, *, level: str, salvage: bool, moving: bool = False) -> None:
         self.path = path
         self.salvaged: list[str] = []
         self._broken = ""
         self._expected = 0
-        self._lock = FileLock(Path(f"{path}.lock"))
+        self._lock = FileLock(Path(f"{path}.lock"), moving=moving)
         try:
             self._tail = TailFile(Path(f"{path}.tail"))
             try:

@@ -19,7 +19,7 @@ class HeldFile:
             raise StoreError(f"{resolved}: there is no store")
         refuse_foreign_files(resolved)
         self._move = MoveFile(resolved)
-        self._lock = FileLock(Path(f"{resolved}.lock"))
+        self._lock = FileLock(Path(f"{resolved}.lock"), moving=True)
 
     def usage(self) -> None:
         """Do nothing: this lock needs not be renewed."""

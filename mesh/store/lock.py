@@ -12,19 +12,24 @@ from mesh.errors import StoreLocked
 
 
 class FileLock:
-    """Held from construction to ``release``. Raises ``StoreLocked`` naming the process that holds it."""
+    """Held from construction to ``release``. Raises ``StoreLocked`` naming the process that holds it.
 
-    def __init__(self, path: Path) -> None:
+    ``moving``: to move this store and no other, or to replace it.
+    """
+
+    def __init__(self, path: Path, *, moving: bool = False) -> None:
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             holder = os.pread(self._fd, 200, 0).decode(errors="replace").strip() or "an unknown process"
             os.close(self._fd)
-            raise StoreLocked(
-                f"{path}: this store is in use by {holder}; one router uses a store at a time: "
-                "stop that one, or give this one another --store"
-            ) from None
+            way_out = (
+                "a router runs on it, or it is being moved: stop that first"
+                if moving
+                else "one router uses a store at a time: stop that one, or give this one another --store"
+            )
+            raise StoreLocked(f"{path}: this store is in use by {holder}; {way_out}") from None
         with suppress(OSError):  # who it is is for people; a full disk must not keep a router from its store
             os.ftruncate(self._fd, 0)
             os.pwrite(self._fd, f"pid {os.getpid()} on {socket.gethostname()}\n".encode(), 0)

@@ -39,6 +39,9 @@ class Target(Store, Protocol):
     def note_move(self, move: Move | None) -> None:
         """Write down that the store moves, or take that back."""
 
+    def become(self, router_id: str) -> None:
+        """Be the store of this router. Raises ``ConfigError`` where its journal is there under another name."""
+
     def count_on(self, boot: int) -> None:
         """Go on counting starts from ``boot``."""
 
@@ -69,11 +72,13 @@ def migrate(ends: Ends, told: Told, *, force: bool = False) -> Copied:
     resumed = _goes_on(facts, there, source.url, target.url)
     if faults := source.faults():
         raise StoreDamaged(f"{source.url}: {'; '.join(faults)}; `mesh router --salvage` goes on with what is left")
+    target.become(facts.router_id)
     coming = Move("from", source.url, time(), facts.boot, facts.commits)
     if not resumed:
         target.note_move(coming)
     renewing = _renewing(ends, told)
-    copied = copy(source, target, renewing, ends.target_reader.seqs() if resumed else ())
+    known = ends.target_reader.seqs() if resumed else ()
+    copied = copy(source, target, renewing, known, of_all=not facts.others)
     target.count_on(facts.boot)
     problems = copied.missing_in(check(ends.target_reader, renewing))
     if problems:

@@ -48,8 +48,12 @@ def open_store(
     return _open(url, settings, keys, salvage=salvage, force=force)
 
 
-def open_target(url: str, *, settings: Settings, keys: Callable[[], StoreKeys]) -> SqliteStore | RedisStore:
-    """Open a store that another moves to, as ``open_store`` does."""
+def open_target(
+    url: str, router_id: str, *, settings: Settings, keys: Callable[[], StoreKeys]
+) -> SqliteStore | RedisStore:
+    """Open a store that another moves to, of the router ``router_id``, as ``open_store`` does."""
+    if is_redis(url):
+        return _open_redis(url, settings, keys, moving=True, becomes=router_id)
     return _open(url, settings, keys, moving=True)
 
 
@@ -92,6 +96,7 @@ def _open_redis(
     salvage: bool = False,
     force: bool = False,
     moving: bool = False,
+    becomes: str | None = None,
 ) -> RedisStore:
     return RedisStore(
         url,
@@ -103,6 +108,7 @@ def _open_redis(
         salvage=salvage,
         force=force,
         moving=moving,
+        becomes=becomes,
     )
 
 

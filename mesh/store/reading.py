@@ -33,10 +33,11 @@ class Facts:
     """What a store says of itself. ``size`` in bytes, None where the server does not tell. ``holder``: who has it.
 
     ``shared`` is the same for two stores that have their outcomes in one place. ``commits`` and ``boot`` never go back.
-    On Redis, ``outcomes`` are those of all routers, and ``size`` is without large payloads. ``warning``: what is wrong
-    with how it is set up.
+    On Redis, ``outcomes`` are those of all routers, ``others`` says who runs other routers there, and ``size`` is
+    without large payloads. ``warning``: what is wrong with how it is set up.
     """
 
+    router_id: str
     level: str
     where: str
     shared: str
@@ -52,6 +53,7 @@ class Facts:
     holder: str | None
     move: Move | None
     warning: str | None = None
+    others: Sequence[str] = ()
 
     @property
     def is_empty(self) -> bool:
@@ -94,8 +96,11 @@ class Reader(Protocol):
     def functions(self) -> Rows[tuple[FunctionCode, float]]:
         """Shipped functions and when each was last used, by digest."""
 
-    def outcomes(self) -> Rows[Outcome]:
-        """By id of the task; each at least once, where it stays while this is read."""
+    def outcomes(self, *, of_all: bool = False) -> Rows[Outcome]:
+        """By id of the task; each at least once, where it stays while this is read.
+
+        ``of_all``: also what other routers wrote that have their results in the same place.
+        """
 
     def outcomes_of(self, ids: Sequence[str]) -> list[Outcome]:
         """The whole outcomes there are of these ids, whichever router wrote them."""

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import sqlite3
 import struct
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 from zlib import crc32
 
 import msgspec
@@ -13,6 +16,7 @@ from mesh.entries import Entry, Position
 from mesh.errors import ConfigError, RowDamaged
 from mesh.model import Blob, ErrorInfo, FunctionCode, Outcome, Payload, TaskMark, TaskState
 from mesh.schedules import describe
+from mesh.store.identity import identity_at
 
 PLAIN_COLUMNS = (
     "n, id, batch, state, name, queue, worker, attempts, retries, "
@@ -227,3 +231,9 @@ def function_is_whole(row: Sequence[Any]) -> bool:
         return bool(outcome_crc(digest, python, payload, blob, ()) == crc)
     except (TypeError, AttributeError):
         return False
+
+
+def router_of(connection: sqlite3.Connection, path: Path) -> str:
+    """Whose store this file is: of the router that moved here, else of one that is named after the place."""
+    row = connection.execute("SELECT router_id FROM identity").fetchone()
+    return str(row[0]) if row is not None else identity_at(f"sqlite://{quote(str(path))}:")

@@ -28,6 +28,7 @@ _TABLES = (
     "blobs",
     "damaged",
     "meta",
+    "identity",
 )
 
 

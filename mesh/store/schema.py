@@ -143,6 +143,12 @@ def leave_out_schedules_that_are_gone(db: Any) -> None:
     db.execute(text.replace("LEFT JOIN positions", "JOIN positions"))
 
 
+@migrations()
+def keep_identity(db: Any) -> None:
+    """Whose journal this is, where it came from another place: else that follows from the place."""
+    db.execute("CREATE TABLE identity (id INTEGER PRIMARY KEY CHECK (id = 1), router_id TEXT NOT NULL)")
+
+
 def prepare(connection: sqlite3.Connection, path: object) -> None:
     """Create or upgrade the tables. Raises ``StoreError`` for a file that is not ours or newer than we are."""
     if refuse_other(connection, path):

@@ -36,6 +36,7 @@ from mesh.store.rows import (
     outcome_of,
     position_of,
     raw_is_whole,
+    router_of,
 )
 from mesh.store.statements import delete, insert, select
 from mesh.store.writes import blob_keys, write
@@ -52,8 +53,6 @@ class SqliteStore:
 
     Opening raises ``StoreLocked`` while another process has the file, ``StoreDamaged`` when commits are missing.
     """
-
-    router_id: str | None = None
 
     def __init__(
         self,
@@ -81,11 +80,13 @@ class SqliteStore:
             if not moving:  # before anything of it is upgraded or salvaged
                 refuse_moved(self._move.read(), self.url, force=force)
             self._blobs = BlobFiles(Path(f"{self.path}.blobs"), sync=level == "disk")
-            self._db = self._open(salvage)
+            self._db = self._open(salvage, moving)
         except OSError as error:
             raise StoreError(f"{self.path}: {error}") from error
         if not moving:  # again, now that nobody else has it: it may have been moved just before
             self._refuse_moved(force)
+        with self._db.reading() as connection:
+            self.router_id: str | None = router_of(connection, self.path)
         self.salvaged = self._db.salvaged
         self.depot: Path | None = self._blobs.directory
         self._new_blobs: dict[str, int] = {}
@@ -93,13 +94,13 @@ class SqliteStore:
         self._sweep_at = 0.0  # UTC seconds: when to look for files that nobody spoke of
         self._ballast.restore(self._free_bytes(), free_bytes_min)
 
-    def _open(self, salvage: bool) -> Database:
+    def _open(self, salvage: bool, moving: bool) -> Database:
         try:
-            return Database(self.path, level=self.level, salvage=salvage)
+            return Database(self.path, level=self.level, salvage=salvage, moving=moving)
         except StoreFull:
             if not self._ballast.release():
                 raise
-            return Database(self.path, level=self.level, salvage=salvage)
+            return Database(self.path, level=self.level, salvage=salvage, moving=moving)
 
     def _refuse_moved(self, force: bool) -> None:
         try:
@@ -115,6 +116,12 @@ class SqliteStore:
             self._move.write(move)
         except OSError as error:
             raise StoreError(f"{self.path}: {error}") from error
+
+    def become(self, router_id: str) -> None:
+        """Be the store of this router, wherever it is."""
+        with self._db.transaction():
+            self._db.connection.execute("INSERT OR REPLACE INTO identity VALUES (1, ?)", (router_id,))
+        self.router_id = router_id
 
     def count_on(self, boot: int) -> None:
         """Go on counting starts from ``boot``."""

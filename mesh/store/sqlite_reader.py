@@ -32,6 +32,7 @@ from mesh.store.rows import (
     outcome_of,
     position_of,
     raw_is_whole,
+    router_of,
 )
 from mesh.store.schema import refuse_other
 from mesh.store.statements import select
@@ -72,7 +73,9 @@ class SqliteReader:
         counters = self._counters()
         with translated(self.path):
             marks, functions, entries = (self._count(table) for table in ("marks", "functions", "schedules"))
+            router_id = router_of(self._connection, self.path)
         return Facts(
+            router_id=router_id,
             level=self._level,
             where=str(self.path),
             shared=str(self.path),
@@ -167,7 +170,7 @@ class SqliteReader:
                 chunk.append((row[0], None if code is None else (code, uses.get(row[0]) or 0.0)))
             yield chunk
 
-    def outcomes(self) -> Rows[Outcome]:
+    def outcomes(self, *, of_all: bool = False) -> Rows[Outcome]:
         """In the order in which they came."""
         for rows in self._pages(FULL_COLUMNS, "results", "n", 0):
             yield [(row[1], _unless_damaged(outcome_of, row)) for row in rows]

@@ -8,13 +8,14 @@ import re
 import shlex
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict
 from datetime import datetime
 from functools import partial
 from pathlib import Path
 from time import monotonic, time
 from typing import Any, TypeVar
+from urllib.parse import quote
 
 import click
 import msgspec
@@ -54,19 +55,33 @@ _SECONDS = {"s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0}
 def store() -> None:
     """Look at a store, check it, copy it, export results, or move it to another place.
 
-    A store is named by its address, as for mesh router --store.
+    A store is named by its address, as for mesh router --store, or by the path of its file.
     """
 
 
+def _address(ctx: click.Context, parameter: click.Parameter, text: str | None) -> str | None:
+    """The address of a store, of one that is named by its file, too."""
+    if text is None or "://" in text:
+        return text
+    return f"sqlite://{quote(str(Path(text).absolute()))}"
+
+
 def _store_option(function: F) -> F:
-    return click.option("--store", "url", metavar="URL", help="Which store (else MESH_STORE, else this mesh's file).")(
-        function
-    )
+    return click.option(
+        "--store",
+        "url",
+        metavar="URL|PATH",
+        callback=_address,
+        help="Which store (else MESH_STORE, else this mesh's file).",
+    )(function)
+
+
+_store_argument = click.argument("address", metavar="[URL|PATH]", required=False, callback=_address)
 
 
 @store.command()
 @shared_options
-@click.argument("address", metavar="[URL]", required=False)
+@_store_argument
 @_store_option
 @click.option("--json", "as_json", is_flag=True, help="For scripts: one JSON object, on one line.")
 @pass_invocation
@@ -96,6 +111,7 @@ def _as_data(url: str, facts: Facts, tasks: int | None) -> dict[str, Any]:
         "outcomes": facts.outcomes,
         "functions": facts.functions,
         "entries": facts.entries,
+        "router": facts.router_id,
         "held_by": facts.holder,
         "boot": facts.boot,
         "commits": facts.commits,
@@ -119,7 +135,7 @@ def _unfinished(reader: Reader) -> int | None:
 
 @store.command()
 @shared_options
-@click.argument("address", metavar="[URL]", required=False)
+@_store_argument
 @_store_option
 @click.option("--json", "as_json", is_flag=True, help="For scripts: one JSON object, on one line.")
 @pass_invocation
@@ -222,24 +238,29 @@ def export(
 
 @store.command()
 @shared_options
-@click.argument("source", metavar="FROM")
-@click.argument("target", metavar="TO")
+@click.argument("source", metavar="FROM", callback=_address)
+@click.argument("target", metavar="TO", callback=_address)
 @click.option("-f", "--force", is_flag=True, help="Also where FROM was moved elsewhere before.")
 @pass_invocation
 def migrate(invocation: Invocation, source: str, target: str, force: bool) -> int:
     """Move all that is in the store FROM to the store TO, which must be empty. No router may run on either.
+
+    The router stays who it was. Of a Redis that routers share it is this one's journal, and the results of all where no
+    other router runs there, else of this one.
 
     Stopped half-way, it goes on when it is typed again; no router starts on TO until all is there, nor on FROM after
     that. FROM stays as it is.
     """
     settings = invocation.settings()
     keys = partial(store_keys, settings.mesh)
-    with (
-        closing(open_reader(source, settings=settings, keys=partial(known_store_keys, settings.mesh))) as reader,
-        closing(hold(source, settings=settings, keys=keys)) as held,
-        closing(open_target(target, settings=settings, keys=keys)) as to,
-        closing(open_reader(target, settings=settings, keys=keys)) as to_reader,
-    ):
+    with ExitStack() as ends:
+        reader = ends.enter_context(
+            closing(open_reader(source, settings=settings, keys=partial(known_store_keys, settings.mesh)))
+        )
+        facts = reader.facts()
+        held = ends.enter_context(closing(hold(source, settings=settings, keys=keys)))
+        to = ends.enter_context(closing(open_target(target, facts.router_id, settings=settings, keys=keys)))
+        to_reader = ends.enter_context(closing(open_reader(target, settings=settings, keys=keys)))
         try:
             copied = move(Ends(reader, held, to, to_reader), _progress(invocation, "moved"), force=force)
         except StoreFull as full:
@@ -249,6 +270,9 @@ def migrate(invocation: Invocation, source: str, target: str, force: bool) -> in
             invocation.note(f"{count} {kind} were damaged or lost before, and are not there")
         if copied.elsewhere:
             invocation.note(f"of {copied.elsewhere} tasks another router had an outcome there already, which stays")
+        if facts.others:
+            others = ", ".join(facts.others)
+            invocation.note(f"results of other routers stay at {reader.url}, where those run and tell them: {others}")
         invocation.note(f"start the router with --store {shlex.quote(to.url)}; the old store is at {reader.url} still")
     return 0
 

@@ -165,7 +165,7 @@ def ends(place: Place, source: str, target: str) -> Iterator[Ends]:
     with (
         closing(open_reader(source, **keys)) as reader,
         closing(hold(source, **keys)) as held,
-        closing(open_target(target, **keys)) as to,
+        closing(open_target(target, reader.facts().router_id, **keys)) as to,
         closing(open_reader(target, **keys)) as to_reader,
     ):
         yield Ends(reader, held, to, to_reader)
@@ -529,6 +529,48 @@ def test_from_a_file_to_redis_and_back_all_stays_the_same(files, servers):
 
     expected.recovered.boot += 1
     assert found == expected
+
+
+@pytest.mark.processes
+def test_a_router_stays_who_it_is_wherever_its_store_moves(files, servers):
+    first, second, third = filled(files), servers.new(), files.new()
+    with closing(files.open(first)) as store:
+        router_id = store.router_id
+    move(servers, first, second)
+    with closing(servers.open(second)) as store:
+        assert store.router_id == router_id
+    move(servers, second, third)
+    with closing(files.open(third)) as store:
+        assert store.router_id == router_id
+    with closing(files.open(files.new())) as store:
+        assert store.router_id != router_id
+
+
+@pytest.mark.processes
+def test_a_router_has_one_journal_in_redis_under_one_name(files, servers):
+    source, target = filled(files), servers.new()
+    move(servers, source, f"{target}&router=one")
+    with pytest.raises(ConfigError, match="has a journal there already"):
+        move(servers, source, f"{target}&router=two", force=True)
+
+
+@pytest.mark.processes
+def test_results_of_other_routers_come_along_where_nobody_else_would_tell_them(files, servers):
+    shared, left, taken = servers.new(), files.new(), files.new()
+    with closing(servers.open(f"{shared}&router=one")) as store:
+        fill(store)
+    with closing(servers.open(f"{shared}&router=two")) as other:
+        other.recover()
+        other.commit([RecordOutcomes([outcome_of("of two", batch=1)])])
+        move(servers, f"{shared}&router=one", left)
+    move(servers, f"{shared}&router=one", taken, force=True)
+
+    def found(url: str) -> list[str]:
+        with closing(files.open(url)) as store:
+            assert [batch.settled for batch in store.recover().batches] == [{"a"}, {"c"}, set()]
+            return [outcome.id for outcome in store.outcomes(["a", "of two"])]
+
+    assert (found(left), sorted(found(taken))) == (["a"], ["a", "of two"])
 
 
 @pytest.mark.processes

@@ -65,3 +65,27 @@ def test_a_router_started_where_its_store_went_runs_what_was_unfinished(cluster:
     results = [later.AsyncResult(result.id).get(timeout=30.0) for result in [finished, *waiting]]
     assert results == [LARGE, 7, LARGE + "y", 42]
     assert mesh(cluster, "store", "check").returncode == 0
+
+
+def test_what_workers_hold_runs_once_though_their_router_moves_to_redis_and_back(
+    cluster: Cluster, server: Server
+) -> None:
+    router = cluster.router()
+    cluster.worker("w1")
+    app = cluster.client()
+    held = send(app, "work", 7, 8.0)
+    wait_until(cluster.runs, 20.0, "it runs")
+    app.close()
+    back = f"sqlite://{cluster.place}/back.db"
+    ids: set[str] = set()
+    for source, target in ((f"sqlite://{cluster.store}", server.url), (server.url, back)):
+        router.terminate()
+        router.wait(20.0)
+        moved = mesh(cluster, "store", "migrate", source, target)
+        assert moved.returncode == 0, moved.stderr
+        cluster.environ["MESH_STORE"] = target
+        router = cluster.router()
+        ids.add(json.loads(mesh(cluster, "status", "--json").stdout)["router"]["id"])
+    assert cluster.client().AsyncResult(held.id).get(timeout=30.0) == 7
+    assert [run.what for run in cluster.runs()] == ["start", "end"]
+    assert len(ids) == 1

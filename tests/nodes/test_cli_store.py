@@ -68,6 +68,7 @@ def test_info_tells_people_and_programs_what_is_there(run: Run, store: Path) -> 
     expected = {"level": "disk", "unfinished_tasks": 2, "unfinished_batches": 1, "outcomes": 5, "boot": 1}
     assert expected.items() <= data.items()
     assert data["held_by"] is None
+    assert run("store", "info", str(store), "--json")[1] == run("store", "info", "--store", "my.db", "--json")[1]
 
 
 def test_a_store_that_is_not_there_is_said_to_be_missing(run: Run, tmp_path: Path) -> None:
@@ -145,6 +146,11 @@ def test_backup_and_migrate_say_what_was_copied_and_where_to_go_on(run: Run, sto
     assert (code, out) == (0, f"{target}: 5 outcomes, 1 payloads, 1 batches\n")
     assert f"start the router with --store {target}" in err
     assert f"moved to {target}" in run("store", "info", f"sqlite://{tmp_path}/copy.db")[1]
-    code, _, err = run("store", "migrate", f"sqlite://{tmp_path}/copy.db", target)
+    code, _, err = run("store", "migrate", "copy.db", "new.db")
     assert code == 2
     assert "all of it is there already" in err
+    with closing(SqliteStore(tmp_path / "new.db", ballast_bytes=0)):
+        code, _, err = run("store", "migrate", "new.db", "third.db")
+    assert code == 2
+    assert "a router runs on it, or it is being moved: stop that first" in err
+    assert "--store" not in err

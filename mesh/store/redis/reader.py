@@ -7,6 +7,7 @@ from hashlib import blake2b
 from typing import TypeVar
 
 import msgspec
+from msgspec.structs import replace
 
 from mesh.entries import Entry, Position
 from mesh.errors import ConfigError, RowDamaged, StoreError
@@ -22,7 +23,7 @@ from mesh.store.redis.link import Link
 from mesh.store.redis.payloads import Payloads
 from mesh.store.redis.rows import Rows, router_of
 from mesh.store.redis.sealing import StoreKeys, find_row_key
-from mesh.store.redis.store import FORMAT, router_id_of
+from mesh.store.redis.store import FORMAT, router_at
 
 JOURNALS_SHOWN = 10  # where the one that was asked for is not there
 SUSPECTS_MAX = 1_000  # rows that are looked at again
@@ -42,12 +43,12 @@ class RedisReader:
 
     def __init__(self, address: RedisAddress, mesh: str, keys: StoreKeys, timeout_s: float) -> None:
         self.url = address.name
-        self._router = router_id_of(address)
         self._base = f"{address.prefix}:{{{mesh}}}:"
-        self._mine = f"{self._base}r:{self._router}:"
         self._unnamed: dict[str, Outcome] = {}  # outcomes that were read and that nothing seems to name
         self._link = Link(address, timeout_s)
         try:
+            self._router = router_at(self._link, self._base, address)
+            self._mine = f"{self._base}r:{self._router}:"
             row_key = self._row_key(keys)
             self._shared = blake2b(row_key, digest_size=16).hexdigest()  # random, so of one mesh on one server
             self._rows = Rows(row_key, self._router)
@@ -106,6 +107,7 @@ class RedisReader:
         )
         durability = look_up(self._link)
         return Facts(
+            router_id=self._router,
             level=durability.level,
             warning=durability.warning or None,
             where=f"{self._base}* (router {self._router})",
@@ -121,7 +123,14 @@ class RedisReader:
             entries=entries,
             holder=None if held is None else _holder_name(held),
             move=None if moved is None else read_move(moved, f"{self.url} key {self._mine}moved"),
+            others=self._others(),
         )
+
+    def _others(self) -> list[str]:
+        """Who runs the other routers that have a journal there."""
+        ids = [name.decode(errors="replace") for name in self._link.command("SMEMBERS", f"{self._base}routers")]
+        locks = self._link.commands([("GET", f"{self._base}r:{i}:lock") for i in ids if i != self._router])
+        return [holder for held in locks if held is not None and (holder := _holder_name(held)) is not None]
 
     def _size(self) -> int | None:
         """Without large payloads: how large those are, each of them would have to be asked."""
@@ -192,16 +201,37 @@ class RedisReader:
                 chunk.append((digest, None if code is None else (code, float(used_at))))
             yield chunk
 
-    def outcomes(self) -> Chunks[Outcome]:
-        """Those that this router wrote, by id of the task; some may come twice."""
+    def outcomes(self, *, of_all: bool = False) -> Chunks[Outcome]:
+        """Those that this router wrote, and of its open batches, or all, by id of the task; some may come twice.
+
+        The numbers of other routers' batches mean nothing in this one's journal.
+        """
         place = f"{self._base}outcomes"
+        batch_of = self._settled()
         for rows in self._scan(place):
-            mine = [
-                (name.decode(errors="replace"), row) for name, row in rows if router_of(row) in (self._router, None)
-            ]
-            found = [(name, _unless_damaged(self._rows.read_outcome, name, row, place)) for name, row in mine]
-            self._note_unnamed([outcome for _, outcome in found if outcome is not None])
-            yield found
+            chunk: list[tuple[str, Outcome | None]] = []
+            mine: list[Outcome] = []
+            for key, row in rows:
+                name, is_mine = key.decode(errors="replace"), router_of(row) in (self._router, None)
+                if is_mine or of_all or name in batch_of:
+                    outcome = _unless_damaged(self._rows.read_outcome, name, row, place)
+                    if outcome is not None and not is_mine:
+                        outcome = replace(outcome, batch=batch_of.get(name, 0))
+                    elif outcome is not None:
+                        mine.append(outcome)
+                    chunk.append((name, outcome))
+            self._note_unnamed(mine)
+            yield chunk
+
+    def _settled(self) -> dict[str, int]:
+        """The finished tasks of the batches that are open, each with its batch."""
+        found: dict[str, int] = {}
+        for some in cut(self.seqs()):
+            for seq, ids in zip(
+                some, self._link.commands([("SMEMBERS", f"{self._mine}settled:{seq}") for seq in some])
+            ):
+                found.update((name.decode(errors="replace"), seq) for name in ids)
+        return found
 
     def _note_unnamed(self, outcomes: Sequence[Outcome]) -> None:
         """Outcomes that would never go: neither the expiries have them nor the batch that is open."""

@@ -7,6 +7,7 @@ round trip. Outcomes and functions are there for all routers, the rest is of one
     outcomes     task id → row                     expiries   when each may go, in order
     functions    digest → row                      users      how many routers keep each
     blob_at      key → the router that has the large payload
+    names        what the id of a name stands for: a router that was moved here, and stays who it was
     adopted      task id → the router that has adopted it, and not finished it
     dues         due:ENTRY, queued:ENTRY → which due times were granted last to which router, and whether they are fired
     routers      whose journals there are
@@ -91,10 +92,9 @@ class RedisStore:
         salvage: bool = False,
         force: bool = False,
         moving: bool = False,
+        becomes: str | None = None,
     ) -> None:
         address = parse_address(url)
-        self._id = router_id_of(address)
-        self.router_id: str | None = self._id
         self.url = address.name
         self.salvaged: list[str] = []
         self.set_back = ""
@@ -107,11 +107,13 @@ class RedisStore:
         self._no_keys = ""  # why they could not be read
         self._lock_ms = int(lock_s * 1000)
         self._base = f"{address.prefix}:{{{mesh}}}:"
-        self._mine = f"{self._base}r:{self._id}:"
-        self._meta = f"{self._mine}meta"
         self._holder = this_holder()
         self._link = Link(address, timeout_s, login_wait_s=login_wait_s)
         try:
+            self._id = router_at(self._link, self._base, address, becomes)
+            self.router_id: str | None = self._id
+            self._mine = f"{self._base}r:{self._id}:"
+            self._meta = f"{self._mine}meta"
             self._open()
             if not moving:
                 self._refuse_moved(force)
@@ -155,6 +157,14 @@ class RedisStore:
         """Write down that the journal moves, or take that back."""
         place = f"{self._mine}moved"
         self._link.command(*(("DEL", place) if move is None else ("SET", place, move.text)))
+
+    def become(self, router_id: str) -> None:
+        """Raise ``ConfigError`` unless this is the journal of this router: opening made it so, where that could be."""
+        if router_id != self._id:
+            raise ConfigError(
+                f"{self.url}: router {router_id} has a journal there already, under another ?router=NAME: give TO that "
+                "name, or a ?prefix= of its own"
+            )
 
     def count_on(self, boot: int) -> None:
         """Go on counting starts from ``boot``."""
@@ -609,10 +619,33 @@ class RedisStore:
         self._link.close()
 
 
-def router_id_of(address: RedisAddress) -> str:
-    """Which router's journal an address names."""
+def router_at(link: Link, base: str, address: RedisAddress, becomes: str | None = None) -> str:
+    """Which router's journal an address names: that of its name, or the one that was moved there under this name.
+
+    ``becomes``: the router whose journal is to come here, if nothing is here yet.
+    """
     name = address.router if address.router is not None else default_router()
-    return blake2b(name.encode(), digest_size=6).hexdigest()
+    own = blake2b(name.encode(), digest_size=6).hexdigest()
+    moved = link.command("HGET", f"{base}names", own)
+    if moved is not None:
+        return _text(moved)
+    if becomes is None or becomes == own or _is_used(link, f"{base}r:{own}:"):
+        return own
+    if link.command("EXISTS", f"{base}r:{becomes}:meta"):
+        return own
+    link.command("HSET", f"{base}names", own, becomes)
+    return becomes
+
+
+def _is_used(link: Link, mine: str) -> bool:
+    """Whether a router has a journal, or keeps anything in it."""
+    (seq, batches), *rest = link.commands(
+        [
+            ("HMGET", f"{mine}meta", "seq", "batches"),
+            ("EXISTS", f"{mine}lock", f"{mine}marks", f"{mine}functions", f"{mine}schedules", f"{mine}moved"),
+        ]
+    )
+    return any((int(seq or 0), int(batches or 0), *rest))
 
 
 def _cut(values: Sequence[T], most: int) -> Iterator[Sequence[T]]:
