@@ -129,7 +129,10 @@ class Settings:
             choices = " or ".join(map(repr, PARTITIONS))
             raise ConfigError(f"setting schedule_partition = {self.schedule_partition!r}: expected {choices}")
         if self.schedule_partition == "majority" and self.schedule_routers < 2:
-            raise ConfigError("setting schedule_partition = 'majority': schedule_routers is to say of how many")
+            raise ConfigError(
+                "setting schedule_partition = 'majority': schedule_routers is to say of how many, 2 or more, or "
+                "`mesh up --lan --routers N` where it starts them"
+            )
         if self.inline_bytes_max > INLINE_BYTES_MOST:
             most = f"at most {INLINE_BYTES_MOST} bytes fit into a message"
             raise ConfigError(f"setting inline_bytes_max = {self.inline_bytes_max}: {most}")

@@ -104,12 +104,14 @@ def up(
     lets running tasks finish; a second signal does not.
     """
     check_environment(invocation)
+    if wanted is not None:
+        if not lan:
+            raise ConfigError("--routers is about the LAN: add --lan")
+        os.environ.setdefault("MESH_SCHEDULE_ROUTERS", str(wanted))  # for the router, too
     settings = invocation.settings()
     name = node_name(hostname or f"worker{os.getpid()}")
     url = store_url(store, level, os.environ)
     on_lan = lan_choice(lan, port, interfaces, advertise)
-    if wanted is not None and not lan:
-        raise ConfigError("--routers is about the LAN: add --lan")
     needed, watch = _look_around(settings, routers, invocation, url, wanted or 1, on_lan)
     shared = _shared_arguments(invocation, settings.mesh, loglevel)
     work = _work_arguments(name, concurrency, queues, include, max_tasks_per_child, time_limit, scheduler=scheduler)

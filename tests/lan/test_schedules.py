@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import closing
+from typing import Any
 
 import pytest
 
@@ -172,3 +173,40 @@ def test_by_majority_the_router_that_is_cut_off_fires_nothing_and_nothing_is_fir
         mesh.nodes[name][0].end()
     spans = [(at - 0.5, at + 1.0) for at in (parted_at, united_at)]
     mesh.check(doubled=[], missed=spans)
+
+
+def test_three_machines_whose_routers_mesh_up_counts_fire_by_majority_and_the_one_cut_off_does_not(lan: Lan) -> None:
+    mesh = Mesh(lan, "a", "b", "c")
+    environ = SOON | {"MESH_SCHEDULE_PARTITION": "majority"}
+    up = ["mesh", "up", "--lan", "--routers", "3", "-A", "periodic", "-c", "1", "-l", "info"]
+
+    def seen(name: str) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(mesh[name].run(["mesh", "status", "--json"]).stdout)
+        return found
+
+    for name in "abc":
+        (mesh[name].home / "periodic.py").write_text(APP)
+        process = mesh[name].start(up, **environ)
+        if name == "a":
+            process.wait_said("is up")
+            lan.share_key(mesh["a"])
+    wait_until(lambda: seen("a")["totals"]["answering"] == 3, 30.0, "each machine has a router")
+
+    def own(name: str) -> dict[str, Any]:
+        """What the router of this machine says of itself."""
+        found: dict[str, Any] = seen(name)["router"]
+        return found
+
+    ids = {name: own(name)["id"] for name in "abc"}
+    wait_until(lambda: all(len(own(name)["fires"]) == 3 for name in "abc"), 30.0, "all three fire")
+    before = own("c")["counters"]["firings"]
+    wait_until(lambda: own("c")["counters"]["firings"] > before, 20.0, "the third fires its own")
+    lan.divide(mesh["c"])
+    wait_until(lambda: own("c")["id"] == ids["c"] and ids["c"] not in own("c")["fires"], 20.0, "it hears too few")
+    stopped = own("c")["counters"]["firings"]
+    before = own("a")["counters"]["firings"]
+    wait_until(lambda: ids["c"] not in own("a")["fires"], 20.0, "the others have its entries")
+    wait_until(lambda: own("a")["counters"]["firings"] > before + 10, 20.0, "the others fire")
+    assert own("c")["counters"]["firings"] == stopped
+    lan.unite()
+    wait_until(lambda: all(len(own(name)["fires"]) == 3 for name in "abc"), 30.0, "all three fire again")
