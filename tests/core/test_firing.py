@@ -8,8 +8,17 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
-from mesh.core.commands import AppendBatch, Complain, SavePositions
-from mesh.core.events import BatchesAdopted, GossipHeard, JournalAdopted, JournalClaimed, PeerLost, StoreFilled
+from mesh.core.commands import AppendBatch, BidAtStore, Complain, SavePositions
+from mesh.core.events import (
+    BatchesAdopted,
+    BidAnswered,
+    DueGrant,
+    GossipHeard,
+    JournalAdopted,
+    JournalClaimed,
+    PeerLost,
+    StoreFilled,
+)
 from mesh.entries import Entry, Firing, Listing, Position, firing_id
 from mesh.messages import (
     AskLease,
@@ -69,9 +78,15 @@ class Periodic(Driven):
         fields = {"revised_at": known.revised_at if known is not None else 0.0, **fields}
         self.number += 1
         firings = [Firing(name, at, **fields) for at in dues]
-        self.commands = self.hear(peer, Fire(self.term if term is None else term, self.number, firings))
+        self.commands = self.granted(self.hear(peer, Fire(self.term if term is None else term, self.number, firings)))
         (answer,) = (message for message in sent(self.commands, peer) if isinstance(message, Fired))
         return answer
+
+    def granted(self, commands: list[Any]) -> list[Any]:
+        """A shared store grants whatever it was asked for."""
+        for bid in [command for command in commands if isinstance(command, BidAtStore)]:
+            commands = commands + self.do(BidAnswered(bid.number, [DueGrant(True)] * len(bid.spans)))
+        return commands
 
     def tasks(self) -> list[str]:
         return list(self.machine.table.tasks)
@@ -306,7 +321,7 @@ def test_a_task_that_is_adopted_from_the_router_that_fired_it_is_still_the_one_b
     mesh.do(wait=20.0)
     mesh.fire(due(20.0))
     assert mesh.tasks() == [before] and mesh.position().skipped == 1
-    mesh.hear(W1, Settled(1, [settlement(before)]))
+    mesh.granted(mesh.hear(W1, Settled(1, [settlement(before)])))
     assert mesh.position().last_state == ("succeeded" if overlap == "skip" else "")
     assert mesh.tasks() == ([] if overlap == "skip" else [firing_id("e", due(15.0))])
 
