@@ -734,7 +734,7 @@ def test_nothing_is_asked_for_before_what_was_granted_is_written_down() -> None:
     store.grant_dues = at_once  # type: ignore[method-assign]
     one.hear(W1, fire(one, 1), wait=5.0)
     store.grant_dues = grant  # type: ignore[method-assign]
-    one.machine.halted, one.machine._admission.full = False, None
+    one.machine.room.free()
     one.hear(W1, said, wait=0.1)
     assert len(store.bids) == 1
     one.room = "all"
