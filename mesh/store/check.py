@@ -80,17 +80,25 @@ class _Check:
     def run(self) -> Checked:
         reader = self._reader
         self._found.faults = reader.faults()
-        self._journal()
-        self._count("marks", reader.marks())
-        self._count("nodes", reader.nodes())
-        self._count("apps", reader.apps())
-        self._count("entries", reader.entries())
-        self._count("positions", reader.positions(), lambda position: self._positions.add(position.entry))
-        self._count("functions", reader.functions(), self._look_at_function)
-        self._count("outcomes", reader.outcomes(), self._look_at_outcome)
-        self._look_again()
-        self._look_for_entries()
-        self._found.faults += reader.loose_ends()
+        parts: tuple[Callable[[], None], ...] = (
+            self._journal,
+            lambda: self._count("marks", reader.marks()),
+            lambda: self._count("nodes", reader.nodes()),
+            lambda: self._count("apps", reader.apps()),
+            lambda: self._count("entries", reader.entries()),
+            lambda: self._count("positions", reader.positions(), lambda found: self._positions.add(found.entry)),
+            lambda: self._count("functions", reader.functions(), self._look_at_function),
+            lambda: self._count("outcomes", reader.outcomes(), self._look_at_outcome),
+            self._look_again,
+            self._look_for_entries,
+            lambda: self._found.faults.extend(reader.loose_ends()),
+        )
+        for part in parts:
+            try:
+                part()
+            except StoreDamaged as damaged:  # so much that its rows cannot be read one by one; others can
+                if str(damaged) not in self._found.faults:
+                    self._found.faults.append(str(damaged))
         self._found.kinds["payloads"] = self._payloads
         return self._found
 

@@ -12,8 +12,9 @@ from math import inf
 from time import monotonic
 from typing import Any, NoReturn, Protocol, TypeVar, cast
 
-from mesh.errors import ConfigError, StoreError, StoreFull, StoreUnavailable
+from mesh.errors import ConfigError, StoreDamaged, StoreError, StoreFull, StoreUnavailable
 from mesh.store.redis.address import RedisAddress
+from mesh.store.redis.kinds import WAY_OUT, wrong_kind, wrong_number
 from mesh.store.redis.scripts import sha_of
 
 PAUSE_S = 0.5  # at least so long after a failure nothing is asked
@@ -25,6 +26,7 @@ _PASSES = frozenset(
 _LOGIN = frozenset({"NOAUTH", "WRONGPASS", "NOPERM"})
 _STALE = frozenset({"READONLY", "LOADING", "MASTERDOWN", "CLUSTERDOWN"})  # another server may be the right one now
 _IN_SCRIPT = re.compile(r"-(OOM|READONLY|MISCONF|NOREPLICAS|MASTERDOWN|NOPERM)\b")  # as servers before 7.0 say it
+_DAMAGED = re.compile(r"DAMAGED\{(\S*) (.*)\}")  # as our scripts say it: the field, empty where it is the type; the key
 _TYPES = {
     "OutOfMemoryError": "OOM",
     "ReadOnlyError": "READONLY",
@@ -46,8 +48,8 @@ class Pipeline(Protocol):
     def execute_command(self, *args: Value) -> object:
         """Add one."""
 
-    def execute(self) -> list[Any]:
-        """Send them; the answers."""
+    def execute(self, raise_on_error: bool) -> list[Any]:
+        """Send them; the answers, errors among them."""
 
 
 class Client(Protocol):
@@ -69,7 +71,8 @@ class Link:
     A login that is refused is an error, unless it is ``proven``: then somebody is changing it at the server, and the
     server counts as away for ``login_wait_s``.
 
-    Each method raises ``StoreFull``, ``StoreUnavailable``, and ``StoreError`` for what cannot be mended by waiting.
+    Each method raises ``StoreFull``, ``StoreUnavailable``, and ``StoreError`` for what cannot be mended by waiting:
+    ``StoreDamaged``, which names the key, where that is not of the type that a router writes.
     """
 
     def __init__(
@@ -99,13 +102,21 @@ class Link:
         self._errors = (redis.RedisError, RedisClusterException, OSError)
         self._cut = (redis.ConnectionError, OSError)
         self._timeout = (redis.TimeoutError, TimeoutError)
+        self._reply = redis.exceptions.ResponseError
         self._no_script = redis.exceptions.NoScriptError
         self._not_allowed = redis.exceptions.NoPermissionError
         self._client = self._guarded(lambda: _connect(address, timeout_s))
 
     def command(self, *args: Value) -> Any:
         """Do one command."""
-        return self._guarded(lambda: self._client.execute_command(*args))
+
+        def run() -> Any:
+            try:
+                return self._client.execute_command(*args)
+            except self._reply as error:
+                raise self._named(error, args) from error
+
+        return self._guarded(run)
 
     def commands(self, commands: Sequence[Sequence[Value]]) -> list[Any]:
         """Do some commands in one round trip, not as one."""
@@ -159,7 +170,19 @@ class Link:
         pipeline = self._client.pipeline(transaction=False)
         for command in commands:
             pipeline.execute_command(*command)
-        return pipeline.execute()
+        answers = pipeline.execute(raise_on_error=False)
+        for command, answer in zip(commands, answers):
+            if isinstance(answer, Exception):
+                raise self._named(answer, command)
+        return answers
+
+    def _named(self, error: Exception, command: Sequence[Value]) -> Exception:
+        """The error, with the key where it is of another type: the server does not say which."""
+        if _word(error) != "WRONGTYPE":
+            return error
+        key = command[1]
+        text = wrong_kind(key.decode(errors="replace") if isinstance(key, bytes) else str(key))
+        return StoreDamaged(f"{self.name}: {text}; {WAY_OUT}")
 
     def _guarded(self, call: Callable[[], T]) -> T:
         started = self._clock()
@@ -178,6 +201,10 @@ class Link:
     def _translate(self, error: Exception, started: float) -> NoReturn:
         word = _word(error)
         why = str(error) or type(error).__name__
+        if damaged := _DAMAGED.search(why):
+            field, key = damaged.groups()
+            what = f"key {key}: {wrong_number(field)}" if field else wrong_kind(key)
+            raise StoreDamaged(f"{self.name}: {what}; {WAY_OUT}") from error
         if type(error).__name__ in _TYPES and word not in why:
             why = f"{word} {why}"
         text = f"{self.name}: {why}"

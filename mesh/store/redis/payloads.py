@@ -56,7 +56,12 @@ class Payloads:
         return new
 
     def _is_whole(self, key: str) -> bool:
-        return self._signer.body(self._link.command("HGET", f"{self._mine}b:{key}", _HEADER)) is not None
+        place = f"{self._mine}b:{key}"
+        try:
+            return self._signer.body(self._link.command("HGET", place, _HEADER)) is not None
+        except StoreDamaged:  # no payload at all: the one that comes takes its place
+            self._link.command("UNLINK", place)
+            return False
 
     def take_back(self, key: str) -> bool:
         """Forget a payload that was put since the last commit; whether it was."""

@@ -10,7 +10,7 @@ import msgspec
 from msgspec.structs import replace
 
 from mesh.entries import Entry, Position
-from mesh.errors import ConfigError, RowDamaged, StoreError
+from mesh.errors import ConfigError, RowDamaged, StoreDamaged, StoreError
 from mesh.model import Blob, FunctionCode, NodeInfo, Outcome, TaskMark
 from mesh.store.base import StoredBatch
 from mesh.store.moved import read_move
@@ -19,6 +19,7 @@ from mesh.store.reading import Rows as Chunks
 from mesh.store.redis.address import RedisAddress
 from mesh.store.redis.durability import look_up
 from mesh.store.redis.holder import is_gone, read_holder
+from mesh.store.redis.kinds import DIGITS, WAY_OUT, kinds, read_count, wrong_kind
 from mesh.store.redis.link import Link
 from mesh.store.redis.payloads import Payloads
 from mesh.store.redis.rows import Rows, router_of
@@ -93,8 +94,10 @@ class RedisReader:
 
     def facts(self) -> Facts:
         """What the server says of this router's part."""
-        meta = self._link.command("HMGET", f"{self._mine}meta", "boot", "commits", "seq", "batches")
-        boot, commits, last_seq, batches = (int(value or 0) for value in meta)
+        fields = ("boot", "commits", "seq", "batches")
+        meta = self._link.command("HMGET", f"{self._mine}meta", *fields)
+        where = f"{self.url} key {self._mine}meta"
+        boot, commits, last_seq, batches = (read_count(value, field, where) for value, field in zip(meta, fields))
         marks, functions, entries, outcomes, held, moved = self._link.commands(
             [
                 ("HLEN", f"{self._mine}marks"),
@@ -143,7 +146,8 @@ class RedisReader:
     def seqs(self) -> list[int]:
         """The numbers of the batches that are open, in order."""
         fields = self._link.command("HKEYS", f"{self._mine}journal")
-        return sorted(int(seq) for seq in fields if seq.isdigit())  # others are no router's: ``faults`` counts them
+        # Others are no router's: ``faults`` counts them.
+        return sorted(int(seq) for seq in fields if seq.isdigit() and len(seq) <= DIGITS["seq"])
 
     def batches(self, seqs: Sequence[int]) -> list[tuple[int, StoredBatch | None]]:
         """These batches with the ids in them that are finished; those that were finished meanwhile are left out."""
@@ -270,14 +274,41 @@ class RedisReader:
         return self._payloads.read(blob)
 
     def faults(self) -> list[str]:
-        """Batches that are missing."""
+        """Keys and numbers that no router wrote, and batches that are missing."""
+        return self._wrong_kinds() + self._wrong_numbers() + self._missing_batches()
+
+    def _wrong_kinds(self) -> list[str]:
+        wanted = list(kinds(self._base, self._mine).items())
+        found = self._link.commands([("TYPE", key) for key, _ in wanted])
+        wrong = [key for (key, kind), is_there in zip(wanted, found) if _name_of(is_there) not in ("none", kind)]
+        if f"{self._mine}lock" not in wrong and self._link.command("PTTL", f"{self._mine}lock") == -1:
+            return [*map(self._in_words, wrong), f"key {self._mine}lock has no time to run out: no router wrote it"]
+        return [*map(self._in_words, wrong)]
+
+    def _in_words(self, key: str) -> str:
+        return f"{self.url}: {wrong_kind(key)}; {WAY_OUT}"  # as who reads it is told, too
+
+    def _wrong_numbers(self) -> list[str]:
+        faults = []
+        for field, value in zip(DIGITS, self._link.command("HMGET", f"{self._mine}meta", *DIGITS)):
+            try:
+                read_count(value, field, f"{self.url} key {self._mine}meta")
+            except StoreDamaged as damaged:
+                faults.append(str(damaged))
+        return faults
+
+    def _missing_batches(self) -> list[str]:
         for _ in range(ASKED_MAX):  # a router may commit between the two questions
-            journal, written = self._link.commands(
-                [("HLEN", f"{self._mine}journal"), ("HGET", f"{self._mine}meta", "batches")]
-            )
-            if journal == int(written or 0):
+            try:
+                journal, written = self._link.commands(
+                    [("HLEN", f"{self._mine}journal"), ("HGET", f"{self._mine}meta", "batches")]
+                )
+                there = read_count(written, "batches", self.url)
+            except StoreDamaged:  # which is said already
                 return []
-        return [f"batches in the journal: {journal} where {int(written or 0)} were written"]
+            if journal == there:
+                return []
+        return [f"batches in the journal: {journal} where {there} were written"]
 
     def loose_ends(self) -> list[str]:
         """Outcomes that no expiry names and the reverse, functions without code, a journal that nobody would adopt."""
@@ -332,6 +363,10 @@ class RedisReader:
     def close(self) -> None:
         """Cut the connection."""
         self._link.close()
+
+
+def _name_of(kind: bytes | str) -> str:
+    return kind.decode() if isinstance(kind, bytes) else kind
 
 
 def _holder_name(held: bytes) -> str | None:

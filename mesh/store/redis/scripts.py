@@ -9,14 +9,39 @@ from __future__ import annotations
 
 from hashlib import sha1
 
-_PRELUDE = """
+from mesh.store.redis.kinds import DIGITS
+
+_NUMBERS = f"""
+local digits = {{{", ".join(f"{name} = {most}" for name, most in DIGITS.items())}}}
+local function is_count(field, value)
+  return not value or (#value <= digits[field] and string.match(value, '^%d+$') ~= nil)
+end
+"""
+
+_PRELUDE = (
+    _NUMBERS
+    + """
 local meta, token, epoch, base, mine = KEYS[1], ARGV[1], ARGV[2], ARGV[3], ARGV[4]
-local call = redis.call
+
+local function call(command, key, ...)
+  local found = redis.pcall(command, key, ...)
+  if type(found) ~= 'table' or not found.err then return found end
+  if string.find(found.err, 'WRONGTYPE', 1, true) then error('DAMAGED{ ' .. key .. '}', 0) end
+  if command == 'HINCRBY' and string.find(found.err, 'integer', 1, true) then
+    error('DAMAGED{' .. ... .. ' ' .. key .. '}', 0)
+  end
+  return redis.call(command, key, ...)  -- which fails as it did
+end
+
+local function count(field, value)
+  if not is_count(field, value) then error('DAMAGED{' .. field .. ' ' .. meta .. '}', 0) end
+  return tonumber(value or 0)
+end
 
 local function stranger()
   local found = call('HMGET', meta, 'owner', 'epoch')
   if found[1] == token then return nil end
-  if not found[1] or tonumber(found[2] or 0) < tonumber(epoch) then return {'gone'} end
+  if not found[1] or count('epoch', found[2]) < tonumber(epoch) then return {'gone'} end
   return {'lost', call('GET', mine .. 'lock') or ''}
 end
 local no = stranger()
@@ -53,25 +78,59 @@ end
 
 local function number(value) return string.format('%.0f', value) end
 """
+)
 
-ACQUIRE = """
+ACQUIRE = (
+    _NUMBERS
+    + """
 local meta, token, lock, ttl, holder, taken_from = KEYS[1], ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
-local format = redis.call('HGET', meta, 'format')
-if format and format ~= ARGV[6] then return {'format', format} end
-local owner, held = redis.call('HGET', meta, 'owner'), redis.call('GET', lock)
-if held and held ~= holder and held ~= taken_from then
-  return {'held', held, redis.call('PTTL', lock), redis.call('HGET', meta, 'adopter') or ''}
+local format, routers, router, salvage, boot, ms = ARGV[6], ARGV[7], ARGV[8], ARGV[9], ARGV[10], ARGV[11]
+local call = redis.call
+local function kind(key) return call('TYPE', key).ok end
+
+if kind(lock) == 'string' then
+  local held = call('GET', lock)
+  if held ~= holder and held ~= taken_from then
+    return {'held', held, call('PTTL', lock), kind(meta) == 'hash' and call('HGET', meta, 'adopter') or ''}
+  end
 end
-redis.call('SET', lock, holder, 'PX', ttl)
-redis.call('SADD', ARGV[7], ARGV[8])
-if owner ~= token then
-  redis.call('HINCRBY', meta, 'epoch', 1)
-  redis.call('HSET', meta, 'owner', token, 'format', ARGV[6])
-  redis.call('HDEL', meta, 'adopter', 'bid', 'merged')
+local wrong, found = {}, false
+for i = 12, #ARGV, 2 do
+  found = kind(ARGV[i])
+  if found ~= 'none' and found ~= ARGV[i + 1] then wrong[#wrong + 1] = ARGV[i] end
 end
-return {'ok', unpack(redis.call('HMGET', meta, 'epoch', 'commits', 'seq', 'boot', 'batches'))}
+if #wrong > 0 and salvage ~= '1' then return {'kinds', wrong} end
+local lost_meta = false
+for _, key in ipairs(wrong) do
+  lost_meta = lost_meta or key == meta
+  call('RENAME', key, key .. ':damaged:' .. ms)
+end
+
+found = call('HGET', meta, 'format')
+if found and found ~= format then return {'format', found} end
+local anew = {epoch = ms, commits = ms, boot = boot, seq = 0, batches = 0}
+local numbers = {}
+for field, value in pairs(anew) do
+  if lost_meta or not is_count(field, call('HGET', meta, field)) then numbers[#numbers + 1] = field end
+end
+if #numbers > 0 and salvage ~= '1' then return {'numbers', numbers} end
+for _, field in ipairs(numbers) do call('HSET', meta, field, anew[field]) end
+
+call('SET', lock, holder, 'PX', ttl)
+call('SADD', routers, router)
+if call('HGET', meta, 'owner') ~= token then
+  call('HINCRBY', meta, 'epoch', 1)
+  call('HSET', meta, 'owner', token, 'format', format)
+  call('HDEL', meta, 'adopter', 'bid', 'merged')
+end
+return {'ok', call('HMGET', meta, 'epoch', 'commits', 'seq', 'boot'), wrong, numbers}
 """
-"""Take the journal: ``held`` while another has it, who is not ``taken_from``; ``format`` where it is of another."""
+)
+"""Take the journal: ``held`` while another has it, who is not ``taken_from``; ``format`` where it is of another.
+
+``kinds`` where keys are of another type than a router writes, ``numbers`` where those in ``meta`` are none: with
+``salvage`` the first are set aside, and the second begin anew above all that can have been.
+"""
 
 REFOUND = """
 local meta, token, epoch, lock, ttl, holder = KEYS[1], ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
@@ -108,12 +167,12 @@ BOOT = (
     + """
 local boots = call('HGET', meta, 'booted_by')
 if boots ~= ARGV[5] then
+  count('boot', call('HGET', meta, 'boot'))
   call('HSET', meta, 'booted_by', ARGV[5])
   call('HINCRBY', meta, 'boot', 1)
 end
 for _, key in ipairs(call('SMEMBERS', mine .. 'staged')) do call('UNLINK', mine .. 's:' .. key) end
 call('DEL', mine .. 'staged')
-local seq = tonumber(call('HGET', meta, 'seq') or 0)
 for _, early in ipairs(call('SMEMBERS', mine .. 'early')) do
   if call('HEXISTS', mine .. 'journal', early) == 0 then call('DEL', mine .. 'settled:' .. early) end
 end
@@ -360,21 +419,22 @@ COMMIT = (
 local n, ttl, holder, grows, last_seq = tonumber(ARGV[5]), ARGV[6], ARGV[7], ARGV[8], tonumber(ARGV[9])
 local router, serial = ARGV[10], ARGV[11]
 local journal, outcomes = mine .. 'journal', base .. 'outcomes'
-local found = call('HMGET', meta, 'commits', 'seq', 'serial')
-local commits, seq = tonumber(found[1] or 0), tonumber(found[2] or 0)
+local found = call('HMGET', meta, 'commits', 'seq', 'serial', 'batches')
+local commits, seq = count('commits', found[1]), count('seq', found[2])
+count('batches', found[4])
 if commits == n and found[3] == serial then return {'ok'} end
 if commits >= n then return {'ahead', commits} end
 if commits < n - 1 then return {'behind', commits} end
 
 local at = 13
-local count = tonumber(ARGV[12])
-for i = 1, count do
+local new = tonumber(ARGV[12])
+for i = 1, new do
   if call('HEXISTS', journal, ARGV[at + 2 * i - 2]) == 1 then return {'there', ARGV[at + 2 * i - 2]} end
 end
 
 if grows == '1' then call('SET', mine .. 'lock', holder, 'PX', ttl) else call('PEXPIRE', mine .. 'lock', ttl) end
 local batches = 0
-for i = 1, count do
+for i = 1, new do
   batches = batches + call('HSETNX', journal, ARGV[at], ARGV[at + 1])
   at = at + 2
 end

@@ -53,10 +53,12 @@ from mesh.store.redis.address import RedisAddress, parse_address
 from mesh.store.redis.adoption import Adoption, is_cut
 from mesh.store.redis.durability import look_up
 from mesh.store.redis.holder import default_router, is_gone, read_holder, this_holder
+from mesh.store.redis.kinds import WAY_OUT, read_count, wrong_kind, wrong_number
 from mesh.store.redis.link import Link, Value
 from mesh.store.redis.payloads import Payloads
 from mesh.store.redis.prepared import Prepared, prepare
 from mesh.store.redis.rows import Rows, due_field
+from mesh.store.redis.salvage import Salvage, arguments, scan
 from mesh.store.redis.sealing import StoreKeys, find_row_key, new_row_key, seal
 from mesh.store.shared import ClaimedJournal, ClaimedSchedules, Handover
 
@@ -66,7 +68,7 @@ READ = 200  # rows asked for at once: they may have 64 KiB each, and a server an
 FORMAT = 1  # of keys and rows
 _FORGED_MAX = 3  # rows of due times that no router wrote, one after the other, in the way of one bid
 _NAMED = 10  # damaged rows named in one message
-_WAY_OUT = "start the router once with --salvage, which sets them aside and goes on with the rest"
+_AHEAD_MAX = 10  # tries of a commit whose number was taken: each by one that came late
 
 T = TypeVar("T")
 
@@ -96,9 +98,7 @@ class RedisStore:
     ) -> None:
         address = parse_address(url)
         self.url = address.name
-        self.salvaged: list[str] = []
         self.set_back = ""
-        self._salvage = salvage
         self._moving = moving
         self._keys = keys
         self._keys_seen: list[str] = []
@@ -109,7 +109,11 @@ class RedisStore:
         self._base = f"{address.prefix}:{{{mesh}}}:"
         self._holder = this_holder()
         self._link = Link(address, timeout_s, login_wait_s=login_wait_s)
+        self._salvage = Salvage(self._link, self._base, self._keep_by_and_by) if salvage else None
+        self.salvaged = self._salvage.lines if self._salvage else []
         try:
+            if self._salvage:  # before they are read, which is before any script
+                self._salvage.set_aside_keys([f"{self._base}keys", f"{self._base}names"], b"hash")
             self._id = router_at(self._link, self._base, address, becomes)
             self.router_id: str | None = self._id
             self._mine = f"{self._base}r:{self._id}:"
@@ -144,14 +148,24 @@ class RedisStore:
 
     def _refuse_moved(self, force: bool) -> None:
         """Raise ``StoreMoved`` where the journal is in another store now, or has not all arrived in this one."""
-        found = self._link.command("GET", f"{self._mine}moved")
+        place = f"{self._mine}moved"
+        found = self._link.command("GET", place)
         try:
-            move = None if found is None else read_move(found, f"{self.url} key {self._mine}moved")
+            move = None if found is None else self._read_move(found, place)
             if refuse_moved(move, self.url, force=force):
                 self.note_move(None)
         except StoreError:
             self._link.script(scripts.RELEASE, [self._meta], (self._holder.token, f"{self._mine}lock"))
             raise
+
+    def _read_move(self, found: bytes, place: str) -> Move | None:
+        try:
+            return read_move(found, f"{self.url} key {place}")
+        except StoreError as error:
+            if not self._salvage:
+                raise StoreDamaged(f"{error}; {WAY_OUT}") from error
+            self._salvage.set_aside(place, str(error))
+            return None
 
     def note_move(self, move: Move | None) -> None:
         """Write down that the journal moves, or take that back."""
@@ -214,13 +228,16 @@ class RedisStore:
         deadline = inf  # whoever says nothing until then has no lock any more
         taken_from = b""
         lock = f"{self._mine}lock"
+        wanted = arguments(self._base, self._mine, salvage=self._salvage is not None)
         while True:
             asked_at = time.monotonic()
             own = (self._holder.token, lock, self._lock_ms, self._holder.text)
             args = (*own, taken_from, FORMAT, f"{self._base}routers", self._id)
-            word, *values = self._link.script(scripts.ACQUIRE, [self._meta], args)
+            word, *values = self._link.script(scripts.ACQUIRE, [self._meta], (*args, *wanted))
             if word == "ok":
                 break
+            if word in ("kinds", "numbers"):
+                raise StoreDamaged(f"{self.url}: {'; '.join(self._in_words(word, values[0]))}; {WAY_OUT}")
             if word == "format":
                 raise ConfigError(
                     f"{self.url}: the journal of router {self.router_id} has format {_text(values[0])}, and this "
@@ -233,12 +250,34 @@ class RedisStore:
             silent = left_ms <= self._lock_ms // 2
             if holder is not None and (is_gone(holder) or (silent and is_cut(self._link, held))):
                 taken_from = held
+            elif asked_at >= deadline and left_ms < 0:
+                text = f"{self.url}: key {lock} has no time to run out, so no router wrote it"
+                if not self._salvage:
+                    raise StoreDamaged(f"{text}; {WAY_OUT}")
+                self.salvaged.append(text)
+                taken_from = held
             elif asked_at >= deadline:
                 raise StoreLocked(self._held_by(held))
             else:
                 wait_ms = left_ms if silent else left_ms - self._lock_ms // 2
                 time.sleep(min(max(wait_ms, 20), 200) / 1000)
-        self._epoch, self._commits, self._last_seq, self._boot, _ = (int(value or 0) for value in values)
+        counts, wrong, numbers = values
+        self._epoch, self._commits, self._last_seq, self._boot = self._counts(
+            ("epoch", "commits", "seq", "boot"), counts
+        )
+        self.salvaged += [f"{self.url}: {text}; set aside" for text in self._in_words("kinds", wrong)]
+        self.salvaged += [f"{self.url}: {text}; it begins anew" for text in self._in_words("numbers", numbers)]
+        if self._salvage:
+            self._salvage.count_anew(list(map(_text, wrong)))
+
+    def _in_words(self, word: str, names: Sequence[bytes]) -> list[str]:
+        if word == "kinds":
+            return [wrong_kind(_text(name)) for name in names]
+        return [f"key {self._meta}: {wrong_number(_text(name))}" for name in names]
+
+    def _counts(self, fields: Sequence[str], values: Sequence[bytes | int | None]) -> list[int]:
+        where = f"{self.url} key {self._meta}"
+        return [read_count(value, field, where) for field, value in zip(fields, values)]
 
     def _held_by(self, held: bytes) -> str:
         holder = read_holder(held)
@@ -250,6 +289,8 @@ class RedisStore:
         )
 
     def _lost(self, held: bytes) -> StoreLost:
+        if held == self._holder.text:  # else who has it writes the lock, too
+            return StoreLost(f"{self.url} key {self._meta}: field owner was changed, and by no router")
         adopted = f"{self.url}: another router has adopted what router {self.router_id} had"
         return StoreLost(f"{self._held_by(held) if held else adopted}; what was not committed is lost")
 
@@ -305,7 +346,7 @@ class RedisStore:
         """Read what is unfinished and count this start. Raises ``StoreDamaged`` naming the rows."""
         self._settle_unsure()
         _, *values = self._owned(scripts.BOOT, secrets.token_hex(8))
-        self._boot, self._last_seq, stored, self._commits = (int(value or 0) for value in values)
+        self._boot, self._last_seq, stored, self._commits = self._counts(("boot", "seq", "batches", "commits"), values)
         self._payloads.forget_new()
         batches = {
             seq: StoredBatch(seq, raw, accepted_at)
@@ -314,7 +355,12 @@ class RedisStore:
         if len(batches) != stored:
             self._miss_batches(len(batches), stored)
         for seqs in _cut(sorted(batches), READ):
+            if self._salvage:
+                self._salvage.set_aside_keys(
+                    [f"{self._mine}{place}:{seq}" for seq in seqs for place in ("settled", "held")], b"set"
+                )
             settled = self._link.commands([("SMEMBERS", f"{self._mine}settled:{seq}") for seq in seqs])
+            self._link.commands([("SCARD", f"{self._mine}held:{seq}") for seq in seqs])  # now, and not in a commit
             self._keep_by_and_by()
             for seq, ids in zip(seqs, settled):
                 batches[seq].settled = {_text(task_id) for task_id in ids}
@@ -333,11 +379,8 @@ class RedisStore:
     def _read_all(self, place: str, what: str, read: Callable[[bytes, bytes], T | None]) -> list[T]:
         key = f"{self._mine}{place}"
         rows: dict[bytes, bytes] = {}
-        cursor: object = None
-        while cursor != 0:
-            cursor, some = self._link.command("HSCAN", key, int(cursor or 0), "COUNT", READ)  # type: ignore[call-overload]
+        for some in scan(self._link, key, self._keep_by_and_by):
             rows.update(some)
-            self._keep_by_and_by()
         found, damaged = [], []
         for name, row in rows.items():
             value = read(name, row)
@@ -354,15 +397,13 @@ class RedisStore:
         more = " ..." if len(damaged) > _NAMED else ""
         text = f"{self.url} key {key}: {what} that are not what a router wrote: {named}{more} ({len(damaged)} in all)"
         if not self._salvage:
-            raise StoreDamaged(f"{text}; {_WAY_OUT}")
-        for name in damaged:
-            self._link.commands([("HSET", f"{key}:damaged", name, rows[name]), ("HDEL", key, name)])
-        self.salvaged.append(f"{text}; set aside in key {key}:damaged")
+            raise StoreDamaged(f"{text}; {WAY_OUT}")
+        self._salvage.set_aside_rows(key, text, damaged, rows)
 
     def _miss_batches(self, found: int, stored: int) -> None:
         text = f"{self.url} key {self._mine}journal: {found} whole batches where {stored} were written"
         if not self._salvage:
-            raise StoreDamaged(f"{text}; {_WAY_OUT}")
+            raise StoreDamaged(f"{text}; {WAY_OUT}")
         self._link.command("HSET", self._meta, "batches", found)
         self.salvaged.append(text)
 
@@ -412,7 +453,7 @@ class RedisStore:
 
     def _do(self, prepared: Prepared) -> list[str] | None:
         """The tasks that other routers had finished before; None where the server had done it already."""
-        while True:
+        for _ in range(_AHEAD_MAX):
             try:
                 word, *values = self._owned(scripts.COMMIT, *self._arguments(prepared))
             except StoreFull:
@@ -425,6 +466,8 @@ class RedisStore:
             else:
                 break
             prepared.number = self._commits + 1
+        else:
+            raise StoreDamaged(f"{self.url} key {self._meta}: field commits grows by itself: who else writes there?")
         self._unsure = None
         if word == "there":
             raise StoreError(f"{self.url}: journal row {_text(values[0])} is there already")
@@ -582,9 +625,10 @@ class RedisStore:
 
     def usage(self) -> StoreUsage:
         """How full the server is; also renews the lock, and lets in who has a new key of the mesh."""
-        _, outcomes, batches, commits = self._owned(scripts.RENEW, self._lock_ms, self._holder.text)
-        if int(commits) < self._commits:
-            raise self._miss(f"commit {int(commits)}")
+        _, outcomes, batches, found = self._owned(scripts.RENEW, self._lock_ms, self._holder.text)
+        (commits,) = self._counts(("commits",), [found])
+        if commits < self._commits:
+            raise self._miss(f"commit {commits}")
         self._look_at_keys()
         return StoreUsage(self._free_bytes(), outcomes, batches)
 
@@ -645,7 +689,8 @@ def _is_used(link: Link, mine: str) -> bool:
             ("EXISTS", f"{mine}lock", f"{mine}marks", f"{mine}functions", f"{mine}schedules", f"{mine}moved"),
         ]
     )
-    return any((int(seq or 0), int(batches or 0), *rest))
+    where = f"{link.name} key {mine}meta"
+    return any((read_count(seq, "seq", where), read_count(batches, "batches", where), *rest))
 
 
 def _cut(values: Sequence[T], most: int) -> Iterator[Sequence[T]]:
