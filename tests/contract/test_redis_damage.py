@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import closing, suppress
+from itertools import pairwise
 
 import pytest
 import redis
@@ -241,4 +242,24 @@ def test_an_owner_that_is_changed_is_no_other_process(url, admin):
     admin.hset(f"{mine(store)}meta", "owner", "x")
     with pytest.raises(StoreLost, match="field owner was changed, and by no router"):
         store.usage()
+    store.close()
+
+
+def test_many_damaged_rows_are_set_aside_while_the_lock_is_kept(url, admin, caplog, monkeypatch):
+    store = fill(url)
+    store.close()
+    junk = {f"j{i}": b"junk" for i in range(41_000)}
+    admin.hset(f"{mine(store)}journal", mapping=junk)
+    store = open_redis(url, salvage=True)
+    kept: list[int] = []
+    calls: list[int] = []
+    commands = store._link.commands
+    assert store._salvage
+    monkeypatch.setattr(store._salvage, "_keep", lambda: kept.append(len(calls)))
+    monkeypatch.setattr(store._link, "commands", lambda some: (calls.append(1), commands(some))[1])
+    store.recover()
+    assert len(calls) < 41_000 / 100, "hundreds at once"
+    assert max(b - a for a, b in pairwise(kept)) <= 3, "the lock is looked at all the time"
+    assert "40000 of 41000 rows are set aside" in caplog.text
+    assert admin.hlen(f"{mine(store)}journal:damaged") == 41_000
     store.close()

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from mesh.store.reading import CHUNK, cut
 from mesh.store.redis.kinds import kinds, wrong_kind
 from mesh.store.redis.link import Link, Value
+
+log = logging.getLogger("mesh.store")
+
+TOLD_EVERY = 100 * CHUNK  # rows between two words of how far it is
 
 _BEGAN = 1_577_836_800  # 2020: a number that is lost begins anew at the time since then, above all that can have been
 # Starts are counted in this: bids for due times are made of them, and scripts tell those below 2**53 apart.
@@ -29,8 +34,12 @@ class Salvage:
 
     def set_aside_rows(self, key: str, text: str, names: Sequence[bytes], rows: Mapping[bytes, bytes]) -> None:
         """Move these rows of a hash."""
-        for name in names:
-            self._link.commands([("HSET", f"{key}:damaged", name, rows[name]), ("HDEL", key, name)])
+        for done, some in enumerate(cut(names), 1):
+            pairs = [value for name in some for value in (name, rows[name])]
+            self._link.commands([("HSET", f"{key}:damaged", *pairs), ("HDEL", key, *some)])
+            self._keep()
+            if done * CHUNK % TOLD_EVERY == 0:
+                log.warning("salvage: %s: %d of %d rows are set aside", key, done * CHUNK, len(names))
         self.lines.append(f"{text}; set aside in key {key}:damaged")
 
     def set_aside_keys(self, keys: Sequence[str], wanted: bytes) -> None:
