@@ -6,7 +6,7 @@ marks and functions. What was finished meanwhile is taken out of the copy at the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -30,9 +30,10 @@ from mesh.messages import Submit
 from mesh.model import Blob, Outcome, Payload, TaskMark, TaskState
 from mesh.store.base import Store, StoredBatch
 from mesh.store.check import Checked
-from mesh.store.reading import Reader, Rows, cut, needed_blobs, new_arguments
+from mesh.store.reading import Reader, Rows, cut, decode, needed_blobs, new_arguments
 
 COMMIT_BYTES = 4 << 20  # of batches in one commit
+LOOKS_MAX = 10  # at a batch whose tasks get new large arguments all the time
 
 _NO_SUBMIT = Submit(0, [], [])  # stands beside the bytes of one
 
@@ -76,6 +77,16 @@ def copy(
     return _Copy(reader, target, told, of_all=of_all).run(set(known_seqs))
 
 
+@dataclass(slots=True)
+class _Open:
+    """A batch that was open: which of its large arguments were copied or given up, and which were gone."""
+
+    seq: int
+    unfinished: list[str] = field(default_factory=list)
+    done: set[str] = field(default_factory=set)
+    missing: set[str] = field(default_factory=set)
+
+
 class _Copy:
     def __init__(self, reader: Reader, target: Store, told: Callable[[str, int], None], *, of_all: bool) -> None:
         self._reader = reader
@@ -83,6 +94,7 @@ class _Copy:
         self._target = target
         self._told = told
         self._copied = Copied()
+        self._suspects: list[_Open] = []
         self._settled: set[str] = set()  # of batches that are open: their outcomes were copied
 
     def run(self, known: set[int]) -> Copied:
@@ -181,29 +193,66 @@ class _Copy:
             still = self._reader.batches(some)
             gone += set(some).difference(seq for seq, _ in still)
             for seq, batch in still:
-                self._finish_batch(self._whole("batches", str(seq), batch), payloads)
+                self._finish_batch(_Open(seq), self._whole("batches", str(seq), batch), payloads)
+        gone += self._look_again()
         for some in cut(gone):
             self._target.commit([DropBatches(list(some))])
         self._add("batches", len(is_open.difference(gone)) - len(is_open))
         return is_open.difference(gone)
 
-    def _finish_batch(self, batch: StoredBatch, payloads: dict[str, Blob | None]) -> None:
+    def _finish_batch(self, one: _Open, batch: StoredBatch, payloads: dict[str, Blob | None]) -> None:
         """A task that is finished stays so, also where its outcome was dropped or is another router's."""
         rest = sorted(batch.settled - self._settled)
         for some in cut(rest):
-            written = self._record([o for o in self._reader.outcomes_of(some) if o.batch == batch.seq])
-            ids = set(some).difference(outcome.id for outcome in written)
+            ids = set(some).difference(self._copy_outcomes(batch.seq, some))
             theirs = {outcome.id for outcome in self._target.outcomes(list(ids))}
             finished = [Outcome(task_id, TaskState.SUCCEEDED, batch=batch.seq) for task_id in sorted(ids)]
             dropped = sorted(ids - theirs)
             self._target.commit([RecordOutcomes(finished), DropOutcomes(dropped)] if finished else [])
+        self._settled |= batch.settled
         try:
             needed = needed_blobs(batch, payloads)
+            one.unfinished = [task.id for task in decode(batch).tasks if task.id not in batch.settled]
         except msgspec.MsgspecError:
             raise StoreDamaged(f"{self._reader.url}: batch {batch.seq} cannot be read") from None
+        missing: set[str] = set()
         for blob in needed:
-            if not self._move(blob):
+            if blob.key in one.done:
+                continue
+            if blob.key in one.missing:
+                self._leave_out("payloads")  # it was gone before this batch was read, and its task is not finished
+                one.done.add(blob.key)
+            else:
+                (one.done if self._move(blob) else missing).add(blob.key)
+        if missing:
+            one.missing = missing
+            self._suspects.append(one)
+
+    def _copy_outcomes(self, seq: int, ids: Sequence[str]) -> list[str]:
+        return [one.id for one in self._record([o for o in self._reader.outcomes_of(ids) if o.batch == seq])]
+
+    def _look_again(self) -> list[int]:
+        """Payloads go with their task's end, which may have come since it was looked at; the batches that are gone."""
+        gone: list[int] = []
+        for _ in range(LOOKS_MAX):
+            suspects, self._suspects = self._suspects, []
+            if not suspects:
+                return gone
+            self._reader.seqs()  # which looks up what is finished
+            payloads = new_arguments(self._reader)
+            for some in cut(suspects):
+                still = dict(self._reader.batches([one.seq for one in some]))
+                for one in some:
+                    if one.seq in still:
+                        self._finish_batch(one, self._whole("batches", str(one.seq), still[one.seq]), payloads)
+                        continue
+                    gone.append(one.seq)
+                    for ids in cut(one.unfinished):
+                        self._copy_outcomes(one.seq, ids)
+        for one in self._suspects:
+            for _ in one.missing:
                 self._leave_out("payloads")
+        return gone
 
     def _marks_of(self, seqs: set[int]) -> Rows[TaskMark]:
         for chunk in self._reader.marks():

@@ -125,16 +125,21 @@ def needed_blobs(batch: StoredBatch, payloads: dict[str, Blob | None]) -> list[B
     ``msgspec.MsgspecError`` where the batch cannot be read.
     """
     needed = []
-    for task in _SUBMIT.decode(batch.raw).tasks:
+    for task in decode(batch).tasks:
         payload = payloads.get(task.id, task.payload)
         if task.id not in batch.settled and isinstance(payload, Blob):
             needed.append(payload)
     return needed
 
 
+def decode(batch: StoredBatch) -> Submit:
+    """The tasks of a batch. Raises ``msgspec.MsgspecError``."""
+    return _SUBMIT.decode(batch.raw)
+
+
 def unfinished(batch: StoredBatch) -> int:
     """How many tasks of a batch are not finished. Raises ``msgspec.MsgspecError``."""
-    return sum(task.id not in batch.settled for task in _SUBMIT.decode(batch.raw).tasks)
+    return sum(task.id not in batch.settled for task in decode(batch).tasks)
 
 
 def new_arguments(reader: Reader) -> dict[str, Blob | None]:

@@ -470,6 +470,68 @@ def test_what_finishes_while_redis_is_copied_is_finished_in_the_copy(servers, fi
     assert {batch.seq: batch.settled for batch in found.batches} == {1: {"a", "b"}, 3: {"c"}}
 
 
+class Late:
+    """A reader before which something happens when a payload is read."""
+
+    def __init__(self, reader: Any, before: Callable[[Blob], None]) -> None:
+        self._reader = reader
+        self._before = before
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._reader, name)
+
+    def read_blob(self, blob: Blob) -> Any:
+        self._before(blob)
+        return self._reader.read_blob(blob)
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize("whole_batch", [True, False])
+def test_a_task_that_ends_while_its_arguments_are_about_to_be_copied_is_finished_in_the_copy(
+    servers, files, tmp_path, whole_batch
+):
+    url = filled(servers)
+    ended: list[str] = []
+    with closing(servers.open(url)) as store, closing(read(servers, url)) as reader:
+        store.recover()
+        store.put_blob(ARGS, bytes_of(ARGS))
+
+        def end(blob: Blob) -> None:
+            if blob != ARGS or ended:
+                return
+            ended.append(blob.key)
+            drop = [DropBatches([4])] if whole_batch else []
+            store.commit([RecordOutcomes([outcome_of("e", batch=4)]), DropBlobs([ARGS]), *drop])
+
+        made = backup(Late(reader, end), tmp_path / "copy.db", lambda kind, count: None)
+
+    assert (ended, made.left_out) == ([ARGS.key], {})
+    assert made.is_whole
+    found = found_in(files, f"sqlite://{tmp_path}/copy.db")
+    open_batches = {batch.seq: batch.settled for batch in found.recovered.batches}
+    assert open_batches == {1: {"a"}, 3: {"c"}} | ({} if whole_batch else {4: {"e"}})
+    assert found.outcomes["e"] == outcome_of("e", batch=4)
+
+
+@pytest.mark.processes
+def test_arguments_that_are_replaced_while_they_are_about_to_be_copied_are_there_in_the_copy(servers, files, tmp_path):
+    url = filled(servers)
+    newer = Blob("e:args:2", [70_000])
+    with closing(servers.open(url)) as store, closing(read(servers, url)) as reader:
+        store.recover()
+
+        def retry(blob: Blob) -> None:
+            if blob == ARGS:
+                store.put_blob(newer, bytes_of(newer))
+                store.commit([SaveMarks([TaskMark("e", 4, 2, 1, 0, None, newer, True)]), DropBlobs([ARGS])])
+
+        made = backup(Late(reader, retry), tmp_path / "copy.db", lambda kind, count: None)
+
+    assert (made.is_whole, made.left_out) == (True, {})
+    with closing(files.open(f"sqlite://{tmp_path}/copy.db")) as copied:
+        assert b"".join(copied.read_blob(newer) or ()) == b"".join(bytes_of(newer))
+
+
 def test_a_backup_replaces_nothing_unless_it_is_forced(files, tmp_path):
     url = filled(files)
     with closing(read(files, url)) as reader:
