@@ -23,6 +23,7 @@ from mesh.store.copying import copy
 from mesh.store.lock import FileLock
 from mesh.store.moved import sync_directory
 from mesh.store.reading import Reader
+from mesh.store.salvage import note_left_out
 from mesh.store.sqlite import SqliteStore
 from mesh.store.sqlite_reader import WAIT_S, SqliteReader, read_only, translated
 
@@ -142,6 +143,8 @@ def _copy_rows(reader: Reader, made: Path, told: Told) -> dict[str, int]:
     for beside in (".tail", ".lock"):
         Path(f"{made}{beside}").unlink(missing_ok=True)
     with translated(made), closing(sqlite3.connect(made, isolation_level=None)) as connection:
+        if payloads := copied.left_out.get("payloads"):
+            note_left_out(connection, payloads)
         connection.execute("PRAGMA journal_mode = DELETE").fetchall()
     return copied.left_out
 

@@ -17,7 +17,7 @@ from mesh.errors import StoreDamaged, StoreError, StoreFull
 from mesh.store.checkpoint import Checkpointer
 from mesh.store.counters import Counters
 from mesh.store.lock import FileLock
-from mesh.store.salvage import move_damaged_rows, rebuild
+from mesh.store.salvage import forgive_left_out, left_out, move_damaged_rows, rebuild
 from mesh.store.schema import prepare
 from mesh.store.tail import Tail, TailFile
 
@@ -76,6 +76,8 @@ class Database:
         try:
             if salvage:
                 self._salvage()
+            elif text := left_out(self.connection):
+                raise StoreDamaged(f"{self.path}: {text}; {WAY_OUT}")
             self._file = os.stat(self.path)
             self.counters = self._read_counters()
             self._check_tail(self.counters, level)
@@ -139,6 +141,9 @@ class Database:
 
     def _salvage(self) -> None:
         self.salvaged += move_damaged_rows(self.connection)
+        if text := left_out(self.connection):
+            forgive_left_out(self.connection)
+            self.salvaged.append(text)
         tail = self._tail.read() or Tail(0, 0)
         boot, commits, last_seq = self.connection.execute("SELECT boot, commits, last_seq FROM meta").fetchone()
         if tail.commits > commits:

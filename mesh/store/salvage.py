@@ -32,6 +32,9 @@ _TABLES = (
 )
 
 
+_LEFT_OUT = "payloads, not given up yet"
+
+
 def rebuild(path: Path) -> list[str]:
     """Move a file that SQLite cannot read aside and copy what is readable into a new one; a line per finding."""
     draft = Path(f"{path}.rebuilt")
@@ -92,6 +95,25 @@ def _copy(old: sqlite3.Connection, new: sqlite3.Connection, table: str) -> tuple
             continue
         return new.total_changes - before, True
     return new.total_changes - before, False
+
+
+def note_left_out(connection: sqlite3.Connection, payloads: int) -> None:
+    """Write into a copy that large payloads of the store are not in it: a router must not start there by mistake."""
+    connection.execute(
+        "INSERT INTO damaged (source, key, content, found_at) VALUES (?, ?, x'', ?)",
+        (_LEFT_OUT, str(payloads), time.time()),
+    )
+
+
+def left_out(connection: sqlite3.Connection) -> str:
+    """What a copy says of that; empty where it says nothing."""
+    found = connection.execute("SELECT key FROM damaged WHERE source = ?", (_LEFT_OUT,)).fetchone()
+    return f"large payloads that were left out when this copy was made: {found[0]}" if found else ""
+
+
+def forgive_left_out(connection: sqlite3.Connection) -> None:
+    """Let routers start on it from now on."""
+    connection.execute("UPDATE damaged SET source = 'payloads' WHERE source = ?", (_LEFT_OUT,))
 
 
 def move_damaged_rows(connection: sqlite3.Connection) -> list[str]:

@@ -34,6 +34,7 @@ from mesh.store.rows import (
     raw_is_whole,
     router_of,
 )
+from mesh.store.salvage import left_out
 from mesh.store.schema import refuse_other
 from mesh.store.statements import select
 from mesh.store.tail import read_tail
@@ -212,6 +213,8 @@ class SqliteReader:
         try:
             with self._snapshot():
                 counters, batches = self._counters(), self._count("journal")
+                if lossy := left_out(self._connection):
+                    faults.append(lossy)
         except StoreDamaged as damaged:
             return [*faults, str(damaged)]
         if tail is not None and tail.commits > counters.commits:

@@ -532,6 +532,24 @@ def test_arguments_that_are_replaced_while_they_are_about_to_be_copied_are_there
         assert b"".join(copied.read_blob(newer) or ()) == b"".join(bytes_of(newer))
 
 
+@pytest.mark.processes
+def test_a_copy_without_some_payloads_is_not_started_on_without_salvage(servers, tmp_path, files):
+    url = filled(servers)
+    with closing(servers.open(url)) as store, closing(read(servers, url)) as reader:
+        store.recover()
+        store.commit([DropBlobs([ARGS])])
+        made = backup(reader, tmp_path / "copy.db", lambda kind, count: None)
+    assert made.left_out == {"payloads": 1}
+    copy = f"sqlite://{tmp_path}/copy.db"
+    with closing(read(files, copy)) as reader:
+        assert reader.faults() == ["large payloads that were left out when this copy was made: 1"]
+    with pytest.raises(StoreDamaged, match=r"left out when this copy was made: 1.*start once with salvage"):
+        files.open(copy)
+    with closing(files.open(copy, salvage=True)) as salvaged:
+        assert any("left out" in line for line in salvaged.salvaged)
+    assert found_in(files, copy).recovered.batches
+
+
 def test_a_backup_replaces_nothing_unless_it_is_forced(files, tmp_path):
     url = filled(files)
     with closing(read(files, url)) as reader:
