@@ -334,9 +334,10 @@ class RouterStep:
             self._tell([(command, session)])
 
     def look_at_room(self, free_bytes: int | None, least: int) -> list[Event]:
-        """Accept nothing while less than ``least`` bytes of disk are free: what the next ``step`` is to be told."""
+        """Accept nothing while less than ``least`` bytes are free: what the next ``step`` is to be told."""
         low = free_bytes is not None and free_bytes < least
-        self._low = f"{free_bytes} bytes of disk are free, fewer than free_bytes_min = {least}" if low else None
+        where = "disk" if self._shared is None else "the memory that Redis may use (maxmemory)"
+        self._low = f"{free_bytes} bytes of {where} are free, fewer than free_bytes_min = {least}" if low else None
         return self._news_of_room(None) if self._retry_at is None else []  # full is worse than low
 
     def look_away(self, why: str) -> list[Event]:

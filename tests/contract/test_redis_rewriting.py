@@ -99,6 +99,13 @@ def test_all_that_is_unfinished_is_there_again_and_nothing_else(
     assert [position.entry for position in found.positions] == ["e"]
 
 
+def test_little_room_is_room_of_redis(router: Process) -> None:
+    router.do(*router.step.look_at_room(10, 100))
+    full = "10 bytes of the memory that Redis may use (maxmemory) are free, fewer than free_bytes_min = 100"
+    assert router.machine.full == full
+    router.store.close()
+
+
 def in_memory(one: Process) -> list[object]:
     return [record for record in one.machine.contents() if not isinstance(record, (SaveMarks, KeepFunctions))]
 
