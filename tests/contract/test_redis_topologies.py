@@ -18,7 +18,7 @@ from mesh.errors import StoreUnavailable
 from mesh.model import FunctionCode, TaskMark
 from mesh.store.redis.store import RedisStore
 from tests.contract.stores import BLOB, PARTS, outcome_of, submit_of
-from tests.redis_server import need_server, open_redis
+from tests.redis_server import need_server, open_redis, redis_server
 
 pytestmark = pytest.mark.processes
 
@@ -81,6 +81,11 @@ def test_a_server_over_tls_with_a_password(running: ExitStack, tmp_path: Path) -
     use(f"rediss://u:s3cret@127.0.0.1:{port}?ca={certificate}")
     with pytest.raises(StoreUnavailable, match=r"(?i)certificate"):
         open_redis(f"rediss://u:s3cret@127.0.0.1:{port}")
+
+
+def test_a_port_that_speaks_no_tls_is_asked_about() -> None:
+    with pytest.raises(StoreUnavailable, match=r"rediss:// speaks TLS, .*is this the server's TLS port"):
+        open_redis(redis_server().url.replace("redis://", "rediss://"), timeout_s=0.2)
 
 
 def test_a_cluster(running: ExitStack, tmp_path: Path) -> None:

@@ -91,6 +91,7 @@ class Link:
                 f"store {address.name}: this takes redis-py, which is not installed: pip install 'taskmesh[redis]'"
             ) from None
         self.name = address.name
+        self._tls = address.tls
         self.is_cluster = address.kind == "cluster"
         self._tells_of_clients = not self.is_cluster
         self._clock = clock
@@ -207,6 +208,10 @@ class Link:
             raise StoreDamaged(f"{self.name}: {what}; {WAY_OUT}") from error
         if type(error).__name__ in _TYPES and word not in why:
             why = f"{word} {why}"
+        if self._tls and not self.proven and isinstance(error, self._timeout):
+            why = (
+                f"{why}; rediss:// speaks TLS, to which a port without it says nothing: is this the server's TLS port?"
+            )
         text = f"{self.name}: {why}"
         if word == "OOM":
             raise StoreFull(text) from error
