@@ -69,6 +69,7 @@ def test_no_password_is_shown(url):
         "redis://u:s3cret@h/1/2",
         "redis://u:s3cret@h?speed=1",
         "redis://u:s3cret@h?prefix={a}",
+        "redis://u:s3cret@h?router=",
         "redis+sentinel://u:s3cret@h",
         "redis+cluster://u:s3cret@h/1",
         "unix://u:s3cret@h",

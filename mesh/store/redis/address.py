@@ -96,6 +96,9 @@ def parse_address(url: str) -> RedisAddress:
     prefix = options.get("prefix", PREFIX)
     if not _PREFIX.fullmatch(prefix):
         raise ConfigError(f"store {shown}: a prefix is 1 to 64 letters, digits and any of _.:-")
+    router = options.get("router")
+    if router == "":
+        raise ConfigError(f"store {shown}: ?router= is without a name: leave it away for the journal of this machine")
     return RedisAddress(
         kind=kind,
         tls=tls,
@@ -108,7 +111,7 @@ def parse_address(url: str) -> RedisAddress:
         sentinel_password=options.get("sentinel_password"),
         ca=options.get("ca"),
         prefix=prefix,
-        router=options.get("router") or None,
+        router=router,
         name=shown,
     )
 
