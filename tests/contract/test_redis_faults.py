@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from contextlib import closing
@@ -17,6 +18,7 @@ from mesh.core.commands import (
     AppendBatch,
     DropBatches,
     DropOutcomes,
+    DueSpan,
     RecordOutcomes,
     SaveFunction,
     SaveMarks,
@@ -35,13 +37,16 @@ from mesh.errors import (
     StoreUnavailable,
 )
 from mesh.model import FunctionCode, NodeInfo, TaskMark
+from mesh.store.check import check
 from mesh.store.redis import holder
 from mesh.store.redis.address import parse_address
 from mesh.store.redis.link import LOGIN_PAUSE_MAX_S, PAUSE_S
 from mesh.store.redis.reader import RedisReader
+from mesh.store.redis.rights import NEEDED, USEFUL
 from mesh.store.redis.scripts import COMMIT
 from mesh.store.redis.sealing import StoreKeys
 from mesh.store.redis.store import RedisStore
+from mesh.store.shared import Handover
 from tests.contract.stores import BLOB, PARTS, outcome_of, submit_of
 from tests.redis_server import KEYS, Server, open_redis, own_url, redis_server
 
@@ -430,6 +435,70 @@ def test_a_wrong_password_is_no_store(server: Server) -> None:
         open_redis(server.url.replace("//", "//u:s3cret@"))
     assert "s3cret" not in str(error.value)
     assert not isinstance(error.value, StoreUnavailable), "waiting mends nothing"
+
+
+def documented_user() -> list[str]:
+    page = (Path(__file__).parents[2] / "docs" / "OPERATING.md").read_text()
+    (line,) = re.findall(r"^ACL SETUSER mesh (.*)$", page, re.MULTILINE)
+    return str(line).split()
+
+
+def use(store: RedisStore, other: RedisStore) -> None:
+    """All that a router does with its store."""
+    store.recover()
+    store.put_blob(BLOB, PARTS)
+    function = SaveFunction(FunctionCode("d1", "3.11", b"code"), 1.0)
+    done = RecordOutcomes([outcome_of("x"), outcome_of("b", batch=2), outcome_of("y", payload=BLOB)])
+    store.commit([append(1, "a"), append(2, "b"), SaveMarks([TaskMark("a", 1, 1, 0, 0)]), function, done])
+    store.commit([DropBatches([2]), DropOutcomes(["x"]), SavePositions([Position("e", 1, "t", "")])])
+    assert store.function("d1") and store.outcomes(["y"]) and store.read_blob(BLOB)
+    store.keep()
+    store.usage()
+    store.prune(1e12, 10)
+    store.close()
+    journal = other.claim(str(store.router_id))
+    assert journal is not None
+    assert len(other.read_claimed(journal, journal.seqs)) == 1
+    other.find(journal, ["a"])
+    other.move(journal, [Handover(1, 5, msgspec.msgpack.encode(submit_of("a")), 1.0, ["a"])])
+    assert other.elsewhere(["a"]) == []
+    other.read_schedules(journal)
+    other.leave(journal)
+    assert other.grant_dues(1, [DueSpan("e", 1, 1)])[0].is_granted
+    other.note_move(None)
+    other.begin_anew(5, [])
+    other.close()
+
+
+def test_a_user_with_the_rights_of_the_docs_can_do_all_that_a_router_does(server: Server) -> None:
+    rules = [rule for rule in documented_user() if not rule.startswith((">", "~"))]
+    server.admin.execute_command("ACL", "SETUSER", "u", *rules, ">p", "~taskmesh:*")
+    url = server.url.replace("//", "//u:p@")
+    use(open_redis(url), open_redis(f"{url}?router=other"))
+    open_redis(url, salvage=True).recover()
+    with closing(RedisReader(parse_address(f"{url}?router=other"), "m", KEYS, 2.0)) as reader:
+        assert check(reader).is_whole
+        assert reader.facts().size is not None
+    asked = [dict(zip(entry[::2], entry[1::2]))[b"object"] for entry in server.admin.execute_command("ACL", "LOG")]
+    assert set(asked) <= {b"client|setinfo"}, "nothing was asked that is not in the docs"
+
+
+def test_each_right_that_is_missing_is_named_at_the_start(server: Server) -> None:
+    rules = [rule for rule in documented_user() if not rule.startswith((">", "~"))]
+    assert {rule[1:].upper() for rule in rules if rule[0] == "+"} == {*NEEDED, *USEFUL, "SELECT"}
+    url = server.url.replace("//", "//u:p@")
+    for missing in NEEDED:
+        server.admin.execute_command("ACL", "SETUSER", "u", "reset", *rules, ">p", "~taskmesh:*", f"-{missing.lower()}")
+        with pytest.raises(StoreError, match=rf"(?i)\b{missing}\b") as error:
+            open_redis(url)
+        assert not isinstance(error.value, StoreUnavailable)
+    server.admin.execute_command("ACL", "SETUSER", "u", "reset", *rules, ">p", "~other:*")
+    with pytest.raises(StoreError, match=r"keys that begin with taskmesh:\{m\}:|access"):
+        open_redis(url)
+    server.admin.execute_command("ACL", "SETUSER", "u", "reset", "on", ">p", "~*", "+@all", "-@dangerous")
+    with pytest.raises(StoreError, match="info"):
+        open_redis(url)
+    assert server.admin.keys("*") == []
 
 
 @pytest.mark.parametrize("change", [("resetpass", ">new"), ("-@scripting",), ("off",), ("-info",)])

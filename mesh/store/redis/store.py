@@ -57,6 +57,7 @@ from mesh.store.redis.kinds import WAY_OUT, read_count, wrong_kind, wrong_number
 from mesh.store.redis.link import Link, Value
 from mesh.store.redis.payloads import Payloads
 from mesh.store.redis.prepared import Prepared, prepare
+from mesh.store.redis.rights import ask_for_rights
 from mesh.store.redis.rows import Rows, due_field
 from mesh.store.redis.salvage import Salvage, arguments, scan
 from mesh.store.redis.sealing import StoreKeys, find_row_key, new_row_key, seal
@@ -112,6 +113,8 @@ class RedisStore:
         self._salvage = Salvage(self._link, self._base, self._keep_by_and_by) if salvage else None
         self.salvaged = self._salvage.lines if self._salvage else []
         try:
+            ask_for_rights(self._link, self._base)
+            self._free_bytes()  # what it may not do it learns here, and not when it runs
             if self._salvage:  # before they are read, which is before any script
                 self._salvage.set_aside_keys([f"{self._base}keys", f"{self._base}names"], b"hash")
             self._id = router_at(self._link, self._base, address, becomes)
@@ -121,7 +124,6 @@ class RedisStore:
             self._open()
             if not moving:
                 self._refuse_moved(force)
-            self._free_bytes()  # what it may not do it learns here, and not when it runs
             self._link.proven = True
         except BaseException:
             self._link.close()
