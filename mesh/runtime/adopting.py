@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from mesh.clock import Now
 from mesh.core.events import BatchesAdopted, Event, GossipHeard, JournalAdopted, JournalClaimed, SettledElsewhere
 from mesh.core.router import RouterMachine
-from mesh.errors import StoreUnavailable
+from mesh.errors import StoreDamaged, StoreError, StoreLost, StoreUnavailable
 from mesh.messages import Gossip, Message, Submit
 from mesh.model import Blob, TaskMark, TaskSpec
 from mesh.store.base import StoredBatch
@@ -82,7 +82,7 @@ class Adopter:
                 self._is_away = False
             if self._is_away or self._machine.halted:
                 return []
-            return self._begin(now) if self._adoption is None else self._go_on(self._adoption, now)
+            return self._step(now)
         except StoreUnavailable:
             self._is_away = True
             self._keep_at = now.mono + AGAIN_S
@@ -96,10 +96,27 @@ class Adopter:
             return []
         self._lost.clear()
         adoption, self._adoption = self._adoption, None
-        if adoption is None:
-            return []
-        log.error("what router %s had is not adopted further, for the store lost data", adoption.journal.router_id)
-        return [*adoption.events, JournalAdopted(adoption.journal.router_id, adoption.journal.boot)]
+        return [] if adoption is None else [*adoption.events, *self._give_up(adoption, "the store lost data")]
+
+    def _step(self, now: Now) -> list[Event]:
+        try:
+            return self._begin(now) if self._adoption is None else self._go_on(self._adoption, now)
+        except (StoreLost, StoreUnavailable):
+            raise
+        except StoreError as error:  # of what that router had: it must not end those that live
+            adoption = self._adoption
+            if adoption is not None and adoption.moves and not isinstance(error, StoreDamaged):
+                raise  # they may be ours by now: the next start finds them
+            self._adoption = None
+            if adoption is None:
+                log.error("what a lost router had cannot be adopted, and is left alone: %s", error)
+                return []
+            self._store.let_go(adoption.journal)
+            return self._give_up(adoption, str(error))
+
+    def _give_up(self, adoption: _Adoption, why: str) -> list[Event]:
+        log.error("what router %s had is not adopted further: %s", adoption.journal.router_id, why)
+        return [JournalAdopted(adoption.journal.router_id, adoption.journal.boot)]
 
     def _look(self, missing: Mapping[str, float], now: Now) -> None:
         if now.mono >= self._judge_at:

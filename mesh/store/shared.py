@@ -92,13 +92,19 @@ class SharedStore(Store, Protocol):
         """Those of these that another router has adopted, and not finished."""
 
     def move(self, journal: ClaimedJournal, moves: Sequence[Handover]) -> None:
-        """Make these batches ours, all or none; those that are already stay so."""
+        """Make these batches ours, all or none; those that are already stay so.
+
+        ``StoreDamaged`` where nothing can be moved out of that journal any more, and nothing was.
+        """
 
     def read_schedules(self, journal: ClaimedJournal) -> ClaimedSchedules:
         """Its periodic tasks. They stay in it; once it was left, they are offered to nobody again."""
 
     def leave(self, journal: ClaimedJournal) -> None:
         """Nothing is left in it: whoever starts as its router may have it."""
+
+    def let_go(self, journal: ClaimedJournal) -> None:
+        """Keep it no more, whatever is left in it: nothing is written."""
 
     def grant_dues(self, number: int, spans: Sequence[DueSpan]) -> list[DueGrant]:
         """Let this router, and no other, fire these due times: a grant for each, in order.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+
 import msgspec
 import pytest
 import redis
@@ -19,18 +21,20 @@ from mesh.core.commands import (
     SaveMarks,
     SaveNode,
 )
-from mesh.core.events import JournalClaimed
+from mesh.core.events import BatchesAdopted, Event, GossipHeard, JournalAdopted, JournalClaimed
 from mesh.core.router import RouterMachine
-from mesh.errors import StoreLost
+from mesh.errors import StoreDamaged, StoreLost
 from mesh.messages import Submit
 from mesh.model import Blob, FunctionCode, NodeInfo, TaskMark, TaskOptions, TaskSpec
 from mesh.runtime.adopting import Adopter
 from mesh.settings import Settings
-from mesh.store.redis.store import RedisStore
+from mesh.store.redis.address import parse_address
+from mesh.store.redis.reader import RedisReader
+from mesh.store.redis.store import FORMAT, RedisStore
 from mesh.store.shared import ClaimedJournal, Handover
 from mesh.wire.codec import decode_body, encode_body
 from tests.contract.stores import BLOB, PARTS, outcome_of, submit_of
-from tests.redis_server import open_redis, own_url, redis_server
+from tests.redis_server import KEYS, open_redis, own_url, redis_server
 
 pytestmark = pytest.mark.processes
 
@@ -65,8 +69,14 @@ class Pair:
     def open(self, name: str) -> RedisStore:
         return open_redis(f"{self.url}&router={name}")
 
+    def reader(self, name: str) -> RedisReader:
+        return RedisReader(parse_address(f"{self.url}&router={name}"), "m", KEYS, 2.0)
+
     def key(self, store: RedisStore, name: str) -> str:
-        return f"{self.url.rpartition('prefix=')[2]}:{{m}}:r:{store.router_id}:{name}"
+        return self.named(str(store.router_id), name)
+
+    def named(self, router_id: str, name: str) -> str:
+        return f"{self.url.rpartition('prefix=')[2]}:{{m}}:r:{router_id}:{name}"
 
     def lose(self, store: RedisStore) -> str:
         """Its lock runs out."""
@@ -263,6 +273,108 @@ def test_a_claimed_row_that_no_router_wrote_is_set_aside(pair: Pair, caplog: pyt
     assert [batch.seq for batch in pair.second.read_claimed(journal, journal.seqs)] == [1]
     assert "batch 2 is not what a router wrote" in caplog.text
     assert pair.admin.hget(pair.key(pair.first, "journal:damaged"), "2") == b"forged" * 20
+
+
+def adopter_of(store: RedisStore) -> Adopter:
+    machine = RouterMachine(str(store.router_id), "second", Settings(mesh="m", adopt_grace_s=0.1), shared=True)
+    return Adopter(machine, store, decode=decode_body, encode=encode_body)
+
+
+def adopt(adopter: Adopter, turns: int = 20) -> list[Event]:
+    return [event for turn in range(turns) for event in adopter.take(Now(1000.0 + turn, 100.0 + turn))]
+
+
+@pytest.fixture
+def readable(pair: Pair) -> Pair:
+    """Without the batch whose payload is of sizes that no client sends."""
+    pair.first.commit([DropBatches([2]), DropBlobs([ARGUMENTS])])
+    return pair
+
+
+def test_fields_that_no_router_wrote_are_set_aside_and_the_rest_is_adopted(
+    readable: Pair, caplog: pytest.LogCaptureFixture
+) -> None:
+    names = [b"junk", b"\x1b[31mevil\n", b"007", b"0", b"-1", b"9" * 5000, b"1" * 16]
+    readable.admin.hset(readable.key(readable.first, "journal"), mapping=dict.fromkeys(names, b"x"))  # type: ignore[arg-type]
+    lost = readable.lose(readable.first)
+    events = adopt(adopter_of(readable.second))
+    assert [type(event) for event in events] == [JournalClaimed, BatchesAdopted, GossipHeard, JournalAdopted]
+    assert readable.second.usage().batches == 1
+    aside = readable.admin.hgetall(readable.key(readable.first, "journal:damaged"))
+    assert sorted(aside) == sorted(names)  # type: ignore[arg-type]
+    assert "6 rows that no router wrote" in caplog.text
+    assert "\x1b" not in caplog.text
+    assert readable.second.keep() == {}
+    with closing(readable.reader("first")) as reader:
+        assert any("set aside under :damaged: 7" in line for line in reader.loose_ends()), lost
+
+
+MISFITS = ["journal", "marks", "nodes", "functions", "staged", "meta", "lock"]
+
+
+@pytest.mark.parametrize("place", [*MISFITS, "epoch", "boot", "batches"])
+def test_a_journal_that_makes_no_sense_is_left_alone_and_the_others_are_adopted(
+    readable: Pair, caplog: pytest.LogCaptureFixture, place: str
+) -> None:
+    other = readable.open("third")
+    other.commit([AppendBatch(1, submit_of("c"), None, 1.0)])
+    third = str(other.router_id)
+    for lost in (str(readable.first.router_id), third):
+        readable.admin.delete(readable.named(lost, "lock"))
+    if place in MISFITS:
+        readable.admin.delete(readable.key(readable.first, place))
+        readable.admin.rpush(readable.key(readable.first, place), b"x")
+    else:
+        readable.admin.hset(readable.key(readable.first, "meta"), place, "9" * 17 if place == "boot" else "x")
+    events = adopt(adopter_of(readable.second))
+    assert [event.router_id for event in events if isinstance(event, JournalClaimed)] == [third]
+    assert isinstance(events[-1], JournalAdopted)
+    assert caplog.text.count("journals that make no sense") == 1
+    assert str(readable.first.router_id) in caplog.text
+    assert readable.second.claim(str(readable.first.router_id)) is None
+    with closing(readable.reader("second")) as reader:
+        assert any(f"router {readable.first.router_id} (" in line for line in reader.loose_ends())
+
+
+def test_a_journal_that_breaks_while_it_is_adopted_ends_no_router(
+    readable: Pair, caplog: pytest.LogCaptureFixture
+) -> None:
+    adopter = adopter_of(readable.second)
+    readable.lose(readable.first)
+    assert [type(event) for event in adopt(adopter, 2)] == [JournalClaimed]
+    readable.admin.delete(readable.key(readable.first, "marks"))
+    readable.admin.set(readable.key(readable.first, "marks"), b"x")
+    assert [type(event) for event in adopt(adopter)] == [JournalAdopted]
+    assert "is not adopted further" in caplog.text
+    assert readable.second.usage().batches == 0, "nothing was moved"
+    assert readable.admin.hlen(readable.key(readable.first, "journal")) == 1
+
+
+def test_a_journal_that_breaks_while_an_answer_is_lost_was_moved(pair: Pair) -> None:
+    journal = pair.claim()
+    moves = pair.moves(journal)
+    pair.second.move(journal, moves)
+    pair.admin.set(pair.key(pair.first, "marks"), b"x")
+    pair.second.move(journal, moves)
+    with pytest.raises(StoreDamaged, match="marks is a string"):
+        pair.second.leave(journal)
+    assert pair.second.usage().batches == 2
+
+
+def test_routers_that_are_none_are_not_looked_at(readable: Pair, caplog: pytest.LogCaptureFixture) -> None:
+    routers = readable.key(readable.first, "").partition(":r:")[0] + ":routers"
+    for name in ("evil", "\x1b[2J\nevil!!!!!!", "ABCDEFABCDEF", "0123456789ab"):
+        readable.admin.sadd(routers, name)
+        readable.admin.hset(readable.named(name, "meta"), mapping={"owner": "x", "format": FORMAT, "batches": 5})
+        readable.admin.hset(readable.named(name, "journal"), "x", "y")
+    readable.lose(readable.first)
+    events = adopt(adopter_of(readable.second))
+    adopted = {event.router_id for event in events if isinstance(event, JournalAdopted)}
+    assert adopted == {readable.first.router_id, "0123456789ab"}
+    assert caplog.text.count("in the list of routers that are none: 3") == 1
+    assert "evil" not in caplog.text
+    with closing(readable.reader("second")) as reader:
+        assert any("that are none: 3" in line for line in reader.loose_ends())
 
 
 def test_the_first_outcome_of_a_task_counts_whichever_router_wrote_it(pair: Pair) -> None:

@@ -276,3 +276,6 @@ class FencedStore(RemoteStore):
             there.forget_rest()
             there.merged = True
             there.owner, there.lock_until = None, 0.0
+
+    def let_go(self, journal: ClaimedJournal) -> None:
+        self._claimed.pop(journal.router_id, None)

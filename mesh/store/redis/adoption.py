@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import logging
+import re
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
+from mesh.errors import StoreDamaged
 from mesh.model import NodeInfo, TaskMark
 from mesh.store.base import StoredBatch
 from mesh.store.redis import scripts
@@ -17,6 +20,9 @@ from mesh.store.shared import ClaimedJournal, ClaimedSchedules, Handover
 log = logging.getLogger("mesh.store")
 
 SCAN = 200  # rows asked for at once
+SAY_S = 60.0  # between two lines about journals that make no sense
+
+_SEQ = re.compile(rb"[1-9][0-9]{0,15}")
 
 T = TypeVar("T")
 
@@ -35,10 +41,13 @@ class Adoption:
         self._owned = owned
         self.claimed: dict[str, None] = {}  # routers whose journals are being moved
         self._cut: dict[str, bytes] = {}  # what those wrote into their locks that are not there any more
+        self._odd = ""  # what was said of the journals that make no sense
+        self._say_at = 0.0
 
     def keep(self, lock_ms: int, holder: bytes) -> dict[str, float]:
         """Renew the locks; the routers whose journals nobody has, or nobody has soon: in how many seconds."""
-        _, *silent = self._owned(scripts.KEEP, lock_ms, holder, self._id, *self.claimed)
+        _, silent, odd, strange = self._owned(scripts.KEEP, lock_ms, holder, self._id, *self.claimed)
+        self._say(list(map(_text, odd)), int(strange))
         self._cut.clear()
         missing: dict[str, float] = {}
         for name, left_ms, held in silent:
@@ -49,21 +58,37 @@ class Adoption:
             missing[router_id] = left / 1000
         return missing
 
+    def _say(self, odd: Sequence[str], strange: int) -> None:
+        found = odd_journals(odd, strange)
+        if found != self._odd and (not found or time.monotonic() >= self._say_at):
+            self._odd = found
+            if found:
+                self._say_at = time.monotonic() + SAY_S
+                log.error("%s: %s; left alone", self._base, found)
+
     def claim(self, router_id: str, lock_ms: int, holder: bytes, form: int) -> ClaimedJournal | None:
-        """Take a journal that nobody has."""
+        """Take a journal that nobody has; not one that makes no sense, of which ``keep`` speaks."""
         taken_from = self._cut.get(router_id, b"")
         word, *values = self._owned(scripts.CLAIM, self._id, router_id, lock_ms, holder, form, taken_from)
-        if word == "held":
+        if word in ("held", "odd"):
             return None
         boot, stored, uses = values
         there = f"{self._base}r:{router_id}:"
-        seqs = sorted(map(int, self._link.command("HKEYS", f"{there}journal")))
+        fields: list[bytes] = self._link.command("HKEYS", f"{there}journal")
+        seqs = sorted(int(field) for field in fields if _SEQ.fullmatch(field))
+        if alien := [field for field in fields if not _SEQ.fullmatch(field)]:
+            log.error("%sjournal: %d rows that no router wrote, set aside under :damaged", there, len(alien))
+            self._set_aside(router_id, alien)
         if len(seqs) != int(stored):
             log.error("%sjournal: %d batches where %d were written; the rest is adopted", there, len(seqs), int(stored))
         functions = {_text(digest): float(used_at) for digest, used_at in zip(uses[::2], uses[1::2])}
         journal = ClaimedJournal(router_id, int(boot), seqs, self._nodes(router_id), functions)
         self.claimed[router_id] = None  # now, for until then a failure is as if it had not been claimed
         return journal
+
+    def _set_aside(self, router_id: str, fields: Sequence[Value]) -> None:
+        for start in range(0, len(fields), SCAN):
+            self._owned(scripts.ASIDE, router_id, *fields[start : start + SCAN])
 
     def _nodes(self, router_id: str) -> list[NodeInfo]:
         return self._all(router_id, "nodes", Rows(self._row_key, router_id).read_node)
@@ -107,8 +132,7 @@ class Adoption:
             read = rows.read_batch(b"%d" % seq, row)
             if read is None:
                 log.error("%sjournal: batch %d is not what a router wrote, and set aside under :damaged", there, seq)
-                aside = (("HSET", f"{there}journal:damaged", seq, row), ("HDEL", f"{there}journal", seq))
-                self._link.commands(aside)
+                self._set_aside(journal.router_id, [seq])
             else:
                 batches.append(StoredBatch(seq, read[2], read[1], set(map(_text, ids))))
         return batches
@@ -154,12 +178,30 @@ class Adoption:
         args += (len(ids), *ids)
         for keys in ([b.key for one in moves for b in one.blobs], [b.key for one in moves for b in one.unneeded]):
             args += (len(keys), *keys)
-        self._owned(scripts.MOVE, self._id, journal.router_id, *args)
+        word, *why = self._owned(scripts.MOVE, self._id, journal.router_id, *args)
+        if word == "odd":
+            raise self._damaged(journal, why[0])
 
     def leave(self, journal: ClaimedJournal) -> None:
         """Nothing is left in it."""
-        self._owned(scripts.LEAVE, journal.router_id)
+        word, *why = self._owned(scripts.LEAVE, journal.router_id)
+        if word == "odd":
+            raise self._damaged(journal, why[0])
+        self.let_go(journal)
+
+    def let_go(self, journal: ClaimedJournal) -> None:
+        """Keep it no more, whatever is left in it."""
         self.claimed.pop(journal.router_id, None)
+
+    def _damaged(self, journal: ClaimedJournal, why: bytes) -> StoreDamaged:
+        return StoreDamaged(f"{self._base}r:{journal.router_id}: {_text(why)}")
+
+
+def odd_journals(odd: Sequence[str], strange: int) -> str:
+    """What scripts found that no router wrote, in words; empty where there is nothing."""
+    found = [f"journals that make no sense: {', '.join(odd)}"] if odd else []
+    found += [f"names in the list of routers that are none: {strange}"] if strange else []
+    return "; ".join(found)
 
 
 def is_cut(link: Link, held: bytes) -> bool:

@@ -12,6 +12,7 @@ from mesh.errors import StoreDamaged
 from mesh.model import Blob, Buffer
 from mesh.store.blob_file import PART_MAX, check_size, cut_parts
 from mesh.store.redis.link import Link, Value
+from mesh.store.redis.rows import is_router_id
 from mesh.store.redis.sealing import Signer
 
 PARTS_AT_ONCE = 4  # of at most 1 MiB, in one round trip
@@ -119,9 +120,9 @@ class Payloads:
         for place, row in zip(places, rows):
             if row is not None:
                 return place, row
-        if router is None:
+        if router is None or not is_router_id(router):
             return places[0], None
-        place = f"{self._base}r:{router.decode(errors='replace')}:b:{key}"
+        place = f"{self._base}r:{router.decode()}:b:{key}"
         return place, self._link.command("HGET", place, _HEADER)
 
     def _damaged(self, blob: Blob, place: str) -> StoreDamaged:

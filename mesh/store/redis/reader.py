@@ -16,13 +16,15 @@ from mesh.store.base import StoredBatch
 from mesh.store.moved import read_move
 from mesh.store.reading import CHUNK, Facts, cut, named
 from mesh.store.reading import Rows as Chunks
+from mesh.store.redis import scripts
 from mesh.store.redis.address import RedisAddress
+from mesh.store.redis.adoption import odd_journals
 from mesh.store.redis.durability import look_up
 from mesh.store.redis.holder import is_gone, read_holder
 from mesh.store.redis.kinds import DIGITS, WAY_OUT, kinds, read_count, wrong_kind
 from mesh.store.redis.link import Link
 from mesh.store.redis.payloads import Payloads
-from mesh.store.redis.rows import Rows, router_of
+from mesh.store.redis.rows import Rows, is_router_id, router_of
 from mesh.store.redis.sealing import StoreKeys, find_row_key
 from mesh.store.redis.store import FORMAT, router_at
 
@@ -85,7 +87,8 @@ class RedisReader:
 
     def _journals(self) -> list[str]:
         """The ids of some routers that have one, with who runs them; their names are nowhere."""
-        ids = sorted(name.decode(errors="replace") for name in self._link.command("SMEMBERS", f"{self._base}routers"))
+        names = self._link.command("SMEMBERS", f"{self._base}routers")
+        ids = sorted(name.decode() for name in names if is_router_id(name))
         shown = ids[:JOURNALS_SHOWN]
         locks = self._link.commands([("GET", f"{self._base}r:{i}:lock") for i in shown]) if shown else []
         holders = [None if held is None else _holder_name(held) for held in locks]
@@ -311,8 +314,13 @@ class RedisReader:
         return [f"batches in the journal: {journal} where {there} were written"]
 
     def loose_ends(self) -> list[str]:
-        """Outcomes that no expiry names and the reverse, functions without code, a journal that nobody would adopt."""
+        """Outcomes that no expiry names and the reverse, functions without code, journals that nobody would adopt."""
         found: list[str] = []
+        _, odd, strange = self._link.script(scripts.LOOK, [f"{self._base}routers"], [self._base])
+        if wrong := odd_journals([one.decode() for one in odd], int(strange)):
+            found.append(f"{wrong}; no router wrote them so, and none adopts them")
+        if aside := self._link.command("HLEN", f"{self._mine}journal:damaged"):
+            found.append(f"rows of the journal that no router wrote, and that were set aside under :damaged: {aside}")
         if unnamed := self._still(self._unnamed_now, list(self._unnamed)):
             found.append(f"outcomes without an expiry, which never go: {named(unnamed)}")
         if gone := self._still(self._without_outcome, self._expiries()):

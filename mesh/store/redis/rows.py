@@ -7,6 +7,7 @@ wrote it, its bid (0: they are fired), the first and the last of them.
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Iterable
 
@@ -30,6 +31,7 @@ _NODE = msgspec.msgpack.Decoder(NodeInfo)
 _ENTRY = msgspec.msgpack.Decoder(Entry)
 _POSITION = msgspec.msgpack.Decoder(Position)
 _APP = msgspec.msgpack.Decoder(tuple[str, float])
+_ROUTER_ID = re.compile(rb"[0-9a-f]{12}")
 
 
 class Rows:
@@ -189,6 +191,11 @@ def _after_head(body: bytes) -> tuple[Blob | None, memoryview]:
 def without_mac_and_head(row: bytes) -> memoryview:
     """What an outcome or a function was encoded to, by the word of the row alone: to look at, not to rely on."""
     return _after_head(row[MAC_BYTES:])[1]
+
+
+def is_router_id(value: bytes) -> bool:
+    """Whether a router may have this id."""
+    return _ROUTER_ID.fullmatch(value) is not None
 
 
 def router_of(row: bytes) -> str | None:

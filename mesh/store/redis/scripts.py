@@ -80,6 +80,35 @@ local function number(value) return string.format('%.0f', value) end
 """
 )
 
+_OTHERS = """
+local function is_id(id) return #id == 12 and not string.find(id, '[^0-9a-f]') end
+
+local shared = {expiries = 'zset', adopted = 'hash', blob_at = 'hash', users = 'hash', functions = 'hash'}
+local own = {meta = 'hash', lock = 'string', journal = 'hash', marks = 'hash', nodes = 'hash', functions = 'zset',
+  schedules = 'hash', positions = 'hash', apps = 'hash', staged = 'set'}
+
+local function other_than(kinds, place)
+  for name, kind in pairs(kinds) do
+    local found = call('TYPE', place .. name).ok
+    if found ~= 'none' and found ~= kind then return name .. ' is a ' .. found end
+  end
+end
+
+local function misfit(id)
+  local there = base .. 'r:' .. id .. ':'
+  local wrong = other_than(shared, base) or other_than(own, there)
+  if wrong then return wrong end
+  local found = call('HMGET', there .. 'meta', 'owner', 'epoch', 'boot', 'batches')
+  if not found[1] and call('EXISTS', there .. 'journal') == 1 then return 'meta names no owner' end
+  for i = 2, 4 do
+    local value = found[i]
+    if value and (#value > 15 or not string.match(value, '^%-?%d+$')) then return 'meta has no numbers' end
+  end
+end
+"""
+"""What is asked of a journal of another router, before anything in it is changed: a script that fails in its middle has
+written half. ``misfit`` says in a few words why it is none that a router wrote."""
+
 ACQUIRE = (
     _NUMBERS
     + """
@@ -192,13 +221,14 @@ return {'ok', call('HLEN', base .. 'outcomes'), call('HLEN', mine .. 'journal'),
 
 KEEP = (
     _PRELUDE
+    + _OTHERS
     + """
 local ttl, holder, router = ARGV[5], ARGV[6], ARGV[7]
 local function renew(there)
   local lock = there .. 'lock'
   if call('PEXPIRE', lock, ttl) == 0 then
     call('SET', lock, holder, 'PX', ttl)
-  elseif call('GET', lock) ~= holder then
+  elseif redis.pcall('GET', lock) ~= holder then
     redis.pcall('SET', lock, holder, 'PX', ttl)  -- where there is no room the old word counts on
   end
 end
@@ -207,30 +237,42 @@ for i = 8, #ARGV do
   local there = base .. 'r:' .. ARGV[i] .. ':'
   if call('HGET', there .. 'meta', 'owner') == token then renew(there) end
 end
-local silent = {}
+local silent, odd, strange = {}, {}, 0
 for _, id in ipairs(call('SMEMBERS', base .. 'routers')) do
-  local there = base .. 'r:' .. id .. ':'
-  local left = call('PTTL', there .. 'lock')
-  if id ~= router and #silent < 64 and left < ttl * 3 / 4 and call('EXISTS', there .. 'moved') == 0
-      and (call('EXISTS', there .. 'journal', there .. 'functions') > 0
-        or call('EXISTS', there .. 'schedules', there .. 'apps') > 0
-          and call('HEXISTS', there .. 'meta', 'merged') == 0) then
-    silent[#silent + 1] = {id, math.max(left, 0), call('GET', there .. 'lock') or ''}
+  if not is_id(id) then
+    strange = strange + 1
+  elseif id ~= router and #silent < 64 then
+    local there = base .. 'r:' .. id .. ':'
+    local left = call('PTTL', there .. 'lock')
+    if left < ttl * 3 / 4 and call('EXISTS', there .. 'moved') == 0
+        and (call('EXISTS', there .. 'journal', there .. 'functions') > 0
+          or call('EXISTS', there .. 'schedules', there .. 'apps') > 0
+            and redis.pcall('HEXISTS', there .. 'meta', 'merged') ~= 1) then
+      local wrong = misfit(id)
+      if not wrong then
+        silent[#silent + 1] = {id, math.max(left, 0), call('GET', there .. 'lock') or ''}
+      elseif #odd < 8 then
+        odd[#odd + 1] = 'router ' .. id .. ' (' .. wrong .. ')'
+      end
+    end
   end
 end
-return {'ok', unpack(silent)}
+return {'ok', silent, odd, strange}
 """
 )
 """Renew the lock, and those of the journals that are being adopted; which others nobody has, or may have soon.
 
-Of these, none of which is empty: for how many ms more its lock holds, and who wrote that.
+Of these, none of which is empty: for how many ms more its lock holds, and who wrote that. Then those that make no
+sense, in words, and how many names there are that no router has.
 """
 
 CLAIM = (
     _PRELUDE
+    + _OTHERS
     + """
 local router, id, ttl, holder, format, taken_from = ARGV[5], ARGV[6], ARGV[7], ARGV[8], ARGV[9], ARGV[10]
 local there = base .. 'r:' .. id .. ':'
+if not is_id(id) or misfit(id) then return {'odd'} end
 local found = call('HMGET', there .. 'meta', 'owner', 'format', 'boot', 'batches')
 if found[1] ~= token then
   local held = call('GET', there .. 'lock')
@@ -245,17 +287,57 @@ local uses = call('ZRANGE', there .. 'functions', 0, -1, 'WITHSCORES')
 for i = 1, #uses, 2 do
   if call('HEXISTS', base .. 'functions', uses[i]) == 1
       and call('ZADD', mine .. 'functions', 'NX', uses[i + 1], uses[i]) == 1 then
-    call('HINCRBY', base .. 'users', uses[i], 1)
+    redis.pcall('HINCRBY', base .. 'users', uses[i], 1)
   end
 end
 return {'ok', found[3] or '0', found[4] or '0', uses}
 """
 )
-"""Take over a journal that nobody has: ``held`` where somebody has, or where it is in another store now.
+"""Take over a journal that nobody has: ``held`` where somebody has, or where it is in another store now; ``odd`` where
+it makes no sense.
 
 ``taken_from`` is not there any more: its word counts for half the time only.
 Its functions are needed here from now on.
 """
+
+ASIDE = (
+    _PRELUDE
+    + """
+local there = base .. 'r:' .. ARGV[5] .. ':'
+if call('HGET', there .. 'meta', 'owner') ~= token then return {'ok'} end
+local from, to = there .. 'journal', there .. 'journal:damaged'
+if call('TYPE', to).ok ~= 'hash' then call('UNLINK', to) end
+for i = 6, #ARGV do
+  local row = call('HGET', from, ARGV[i])
+  if row then
+    call('HSET', to, ARGV[i], row)
+    call('HDEL', from, ARGV[i])
+  end
+end
+return {'ok'}
+"""
+)
+"""Fields of a claimed journal that no router wrote."""
+
+LOOK = (
+    """
+local base, call = ARGV[1], redis.call
+"""
+    + _OTHERS
+    + """
+local odd, strange = {}, 0
+for _, id in ipairs(call('SMEMBERS', KEYS[1])) do
+  local wrong = is_id(id) and misfit(id)
+  if not is_id(id) then
+    strange = strange + 1
+  elseif wrong and #odd < 64 then
+    odd[#odd + 1] = 'router ' .. id .. ' (' .. wrong .. ')'
+  end
+end
+return {'ok', odd, strange}
+"""
+)
+"""Which journals make no sense, in words, and how many names no router has."""
 
 FIND = """
 local there = {}
@@ -271,6 +353,7 @@ return {'ok', there}
 
 MOVE = (
     _PRELUDE
+    + _OTHERS
     + """
 local router, id = ARGV[5], ARGV[6]
 local there = base .. 'r:' .. id .. ':'
@@ -280,6 +363,13 @@ local function take()
   at = at + 1
   return ARGV[at - 1]
 end
+local wrong = misfit(id)
+if wrong then
+  for i = at + 1, at + 3 * ARGV[at], 3 do
+    if call('HEXISTS', mine .. 'journal', ARGV[i + 1]) == 1 then return {'ok'} end
+  end
+  return {'odd', wrong}
+end
 local left, came = 0, 0
 for _ = 1, take() do
   local seq, to, row = take(), take(), take()
@@ -287,7 +377,9 @@ for _ = 1, take() do
     left = left + 1
     if row ~= '' then came = came + call('HSET', mine .. 'journal', to, row) end
     call('DEL', there .. 'settled:' .. seq)
-    for _, kept in ipairs(call('SMEMBERS', there .. 'held:' .. seq)) do call('ZADD', base .. 'expiries', 0, kept) end
+    for _, kept in ipairs(redis.pcall('SMEMBERS', there .. 'held:' .. seq)) do
+      call('ZADD', base .. 'expiries', 0, kept)
+    end
     call('DEL', there .. 'held:' .. seq)
   end
 end
@@ -326,12 +418,18 @@ call('HINCRBY', there .. 'meta', 'batches', 0 - left)  -- for -0 is no number to
 return {'ok'}
 """
 )
-"""Batches of a claimed journal become this one's, with marks and large payloads. Done again, it does no more."""
+"""Batches of a claimed journal become this one's, with marks and large payloads. Done again, it does no more.
+
+``odd`` where that journal makes no sense by now, and nothing was moved.
+"""
 
 LEAVE = (
     _PRELUDE
+    + _OTHERS
     + """
 local there = base .. 'r:' .. ARGV[5] .. ':'
+local wrong = misfit(ARGV[5])
+if wrong then return {'odd', wrong} end
 if call('HGET', there .. 'meta', 'owner') ~= token then return {'ok'} end
 if call('HLEN', there .. 'journal') > 0 then return {'more'} end
 for _, digest in ipairs(call('ZRANGE', there .. 'functions', 0, -1)) do disuse(digest) end

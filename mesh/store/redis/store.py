@@ -587,6 +587,10 @@ class RedisStore:
         """Nothing is left in it."""
         self._adoption.leave(journal)
 
+    def let_go(self, journal: ClaimedJournal) -> None:
+        """Keep it no more."""
+        self._adoption.let_go(journal)
+
     # periodic tasks
 
     def grant_dues(self, number: int, spans: Sequence[DueSpan]) -> list[DueGrant]:
