@@ -275,8 +275,8 @@ def test_a_journal_in_redis_of_another_format_is_refused(servers):
     url = filled(servers)
     admin = redis.Redis.from_url(redis_server().url)
     (meta,) = admin.keys(f"{url.partition('prefix=')[2]}:*:meta")
-    admin.hset(meta, "format", "2")
-    with pytest.raises(ConfigError, match="has format 2, and this version knows 1"):
+    admin.hset(meta, "format", "3")
+    with pytest.raises(ConfigError, match="has format 3, and this version knows 2"):
         read(servers, url)
 
 

@@ -377,6 +377,13 @@ def test_routers_that_are_none_are_not_looked_at(readable: Pair, caplog: pytest.
         assert any("that are none: 3" in line for line in reader.loose_ends())
 
 
+def test_what_somebody_calls_finished_is_adopted(pair: Pair, caplog: pytest.LogCaptureFixture) -> None:
+    pair.admin.sadd(pair.key(pair.first, "settled:1"), "b")
+    journal = pair.claim()
+    assert [batch.settled for batch in pair.second.read_claimed(journal, journal.seqs)] == [{"a"}, set()]
+    assert "settled:1: 1 rows that no router wrote" in caplog.text
+
+
 def test_the_first_outcome_of_a_task_counts_whichever_router_wrote_it(pair: Pair) -> None:
     pair.second.put_blob(BLOB, PARTS)
     mine = outcome_of("x", payload=BLOB, worker="other")

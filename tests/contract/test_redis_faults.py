@@ -595,8 +595,8 @@ def test_a_router_that_said_nothing_for_long_goes_on_unless_another_took_over(ur
 def test_a_journal_of_another_format_is_refused(url: str, admin: redis.Redis) -> None:
     store = open_redis(url)
     store.close()
-    admin.hset(f"{mine(store)}meta", "format", "2")
-    with pytest.raises(ConfigError, match="has format 2"):
+    admin.hset(f"{mine(store)}meta", "format", "3")
+    with pytest.raises(ConfigError, match="has format 3"):
         open_redis(url)
 
 
@@ -648,6 +648,31 @@ def test_a_row_that_no_router_wrote_is_refused_by_its_name_and_can_be_set_aside(
     assert store.salvaged
     assert [b.seq for b in left.batches] == ([2] if field == "1" else [1, 2])
     assert admin.hget(f"{key}:damaged", field) == value
+    store.close()
+    store = open_redis(url)
+    store.recover()
+    store.close()
+
+
+def test_a_task_that_somebody_calls_finished_is_not_and_what_a_router_finished_stays_so(url, admin):
+    store = open_redis(url)
+    store.recover()
+    store.commit([append(1, "a", "b"), append(2, "a", "c"), RecordOutcomes([outcome_of("a", batch=1)])])
+    store.commit([DropOutcomes(["a"])])
+    (row,) = admin.smembers(f"{mine(store)}settled:1")
+    assert store.recover().batches[0].settled == {"a"}, "also where nobody wants its outcome any more"
+    for forged in (b"b", b"\x1b[31m", row[:16] + row[16:].replace(b"a", b"b"), secrets.token_bytes(40)):
+        admin.sadd(f"{mine(store)}settled:1", forged)
+    admin.sadd(f"{mine(store)}settled:2", row)
+    with closing(RedisReader(parse_address(url), "m", KEYS, 2.0)) as reader:
+        assert [batch.settled for _, batch in reader.batches([1, 2]) if batch] == [{"a"}, set()]
+        assert any("no router wrote down, in batches: 1, 2 " in line for line in reader.loose_ends())
+    with pytest.raises(StoreDamaged, match=r"settled:1: .*not what a router wrote: 4; .*--salvage"):
+        store.recover()
+    store.close()
+    store = open_redis(url, salvage=True)
+    assert [batch.settled for batch in store.recover().batches] == [{"a"}, set()]
+    assert admin.scard(f"{mine(store)}settled:1:damaged") == 4
     store.close()
     store = open_redis(url)
     store.recover()

@@ -126,15 +126,18 @@ class Adoption:
             [("HMGET", f"{there}journal", *seqs), *(("SMEMBERS", f"{there}settled:{seq}") for seq in seqs)]
         )
         batches: list[StoredBatch] = []
-        for seq, row, ids in zip(seqs, found, settled):
+        for seq, row, finished in zip(seqs, found, settled):
             if row is None:
                 continue
+            ids, damaged = rows.read_settled(seq, finished)
+            if damaged:
+                log.error("%ssettled:%d: %d rows that no router wrote; they are left out", there, seq, len(damaged))
             read = rows.read_batch(b"%d" % seq, row)
             if read is None:
                 log.error("%sjournal: batch %d is not what a router wrote, and set aside under :damaged", there, seq)
                 self._set_aside(journal.router_id, [seq])
             else:
-                batches.append(StoredBatch(seq, read[2], read[1], set(map(_text, ids))))
+                batches.append(StoredBatch(seq, read[2], read[1], ids))
         return batches
 
     def finished(self, ids: Sequence[str]) -> list[str]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from mesh.core.commands import Record
+from mesh.core.commands import DropBatches, Record
+from mesh.model import Outcome
 from mesh.store.changes import Changes, gather
 from mesh.store.redis.link import Value
 from mesh.store.redis.rows import Rows, due_field
@@ -43,19 +44,21 @@ def prepare(
     prepared = Prepared(serial, number, put, removed, grows=bool(put), last_seq=last_seq)
     prepared.add("put", put)
     prepared.add("unput", removed)
+    finished = {seq for record in records if isinstance(record, DropBatches) for seq in record.seqs}
     for changes in gather(records):
-        _add_changes(prepared, changes, rows)
+        _add_changes(prepared, changes, rows, finished)
     return prepared
 
 
-def _add_changes(prepared: Prepared, changes: Changes, rows: Rows) -> None:
+def _add_changes(prepared: Prepared, changes: Changes, rows: Rows, finished: Collection[int]) -> None:
     for seq, accepted_at, raw in changes.batches:
         prepared.batches += (seq, rows.batch(seq, accepted_at, raw))
     prepared.last_seq = max(prepared.last_seq, changes.last_seq)
     _add_rows(prepared, "marks", changes.marks, rows.mark)
-    prepared.add("finish", changes.dropped_batches)  # first: what is settled of these need not be noted
+    prepared.add("finish", changes.dropped_batches)
     if changes.outcomes:
         prepared.add("outcomes", rows.outcomes(changes.outcomes), 2)
+        _add_settled(prepared, changes.outcomes, rows, finished)
     prepared.add("forget", changes.dropped_outcomes)
     _add_functions(prepared, changes, rows)
     _add_rows(prepared, "nodes", changes.nodes, rows.node)
@@ -67,6 +70,15 @@ def _add_changes(prepared: Prepared, changes: Changes, rows: Rows) -> None:
     _add_rows(prepared, "apps", apps, lambda app: rows.app(*app))
     prepared.add("unblob", changes.dropped_blobs)
     prepared.grows |= bool(changes.batches or changes.outcomes or changes.functions)
+
+
+def _add_settled(prepared: Prepared, outcomes: Sequence[Outcome], rows: Rows, finished: Collection[int]) -> None:
+    """What is settled of a batch that stays open; a batch of one task, as most are, is finished with it."""
+    ids: dict[int, list[str]] = {}
+    for outcome in outcomes:
+        if outcome.batch and outcome.batch not in finished:
+            ids.setdefault(outcome.batch, []).append(outcome.id)
+    prepared.add("settle", [value for seq, some in ids.items() for value in (seq, rows.settled(seq, some))], 2)
 
 
 def _add_rows(prepared: Prepared, where: str, changed: Mapping[str, T | None], row_of: Callable[[T], bytes]) -> None:

@@ -48,6 +48,7 @@ class RedisReader:
         self.url = address.name
         self._base = f"{address.prefix}:{{{mesh}}}:"
         self._unnamed: dict[str, Outcome] = {}  # outcomes that were read and that nothing seems to name
+        self._unsettled: dict[int, None] = {}  # batches of which somebody else says what is finished
         self._link = Link(address, timeout_s)
         try:
             self._router = router_at(self._link, self._base, address)
@@ -160,11 +161,13 @@ class RedisReader:
         # The rows after that: of a batch that is still there, all that is settled was there, too.
         rows = self._link.command("HMGET", f"{self._mine}journal", *seqs)
         found: list[tuple[int, StoredBatch | None]] = []
-        for seq, row, ids in zip(seqs, rows, settled):
+        for seq, row, some in zip(seqs, rows, settled):
             if row is None:
                 continue
             batch = self._rows.read_batch(b"%d" % seq, row)
-            finished = {task_id.decode(errors="replace") for task_id in ids}
+            finished, damaged = self._rows.read_settled(seq, some)
+            if damaged and len(self._unsettled) < SUSPECTS_MAX:
+                self._unsettled[seq] = None
             found.append((seq, None if batch is None else StoredBatch(seq, batch[2], batch[1], finished)))
         return found
 
@@ -319,6 +322,9 @@ class RedisReader:
         _, odd, strange = self._link.script(scripts.LOOK, [f"{self._base}routers"], [self._base])
         if wrong := odd_journals([one.decode() for one in odd], int(strange)):
             found.append(f"{wrong}; no router wrote them so, and none adopts them")
+        if self._unsettled:
+            where = named(list(map(str, self._unsettled)))
+            found.append(f"finished tasks that no router wrote down, in batches: {where}")
         if aside := self._link.command("HLEN", f"{self._mine}journal:damaged"):
             found.append(f"rows of the journal that no router wrote, and that were set aside under :damaged: {aside}")
         if unnamed := self._still(self._unnamed_now, list(self._unnamed)):

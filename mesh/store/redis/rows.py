@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import msgspec
 from msgspec.structs import replace
@@ -30,6 +30,7 @@ _MARK = msgspec.msgpack.Decoder(TaskMark)
 _NODE = msgspec.msgpack.Decoder(NodeInfo)
 _ENTRY = msgspec.msgpack.Decoder(Entry)
 _POSITION = msgspec.msgpack.Decoder(Position)
+_SETTLED = msgspec.msgpack.Decoder(tuple[int, list[str]])
 _APP = msgspec.msgpack.Decoder(tuple[str, float])
 _ROUTER_ID = re.compile(rb"[0-9a-f]{12}")
 
@@ -45,6 +46,7 @@ class Rows:
         self._entries = Signer(row_key, f"entry/{router_id}")
         self._positions = Signer(row_key, f"position/{router_id}")
         self._apps = Signer(row_key, f"app/{router_id}")
+        self._settled = Signer(row_key, f"settled/{router_id}")
         self._outcomes = Signer(row_key, "outcome")
         self._functions = Signer(row_key, "function")
         self._dues = Signer(row_key, "due")
@@ -61,6 +63,23 @@ class Rows:
             return None
         number, accepted_at = _JOURNAL.unpack_from(body)
         return (number, accepted_at, body[_JOURNAL.size :]) if b"%d" % number == seq else None
+
+    def settled(self, seq: int, ids: Sequence[str]) -> bytes:
+        """A row that says which tasks of a batch one commit has finished."""
+        return self._settled.sign(_ENCODE((seq, ids)))
+
+    def read_settled(self, seq: int, rows: Iterable[bytes]) -> tuple[set[str], list[bytes]]:
+        """The tasks of a batch that are finished, and those of the rows that are not what was written."""
+        ids: set[str] = set()
+        damaged: list[bytes] = []
+        for row in rows:
+            body = self._settled.body(row)
+            found = None if body is None else _SETTLED.decode(body)
+            if found is not None and found[0] == seq:
+                ids.update(found[1])
+            else:
+                damaged.append(row)
+        return ids, damaged
 
     def mark(self, mark: TaskMark) -> bytes:
         """The row of a mark."""

@@ -577,7 +577,7 @@ function ops.del(count)
 end
 
 function ops.outcomes(count)
-  local known, values, expiries, settled, open = {}, {}, {}, {}, {}
+  local known, values, expiries = {}, {}, {}
   for first = at, at + 2 * count - 2, 2000 do
     local ids = {}
     for i = first, math.min(first + 1998, at + 2 * count - 2), 2 do ids[#ids + 1] = ARGV[i] end
@@ -591,7 +591,7 @@ function ops.outcomes(count)
   local last = 0
   for i = at, at + 2 * count - 2, 2 do
     local id, row = ARGV[i], ARGV[i + 1]
-    local from, batch, expires, key = head(row)
+    local from, _, expires, key = head(row)
     local first = known[id]
     if not first then
       known[id] = row
@@ -602,20 +602,22 @@ function ops.outcomes(count)
       local by, _, _, kept = head(first)
       if by ~= from or kept ~= key then drop_blob(from, key) end
     end
-    if open[batch] == nil then
-      local name = number(batch)
-      open[batch] = batch > seq or call('HEXISTS', journal, name) == 1
-      settled[batch] = {}
-      if batch > seq then call('SADD', mine .. 'early', name) end
-    end
-    if open[batch] then table.insert(settled[batch], id) end
   end
   if call('EXISTS', base .. 'adopted') == 1 then
     for i = at, at + 2 * count - 2, 2 do call('HDEL', base .. 'adopted', ARGV[i]) end
   end
   each('HSET', outcomes, values, 1000)
   each('ZADD', base .. 'expiries', expiries, 1000)
-  for batch, ids in pairs(settled) do each('SADD', mine .. 'settled:' .. number(batch), ids, 1000) end
+  return 2 * count
+end
+
+function ops.settle(count)
+  for i = at, at + 2 * count - 2, 2 do
+    local batch = ARGV[i]
+    local early = tonumber(batch) > seq
+    if early then call('SADD', mine .. 'early', batch) end
+    if early or call('HEXISTS', journal, batch) == 1 then call('SADD', mine .. 'settled:' .. batch, ARGV[i + 1]) end
+  end
   return 2 * count
 end
 

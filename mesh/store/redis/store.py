@@ -15,7 +15,8 @@ round trip. Outcomes and functions are there for all routers, the rest is of one
                  for due times; merged: its periodic tasks are those of an adopter, too
     r:ID:lock    who has the journal; runs out unless renewed
     r:ID:journal, marks, nodes, functions (when each was last used), schedules, positions, apps
-    r:ID:settled:SEQ   tasks of an open batch that are finished       r:ID:held:SEQ   outcomes it keeps from expiring
+    r:ID:settled:SEQ   rows that say which tasks of an open batch are finished, one of each commit
+    r:ID:held:SEQ      outcomes that an open batch keeps from expiring
     r:ID:moved   where the journal went, or what has not all come here yet
     r:ID:b:KEY, s:KEY  a large payload; one that no commit followed yet (``staged`` has their keys)
 """
@@ -66,7 +67,7 @@ from mesh.store.shared import ClaimedJournal, ClaimedSchedules, Handover
 log = logging.getLogger("mesh.store")
 
 READ = 200  # rows asked for at once: they may have 64 KiB each, and a server answers one question at a time
-FORMAT = 1  # of keys and rows
+FORMAT = 2  # of keys and rows
 _FORGED_MAX = 3  # rows of due times that no router wrote, one after the other, in the way of one bid
 _NAMED = 10  # damaged rows named in one message
 _AHEAD_MAX = 10  # tries of a commit whose number was taken: each by one that came late
@@ -364,8 +365,10 @@ class RedisStore:
             settled = self._link.commands([("SMEMBERS", f"{self._mine}settled:{seq}") for seq in seqs])
             self._link.commands([("SCARD", f"{self._mine}held:{seq}") for seq in seqs])  # now, and not in a commit
             self._keep_by_and_by()
-            for seq, ids in zip(seqs, settled):
-                batches[seq].settled = {_text(task_id) for task_id in ids}
+            for seq, rows in zip(seqs, settled):
+                batches[seq].settled, damaged = self._rows.read_settled(seq, rows)
+                if damaged:
+                    self._set_settled_aside(f"{self._mine}settled:{seq}", damaged)
         marks: list[TaskMark] = self._read_all("marks", "marks of tasks", self._rows.read_mark)
         nodes: list[NodeInfo] = self._read_all("nodes", "workers", self._rows.read_node)
         uses = self._link.command("ZRANGE", f"{self._mine}functions", 0, -1, "WITHSCORES")
@@ -401,6 +404,14 @@ class RedisStore:
         if not self._salvage:
             raise StoreDamaged(f"{text}; {WAY_OUT}")
         self._salvage.set_aside_rows(key, text, damaged, rows)
+
+    def _set_settled_aside(self, key: str, damaged: Sequence[bytes]) -> None:
+        text = f"{self.url} key {key}: rows of finished tasks that are not what a router wrote: {len(damaged)}"
+        if not self._salvage:
+            raise StoreDamaged(f"{text}; {_WAY_OUT}")
+        for row in damaged:
+            self._link.commands([("SADD", f"{key}:damaged", row), ("SREM", key, row)])
+        self.salvaged.append(f"{text}; set aside in key {key}:damaged")
 
     def _miss_batches(self, found: int, stored: int) -> None:
         text = f"{self.url} key {self._mine}journal: {found} whole batches where {stored} were written"
