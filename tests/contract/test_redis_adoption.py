@@ -236,6 +236,20 @@ def test_its_router_begins_with_nothing_and_knows_who_has_what_it_had(pair: Pair
     assert first.usage().batches == 1
 
 
+def test_what_somebody_calls_adopted_is_not(pair: Pair, caplog: pytest.LogCaptureFixture) -> None:
+    journal = pair.claim()
+    pair.second.move(journal, pair.moves(journal))
+    pair.second.leave(journal)
+    first = pair.open("first")
+    adopted = pair.key(first, "").partition(":r:")[0] + ":adopted"
+    row = pair.admin.hget(adopted, "b")
+    forged = {"x": b"000000000000", "y": str(pair.second.router_id).encode(), "z": row}
+    pair.admin.hset(adopted, mapping=forged)  # type: ignore[arg-type]
+    assert first.elsewhere(["b", "x", "y", "z"]) == ["b"]
+    assert caplog.text.count("is adopted no router wrote") == 3
+    assert sorted(pair.admin.hkeys(adopted)) == [b"b", b"t2"]  # type: ignore[arg-type]
+
+
 def test_an_adoption_that_ended_in_the_middle_is_gone_on_with_by_another(pair: Pair) -> None:
     journal = pair.claim()
     pair.second.move(journal, pair.moves(journal)[:1])

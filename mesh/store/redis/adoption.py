@@ -148,10 +148,18 @@ class Adoption:
         """Those of these tasks that another router has adopted, and not finished."""
         if not ids:
             return []
-        own = self._id.encode()
-        return [
-            i for i, by in zip(ids, self._link.command("HMGET", f"{self._base}adopted", *ids)) if by not in (None, own)
-        ]
+        key = f"{self._base}adopted"
+        found: list[str] = []
+        for task_id, row in zip(ids, self._link.command("HMGET", key, *ids)):
+            if row is None:
+                continue
+            router = self._rows.read_adopted(task_id, row)
+            if router is None:
+                log.error("%s: that task %r is adopted no router wrote; it counts as nothing, and goes", key, task_id)
+                self._link.command("HDEL", key, task_id)
+            elif router != self._id:
+                found.append(task_id)
+        return found
 
     def marks(self, journal: ClaimedJournal, ids: Sequence[str]) -> list[TaskMark]:
         """What is remembered of these tasks."""
@@ -178,7 +186,9 @@ class Adoption:
         for mark in marks:
             args += (mark.id, self._rows.mark(mark))
         ids = [task_id for one in moves for task_id in one.ids]
-        args += (len(ids), *ids)
+        args.append(len(ids))
+        for task_id in ids:
+            args += (task_id, self._rows.adopted(task_id))
         for keys in ([b.key for one in moves for b in one.blobs], [b.key for one in moves for b in one.unneeded]):
             args += (len(keys), *keys)
         word, *why = self._owned(scripts.MOVE, self._id, journal.router_id, *args)

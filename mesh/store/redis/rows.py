@@ -47,6 +47,7 @@ class Rows:
         self._positions = Signer(row_key, f"position/{router_id}")
         self._apps = Signer(row_key, f"app/{router_id}")
         self._settled = Signer(row_key, f"settled/{router_id}")
+        self._adopted = Signer(row_key, "adopted")
         self._outcomes = Signer(row_key, "outcome")
         self._functions = Signer(row_key, "function")
         self._dues = Signer(row_key, "due")
@@ -80,6 +81,15 @@ class Rows:
             else:
                 damaged.append(row)
         return ids, damaged
+
+    def adopted(self, task_id: str) -> bytes:
+        """The row that says that this router has adopted a task."""
+        return self._adopted.sign(self._router + task_id.encode())
+
+    def read_adopted(self, task_id: str, row: bytes) -> str | None:
+        """Which router has adopted a task; None where the row is not what was written."""
+        body = self._adopted.body(row)
+        return body[:12].decode() if body is not None and body[12:] == task_id.encode() else None
 
     def mark(self, mark: TaskMark) -> bytes:
         """The row of a mark."""

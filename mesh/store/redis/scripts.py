@@ -391,7 +391,7 @@ end
 local adopted = {}
 for _ = 1, take() do
   adopted[#adopted + 1] = take()
-  adopted[#adopted + 1] = router
+  adopted[#adopted + 1] = take()
 end
 each('HSET', base .. 'adopted', adopted, 1000)
 for _ = 1, take() do

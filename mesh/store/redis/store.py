@@ -8,7 +8,7 @@ round trip. Outcomes and functions are there for all routers, the rest is of one
     functions    digest → row                      users      how many routers keep each
     blob_at      key → the router that has the large payload
     names        what the id of a name stands for: a router that was moved here, and stays who it was
-    adopted      task id → the router that has adopted it, and not finished it
+    adopted      task id → row: the router that has adopted it, and not finished it
     dues         due:ENTRY, queued:ENTRY → which due times were granted last to which router, and whether they are fired
     routers      whose journals there are
     r:ID:meta    owner, epoch, boot, commits, seq, batches; adopter: who moves them into its own journal; bid: the last
