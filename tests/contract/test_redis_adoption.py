@@ -398,6 +398,25 @@ def test_what_somebody_calls_finished_is_adopted(pair: Pair, caplog: pytest.LogC
     assert "settled:1: 1 rows that no router wrote" in caplog.text
 
 
+@pytest.mark.parametrize("instead", [None, b"x"])
+def test_a_router_puts_itself_and_what_it_adopts_back_into_the_list_of_routers(
+    pair: Pair, caplog: pytest.LogCaptureFixture, instead: bytes | None
+) -> None:
+    routers = pair.key(pair.first, "").partition(":r:")[0] + ":routers"
+    pair.claim()
+    for _ in range(2):
+        pair.admin.delete(routers)
+        if instead is not None:
+            pair.admin.set(routers, instead)
+        pair.second.keep()
+        ids = {str(store.router_id).encode() for store in (pair.first, pair.second)}
+        assert pair.admin.smembers(routers) == ids
+    assert caplog.text.count("the list of routers had lost this one") == 1
+    for store in (pair.first, pair.second):
+        pair.lose(store)
+    assert set(pair.open("fourth").keep()) == {pair.first.router_id, pair.second.router_id}
+
+
 def test_the_first_outcome_of_a_task_counts_whichever_router_wrote_it(pair: Pair) -> None:
     pair.second.put_blob(BLOB, PARTS)
     mine = outcome_of("x", payload=BLOB, worker="other")

@@ -20,7 +20,7 @@ from mesh.store.shared import ClaimedJournal, ClaimedSchedules, Handover
 log = logging.getLogger("mesh.store")
 
 SCAN = 200  # rows asked for at once
-SAY_S = 60.0  # between two lines about journals that make no sense
+SAY_S = 60.0  # between two lines about what others did to the list of routers and to journals
 
 _SEQ = re.compile(rb"[1-9][0-9]{0,15}")
 
@@ -41,13 +41,16 @@ class Adoption:
         self._owned = owned
         self.claimed: dict[str, None] = {}  # routers whose journals are being moved
         self._cut: dict[str, bytes] = {}  # what those wrote into their locks that are not there any more
-        self._odd = ""  # what was said of the journals that make no sense
+        self._said = ""  # of what others did to the list of routers and to journals
         self._say_at = 0.0
 
     def keep(self, lock_ms: int, holder: bytes) -> dict[str, float]:
         """Renew the locks; the routers whose journals nobody has, or nobody has soon: in how many seconds."""
-        _, silent, odd, strange = self._owned(scripts.KEEP, lock_ms, holder, self._id, *self.claimed)
-        self._say(list(map(_text, odd)), int(strange))
+        _, silent, odd, strange, is_back = self._owned(scripts.KEEP, lock_ms, holder, self._id, *self.claimed)
+        alone = odd_journals(list(map(_text, odd)), int(strange))
+        words = [f"{alone}; left alone"] if alone else []
+        words += ["the list of routers had lost this one, and has it again"] if is_back else []
+        self._say("; ".join(words))
         self._cut.clear()
         missing: dict[str, float] = {}
         for name, left_ms, held in silent:
@@ -58,13 +61,12 @@ class Adoption:
             missing[router_id] = left / 1000
         return missing
 
-    def _say(self, odd: Sequence[str], strange: int) -> None:
-        found = odd_journals(odd, strange)
-        if found != self._odd and (not found or time.monotonic() >= self._say_at):
-            self._odd = found
+    def _say(self, found: str) -> None:
+        if found != self._said and (not found or time.monotonic() >= self._say_at):
+            self._said = found
             if found:
                 self._say_at = time.monotonic() + SAY_S
-                log.error("%s: %s; left alone", self._base, found)
+                log.error("%s: %s", self._base, found)
 
     def claim(self, router_id: str, lock_ms: int, holder: bytes, form: int) -> ClaimedJournal | None:
         """Take a journal that nobody has; not one that makes no sense, of which ``keep`` speaks."""

@@ -337,7 +337,7 @@ class RedisReader:
         listed = self._link.command("SISMEMBER", f"{self._base}routers", self._router)
         if not listed and self._link.command("EXISTS", f"{self._mine}journal"):
             found.append(
-                "the journal is not in the list of routers: nobody adopts it; a start of its router mends that"
+                "the journal is not in the list of routers: nobody adopts it; its router mends that while it runs"
             )
         return found
 

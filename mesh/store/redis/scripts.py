@@ -223,22 +223,24 @@ KEEP = (
     _PRELUDE
     + _OTHERS
     + """
-local ttl, holder, router = ARGV[5], ARGV[6], ARGV[7]
-local function renew(there)
+local ttl, holder, router, routers = ARGV[5], ARGV[6], ARGV[7], base .. 'routers'
+if call('TYPE', routers).ok ~= 'set' then call('UNLINK', routers) end
+local function renew(id)
+  local there = base .. 'r:' .. id .. ':'
   local lock = there .. 'lock'
   if call('PEXPIRE', lock, ttl) == 0 then
     call('SET', lock, holder, 'PX', ttl)
   elseif redis.pcall('GET', lock) ~= holder then
     redis.pcall('SET', lock, holder, 'PX', ttl)  -- where there is no room the old word counts on
   end
+  return redis.pcall('SADD', routers, id) == 1
 end
-renew(mine)
+local is_back = renew(router)
 for i = 8, #ARGV do
-  local there = base .. 'r:' .. ARGV[i] .. ':'
-  if call('HGET', there .. 'meta', 'owner') == token then renew(there) end
+  if call('HGET', base .. 'r:' .. ARGV[i] .. ':meta', 'owner') == token then renew(ARGV[i]) end
 end
 local silent, odd, strange = {}, {}, 0
-for _, id in ipairs(call('SMEMBERS', base .. 'routers')) do
+for _, id in ipairs(call('SMEMBERS', routers)) do
   if not is_id(id) then
     strange = strange + 1
   elseif id ~= router and #silent < 64 then
@@ -257,13 +259,13 @@ for _, id in ipairs(call('SMEMBERS', base .. 'routers')) do
     end
   end
 end
-return {'ok', silent, odd, strange}
+return {'ok', silent, odd, strange, is_back and 1 or 0}
 """
 )
 """Renew the lock, and those of the journals that are being adopted; which others nobody has, or may have soon.
 
 Of these, none of which is empty: for how many ms more its lock holds, and who wrote that. Then those that make no
-sense, in words, and how many names there are that no router has.
+sense, in words, how many names there are that no router has, and whether the list of routers had lost this one.
 """
 
 CLAIM = (
