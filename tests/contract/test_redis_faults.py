@@ -736,8 +736,53 @@ def test_a_store_of_another_key_is_refused(url, admin):
     with pytest.raises(ConfigError, match=r"another key of mesh .*of k1, here: k2"):
         open_redis(url, keys=[("k2", b"another")])
     admin.delete(f"{prefix_of(url)}keys")
-    with pytest.raises(ConfigError, match="of none"):
-        open_redis(url)
+    for name in ("", "&router=other"):
+        with pytest.raises(ConfigError, match=r"keys is gone, while .*put it back from"):
+            open_redis(url + name)
+        with pytest.raises(StoreError, match="keys is gone, while"):
+            RedisReader(parse_address(url + name), "m", KEYS, 2.0)
+    assert not admin.exists(f"{prefix_of(url)}keys")
+
+
+@pytest.mark.parametrize("instead", [None, {"k1": b"junk"}, b"a string"])
+def test_a_running_router_puts_the_key_of_the_rows_back(url, admin, caplog, instead):
+    store = fill(url)
+    keys = f"{prefix_of(url)}keys"
+    admin.delete(keys)
+    if isinstance(instead, dict):
+        admin.hset(keys, mapping=instead)
+    elif instead is not None:
+        admin.set(keys, instead)
+    with pytest.raises(ConfigError):
+        open_redis(f"{url}&router=other")
+    for _ in range(2):
+        store.usage()
+    assert caplog.text.count("is put back") == 1
+    other = open_redis(f"{url}&router=other")
+    assert other.outcomes(["x"]) == [outcome_of("x")], "both sign with one key"
+    other.close()
+    store.close()
+
+
+def test_a_router_that_missed_a_rotation_lets_its_key_in_no_more(url, admin):
+    store = fill(url)
+    open_redis(f"{url}&router=other", keys=[("k2", b"another"), *KEYS]).close()
+    open_redis(f"{url}&router=other", keys=[("k2", b"another")]).close()
+    store.usage()
+    assert admin.hkeys(f"{prefix_of(url)}keys") == [b"k2"]
+    store.close()
+
+
+def test_a_full_server_takes_the_key_of_the_rows_back_when_there_is_room(server: Server) -> None:
+    store = open_redis(server.url)
+    store.recover()
+    server.admin.config_set("maxmemory", "1mb")
+    server.admin.delete("taskmesh:{m}:keys")
+    assert store.usage().free_bytes == 0
+    server.admin.config_set("maxmemory", "0")
+    store.usage()
+    assert server.admin.hkeys("taskmesh:{m}:keys") == [b"k1"]
+    store.close()
 
 
 def test_a_new_mesh_key_takes_over_while_the_old_one_counts(url):

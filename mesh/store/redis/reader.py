@@ -26,7 +26,7 @@ from mesh.store.redis.link import Link
 from mesh.store.redis.payloads import Payloads
 from mesh.store.redis.rows import Rows, is_router_id, router_of
 from mesh.store.redis.sealing import StoreKeys, find_row_key
-from mesh.store.redis.store import FORMAT, router_at
+from mesh.store.redis.store import FORMAT, places_of, router_at, without_key
 
 JOURNALS_SHOWN = 10  # where the one that was asked for is not there
 SUSPECTS_MAX = 1_000  # rows that are looked at again
@@ -76,6 +76,8 @@ class RedisReader:
     def _row_key(self, keys: StoreKeys) -> bytes:
         found = self._link.command("HGETALL", f"{self._base}keys")
         sealed = {key_id.decode(errors="replace"): row for key_id, row in found.items()}
+        if not sealed and self._link.command("EXISTS", f"{self._mine}meta", *places_of(self._base)):
+            raise StoreError(without_key(self.url, self._base))
         if not sealed:
             raise StoreError(f"{self.url}: there is no store (no key begins with {self._base})")
         row_key = find_row_key(sealed, keys)

@@ -27,6 +27,7 @@ import logging
 import secrets
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import suppress
 from hashlib import blake2b
 from math import inf
 from pathlib import Path
@@ -198,11 +199,12 @@ class RedisStore:
             raise ConfigError(f"{self.url}: a store on Redis takes the whole key of the mesh")
         row_key = find_row_key(sealed, keys)
         if row_key is None:
-            signed = (f"{self._base}outcomes", f"{self._base}functions", self._meta)
-            if sealed or (known is None and self._link.command("EXISTS", *signed)):
+            if not sealed and known is None and self._link.command("EXISTS", self._meta, *places_of(self._base)):
+                raise ConfigError(without_key(self.url, self._base))
+            if sealed:
                 raise ConfigError(
                     f"{self.url} key {place}: what is there was written with another key of mesh "
-                    f"(of {', '.join(sorted(sealed)) or 'none'}, here: {', '.join(key_id for key_id, _ in keys)}): "
+                    f"(of {', '.join(sorted(sealed))}, here: {', '.join(key_id for key_id, _ in keys)}): "
                     "give this router that key, or its store another ?prefix="
                 )
             key_id, secret = keys[0]
@@ -212,7 +214,15 @@ class RedisStore:
         return row_key
 
     def _sealed(self) -> dict[str, bytes]:
-        found = self._link.command("HGETALL", f"{self._base}keys")
+        place = f"{self._base}keys"
+        try:
+            found = self._link.command("HGETALL", place)
+        except StoreUnavailable:
+            raise
+        except StoreError:
+            if self._link.command("TYPE", place) in (b"hash", b"none"):
+                raise
+            found = {}  # somebody else has put something in its place
         return {_text(key_id): row for key_id, row in found.items()}
 
     def _reseal(self, row_key: bytes, sealed: Collection[str], keys: StoreKeys) -> None:
@@ -658,11 +668,23 @@ class RedisStore:
             self._no_keys = str(error)
             return
         self._no_keys = ""
-        if keys and [key_id for key_id, _ in keys] != self._keys_seen:
-            sealed = self._sealed()
-            if find_row_key(sealed, keys) not in (None, self._seal):
-                raise self._miss("nothing")  # another router has begun there since
+        if not keys:
+            return
+        sealed = self._sealed()
+        if find_row_key(sealed, keys) not in (None, self._seal):
+            raise self._miss("nothing")  # another router has begun there since
+        if [key_id for key_id, _ in keys] != self._keys_seen:
             self._reseal(self._seal, sealed, keys)
+        elif find_row_key(sealed, keys[:1]) is None and (not sealed or any(key_id in sealed for key_id, _ in keys)):
+            self._put_back(sealed, keys)  # where all are others' our keys do not count any more
+
+    def _put_back(self, sealed: Collection[str], keys: StoreKeys) -> None:
+        """Somebody has deleted the key of the rows, or written another thing into its place."""
+        place = f"{self._base}keys"
+        row = [value for key_id, secret in keys for value in (key_id, seal(self._seal, secret))]
+        with suppress(StoreFull):  # the next look does it
+            self._link.commands([*([] if sealed else [("DEL", place)]), ("HSET", place, *row)])
+            log.error("%s key %s: the key of the rows was gone, and is put back", self.url, place)
 
     def _free_bytes(self) -> int | None:
         if self._link.is_cluster:
@@ -678,6 +700,21 @@ class RedisStore:
         except StoreError as error:
             log.warning("the lock is left to run out: %s", error)
         self._link.close()
+
+
+def places_of(base: str) -> list[str]:
+    """Where something is that all routers of a mesh share, if there are any: also what is not signed."""
+    names = ("routers", "outcomes", "expiries", "functions", "users", "adopted", "dues", "blob_at")
+    return [base + name for name in names]
+
+
+def without_key(url: str, base: str) -> str:
+    """What to say where those are, and the key of the rows is not."""
+    return (
+        f"{url} key {base}keys is gone, while other keys of this mesh are there: what those are signed with is lost. A "
+        "router of the mesh that runs puts it back within seconds: try again then. Where none runs, put it back from a "
+        "copy of the server's data, or give the store another ?prefix= and begin anew"
+    )
 
 
 def router_at(link: Link, base: str, address: RedisAddress, becomes: str | None = None) -> str:
