@@ -398,6 +398,23 @@ def test_what_somebody_calls_finished_is_adopted(pair: Pair, caplog: pytest.LogC
     assert "settled:1: 1 rows that no router wrote" in caplog.text
 
 
+def test_journals_that_nobody_can_adopt_hide_none_that_somebody_can(pair: Pair) -> None:
+    routers = pair.key(pair.first, "").partition(":r:")[0] + ":routers"
+    for number in range(200):
+        router_id = f"{number:012x}"
+        pair.admin.hset(pair.named(router_id, "meta"), mapping={"owner": "x", "format": 99})
+        pair.admin.hset(pair.named(router_id, "journal"), "1", "x")
+        pair.admin.sadd(routers, router_id)
+    lost = pair.lose(pair.first)
+    assert pair.second.keep() == {lost: 0.0}
+
+
+def test_a_lock_that_never_runs_out_is_none(pair: Pair) -> None:
+    pair.admin.set(pair.key(pair.first, "lock"), "somebody")
+    assert pair.second.keep() == {pair.first.router_id: 0.0}
+    assert pair.second.claim(str(pair.first.router_id)) is not None
+
+
 @pytest.mark.parametrize("instead", [None, b"x"])
 def test_a_router_puts_itself_and_what_it_adopts_back_into_the_list_of_routers(
     pair: Pair, caplog: pytest.LogCaptureFixture, instead: bytes | None

@@ -44,9 +44,9 @@ class Adoption:
         self._said = ""  # of what others did to the list of routers and to journals
         self._say_at = 0.0
 
-    def keep(self, lock_ms: int, holder: bytes) -> dict[str, float]:
+    def keep(self, lock_ms: int, holder: bytes, form: int) -> dict[str, float]:
         """Renew the locks; the routers whose journals nobody has, or nobody has soon: in how many seconds."""
-        _, silent, odd, strange, is_back = self._owned(scripts.KEEP, lock_ms, holder, self._id, *self.claimed)
+        _, silent, odd, strange, is_back = self._owned(scripts.KEEP, lock_ms, holder, self._id, form, *self.claimed)
         alone = odd_journals(list(map(_text, odd)), int(strange))
         words = [f"{alone}; left alone"] if alone else []
         words += ["the list of routers had lost this one, and has it again"] if is_back else []

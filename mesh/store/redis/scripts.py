@@ -223,7 +223,7 @@ KEEP = (
     _PRELUDE
     + _OTHERS
     + """
-local ttl, holder, router, routers = ARGV[5], ARGV[6], ARGV[7], base .. 'routers'
+local ttl, holder, router, format, routers = ARGV[5], ARGV[6], ARGV[7], ARGV[8], base .. 'routers'
 if call('TYPE', routers).ok ~= 'set' then call('UNLINK', routers) end
 local function renew(id)
   local there = base .. 'r:' .. id .. ':'
@@ -236,7 +236,7 @@ local function renew(id)
   return redis.pcall('SADD', routers, id) == 1
 end
 local is_back = renew(router)
-for i = 8, #ARGV do
+for i = 9, #ARGV do
   if call('HGET', base .. 'r:' .. ARGV[i] .. ':meta', 'owner') == token then renew(ARGV[i]) end
 end
 local silent, odd, strange = {}, {}, 0
@@ -251,9 +251,9 @@ for _, id in ipairs(call('SMEMBERS', routers)) do
           or call('EXISTS', there .. 'schedules', there .. 'apps') > 0
             and redis.pcall('HEXISTS', there .. 'meta', 'merged') ~= 1) then
       local wrong = misfit(id)
-      if not wrong then
+      if not wrong and call('HGET', there .. 'meta', 'format') == format then
         silent[#silent + 1] = {id, math.max(left, 0), call('GET', there .. 'lock') or ''}
-      elseif #odd < 8 then
+      elseif wrong and #odd < 8 then
         odd[#odd + 1] = 'router ' .. id .. ' (' .. wrong .. ')'
       end
     end
@@ -278,6 +278,7 @@ if not is_id(id) or misfit(id) then return {'odd'} end
 local found = call('HMGET', there .. 'meta', 'owner', 'format', 'boot', 'batches')
 if found[1] ~= token then
   local held = call('GET', there .. 'lock')
+  if call('PTTL', there .. 'lock') == -1 then held = nil end  -- no router wrote that
   if held and (held ~= taken_from or call('PTTL', there .. 'lock') > ttl / 2) then return {'held'} end
   if not found[1] or found[2] ~= format or call('EXISTS', there .. 'moved') > 0 then return {'held'} end
   call('HSET', there .. 'meta', 'owner', token, 'adopter', router)

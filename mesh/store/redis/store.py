@@ -561,7 +561,7 @@ class RedisStore:
         """Renew the lock; the routers whose journals nobody has, or nobody has soon, and that left something there."""
         self._kept_at = time.monotonic()
         self._name_connection()
-        return self._adoption.keep(self._lock_ms, self._holder.text)
+        return self._adoption.keep(self._lock_ms, self._holder.text, FORMAT)
 
     def _name_connection(self) -> None:
         """Others see by it at once that this process has died: the lock says which one it is."""
