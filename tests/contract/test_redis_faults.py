@@ -744,6 +744,16 @@ def test_a_store_of_another_key_is_refused(url, admin):
     assert not admin.exists(f"{prefix_of(url)}keys")
 
 
+def test_a_name_that_stands_for_no_router_is_refused(url, admin):
+    store = fill(url)
+    store.close()
+    admin.hset(f"{prefix_of(url)}names", store.router_id, b"\x1b[31mevil\n")
+    for look in (lambda: open_redis(url), lambda: RedisReader(parse_address(url), "m", KEYS, 2.0)):
+        with pytest.raises(StoreDamaged, match=rf"names: what {store.router_id} stands for is no router's id") as error:
+            look()
+        assert "evil" not in str(error.value)
+
+
 @pytest.mark.parametrize("instead", [None, {"k1": b"junk"}, b"a string"])
 def test_a_running_router_puts_the_key_of_the_rows_back(url, admin, caplog, instead):
     store = fill(url)

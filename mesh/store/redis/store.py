@@ -60,7 +60,7 @@ from mesh.store.redis.link import Link, Value
 from mesh.store.redis.payloads import Payloads
 from mesh.store.redis.prepared import Prepared, prepare
 from mesh.store.redis.rights import ask_for_rights
-from mesh.store.redis.rows import Rows, due_field
+from mesh.store.redis.rows import Rows, due_field, is_router_id
 from mesh.store.redis.salvage import Salvage, arguments, scan
 from mesh.store.redis.sealing import StoreKeys, find_row_key, new_row_key, seal
 from mesh.store.shared import ClaimedJournal, ClaimedSchedules, Handover
@@ -725,6 +725,8 @@ def router_at(link: Link, base: str, address: RedisAddress, becomes: str | None 
     name = address.router if address.router is not None else default_router()
     own = blake2b(name.encode(), digest_size=6).hexdigest()
     moved = link.command("HGET", f"{base}names", own)
+    if moved is not None and not is_router_id(moved):
+        raise StoreDamaged(f"{link.name} key {base}names: what {own} stands for is no router's id; delete that field")
     if moved is not None:
         return _text(moved)
     if becomes is None or becomes == own or _is_used(link, f"{base}r:{own}:"):
