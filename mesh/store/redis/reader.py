@@ -239,10 +239,9 @@ class RedisReader:
         """The finished tasks of the batches that are open, each with its batch."""
         found: dict[str, int] = {}
         for some in cut(self.seqs()):
-            for seq, ids in zip(
-                some, self._link.commands([("SMEMBERS", f"{self._mine}settled:{seq}") for seq in some])
-            ):
-                found.update((name.decode(errors="replace"), seq) for name in ids)
+            settled = self._link.commands([("SMEMBERS", f"{self._mine}settled:{seq}") for seq in some])
+            for seq, rows in zip(some, settled):
+                found.update(dict.fromkeys(self._rows.read_settled(seq, rows)[0], seq))
         return found
 
     def _note_unnamed(self, outcomes: Sequence[Outcome]) -> None:

@@ -329,7 +329,7 @@ local base, call = ARGV[1], redis.call
     + _OTHERS
     + """
 local odd, strange = {}, 0
-for _, id in ipairs(call('SMEMBERS', KEYS[1])) do
+for _, id in ipairs(redis.pcall('SMEMBERS', KEYS[1])) do
   local wrong = is_id(id) and misfit(id)
   if not is_id(id) then
     strange = strange + 1

@@ -214,15 +214,7 @@ class RedisStore:
         return row_key
 
     def _sealed(self) -> dict[str, bytes]:
-        place = f"{self._base}keys"
-        try:
-            found = self._link.command("HGETALL", place)
-        except StoreUnavailable:
-            raise
-        except StoreError:
-            if self._link.command("TYPE", place) in (b"hash", b"none"):
-                raise
-            found = {}  # somebody else has put something in its place
+        found = self._link.command("HGETALL", f"{self._base}keys")
         return {_text(key_id): row for key_id, row in found.items()}
 
     def _reseal(self, row_key: bytes, sealed: Collection[str], keys: StoreKeys) -> None:
@@ -418,7 +410,7 @@ class RedisStore:
     def _set_settled_aside(self, key: str, damaged: Sequence[bytes]) -> None:
         text = f"{self.url} key {key}: rows of finished tasks that are not what a router wrote: {len(damaged)}"
         if not self._salvage:
-            raise StoreDamaged(f"{text}; {_WAY_OUT}")
+            raise StoreDamaged(f"{text}; {WAY_OUT}")
         for row in damaged:
             self._link.commands([("SADD", f"{key}:damaged", row), ("SREM", key, row)])
         self.salvaged.append(f"{text}; set aside in key {key}:damaged")
@@ -670,7 +662,8 @@ class RedisStore:
         self._no_keys = ""
         if not keys:
             return
-        sealed = self._sealed()
+        is_hash = self._link.command("TYPE", f"{self._base}keys") in (b"hash", b"none")
+        sealed = self._sealed() if is_hash else {}
         if find_row_key(sealed, keys) not in (None, self._seal):
             raise self._miss("nothing")  # another router has begun there since
         if [key_id for key_id, _ in keys] != self._keys_seen:
