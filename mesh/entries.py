@@ -23,6 +23,9 @@ _encode = msgspec.msgpack.Encoder().encode
 DueUs = Annotated[int, Meta(ge=0, le=10**18)]
 """A due time: microseconds since 1970-01-01 UTC."""
 
+DuesSkipped = Annotated[int, Meta(ge=0, le=10**15)]
+"""Due times that were left out: of what is due each millisecond, there are no more."""
+
 Duration = Annotated[float, Meta(ge=0.0, le=1e9)]
 Catchup = Literal["latest", "all", "skip"]
 Overlap = Literal["allow", "skip", "queue_one"]
@@ -89,7 +92,7 @@ class Firing(Struct, frozen=True, array_like=True, gc=False):
 
     entry: Id
     due_us: DueUs
-    skipped: Count = 0
+    skipped: DuesSkipped = 0
     caught_up: bool = False
     revised_at: Instant = 0.0
 

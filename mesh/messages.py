@@ -57,7 +57,7 @@ class Hello(Message, frozen=True, array_like=True, gc=False, tag="HELLO"):
     python: str
     version: str
     worker: WorkerInfo | None = None
-    protocol: int = PROTOCOL
+    protocol: Count = PROTOCOL
     maps: bool = False  # it can read and write the files of the router's depot
     addresses: list[str] = []  # a router's: where it listens
 
@@ -168,7 +168,7 @@ class Welcome(Message, frozen=True, array_like=True, gc=False, tag="WELCOME"):
     version: str
     durability: str
     routers: list[str] = []
-    protocol: int = PROTOCOL
+    protocol: Count = PROTOCOL
     boot: Count = 0  # how often it was started on its store
     adopted: dict[Id, Count] = {}  # as in ADOPTED
     shared: bool = False  # others have its store, too, and may adopt what it had
@@ -223,7 +223,7 @@ class Outcomes(Message, frozen=True, array_like=True, gc=False, tag="OUTCOMES"):
     """Final outcomes of tasks the client submitted or watches; ``accepted``: as in ACCEPTED, in the same envelope."""
 
     outcomes: list[Outcome]
-    accepted: list[int] = []
+    accepted: list[Count] = []
 
 
 class Unknown(Message, frozen=True, array_like=True, gc=False, tag="UNKNOWN"):

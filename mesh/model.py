@@ -26,8 +26,14 @@ Instant = Annotated[float, Meta(ge=0.0, le=INSTANT_MAX)]
 Seconds = Annotated[float, Meta(ge=-1e12, le=1e12)]
 """A duration; a clock that is set back can make a measured one negative, and that must not cost a session."""
 
-Count = Annotated[int, Meta(ge=0, le=2**62)]
+COUNT_MAX = 2**62
+Count = Annotated[int, Meta(ge=0, le=COUNT_MAX)]
 Priority = Annotated[int, Meta(ge=0, le=255)]
+
+
+def added(count: int, more: int) -> int:
+    """A count that goes on for ever, and stays at its bound: beyond it no peer and no store could read it."""
+    return min(count + more, COUNT_MAX)
 
 
 class Role(enum.StrEnum):

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from mesh.clock import Now
 from mesh.entries import Firing, Position, firing_id
 from mesh.messages import Fire
-from mesh.model import Peer
+from mesh.model import Peer, added
 from mesh.settings import Settings
 
 
@@ -94,4 +94,5 @@ class Bids:
 def fired_elsewhere(position: Position, due_us: int, count: int) -> Position:
     """As the router will say that fires ``count`` due times, ``due_us`` the last of them."""
     task_id = firing_id(position.entry, due_us)
-    return replace(position, last_due_us=due_us, last_task=task_id, last_state="", fired=position.fired + count)
+    fired = added(position.fired, count)
+    return replace(position, last_due_us=due_us, last_task=task_id, last_state="", fired=fired)

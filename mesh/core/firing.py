@@ -23,7 +23,7 @@ from mesh.core.tasks import TaskTable
 from mesh.cron import SECOND_US
 from mesh.entries import Entry, Firing, Position, firing_id, jitter_s, merged_position
 from mesh.messages import Fire, Fired, Submit
-from mesh.model import Peer, TaskOptions, TaskSpec
+from mesh.model import Peer, TaskOptions, TaskSpec, added
 from mesh.schedules import microseconds
 from mesh.settings import Settings
 
@@ -297,8 +297,8 @@ class Firings:
         changes = replace(
             position,
             last_due_us=max(firing.due_us, position.last_due_us),
-            skipped=position.skipped + firing.skipped,
-            caught_up=position.caught_up + firing.caught_up,
+            skipped=added(position.skipped, firing.skipped),
+            caught_up=added(position.caught_up, firing.caught_up),
         )
         self._counters["firings_caught_up"] += firing.caught_up
         self._tell_missed(entry, firing)
@@ -308,7 +308,7 @@ class Firings:
             self._set(replace(changes, queued_due_us=firing.due_us))
         else:
             self._tell_skipped(entry, 1, f"the task before is not finished (overlap={entry.overlap!r})")
-            self._set(replace(changes, skipped=changes.skipped + 1))
+            self._set(replace(changes, skipped=added(changes.skipped, 1)))
 
     def _make(self, entry: Entry, position: Position, due_us: int, made: Made, now: Now) -> None:
         task_id = firing_id(entry.name, due_us)
@@ -321,7 +321,8 @@ class Firings:
         made.append((entry.options, spec))
         self._counters["firings"] += 1
         lateness_s = now.wall - due
-        self._set(replace(position, last_task=task_id, last_state="", fired=position.fired + 1, lateness_s=lateness_s))
+        fired = added(position.fired, 1)
+        self._set(replace(position, last_task=task_id, last_state="", fired=fired, lateness_s=lateness_s))
 
     def _accept(self, made: Made, now: Now) -> None:
         """Take the tasks in, as any others; one commit has them and the positions."""
@@ -404,7 +405,7 @@ class Firings:
 
     def _tell_skipped(self, entry: Entry, count: int, why: str, *, as_asked: bool = True) -> None:
         if count:
-            self._counters["firings_skipped"] += count
+            self._counters["firings_skipped"] = added(self._counters["firings_skipped"], count)
             kind = "skipped" if as_asked else "lost"
             text = f"entry {entry.name!r}: {count} due time{'s' * (count != 1)} {kind}: {why}"
             self._ledger.add(Complain(f"firings {kind}", text, is_wrong=not as_asked))

@@ -6,7 +6,7 @@ import sqlite3
 import struct
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote
 from zlib import crc32
 
@@ -34,6 +34,8 @@ SETTLED = (
 
 ENTRY_COLUMNS = "name, app, task, queue, schedule, paused, revised_at, raw, crc"
 POSITION_COLUMNS = "name, last_due_us, last_task, last_state, fired, skipped, caught_up, lateness_s, raw, crc"
+
+T = TypeVar("T")
 
 _BLOB = msgspec.json.Decoder(dict[str, Any])
 _MARK = msgspec.msgpack.Decoder(TaskMark)
@@ -184,9 +186,9 @@ def entry_values(entry: Entry) -> tuple[Any, ...]:
     return (*for_people, raw, crc32(raw))
 
 
-def entry_of(raw: bytes) -> Entry:
-    """The entry in a row."""
-    return _ENTRY.decode(raw)
+def entry_of(raw: object, crc: int) -> Entry | None:
+    """The entry in a row; None where it is not what was written, or cannot be read."""
+    return _decoded(_ENTRY, raw, crc)
 
 
 def position_values(position: Position) -> tuple[Any, ...]:
@@ -195,19 +197,23 @@ def position_values(position: Position) -> tuple[Any, ...]:
     return (*msgspec.structs.astuple(position)[:8], raw, crc32(raw))
 
 
-def position_of(raw: bytes) -> Position:
-    """The position in a row."""
-    return _POSITION.decode(raw)
+def position_of(raw: object, crc: int) -> Position | None:
+    """The position in a row; as of an entry."""
+    return _decoded(_POSITION, raw, crc)
 
 
-def raw_is_whole(raw: object, crc: int) -> bool:
-    """Whether the row of a mark, an entry or a position is what was written."""
-    return type(raw) is bytes and crc32(raw) == crc
+def mark_of(raw: object, crc: int) -> TaskMark | None:
+    """The mark in a row; as of an entry."""
+    return _decoded(_MARK, raw, crc)
 
 
-def mark_of(raw: bytes) -> TaskMark:
-    """The mark in a row."""
-    return _MARK.decode(raw)
+def _decoded(decoder: msgspec.msgpack.Decoder[T], raw: object, crc: int) -> T | None:
+    if type(raw) is not bytes or crc32(raw) != crc:
+        return None
+    try:
+        return decoder.decode(raw)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return None
 
 
 def function_values(code: FunctionCode) -> tuple[str, str, bytes, str | None, int]:

@@ -10,7 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from mesh.store.retention import BLOCK_BITS
-from mesh.store.rows import FULL_COLUMNS, function_is_whole, journal_is_whole, outcome_is_whole, raw_is_whole
+from mesh.store.rows import (
+    FULL_COLUMNS,
+    entry_of,
+    function_is_whole,
+    journal_is_whole,
+    mark_of,
+    outcome_is_whole,
+    position_of,
+)
 from mesh.store.schema import prepare
 
 _TABLES = (
@@ -121,9 +129,9 @@ def move_damaged_rows(connection: sqlite3.Connection) -> list[str]:
     lines: list[str] = []
     checks: tuple[tuple[str, str, str, Callable[..., bool]], ...] = (
         ("journal", "seq", "seq, accepted_at, raw, crc", journal_is_whole),
-        ("marks", "id", "raw, crc", raw_is_whole),
-        ("schedules", "name", "raw, crc", raw_is_whole),
-        ("positions", "name", "raw, crc", raw_is_whole),
+        ("marks", "id", "raw, crc", lambda raw, crc: mark_of(raw, crc) is not None),
+        ("schedules", "name", "raw, crc", lambda raw, crc: entry_of(raw, crc) is not None),
+        ("positions", "name", "raw, crc", lambda raw, crc: position_of(raw, crc) is not None),
         ("functions", "digest", "digest, python, payload, blob, crc", lambda *row: function_is_whole(row)),
         ("results", "n", FULL_COLUMNS, lambda *row: outcome_is_whole(row)),
     )

@@ -8,8 +8,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
+from typing import TypeVar
 from urllib.parse import quote
 
 from mesh.core.commands import AppendBatch, Record
@@ -35,7 +36,6 @@ from mesh.store.rows import (
     mark_of,
     outcome_of,
     position_of,
-    raw_is_whole,
     router_of,
 )
 from mesh.store.statements import delete, insert, select
@@ -44,6 +44,8 @@ from mesh.store.writes import blob_keys, write
 FREE_PAGES_MAX = 256  # unused pages that a prune leaves in the file
 VACUUM_PAGES = 500  # pages given back to the disk in one prune: a few milliseconds
 OUTCOME_BYTES = 400  # what a small outcome takes, for the checkpointer's pace
+
+T = TypeVar("T")
 
 _DAMAGED_NAMED = 10  # damaged rows named in one message
 
@@ -132,9 +134,9 @@ class SqliteStore:
         """Read what is unfinished and count this start. Raises ``StoreDamaged`` naming the rows."""
         with self._db.reading():
             batches = self._read_batches()
-            marks = [mark_of(raw) for raw in self._read_raw("marks", "id", "marks of tasks")]
-            entries = [entry_of(raw) for raw in self._read_raw("schedules", "name", "entries of periodic tasks")]
-            positions = [position_of(raw) for raw in self._read_raw("positions", "name", "positions of entries")]
+            marks = self._read_raw("marks", "id", "marks of tasks", mark_of)
+            entries = self._read_raw("schedules", "name", "entries of periodic tasks", entry_of)
+            positions = self._read_raw("positions", "name", "positions of entries", position_of)
             apps = dict(self._db.connection.execute("SELECT app, declared_at FROM schedule_apps").fetchall())
             nodes = [NodeInfo(*row) for row in self._db.connection.execute("SELECT node_id, name FROM nodes")]
             keys = [key for (key,) in self._db.connection.execute("SELECT key FROM blobs")]
@@ -165,7 +167,9 @@ class SqliteStore:
     def _read_batches(self) -> list[StoredBatch]:
         execute = self._db.connection.execute
         rows = execute("SELECT seq, accepted_at, raw, crc FROM journal ORDER BY seq").fetchall()
-        self._refuse("journal rows", [row[0] for row in rows if not journal_is_whole(*row)])
+        self._refuse(
+            "journal rows changed since they were written", [row[0] for row in rows if not journal_is_whole(*row)]
+        )
         if len(rows) != self._db.counters.batches:
             raise StoreDamaged(
                 f"{self.path}: batches in the journal: {len(rows)} where {self._db.counters.batches} were written; "
@@ -176,17 +180,21 @@ class SqliteStore:
             batches[seq].settled.add(task_id)
         return list(batches.values())
 
-    def _read_raw(self, table: str, key: str, what: str) -> list[bytes]:
+    def _read_raw(self, table: str, key: str, what: str, read: Callable[[object, int], T | None]) -> list[T]:
         rows = self._db.connection.execute(f"SELECT {key}, raw, crc FROM {table}").fetchall()
-        self._refuse(what, [name for name, raw, crc in rows if not raw_is_whole(raw, crc)])
-        return [raw for _, raw, _ in rows]
+        values = [read(raw, crc) for _, raw, crc in rows]
+        self._refuse(
+            f"{what} changed since they were written, or that nobody can read",
+            [row[0] for row, value in zip(rows, values) if value is None],
+        )
+        return [value for value in values if value is not None]
 
     def _refuse(self, what: str, damaged: Sequence[object]) -> None:
         if not damaged:
             return
         named = ", ".join(map(str, damaged[:_DAMAGED_NAMED]))
         raise StoreDamaged(
-            f"{self.path}: {what} changed since they were written: {named}"
+            f"{self.path}: {what}: {named}"
             f"{' ...' if len(damaged) > _DAMAGED_NAMED else ''} ({len(damaged)} in all); {WAY_OUT}"
         )
 

@@ -31,7 +31,6 @@ from mesh.store.rows import (
     mark_of,
     outcome_of,
     position_of,
-    raw_is_whole,
     router_of,
 )
 from mesh.store.salvage import left_out
@@ -145,9 +144,9 @@ class SqliteReader:
         """By name of the entry."""
         return self._raw("positions", "name", position_of)
 
-    def _raw(self, table: str, key: str, read: Callable[[bytes], T]) -> Rows[T]:
+    def _raw(self, table: str, key: str, read: Callable[[object, int], T | None]) -> Rows[T]:
         for rows in self._pages(f"{key}, raw, crc", table, key, ""):
-            yield [(str(name), read(raw) if raw_is_whole(raw, crc) else None) for name, raw, crc in rows]
+            yield [(str(name), read(raw, crc)) for name, raw, crc in rows]
 
     def nodes(self) -> Rows[NodeInfo]:
         """By id of the node; these have no checksum."""

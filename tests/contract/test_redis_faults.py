@@ -20,12 +20,13 @@ from mesh.core.commands import (
     DropOutcomes,
     DueSpan,
     RecordOutcomes,
+    SaveEntry,
     SaveFunction,
     SaveMarks,
     SaveNode,
     SavePositions,
 )
-from mesh.entries import Position
+from mesh.entries import Entry, Position
 from mesh.errors import (
     ConfigError,
     RowDamaged,
@@ -36,7 +37,8 @@ from mesh.errors import (
     StoreLost,
     StoreUnavailable,
 )
-from mesh.model import FunctionCode, NodeInfo, TaskMark
+from mesh.model import FunctionCode, NodeInfo, TaskMark, TaskOptions
+from mesh.schedules import Every
 from mesh.store.check import check
 from mesh.store.redis import holder
 from mesh.store.redis.address import parse_address
@@ -676,6 +678,19 @@ def test_a_task_that_somebody_calls_finished_is_not_and_what_a_router_finished_s
     store.close()
     store = open_redis(url)
     store.recover()
+    store.close()
+
+
+def test_a_row_that_a_router_wrote_and_none_can_read_is_refused_by_its_name_and_can_be_set_aside(url, admin):
+    store = fill(url)
+    store.commit(
+        [SaveEntry(Entry("e", Every(5.0), TaskOptions("work"))), SavePositions([Position("e", 1, fired=2**63)])]
+    )
+    with pytest.raises(StoreDamaged, match=r"positions: .* not what a router wrote: e .*--salvage"):
+        store.recover()
+    store.close()
+    store = open_redis(url, salvage=True)
+    assert store.recover().positions == [] and store.salvaged
     store.close()
 
 

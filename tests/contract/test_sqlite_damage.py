@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, suppress
 from pathlib import Path
+from zlib import crc32
 
 import msgspec
 import pytest
@@ -268,6 +269,21 @@ def test_a_changed_position_is_refused_and_can_be_salvaged(settled):
     store = open_store(settled, salvage=True)
     recovered = store.recover()
     assert ([entry.name for entry in recovered.entries], recovered.positions) == (["e1"], [])
+    store.close()
+
+
+def test_a_position_that_is_whole_and_nobody_can_read_is_refused_and_can_be_salvaged(settled):
+    raw = msgspec.msgpack.encode(Position("e1", 1, fired=2**63))
+    with closing(sqlite3.connect(settled)) as connection, connection:
+        connection.execute("UPDATE positions SET raw = ?, crc = ?", [raw, crc32(raw)])
+
+    store = open_store(settled)
+    with pytest.raises(StoreDamaged, match=r"positions of entries .*nobody can read.*e1"):
+        store.recover()
+    store.close()
+
+    store = open_store(settled, salvage=True)
+    assert store.salvaged and store.recover().positions == []
     store.close()
 
 

@@ -34,7 +34,7 @@ from mesh.messages import (
     Schedule,
     Settled,
 )
-from mesh.model import TaskOptions
+from mesh.model import COUNT_MAX, TaskOptions
 from mesh.schedules import Every, Once, microseconds
 from mesh.settings import Settings
 from tests.core.make import C1, W1, W2, WALL, Driven, hello_client, hello_worker, sent, settlement, submit
@@ -103,6 +103,21 @@ def said(mesh: Periodic) -> list[tuple[str, bool]]:
 def one(messages: list[Any], kind: type) -> Any:
     (found,) = (message for message in messages if isinstance(message, kind))
     return found
+
+
+# numbers that a leader may make up
+
+
+def test_counts_stay_at_their_bound_however_often_a_leader_says_that_much_was_skipped() -> None:
+    mesh = Periodic(entry())
+    near = Position("e", due(5.0), "a", "failed", COUNT_MAX, COUNT_MAX - 1, COUNT_MAX)
+    mesh.do(GossipHeard("other", Gossip(positions=[near])))
+    mesh.machine.counters["firings_skipped"] = COUNT_MAX
+    for seconds in (10.0, 20.0):
+        mesh.fire(due(seconds), skipped=10**15, caught_up=True)
+    position = mesh.position()
+    assert (position.fired, position.skipped, position.caught_up) == (COUNT_MAX,) * 3
+    assert mesh.machine.counters["firings_skipped"] == COUNT_MAX
 
 
 # the lease

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import msgspec
 import pytest
@@ -324,3 +324,29 @@ def test_examples_used_here_are_valid():
         assert codec.decode_from_node(sent(message)).message == message
     for message in (Welcome("r", "n", "v", "disk"), Deliver({0: TaskOptions("t")}, [Delivery("a", 0, 1, b"")])):
         assert codec.decode_from_router(sent(message)).message == message
+
+
+def numbers(kind: msgspec.inspect.Type, path: str, seen: frozenset[type]) -> Iterator[tuple[str, object, object]]:
+    """Each number in a type, with its least and its greatest."""
+    if isinstance(kind, msgspec.inspect.IntType | msgspec.inspect.FloatType):
+        yield path, kind.ge, kind.le
+    elif isinstance(kind, msgspec.inspect.StructType) and kind.cls not in seen:
+        for field in kind.fields:
+            yield from numbers(field.type, f"{path}.{field.name}", seen | {kind.cls})
+    elif isinstance(kind, msgspec.inspect.UnionType):
+        for one in kind.types:
+            yield from numbers(one, path, seen)
+    else:
+        for inner in ("item_type", "key_type", "value_type"):
+            if hasattr(kind, inner):
+                yield from numbers(getattr(kind, inner), path, seen)
+        for one in getattr(kind, "item_types", ()):
+            yield from numbers(one, path, seen)
+
+
+@pytest.mark.parametrize("verb", sorted(verbs()))
+def test_each_number_that_a_peer_may_say_has_bounds_that_a_store_can_keep(verb: str) -> None:
+    found = list(numbers(msgspec.inspect.type_info(verbs()[verb]), verb, frozenset()))
+
+    assert [path for path, ge, le in found if ge is None or le is None] == []
+    assert all(ge >= -(2**62) and le <= 2**62 for _, ge, le in found)  # type: ignore[operator]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Iterable, Sequence
+from typing import TypeVar
 
 import msgspec
 from msgspec.structs import replace
@@ -17,8 +18,10 @@ from msgspec.structs import replace
 from mesh.core.commands import DueSpan
 from mesh.entries import Entry, Position
 from mesh.errors import RowDamaged
-from mesh.model import Blob, FunctionCode, NodeInfo, Outcome, Payload, TaskMark
+from mesh.model import Blob, Buffer, FunctionCode, NodeInfo, Outcome, Payload, TaskMark
 from mesh.store.redis.sealing import MAC_BYTES, Signer
+
+T = TypeVar("T")
 
 _JOURNAL = struct.Struct("<qd")
 _HEAD = struct.Struct("<12sddH")
@@ -98,7 +101,7 @@ class Rows:
     def read_mark(self, task_id: bytes, row: bytes) -> TaskMark | None:
         """The mark in a row; None where it is not what was written."""
         body = self._marks.body(row)
-        mark = None if body is None else _MARK.decode(body)
+        mark = _decoded(_MARK, body)
         return mark if mark is not None and mark.id.encode() == task_id else None
 
     def node(self, node: NodeInfo) -> bytes:
@@ -108,7 +111,7 @@ class Rows:
     def read_node(self, node_id: bytes, row: bytes) -> NodeInfo | None:
         """The worker in a row; None where it is not what was written."""
         body = self._nodes.body(row)
-        node = None if body is None else _NODE.decode(body)
+        node = _decoded(_NODE, body)
         return node if node is not None and node.node_id.encode() == node_id else None
 
     def entry(self, entry: Entry) -> bytes:
@@ -118,7 +121,7 @@ class Rows:
     def read_entry(self, name: bytes, row: bytes) -> Entry | None:
         """The entry in a row; None where it is not what was written."""
         body = self._entries.body(row)
-        entry = None if body is None else _ENTRY.decode(body)
+        entry = _decoded(_ENTRY, body)
         return entry if entry is not None and entry.name.encode() == name else None
 
     def position(self, position: Position) -> bytes:
@@ -128,7 +131,7 @@ class Rows:
     def read_position(self, name: bytes, row: bytes) -> Position | None:
         """The position in a row; None where it is not what was written."""
         body = self._positions.body(row)
-        position = None if body is None else _POSITION.decode(body)
+        position = _decoded(_POSITION, body)
         return position if position is not None and position.entry.encode() == name else None
 
     def app(self, name: str, declared_at: float) -> bytes:
@@ -138,7 +141,7 @@ class Rows:
     def read_app(self, name: bytes, row: bytes) -> tuple[str, float] | None:
         """The app in a row, and when its code was loaded; None where it is not what was written."""
         body = self._apps.body(row)
-        found = None if body is None else _APP.decode(body)
+        found = _decoded(_APP, body)
         return found if found is not None and found[0].encode() == name else None
 
     def outcomes(self, outcomes: Iterable[Outcome]) -> list[bytes | str]:
@@ -165,8 +168,8 @@ class Rows:
         body = self._outcomes.body(row)
         if body is not None:
             blob, rest = _after_head(body)
-            outcome = _OUTCOME.decode(rest)
-            if outcome.id == task_id:
+            outcome = _decoded(_OUTCOME, rest)
+            if outcome is not None and outcome.id == task_id:
                 return outcome if blob is None else replace(outcome, payload=blob)
         raise RowDamaged(f"task {task_id}: its result in {where} is not what a router wrote; it is lost")
 
@@ -180,8 +183,8 @@ class Rows:
         body = self._functions.body(row)
         if body is not None:
             blob, rest = _after_head(body)
-            code = _FUNCTION.decode(rest)
-            if code.digest == digest:
+            code = _decoded(_FUNCTION, rest)
+            if code is not None and code.digest == digest:
                 return code if blob is None else replace(code, payload=blob)
         raise RowDamaged(f"function {digest}: its code in {where} is not what a router wrote; submit it anew")
 
@@ -201,6 +204,13 @@ class Rows:
 def due_field(span: DueSpan) -> str:
     """Where the row of these due times stands: those that waited are fired beside those that come."""
     return f"{'queued' if span.queued else 'due'}:{span.entry}"
+
+
+def _decoded(decoder: msgspec.msgpack.Decoder[T], body: Buffer | None) -> T | None:
+    try:
+        return None if body is None else decoder.decode(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError):  # signed, and of a router that wrote what none can read
+        return None
 
 
 def _after_head(body: bytes) -> tuple[Blob | None, memoryview]:
