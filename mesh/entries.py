@@ -41,7 +41,8 @@ class Entry(Struct, frozen=True, array_like=True, gc=False):
 
     Of two forms the one counts that was written last: ``written_at``, 0 while it is as it first stood in the code.
     ``gone``: it was removed then, and this is kept to tell routers that were away. ``code_paused``: what the code said
-    last of ``paused``, None where it never did.
+    last of ``paused``, None where it never did. ``after_us``: an entry of this name was removed, which had come so far;
+    nothing up to there is due again, whatever a clock says that was set back.
     """
 
     name: Id
@@ -60,6 +61,7 @@ class Entry(Struct, frozen=True, array_like=True, gc=False):
     written_at: Instant = 0.0
     gone: bool = False
     code_paused: bool | None = None
+    after_us: DueUs = 0
 
 
 class Position(Struct, frozen=True, array_like=True, gc=False):
@@ -112,12 +114,15 @@ class Listing(Struct, frozen=True):
     rivals: dict[str, str] = {}
 
 
-def newer_entry(first: Entry, second: Entry) -> Entry:
+def merged_entry(first: Entry, second: Entry) -> Entry:
     """Which of two forms of an entry counts, for all that ask: the one written last.
 
-    Of two as they first stood in the code, the one that was taken in first: it has come further.
+    Of two as they first stood in the code, the one that was taken in first: it has come further. Whichever it is, what
+    was fired before it came anew stays fired.
     """
-    return max(first, second, key=lambda entry: (entry.written_at, -entry.revised_at, _digest(entry)))
+    forms = replace(first, after_us=0), replace(second, after_us=0)
+    newer = max(forms, key=lambda entry: (entry.written_at, -entry.revised_at, _digest(entry)))
+    return replace(newer, after_us=max(first.after_us, second.after_us))
 
 
 def merged_position(first: Position, second: Position) -> Position:

@@ -209,7 +209,8 @@ def seen(entry: Entry, position: Position, parked: str = "", rival: str = "") ->
     due = None
     if not entry.paused:
         with suppress(ConfigError):  # a zone that is not known on this machine
-            due = next_due(entry.schedule, max(position.last_due_us / SECOND_US, entry.revised_at))
+            after_us = max(position.last_due_us, entry.after_us)
+            due = next_due(entry.schedule, max(after_us / SECOND_US, entry.revised_at))
     return PeriodicTask(
         entry.name,
         entry.options.name,

@@ -24,7 +24,7 @@ from mesh.core.ownership import Ownership
 from mesh.core.packing import MESSAGE_BYTES_MAX, entry_bytes, pack
 from mesh.core.peers import Session
 from mesh.core.room import Room
-from mesh.entries import Entry, Listing, Position, newer_entry
+from mesh.entries import Entry, Listing, Position, merged_entry
 from mesh.messages import Declare, Entries, Gossip, Refuse, Reply, Schedule
 from mesh.model import INSTANT_MAX, Peer
 from mesh.schedules import Once, microseconds
@@ -209,6 +209,7 @@ class EntryBook:
             self._refuse(1, why)
             return why
         form = known or self.gone.get(entry.name)
+        entry = replace(entry, after_us=form.after_us if form is not None else 0)
         if form is not None:
             if replace(entry, revised_at=form.revised_at, written_at=form.written_at) == form:
                 return None
@@ -237,10 +238,11 @@ class EntryBook:
         written_at = min(max(written_at, entry.written_at + 1e-6), INSTANT_MAX)
         self._bury(replace(entry, payload=b"", written_at=written_at, gone=True), now)
 
-    def _bury(self, entry: Entry, now: Now) -> None:
-        """Keep in mind that an entry was removed: a router that was away may still have it."""
+    def _bury(self, entry: Entry, now: Now) -> Entry:
+        """Keep in mind that an entry was removed, and how far it had come: a router that was away may still have it."""
         name = entry.name
         if self.entries.pop(name, None) is not None:
+            entry = replace(entry, after_us=max(entry.after_us, self._firings.fired_us(name)))
             self._ledger.entries.append(DropEntry(name))
             self._firings.drop(name)
             self._ownership.forget(name)
@@ -251,6 +253,7 @@ class EntryBook:
         self.gone[name] = entry
         self._ledger.entries.append(SaveEntry(entry))
         self._forget_gone(now)
+        return entry
 
     def _forget_gone(self, now: Now) -> None:
         while self.gone:
@@ -292,29 +295,34 @@ class EntryBook:
     # from other routers
 
     def merge(self, heard: Gossip, now: Now) -> tuple[list[str], list[str]]:
-        """Take in what another router has, where it is newer; the names of the entries and positions that were news."""
+        """Take in what another router has, where it is newer; which entries that changed, and which positions.
+
+        An entry that is another here than it was heard is not among them: who said it is to hear of that.
+        """
         for app, declared_at in heard.apps.items():
             if declared_at > self.apps.get(app, 0.0):
                 self._remember(app, declared_at)
-        names = [entry.name for entry in heard.entries if self._merge(entry, now)]
+        told = [entry.name for entry in heard.entries if self._merge(entry, now) == entry]
         moved = [position.entry for position in heard.positions if self._firings.merge(position)]
         self._changed.update(dict.fromkeys(moved))
-        return names, moved
+        return told, moved
 
-    def _merge(self, entry: Entry, now: Now) -> bool:
+    def _merge(self, entry: Entry, now: Now) -> Entry | None:
+        """As what it is kept now; None where nothing has changed."""
         known = self.entries.get(entry.name) or self.gone.get(entry.name)
-        if known == entry or (known is not None and newer_entry(known, entry) == known):
-            return False
+        if known is not None:
+            entry = merged_entry(known, entry)
+            if known == entry:
+                return None
         if entry.gone:
             if known is None and self._is_old(entry, now):
-                return False
-            self._bury(entry, now)
-            return True
+                return None
+            return self._bury(entry, now)
         if entry.name not in self.entries and len(self.entries) >= self._settings.schedule_entries_max:
             self._refuse(1, f"{len(self.entries)} entries are kept, schedule_entries_max: another router has more")
-            return False
+            return None
         self._keep(entry)
-        return True
+        return entry
 
     # from people
 
@@ -471,6 +479,7 @@ def _same_but_for_arguments(entry: Entry, known: Entry) -> bool:
         known,
         payload=entry.payload,
         code_paused=entry.code_paused,
+        after_us=entry.after_us,
         revised_at=entry.revised_at,
         written_at=entry.written_at,
     )

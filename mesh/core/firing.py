@@ -80,7 +80,7 @@ class Firings:
         """There is such an entry now: a new one begins here, one that was changed goes on from where it was."""
         position = self.positions.get(entry.name)
         if position is None:
-            self._set(Position(entry.name, microseconds(entry.revised_at)))
+            self._set(Position(entry.name, max(microseconds(entry.revised_at), entry.after_us)))
         elif position.queued_due_us is not None and position.last_task not in self._tracked:
             self._queued[entry.name] = None  # it may have been paused
 
@@ -114,7 +114,12 @@ class Firings:
 
     def after_us(self, entry: Entry) -> int:
         """What is due next of an entry is due after that."""
-        return max(self.positions[entry.name].last_due_us, microseconds(entry.revised_at))
+        return max(self.positions[entry.name].last_due_us, microseconds(entry.revised_at), entry.after_us)
+
+    def fired_us(self, name: str) -> int:
+        """Up to when an entry was due and that was dealt with; 0 where it was not due yet."""
+        position = self.positions[name]
+        return position.last_due_us if position.was_due else 0
 
     def is_under_way(self, name: str) -> bool:
         """Whether the last task of an entry is not finished, or another waits for it."""

@@ -39,10 +39,12 @@ class Driven:
     def __init__(self, settings: Settings | None = None, **options: Any) -> None:
         self.machine = RouterMachine("r", "router", settings or Settings(), **options)
         self.seconds = 0.0
+        self.set_s = 0.0  # by how much the clock on the wall was set
 
     def do(self, *events: Event, wait: float = 0.0) -> list[Command]:
         self.seconds += wait
-        commands = self.machine.handle(events, at(self.seconds))
+        now = at(self.seconds)
+        commands = self.machine.handle(events, Now(now.wall + self.set_s, now.mono))
         self.machine.check()
         return commands
 

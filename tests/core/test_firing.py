@@ -19,6 +19,7 @@ from mesh.core.events import (
     PeerLost,
     StoreFilled,
 )
+from mesh.core.router import RouterMachine
 from mesh.entries import Entry, Firing, Listing, Position, firing_id
 from mesh.messages import (
     AskLease,
@@ -103,6 +104,58 @@ def said(mesh: Periodic) -> list[tuple[str, bool]]:
 def one(messages: list[Any], kind: type) -> Any:
     (found,) = (message for message in messages if isinstance(message, kind))
     return found
+
+
+# an entry that was removed and comes anew
+
+
+@pytest.mark.parametrize("started_anew", [False, True])
+@pytest.mark.parametrize("by", ["code", "people"])
+def test_what_was_fired_is_not_fired_again_of_an_entry_that_comes_anew_where_the_clock_was_set_back(
+    by: str, started_anew: bool
+) -> None:
+    mesh = Periodic(*([entry()] if by == "code" else []))
+    if by == "people":
+        ask(mesh, "add", entries=[entry()])
+    mesh.do(wait=25.0)
+    assert mesh.fire(due(10.0), due(20.0)).positions == [("e", due(20.0))]
+    if by == "code":
+        mesh.hear(W1, declare("app", 2.0, []))
+    else:
+        ask(mesh, "remove", "e")
+    mesh.set_s = -15.0
+    if started_anew:
+        mesh = restarted(mesh)
+    if by == "code":
+        mesh.hear(W1, declare("app", 900.0, [entry()]))
+    else:
+        ask(mesh, "add", entries=[entry()])
+    answer = mesh.fire(due(10.0), due(20.0))
+    assert (answer.positions, "behind" in answer.reason) == ([("e", due(20.0))], True)
+    assert mesh.fire(due(30.0)).positions == [("e", due(30.0))]
+
+
+def restarted(mesh: Periodic) -> Periodic:
+    """The router, started anew on what is to be durable."""
+    book = mesh.machine.book
+    entries, positions = [*book.entries.values(), *book.gone.values()], list(mesh.machine.firings.positions.values())
+    after = Periodic()
+    after.set_s, after.seconds = mesh.set_s, mesh.seconds
+    after.machine = RouterMachine("r", "router", mesh.machine.settings, boot=2)
+    after.machine.restore([], [], [], apps=book.apps, entries=entries, positions=positions)
+    after.hear(W1, hello_worker("one", window=0))
+    after.hear(W1, AskLease())
+    return after
+
+
+def test_an_entry_that_was_never_due_begins_anew_like_any_other() -> None:
+    mesh = Periodic()
+    mesh.set_s = 1_000.0
+    ask(mesh, "add", entries=[entry()])
+    ask(mesh, "remove", "e")
+    mesh.set_s = 0.0
+    ask(mesh, "add", entries=[entry()])
+    assert mesh.fire(due(10.0)).positions == [("e", due(10.0))]
 
 
 # numbers that a leader may make up

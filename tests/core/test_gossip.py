@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from mesh.core.events import GossipHeard, OthersFound
 from mesh.core.router import RouterMachine
-from mesh.entries import Entry, Firing, Position, merged_position, newer_entry
+from mesh.entries import Entry, Firing, Position, merged_entry, merged_position
 from mesh.messages import AskLease, Declare, Entries, Fire, Gossip, Hello, Schedule
 from mesh.model import Peer, Role, TaskOptions
 from mesh.schedules import Every, microseconds
@@ -151,6 +151,23 @@ def test_what_was_removed_is_forgotten_after_a_time_and_when_there_is_too_much_o
     assert list(mesh.machine.book.gone) == ["last"]
 
 
+def test_what_is_kept_of_a_removed_entry_is_how_far_any_router_had_come() -> None:
+    mesh = Shared()
+    mesh.ask("add", entries=(entry(),))
+    mesh.join()
+    known = mesh.machine.book.entries["e"]
+    fired = microseconds(WALL + 30.0)
+    mesh.tell(positions=[Position("e", fired, "t", "", 3)])
+    gone = replace(known, gone=True, written_at=known.written_at + 1.0, after_us=fired - 10)
+    (told,) = said(mesh.tell(gone))
+    assert told.entries == [replace(gone, after_us=fired)], "the other had not come so far"
+    assert said(mesh.tell(gone)) == []
+    (told,) = said(mesh.ask("add", entries=(entry(),)))
+    assert told.entries[0].after_us == fired and not told.entries[0].gone
+    mesh.tell(replace(gone, after_us=fired + 10))
+    assert mesh.machine.book.entries["e"].after_us == fired + 10, "it fired once more before it heard that it was gone"
+
+
 def test_a_position_goes_as_far_as_any_router_came() -> None:
     mesh = Shared()
     mesh.ask("add", entries=(entry(),))
@@ -176,7 +193,12 @@ def test_all_come_to_the_same_in_whatever_order_they_hear() -> None:
     rng = random.Random(1)
     for _ in range(200):
         forms = [
-            entry(seconds=rng.choice([1.0, 2.0]), revised_at=rng.choice([0.0, 1.0]), written_at=rng.choice([0.0, 5.0]))
+            entry(
+                seconds=rng.choice([1.0, 2.0]),
+                revised_at=rng.choice([0.0, 1.0]),
+                written_at=rng.choice([0.0, 5.0]),
+                after_us=rng.choice([0, 7, 8]),
+            )
             for _ in range(4)
         ]
         positions = [
@@ -188,7 +210,7 @@ def test_all_come_to_the_same_in_whatever_order_they_hear() -> None:
             order = rng.sample(range(4), 4)
             form, position = forms[order[0]], positions[order[0]]
             for place in order[1:]:
-                form = newer_entry(form, forms[place])
+                form = merged_entry(form, forms[place])
                 position = merged_position(position, positions[place])
             ends.add(repr((form, position)))
         assert len(ends) == 1

@@ -33,6 +33,7 @@ _entry = entries.Entry(
 
 _written = replace(_entry, written_at=1.6e9)
 _of_code = replace(_written, code_paused=True)
+_anew = replace(_of_code, after_us=1_600_000_000_000_000)
 
 LEFT = model.Blob("blob-1", [2, 3], f"{'0f' * 20}.{'a1' * 8}")
 
@@ -43,6 +44,7 @@ OLDER |= {"HEARTBEAT of a router"}
 OLDER |= {"SUBMIT of what may be elsewhere", "DELIVER of what was left", "SETTLED with what was left"}
 OLDER |= {"SCHEDULE", "SCHEDULE of each kind", "DECLARE", "ENTRIES"}
 OLDER |= {"DECLARE of what was written", "ENTRIES of what was written", "SCHEDULE of what was written", "GOSSIP"}
+OLDER |= {f"{verb} of what code paused" for verb in ("DECLARE", "ENTRIES", "SCHEDULE", "GOSSIP")}
 """Examples from before a field was added at the end: they are read for ever, and written no more."""
 
 _from_now = model.TaskExtra(None, None, None, True, True)
@@ -211,6 +213,18 @@ EXAMPLES: dict[str, m.Message] = {
     "SCHEDULE of what was written": m.Schedule(2, "add", ["nightly"], [_written]),
     "GOSSIP": m.Gossip(
         [replace(_written, gone=True)],
+        [entries.Position("nightly", 1_700_000_000_000_000, "a", "failed", 5, 2, 1, 0.5, 1_700_000_001_000_000)],
+        {"app": 1.7e9},
+        ["r1", "r2"],
+        (1 << 32) + 1,
+        [("nightly", 1_700_000_000_000_000)],
+        (2 << 32) + 1,
+    ),
+    "DECLARE of what came anew": m.Declare("app", 1.7e9, [_anew], False, True, 1.8e9),
+    "ENTRIES of what came anew": m.Entries(1 << 32, [(_anew, 1_700_000_000_000_000)], ["gone"], True),
+    "SCHEDULE of what came anew": m.Schedule(2, "add", ["nightly"], [_anew]),
+    "GOSSIP of what came anew": m.Gossip(
+        [replace(_anew, gone=True)],
         [entries.Position("nightly", 1_700_000_000_000_000, "a", "failed", 5, 2, 1, 0.5, 1_700_000_001_000_000)],
         {"app": 1.7e9},
         ["r1", "r2"],
