@@ -28,6 +28,7 @@ from mesh.schedules import microseconds
 from mesh.settings import Settings
 
 BEHIND = "this due time is behind it"
+LOST_NAMED = 10  # entries that one line names
 Made = list[tuple[TaskOptions, TaskSpec]]
 
 
@@ -63,18 +64,33 @@ class Firings:
         self._entries = entries
         self.positions: dict[str, Position] = {}
         self._tracked: dict[str, str] = {}  # the last task of an entry, while it is not finished, and the entry
+        self._lost: list[str] = []  # entries whose positions the store had not
         self._queued: dict[str, None] = {}  # entries whose last task is finished, and whose queued due time is to fire
 
     def restore(self, positions: Iterable[Position]) -> None:
         """Begin with what the store had; the entries and the unfinished tasks are there already."""
         found = {position.entry: position for position in positions}
         for name, entry in self._entries.items():
+            if name not in found:
+                self._lost.append(name)
             position = found.get(name) or Position(name, microseconds(entry.revised_at))
             self.positions[name] = position
             if position.last_task in self._table.tasks:
                 self._tracked[position.last_task] = name
             elif position.queued_due_us is not None:
                 self._queued[name] = None
+
+    def begin(self, now: Now) -> None:
+        """Let entries of which the store does not say how far they had come begin now: nothing is fired twice."""
+        for name in self._lost:
+            begun = Position(name, microseconds(now.wall))
+            self._set(replace(begun, last_due_us=max(begun.last_due_us, self.after_us(self._entries[name]))))
+        if self._lost:
+            names = ", ".join(map(repr, self._lost[:LOST_NAMED]))
+            more = f" and {len(self._lost) - LOST_NAMED} more" if len(self._lost) > LOST_NAMED else ""
+            why = "the store does not say how far they had come, so they begin now; nothing missed is made good"
+            self._ledger.add(Complain("positions", f"entries {names}{more}: {why}"))
+        self._lost = []
 
     def keep(self, entry: Entry) -> None:
         """There is such an entry now: a new one begins here, one that was changed goes on from where it was."""

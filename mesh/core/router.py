@@ -204,6 +204,7 @@ class RouterMachine:
         """Take in what happened and the time; return what is to be done about it, in order."""
         if self.since is None:
             self.since = now
+            self.firings.begin(now)
         else:
             self._members.excuse(now.mono - self._now.mono, now)
             self.ownership.excuse(now.mono - self._now.mono, now.mono)

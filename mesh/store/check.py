@@ -8,6 +8,7 @@ from typing import TypeVar
 
 import msgspec
 
+from mesh.entries import Entry
 from mesh.errors import StoreDamaged
 from mesh.model import Blob, FunctionCode, Outcome
 from mesh.store.reading import Reader, Rows, cut, named, needed_blobs, new_arguments
@@ -75,6 +76,7 @@ class _Check:
         self._arguments: dict[str, Blob | None] = {}
         self._functions: set[str] = set()
         self._positions: set[str] = set()
+        self._entries: set[str] = set()  # but for those that were removed
         self._suspects: list[tuple[Blob, Callable[[], list[Blob]]]] = []
 
     def run(self) -> Checked:
@@ -85,7 +87,7 @@ class _Check:
             lambda: self._count("marks", reader.marks()),
             lambda: self._count("nodes", reader.nodes()),
             lambda: self._count("apps", reader.apps()),
-            lambda: self._count("entries", reader.entries()),
+            lambda: self._count("entries", reader.entries(), self._look_at_entry),
             lambda: self._count("positions", reader.positions(), lambda found: self._positions.add(found.entry)),
             lambda: self._count("functions", reader.functions(), self._look_at_function),
             lambda: self._count("outcomes", reader.outcomes(), self._look_at_outcome),
@@ -144,6 +146,18 @@ class _Check:
             self._positions &= {name for chunk in reader.positions() for name, _ in chunk}
         if loose := sorted(self._positions - there):
             self._found.faults.append(f"positions without an entry: {named(loose)}; the router's next start drops them")
+        if self._entries - self._positions:
+            self._positions |= {name for chunk in reader.positions() for name, _ in chunk}
+            left = {one.name for chunk in reader.entries() for _, one in chunk if one is not None and not one.gone}
+            if lost := sorted((self._entries - self._positions) & left):
+                text = f"entries without a position: {named(lost)}"
+                self._found.faults.append(
+                    f"{text}; they begin at the router's next start, and nothing missed is made good"
+                )
+
+    def _look_at_entry(self, entry: Entry) -> None:
+        if not entry.gone:
+            self._entries.add(entry.name)
 
     def _look_at_function(self, found: tuple[FunctionCode, float]) -> None:
         code = found[0]

@@ -337,6 +337,24 @@ def test_a_position_without_its_entry_is_a_fault_until_the_router_starts(place):
         assert check(reader).is_whole
 
 
+def test_an_entry_without_its_position_is_a_fault_until_the_router_starts(place):
+    url = filled(place)
+    lost, gone = (Entry(name, Every(5.0), TaskOptions("work"), gone=name == "gone") for name in ("lost", "gone"))
+    with closing(place.open(url)) as store:
+        store.recover()
+        store.commit([SaveEntry(lost), SaveEntry(gone)])
+    with closing(read(place, url)) as reader:
+        checked = check(reader)
+        assert "entries without a position: lost (1 in all)" in " ".join(checked.faults)
+    with closing(place.open(url)) as store:
+        found = store.recover()
+        machine = RouterMachine("r", "router", ROUTERS)
+        machine.restore([], [], [], apps=found.apps, entries=found.entries, positions=found.positions)
+        store.commit([record for record in machine.handle([], Now(1e9, 1.0)) if isinstance(record, SavePositions)])
+    with closing(read(place, url)) as reader:
+        assert check(reader).is_whole
+
+
 @pytest.mark.processes
 def test_rows_in_redis_that_nothing_names_and_names_of_nothing_are_faults(servers):
     url = filled(servers)

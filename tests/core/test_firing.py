@@ -69,6 +69,7 @@ class Periodic(Driven):
         self.hear(W1, AskLease())
         self.hear(W2, AskLease(keep=False))
         self.number = 0
+        self.started: list[Any] = []  # what was to be done at a start
 
     @property
     def term(self) -> int:
@@ -143,7 +144,7 @@ def restarted(mesh: Periodic) -> Periodic:
     after.set_s, after.seconds = mesh.set_s, mesh.seconds
     after.machine = RouterMachine("r", "router", mesh.machine.settings, boot=2)
     after.machine.restore([], [], [], apps=book.apps, entries=entries, positions=positions)
-    after.hear(W1, hello_worker("one", window=0))
+    after.started = after.hear(W1, hello_worker("one", window=0))
     after.hear(W1, AskLease())
     return after
 
@@ -156,6 +157,20 @@ def test_an_entry_that_was_never_due_begins_anew_like_any_other() -> None:
     mesh.set_s = 0.0
     ask(mesh, "add", entries=[entry()])
     assert mesh.fire(due(10.0)).positions == [("e", due(10.0))]
+
+
+def test_an_entry_whose_position_is_lost_begins_at_the_start_and_nothing_is_fired_again() -> None:
+    mesh = Periodic(entry(), entry("f"))
+    mesh.do(wait=25.0)
+    mesh.fire(due(10.0), due(20.0))
+    del mesh.machine.firings.positions["e"]
+    after = restarted(mesh)
+    (told,) = (one for one in after.started if isinstance(one, Complain))
+    assert "entries 'e': the store does not say how far" in told.text and told.is_wrong
+    assert [one.positions for one in after.started if isinstance(one, SavePositions)] == [[Position("e", due(25.0))]]
+    assert "behind" in after.fire(due(20.0)).reason
+    assert after.fire(due(30.0)).positions == [("e", due(30.0))]
+    assert after.fire(due(10.0), name="f").positions == [("f", due(10.0))]
 
 
 # numbers that a leader may make up
