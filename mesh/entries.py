@@ -18,6 +18,10 @@ from mesh.schedules import Schedule
 
 ENTRY_PAYLOAD_BYTES_MAX = 16 << 10  # a router keeps the arguments of all its entries in memory
 
+OWN_IDS = "due@"
+"""How the ids begin that routers give to the tasks of entries. Anybody can work them out, so none that is submitted may
+begin so: one that was there before would count as the firing."""
+
 _encode = msgspec.msgpack.Encoder().encode
 
 DueUs = Annotated[int, Meta(ge=0, le=10**18)]
@@ -150,9 +154,18 @@ def _digest(what: Entry | Position) -> bytes:
 
 def firing_id(entry: str, due_us: int) -> str:
     """The id of the task that is made for this due time, whoever fires it and however often."""
-    return blake2b(f"tick/1|{entry}|{due_us}".encode(), digest_size=16).hexdigest()
+    return _own_id(f"tick/1|{entry}|{due_us}")
 
 
-def jitter_s(task_id: str, most: float) -> float:
-    """How long a firing is put off, up to ``most``: the same for each node that asks."""
-    return most * int(task_id[:12], 16) / 16**12
+def trigger_id(entry: str, key: str) -> str:
+    """The id of the task that is made of an entry beside its schedule, once for each ``key``."""
+    return _own_id(f"trigger/1|{key}|{entry}")
+
+
+def _own_id(what: str) -> str:
+    return OWN_IDS + blake2b(what.encode(), digest_size=16).hexdigest()
+
+
+def jitter_s(firing: str, most: float) -> float:
+    """How long the task of this id is put off, up to ``most``: the same for each node that asks."""
+    return most * int(firing.removeprefix(OWN_IDS)[:12], 16) / 16**12

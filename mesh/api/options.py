@@ -9,6 +9,7 @@ from numbers import Real
 from typing import Any
 
 from mesh.api.hints import with_hints
+from mesh.entries import OWN_IDS
 from mesh.errors import ConfigError, PayloadTooLarge
 from mesh.model import INSTANT_MAX
 
@@ -82,6 +83,14 @@ def checked_text(name: str, text: str, length_max: int) -> str:
     except UnicodeEncodeError:
         pass
     raise ConfigError(f"{name}={text!r}: expected text of 1 to {length_max} characters")
+
+
+def checked_new_id(task_id: str) -> str:
+    """The id that somebody chose for a task. Raises ``ConfigError``."""
+    if checked_text("task_id", task_id, 255).startswith(OWN_IDS):
+        why = f"ids that begin with {OWN_IDS!r} are for the tasks that routers make of periodic tasks"
+        raise ConfigError(f"task_id={task_id!r}: {why}: choose another")
+    return task_id
 
 
 def checked_headers(headers: Mapping[str, str]) -> dict[str, str]:

@@ -16,9 +16,19 @@ from mesh.core.packing import outcome_bytes, pack, text_bytes
 from mesh.core.peers import Session
 from mesh.core.room import Room
 from mesh.core.tasks import TaskTable
+from mesh.entries import OWN_IDS
 from mesh.messages import Outcomes, Rejected, Submit, Unknown, Unwatch, Watch
 from mesh.model import Peer, Role
 from mesh.settings import Settings
+
+_MARK = OWN_IDS[-1:].encode()
+
+
+def takes_own_ids(submit: Submit, raw: bytes | None) -> bool:
+    """Whether a task in a batch has an id that is for a router to give."""
+    if raw is not None and _MARK not in raw:  # one look at the bytes, and none at each task of most batches
+        return False
+    return any(spec.id.startswith(OWN_IDS) for spec in submit.tasks)
 
 
 class Admission:
@@ -47,6 +57,12 @@ class Admission:
     def on_submit(self, session: Session, submit: Submit, raw: bytes | None, now: Now) -> None:
         """Take in a batch, reject it, or look up first which of its tasks are finished already."""
         peer = session.peer
+        if takes_own_ids(submit, raw):
+            why = (
+                f"ids that begin with {OWN_IDS!r} are for the tasks that routers make of periodic tasks: choose another"
+            )
+            self._reject(peer, submit, ("invalid", why))
+            return
         submit, raw = submitted(submit, raw, self._members.later(session, submit.at, now))
         tasks = self._table.tasks
         fresh = [spec.id for spec in submit.tasks if spec.id not in tasks] if submit.repeated else None

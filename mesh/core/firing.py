@@ -7,7 +7,6 @@ Whether the task of the due time before is finished is judged here, where the tr
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from hashlib import blake2b
 
 from msgspec.structs import replace
 
@@ -21,7 +20,7 @@ from mesh.core.peers import Session
 from mesh.core.store_bids import AGAIN_S, PendingFire, StoreBids
 from mesh.core.tasks import TaskTable
 from mesh.cron import SECOND_US
-from mesh.entries import Entry, Firing, Position, firing_id, jitter_s, merged_position
+from mesh.entries import Entry, Firing, Position, firing_id, jitter_s, merged_position, trigger_id
 from mesh.messages import Fire, Fired, Submit
 from mesh.model import Peer, TaskOptions, TaskSpec, added
 from mesh.schedules import microseconds
@@ -361,8 +360,7 @@ class Firings:
             return {}, why
         made: Made = []
         for entry in entries:
-            task_id = blake2b(f"trigger/1|{key}|{entry.name}".encode(), digest_size=16).hexdigest()
-            made.append((entry.options, TaskSpec(task_id, 0, entry.payload)))
+            made.append((entry.options, TaskSpec(trigger_id(entry.name, key), 0, entry.payload)))
         self._accept(made, now)
         return {entry.name: spec.id for entry, (_, spec) in zip(entries, made)}, None
 

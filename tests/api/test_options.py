@@ -62,3 +62,10 @@ def test_another_thing_than_is_wanted_is_named(call: Callable[[], object], said:
 def test_a_timeout_is_a_number_of_seconds(wait: Callable[[str], object]) -> None:
     with pytest.raises(ConfigError, match="timeout='5': expected seconds"):
         wait("5")
+
+
+def test_an_id_that_is_for_routers_to_give_is_refused_before_it_is_sent() -> None:
+    with pytest.raises(ConfigError, match=r"task_id='due@1': ids that begin with 'due@' .* choose another"):
+        add.apply_async((1,), task_id="due@1")
+    with pytest.raises(ConfigError, match="ids that begin with"):
+        app.send_task("t.add", task_id="due@1")

@@ -16,6 +16,7 @@ from mesh.core.events import (
     GossipHeard,
     JournalAdopted,
     JournalClaimed,
+    MessageReceived,
     PeerLost,
     StoreFilled,
 )
@@ -31,6 +32,7 @@ from mesh.messages import (
     Gossip,
     Leased,
     Refuse,
+    Rejected,
     Reply,
     Schedule,
     Settled,
@@ -38,6 +40,7 @@ from mesh.messages import (
 from mesh.model import COUNT_MAX, TaskOptions
 from mesh.schedules import Every, Once, microseconds
 from mesh.settings import Settings
+from mesh.wire.codec import encode_body
 from tests.core.make import C1, W1, W2, WALL, Driven, hello_client, hello_worker, sent, settlement, submit
 
 TTL = 10.0
@@ -171,6 +174,32 @@ def test_an_entry_whose_position_is_lost_begins_at_the_start_and_nothing_is_fire
     assert "behind" in after.fire(due(20.0)).reason
     assert after.fire(due(30.0)).positions == [("e", due(30.0))]
     assert after.fire(due(10.0), name="f").positions == [("f", due(10.0))]
+
+
+# ids that nobody else may use
+
+
+@pytest.mark.parametrize("repeated", [False, True])
+@pytest.mark.parametrize("has_bytes", [False, True])
+def test_nobody_submits_a_task_with_the_id_of_a_firing(repeated: bool, has_bytes: bool) -> None:
+    mesh = Periodic(entry())
+    mesh.hear(C1, hello_client())
+    planted = submit("fine", firing_id("e", due(10.0)), repeated=repeated)
+    raw = encode_body(planted) if has_bytes else None
+    rejected = one(sent(mesh.do(MessageReceived(C1, planted, raw)), C1), Rejected)
+    assert (rejected.code, "due@" in rejected.reason) == ("invalid", True)
+    made = ask(mesh, "trigger", "e")["done"]["e"]
+    assert one(sent(mesh.hear(C1, submit(made)), C1), Rejected).code == "invalid"
+    mesh.fire(due(10.0))
+    assert mesh.tasks() == [made, firing_id("e", due(10.0))]
+
+
+def test_an_id_with_the_mark_of_a_firing_elsewhere_is_anybodys() -> None:
+    mesh = Periodic()
+    mesh.hear(C1, hello_client())
+    theirs = submit("somebody@example.org", "undue@", "due")
+    mesh.do(MessageReceived(C1, theirs, encode_body(theirs)))
+    assert mesh.tasks() == ["somebody@example.org", "undue@", "due"]
 
 
 # numbers that a leader may make up

@@ -172,7 +172,7 @@ def test_the_command_shows_and_changes_them(cluster: Cluster, capfd: pytest.Capt
     code, out, _ = run("list")
     assert code == 0 and "At 02:30 every day, Europe/Paris" in out and "run time" in out
     assert "jobs.give('x')" in run("show", "mine")[1]
-    assert len(run("trigger", "mine")[1]) == 32
+    assert run("trigger", "mine")[1].startswith("due@")
     assert run("remove", "mine") == (0, "", "")
     worker(cluster, OFTEN)
     wait_row(cluster.client(), "often", lambda _: True)
