@@ -45,6 +45,11 @@ class _Declaration:
         self.declared_at = min(now.wall, now.wall - (message.at - message.declared_at))  # by our clock
         self.entries: list[Entry] = []
         self.refused: dict[str, str] = {}  # why they are not taken
+        self.beyond = 0  # so many more than may be kept
+
+    @property
+    def why_beyond(self) -> str:
+        return f"app {self.app}: more entries than schedule_entries_max"
 
 
 class EntryBook:
@@ -120,13 +125,15 @@ class EntryBook:
         if part is None or (part.app, part.said) != (message.app, message.declared_at):
             return
         room = self._settings.schedule_entries_max - len(part.entries)
-        if len(message.entries) > room:
-            why = f"app {message.app}: more entries than schedule_entries_max"
-            self._refuse(len(message.entries) - room, why)
-            part.refused |= {entry.name: why for entry in message.entries[room:]}
+        beyond = message.entries[room:]
+        part.beyond += len(beyond)
+        unnamed = REFUSED_NAMES_MAX - len(part.refused)
+        part.refused |= {entry.name: part.why_beyond for entry in beyond[:unnamed]}
         part.entries += message.entries[:room]
         if message.last:
             del self._parts[peer]
+            if part.beyond:
+                self._refuse(part.beyond, part.why_beyond)
             self._take(part, now)
             self._tell_refused(peer, part)
 
@@ -175,7 +182,8 @@ class EntryBook:
         refused = declared.refused
         if refused:
             reasons = [*dict.fromkeys(islice(refused.values(), REFUSED_TOLD_MAX))]
-            if (more := len(refused) - REFUSED_TOLD_MAX) > 0:
+            named = sum(why == declared.why_beyond for why in refused.values())
+            if (more := len(refused) - named + declared.beyond - REFUSED_TOLD_MAX) > 0:
                 reasons.append(f"and {more} more of app {declared.app} are not taken")
             names = list(islice(refused, REFUSED_NAMES_MAX))
             self._ledger.send_after_commit(peer, Refuse("entries", "; ".join(reasons), names))

@@ -511,6 +511,19 @@ def test_a_name_belongs_to_one_app_and_more_entries_than_the_limit_are_refused_a
     assert mesh.machine.counters["entries_refused"] == 2
 
 
+def test_a_declaration_in_many_parts_that_is_too_long_is_one_line_and_so_is_what_its_sender_is_told() -> None:
+    mesh = Periodic(settings=Settings(heartbeat_s=1_000.0, schedule_entries_max=2))
+    said: list[Any] = []
+    for part in range(50):
+        entries = [entry(f"{part}.{place}") for place in range(10)]
+        said += mesh.hear(W1, declare("app", 2.0, entries, first=part == 0, last=part == 49))
+    (line,) = (one.text for one in said if isinstance(one, Complain))
+    assert line == "app app: more entries than schedule_entries_max; refused: 498"
+    told = one(sent(said, W1), Refuse)
+    assert told.reason.endswith("schedule_entries_max; and 493 more of app app are not taken") and len(told.ids) == 100
+    assert mesh.machine.counters["entries_refused"] == 498
+
+
 def test_who_declares_an_entry_whose_name_is_taken_is_told_and_so_is_who_lists_it() -> None:
     mesh = Periodic(entry("a"))
     told = sent(mesh.hear(W2, declare("other", 1.0, [entry("a", 3.0), entry("b")])), W2)
