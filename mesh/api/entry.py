@@ -23,7 +23,7 @@ from mesh.entries import ENTRY_PAYLOAD_BYTES_MAX, Catchup, Entry, Overlap
 from mesh.errors import ConfigError, MeshError, PayloadTooLarge
 from mesh.model import TaskOptions
 from mesh.schedules import Schedule
-from mesh.wire.payload import decode_call, encode_call
+from mesh.wire.payload import decode_call, encode_call, is_pickled
 
 if TYPE_CHECKING:
     from mesh.api.app import Mesh
@@ -127,8 +127,7 @@ def changed_entry(app: Mesh, entry: Entry, changes: Mapping[str, Any]) -> Entry:
             options = _changed_options(app, entry.options, changes)
         payload = entry.payload
         if not {"task", "args", "kwargs"}.isdisjoint(changes):
-            args, kwargs = decode_call(payload)
-            payload = _payload(app, task_name, changes.get("args", args), changes.get("kwargs", kwargs))
+            payload = _changed_payload(app, task_name, payload, changes)
         return replace(entry, schedule=schedule, options=options, payload=payload, **_policies(changes))
     except (MeshError, TypeError) as error:
         raise ConfigError(f"entry {entry.name!r}: {error}") from error
@@ -171,6 +170,20 @@ def _changed_options(app: Mesh, options: TaskOptions, changes: Mapping[str, Any]
     }
     given = [fields[key] for key in CALL_OPTIONS if changes.get(key) is not None]
     return replace(options, **{field: getattr(made, field) for field in given})
+
+
+def _changed_payload(app: Mesh, task_name: str, payload: bytes, changes: Mapping[str, Any]) -> bytes:
+    """What is a pickle stays one, unread: who declared the entry may be another than who changes it."""
+    if {"args", "kwargs"} <= changes.keys():
+        args, kwargs = changes["args"], changes["kwargs"]
+    elif not is_pickled(payload):
+        args, kwargs = decode_call(payload)
+        args, kwargs = changes.get("args", args), changes.get("kwargs", kwargs)
+    elif {"args", "kwargs"}.isdisjoint(changes):
+        return payload
+    else:
+        raise ConfigError("its arguments are pickled, and not read to be changed: give both args and kwargs")
+    return _payload(app, task_name, args, kwargs)
 
 
 def _payload(app: Mesh, task_name: str, args: Sequence[Any] | None, kwargs: Mapping[str, Any] | None) -> bytes:

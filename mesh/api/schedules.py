@@ -32,6 +32,7 @@ from mesh.errors import (
 from mesh.messages import Schedule as ScheduleVerb
 from mesh.model import TaskState
 from mesh.schedules import Schedule, describe, next_due
+from mesh.wire.payload import decode_call
 
 if TYPE_CHECKING:
     from mesh.api.app import Mesh
@@ -77,6 +78,14 @@ class PeriodicTask:
     def describe(self) -> str:
         """Its schedule in words. Raises ``ConfigError`` for a zone that is not known on this machine."""
         return describe(self.schedule)
+
+    def arguments(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Positional and named arguments of its task. Raises ``ProtocolError``, and ``Unreadable`` without their code.
+
+        What is not plain data is unpickled: that runs in this process whatever was put in there by who added the entry,
+        be it a worker. Nothing else here does so.
+        """
+        return decode_call(self.entry.payload)
 
 
 @dataclass(frozen=True, slots=True)

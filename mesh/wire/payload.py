@@ -111,6 +111,11 @@ def decode(payload: Payload, parts: Sequence[Buffer] = ()) -> Any:
     raise ProtocolError(f"damaged payload: no result has format {bytes(form).hex() or 'nothing'}")
 
 
+def is_pickled(payload: bytes) -> bool:
+    """Whether to decode it is to run what its sender likes."""
+    return payload[:1] == pickled.PICKLED
+
+
 def decode_call(payload: Payload, parts: Sequence[Buffer] = ()) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Decode the arguments of a call; see ``decode``."""
     if type(payload) is bytes:

@@ -8,7 +8,7 @@ from typing import Any
 from mesh.api.schedules import PARKED_ADVICE, Overview, PeriodicTask
 from mesh.errors import ConfigError, MeshError
 from mesh.schedules import Once
-from mesh.wire.payload import decode_call
+from mesh.wire.payload import decode_call, is_pickled
 from nodes.cli.status_view import duration, term_text
 from nodes.counts import count_of, number
 from nodes.tables import Table
@@ -142,8 +142,12 @@ def entry_table(row: PeriodicTask, now: datetime, zone: tzinfo | None = None) ->
 
 
 def _arguments(row: PeriodicTask) -> str:
+    """Whoever may declare an entry may pickle anything: to look at it must not run that."""
+    payload = row.entry.payload
+    if is_pickled(payload):
+        return f"pickled, {count_of(len(payload), 'byte')}"
     try:
-        args, kwargs = decode_call(row.entry.payload)
+        args, kwargs = decode_call(payload)
     except MeshError as error:
         return f"cannot be read here: {error}"
     return ", ".join([*map(repr, args), *(f"{name}={value!r}" for name, value in kwargs.items())])

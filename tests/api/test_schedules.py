@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import pickle
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from msgspec.structs import replace
 
 from mesh import ConfigError, EntryExists, Mesh, Overloaded, Unavailable, UnknownEntry, crontab
 from mesh.api import schedules
+from mesh.api.entry import changed_entry, new_entry
 from mesh.core import entries as book
 from mesh.entries import Entry
 from mesh.schedules import Cron, CronLine, Every
 from mesh.testing import local_mesh
+from mesh.wire import pickled
 from mesh.wire.payload import decode_call
 
 
@@ -135,6 +139,22 @@ def test_an_update_changes_options_arguments_and_the_task(app):
         "default",
         (("x",), {}),
     )
+
+
+def test_a_change_unpickles_nothing(app):
+    trap = pickled.PICKLED + pickle.dumps((Trap(),))
+    entry = replace(new_entry(app, "e", 30, "add", (1,), {}, {}), payload=trap)
+    assert changed_entry(app, entry, {"task": "other", "schedule": 60}).payload == trap
+    with pytest.raises(ConfigError, match="its arguments are pickled, and not read to be changed: give both args and"):
+        changed_entry(app, entry, {"args": (1,)})
+    assert decode_call(changed_entry(app, entry, {"args": (1,), "kwargs": {}}).payload) == ((1,), {})
+
+
+class Trap:
+    """Runs what it likes where it is unpickled."""
+
+    def __reduce__(self):
+        return pytest.fail, ("it was unpickled",)
 
 
 def test_of_two_that_change_an_entry_neither_undoes_the_others_change(app, monkeypatch):

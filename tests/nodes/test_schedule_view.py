@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from datetime import UTC, datetime, timedelta
 from io import StringIO
 from zoneinfo import ZoneInfo
@@ -14,6 +15,8 @@ from mesh.api.schedules import Overview, PeriodicTask, seen
 from mesh.entries import Entry, Position
 from mesh.model import TaskOptions
 from mesh.schedules import Cron, CronLine, Every, Once, microseconds
+from mesh.wire import pickled
+from mesh.wire.payload import encode_call
 from nodes.cli.schedule_view import as_json, at, entries_table, entry_table, headline
 from nodes.tables import plain, rich
 
@@ -51,6 +54,23 @@ def test_an_entry_that_was_never_due_says_when_it_will_be() -> None:
         "origin": "tasks",
         "note": "",
     }
+
+
+class Trap:
+    """Runs what it likes where it is unpickled."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return pytest.fail, ("it was unpickled",)
+
+
+def test_looking_at_an_entry_unpickles_nothing() -> None:
+    plainly = encode_call((1, "x"), {"size": 2}, key="k", inline_max=1_000, total_max=1_000).payload
+    trap = pickled.PICKLED + pickle.dumps((Trap(),))
+    for payload, said in ((plainly, "1, 'x', size=2"), (trap, f"pickled, {len(trap)} bytes")):
+        found = row(replace(ENTRY, payload=payload))
+        assert as_json(found)["arguments"] == said
+        assert dict(entry_table(found, NOW, PARIS).rows)["task"] == f"tasks.add({said})"  # type: ignore[arg-type]
+    assert row(replace(ENTRY, payload=plainly)).arguments() == ((1, "x"), {"size": 2})
 
 
 @pytest.mark.parametrize(
