@@ -18,6 +18,7 @@ from mesh.settings import DEFAULT_MESH, Settings, command_of
 from mesh.store.place import default_url
 from mesh.store.redis.address import masked
 from nodes.counts import count_of
+from nodes.shown import shown_lines
 
 PATIENCE_S = 60.0  # a worker whose app takes longer to import is up when it is up
 LOOK_AGAIN_S = 0.05
@@ -44,7 +45,7 @@ def print_banner(
         where = _store_path(settings, store)
         join = _join(settings.mesh) if lan else None
         text = block(settings.mesh, router, ", ".join(addresses), row, where, join)
-        print(text, file=sys.stderr, flush=True)
+        print(shown_lines(text), file=sys.stderr, flush=True)
 
 
 def block(

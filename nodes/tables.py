@@ -10,6 +10,8 @@ from rich import box
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from nodes.shown import shown
+
 FOLDED_MIN = 16  # characters of a column, below which what is in it cannot be read at a glance
 GAP = 3  # between two columns, as rich draws them
 
@@ -38,7 +40,8 @@ class Table:
 def plain(table: Table) -> str:
     """The table as text, its columns two spaces apart."""
     names = [name.upper() for name in table.names()]
-    widths = [max(map(len, column)) for column in zip(names, *table.rows)]
+    rows = [list(map(shown, row)) for row in table.rows]
+    widths = [max(map(len, column)) for column in zip(names, *rows)]
 
     def line(cells: Sequence[str]) -> str:
         return "  ".join(
@@ -46,13 +49,13 @@ def plain(table: Table) -> str:
             for i, (cell, width) in enumerate(zip(cells, widths))
         ).rstrip()
 
-    return "\n".join(map(line, [names, *table.rows] if any(names) else table.rows))
+    return "\n".join(map(line, [names, *rows] if any(names) else rows))
 
 
 def rich(table: Table, width: int | None = None) -> RichTable:
     """The table as rich draws it, for a terminal of ``width`` characters; None: with all its columns."""
-    shown = range(len(table.columns)) if width is None else _fitting(table, width)
-    is_narrow = len(shown) < len(table.columns)
+    places = range(len(table.columns)) if width is None else _fitting(table, width)
+    is_narrow = len(places) < len(table.columns)
     drawn = RichTable(
         title=table.title,
         title_justify="left",
@@ -62,12 +65,12 @@ def rich(table: Table, width: int | None = None) -> RichTable:
         padding=(0, 1, 0, 0) if is_narrow else (0, 1),
         pad_edge=not is_narrow,
     )
-    for i in shown:
+    for i in places:
         name = table.names()[i]
         justify: Literal["left", "right"] = "right" if table.is_number(i) else "left"
         drawn.add_column(name, justify=justify, overflow="fold", no_wrap=name in table.whole)
     for row in table.rows:
-        drawn.add_row(*(Text(row[i]) for i in shown))
+        drawn.add_row(*(Text(shown(row[i])) for i in places))
     return drawn
 
 

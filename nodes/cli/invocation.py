@@ -11,6 +11,7 @@ import click
 
 from mesh.errors import ConfigError
 from mesh.settings import Settings
+from nodes.shown import shown
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -32,7 +33,7 @@ class Invocation:
     def note(self, text: str) -> None:
         """Tell the user something that is no error."""
         if not self.quiet:
-            click.echo(f"mesh: note: {text}", err=True)
+            click.echo(f"mesh: note: {shown(text)}", err=True)
 
 
 def _keep(field: str) -> Callable[[click.Context, click.Parameter, Any], Any]:

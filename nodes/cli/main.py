@@ -16,6 +16,7 @@ from mesh.errors import ConfigError, MeshError, Refused, StoreError, Unavailable
 from nodes.cli.invocation import shared_options
 from nodes.cli.lazy import LazyCommand, LazyGroup
 from nodes.cli.version import print_version
+from nodes.shown import shown
 
 FAILED, WRONG, UNAVAILABLE, INTERRUPTED = 1, 2, 3, 130
 
@@ -114,7 +115,7 @@ def exit_code(error: MeshError) -> int:
 
 
 def _fail(message: str, code: int) -> int:
-    click.echo(f"mesh: error: {' '.join(message.split())}", err=True)
+    click.echo(f"mesh: error: {shown(' '.join(message.split()))}", err=True)
     return code
 
 

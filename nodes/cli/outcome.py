@@ -12,6 +12,7 @@ from mesh.api.result import timed_out
 from mesh.errors import MeshError, TaskError, TimeoutError, Unavailable, UnknownTask
 from mesh.wire.asking import message_of
 from nodes.cli.invocation import Invocation
+from nodes.shown import shown_lines
 
 PATIENCE_S = 3.0  # a task that is not finished by then may wait for a worker that never comes: say why
 
@@ -31,7 +32,7 @@ def show_outcome(
         click.echo(value if isinstance(value, str) else repr(value))
     else:
         if with_traceback and result.traceback:
-            click.echo(result.traceback.rstrip(), err=True)
+            click.echo(shown_lines(result.traceback.rstrip()), err=True)
         raise TaskError(_why(result, value))
     return 0 if succeeded else 1
 

@@ -19,6 +19,7 @@ from nodes.cli.invocation import Invocation, pass_invocation, router_option, sha
 from nodes.cli.numbers import Count, Seconds
 from nodes.cli.schedule_view import as_json as row_as_json
 from nodes.cli.schedule_view import entries_table, entry_table, headline
+from nodes.shown import shown
 from nodes.tables import plain, rich
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -219,4 +220,4 @@ _verb("remove", "Forget entries. One in the code of an app is back when a node l
 def trigger(invocation: Invocation, routers: tuple[str, ...], name: str) -> None:
     """Run the task of an entry now, beside its schedule, and print its id."""
     with client(invocation, routers) as app:
-        click.echo(app.schedules.trigger(name).id)
+        click.echo(shown(app.schedules.trigger(name).id))

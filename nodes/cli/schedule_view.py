@@ -11,6 +11,7 @@ from mesh.schedules import Once
 from mesh.wire.payload import decode_call, is_pickled
 from nodes.cli.status_view import duration, term_text
 from nodes.counts import count_of, number
+from nodes.shown import shown
 from nodes.tables import Table
 
 OVERDUE_S = 2.0  # a due time that is past for so long and was not fired is nobody's
@@ -23,7 +24,7 @@ def headline(mesh: str, overview: Overview) -> str:
     paused = sum(row.paused for row in overview.entries)
     parts = [count_of(len(overview.entries), "periodic task")] + ([f"{number(paused)} paused"] if paused else [])
     if overview.leader:
-        parts.append(f"leader {overview.leader}, term {term_text(overview.term)}")
+        parts.append(f"leader {shown(overview.leader)}, term {term_text(overview.term)}")
     else:
         parts.append("NOBODY LEADS: nothing is fired until a worker is there")
     return f"mesh {mesh}: {', '.join(parts)}"

@@ -9,6 +9,7 @@ from msgspec import convert
 
 from mesh.core.status import STORE_AWAY, SocketStatus
 from nodes.counts import count_of, number
+from nodes.shown import shown
 from nodes.tables import Table
 
 ID_SHORT = 8  # digits of an id
@@ -48,7 +49,7 @@ def headline(mesh: str, status: Status, per_s: dict[str, float]) -> str:
     warning = router.get("store", {}).get("warning")
     store = f"WARNING, the store: {warning}" if warning else ""
     lines = (first, store, second, _all_routers(status), _periodic(router), _mesh_keys(router), _turned_away(router))
-    return "\n".join(line for line in lines if line)
+    return "\n".join(shown(line) for line in lines if line)
 
 
 def _no_room(reason: str) -> str:

@@ -34,6 +34,7 @@ from mesh.store.place import default_url
 from mesh.store.reading import Facts, Reader, cut, unfinished
 from mesh.store.redis.address import masked
 from nodes.cli.invocation import Invocation, pass_invocation, shared_options
+from nodes.shown import shown
 from nodes.store_export import Exported, Wanted
 from nodes.store_export import export as lines_of
 from nodes.store_keys import known_store_keys, store_keys
@@ -96,7 +97,7 @@ def info(invocation: Invocation, address: str | None, url: str | None, as_json: 
         return
     for name, value in data.items():
         if value is not None:
-            click.echo(f"{name.replace('_', ' '):<18} {value}")
+            click.echo(f"{name.replace('_', ' '):<18} {shown(str(value))}")
 
 
 def _as_data(url: str, facts: Facts, tasks: int | None) -> dict[str, Any]:
@@ -155,7 +156,7 @@ def check(invocation: Invocation, address: str | None, url: str | None, as_json:
             whole = {"store": reader.url, "whole": checked.is_whole, "damaged": checked.damaged, "fine": checked.whole}
             click.echo(json.dumps({**whole, "faults": checked.faults, "kinds": kinds}))
         else:
-            click.echo("\n".join(_lines(checked)))
+            click.echo("\n".join(map(shown, _lines(checked))))
         if not checked.is_whole:
             command = shlex.join(
                 ["mesh", "router", "--salvage", "--mesh", settings.mesh, "--store", masked(reader.url)]

@@ -9,6 +9,7 @@ from rich.text import Text
 
 from nodes.counts import count_of
 from nodes.doctor.findings import Finding, Grade, counts
+from nodes.shown import shown_lines
 
 STYLES = {Grade.OK: "green", Grade.WARNING: "yellow", Grade.FAILURE: "bold red"}
 _CHECK_WIDTH = 10
@@ -19,9 +20,9 @@ def lines(findings: Sequence[Finding]) -> Text:
     text = Text()
     for finding in findings:
         text.append(f"{finding.grade:<8}", STYLES[finding.grade])
-        text.append(f" {finding.check:<{_CHECK_WIDTH}} {finding.text}\n")
+        text.append(f" {finding.check:<{_CHECK_WIDTH}} {shown_lines(finding.text)}\n")
         if finding.advice:
-            text.append(f"{'':<8} {'':<{_CHECK_WIDTH}} → {finding.advice}\n", "bold")
+            text.append(f"{'':<8} {'':<{_CHECK_WIDTH}} → {shown_lines(finding.advice)}\n", "bold")
     return text.append(summary(findings))
 
 
