@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from mesh.core.catchup import choose, next_due_us
 from mesh.core.commands import Send
 from mesh.core.events import ExecutorStarted, MessageReceived, StopRequested
 from mesh.core.scheduler import SchedulerMachine
@@ -155,42 +154,3 @@ def test_who_stops_lets_go() -> None:
     mesh.lead(entry())
     assert mesh.do(StopRequested()) == [AskLease(keep=False)]
     assert mesh.do(wait=20.0) == []
-
-
-# what was missed
-
-
-def chosen(seconds: float, outage_s: float, most: int = 1_000, **fields: Any) -> tuple[list[tuple[float, bool]], int]:
-    """Fired, as seconds before now, and skipped after an outage."""
-    now = microseconds(WALL + 5.0 * seconds / 10)
-    made, after_us = entry(seconds=seconds, **fields), now - microseconds(outage_s)
-    due_us = next_due_us(made.schedule, after_us)
-    assert due_us is not None
-    found = choose(made, after_us, due_us, now, most)
-    return [((at_us - now) / 1e6, is_late) for at_us, is_late in found.firings], found.skipped
-
-
-def test_of_what_was_missed_the_newest_is_fired_or_all_or_none() -> None:
-    assert chosen(10.0, 34.0) == ([(-5.0, True)], 2)
-    assert chosen(10.0, 34.0, catchup="all") == ([(-25.0, True), (-15.0, True), (-5.0, True)], 0)
-    assert chosen(10.0, 34.0, catchup="all", catchup_max=2) == ([(-15.0, True), (-5.0, True)], 1)
-    assert chosen(10.0, 34.0, catchup="skip") == ([], 3)
-
-
-def test_what_is_late_by_less_than_a_second_was_not_missed() -> None:
-    assert chosen(0.4, 0.5, catchup="skip") == ([(pytest.approx(-0.2), False)], 0)
-    fired, skipped = chosen(0.4, 3.0)
-    assert [is_late for _, is_late in fired] == [True, False, False] and skipped == 4
-
-
-def test_what_is_older_than_the_window_is_skipped() -> None:
-    assert chosen(10.0, 1_000.0, catchup="all", catchup_window_s=30.0) == (
-        [(-25.0, True), (-15.0, True), (-5.0, True)],
-        97,
-    )
-    assert chosen(10.0, 1_000.0, catchup_window_s=2.0) == ([], 100)
-
-
-def test_a_long_outage_of_a_frequent_entry_costs_little() -> None:
-    fired, skipped = chosen(0.001, 86_400.0 * 365, catchup="all", catchup_max=10, most=5)
-    assert len(fired) == 5 and skipped > 30_000_000_000
