@@ -14,7 +14,7 @@ from msgspec import Meta, Struct
 from msgspec.structs import replace
 
 from mesh.model import Count, Id, Instant, Seconds, TaskOptions
-from mesh.schedules import Schedule
+from mesh.schedules import Schedule, microseconds
 
 ENTRY_PAYLOAD_BYTES_MAX = 16 << 10  # a router keeps the arguments of all its entries in memory
 
@@ -127,6 +127,11 @@ def merged_entry(first: Entry, second: Entry) -> Entry:
     forms = replace(first, after_us=0), replace(second, after_us=0)
     newer = max(forms, key=lambda entry: (entry.written_at, -entry.revised_at, _digest(entry)))
     return replace(newer, after_us=max(first.after_us, second.after_us))
+
+
+def first_position(entry: Entry) -> Position:
+    """Where an entry begins that nothing else is known of, wherever it is taken in."""
+    return Position(entry.name, max(microseconds(entry.revised_at), entry.after_us))
 
 
 def merged_position(first: Position, second: Position) -> Position:

@@ -246,7 +246,7 @@ class EntryBook:
         written_at = min(max(written_at, entry.written_at + 1e-6), INSTANT_MAX)
         self._bury(replace(entry, payload=b"", written_at=written_at, gone=True), now)
 
-    def _bury(self, entry: Entry, now: Now) -> Entry:
+    def _bury(self, entry: Entry, now: Now) -> None:
         """Keep in mind that an entry was removed, and how far it had come: a router that was away may still have it."""
         name = entry.name
         if self.entries.pop(name, None) is not None:
@@ -261,7 +261,6 @@ class EntryBook:
         self.gone[name] = entry
         self._ledger.entries.append(SaveEntry(entry))
         self._forget_gone(now)
-        return entry
 
     def _forget_gone(self, now: Now) -> None:
         while self.gone:
@@ -302,35 +301,29 @@ class EntryBook:
 
     # from other routers
 
-    def merge(self, heard: Gossip, now: Now) -> tuple[list[str], list[str]]:
-        """Take in what another router has, where it is newer; which entries that changed, and which positions.
-
-        An entry that is another here than it was heard is not among them: who said it is to hear of that.
-        """
+    def merge(self, heard: Gossip, now: Now) -> None:
+        """Take in what another router has, where it is newer."""
         for app, declared_at in heard.apps.items():
             if declared_at > self.apps.get(app, 0.0):
                 self._remember(app, declared_at)
-        told = [entry.name for entry in heard.entries if self._merge(entry, now) == entry]
+        for entry in heard.entries:
+            self._merge(entry, now)
         moved = [position.entry for position in heard.positions if self._firings.merge(position)]
         self._changed.update(dict.fromkeys(moved))
-        return told, moved
 
-    def _merge(self, entry: Entry, now: Now) -> Entry | None:
-        """As what it is kept now; None where nothing has changed."""
+    def _merge(self, entry: Entry, now: Now) -> None:
         known = self.entries.get(entry.name) or self.gone.get(entry.name)
         if known is not None:
             entry = merged_entry(known, entry)
             if known == entry:
-                return None
+                return
         if entry.gone:
-            if known is None and self._is_old(entry, now):
-                return None
-            return self._bury(entry, now)
-        if entry.name not in self.entries and len(self.entries) >= self._settings.schedule_entries_max:
+            if known is not None or not self._is_old(entry, now):
+                self._bury(entry, now)
+        elif entry.name not in self.entries and len(self.entries) >= self._settings.schedule_entries_max:
             self._refuse(1, f"{len(self.entries)} entries are kept, schedule_entries_max: another router has more")
-            return None
-        self._keep(entry)
-        return entry
+        else:
+            self._keep(entry)
 
     # from people
 

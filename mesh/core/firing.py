@@ -20,7 +20,16 @@ from mesh.core.peers import Session
 from mesh.core.store_bids import AGAIN_S, PendingFire, StoreBids
 from mesh.core.tasks import TaskTable
 from mesh.cron import SECOND_US
-from mesh.entries import Entry, Firing, Position, firing_id, jitter_s, merged_position, trigger_id
+from mesh.entries import (
+    Entry,
+    Firing,
+    Position,
+    firing_id,
+    first_position,
+    jitter_s,
+    merged_position,
+    trigger_id,
+)
 from mesh.messages import Fire, Fired, Submit
 from mesh.model import Peer, TaskOptions, TaskSpec, added
 from mesh.schedules import microseconds
@@ -72,7 +81,7 @@ class Firings:
         for name, entry in self._entries.items():
             if name not in found:
                 self._lost.append(name)
-            position = found.get(name) or Position(name, microseconds(entry.revised_at))
+            position = found.get(name) or first_position(entry)
             self.positions[name] = position
             if position.last_task in self._table.tasks:
                 self._tracked[position.last_task] = name
@@ -95,7 +104,7 @@ class Firings:
         """There is such an entry now: a new one begins here, one that was changed goes on from where it was."""
         position = self.positions.get(entry.name)
         if position is None:
-            self._set(Position(entry.name, max(microseconds(entry.revised_at), entry.after_us)))
+            self._set(first_position(entry))
         elif position.queued_due_us is not None and position.last_task not in self._tracked:
             self._queued[entry.name] = None  # it may have been paused
 

@@ -6,7 +6,7 @@ lost ends the session, as any does, and the next begins with all.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 from msgspec.structs import replace
 
@@ -20,7 +20,7 @@ from mesh.core.ledger import Ledger
 from mesh.core.ownership import Ownership
 from mesh.core.packing import entry_bytes, pack, text_bytes
 from mesh.core.peers import Session
-from mesh.entries import Entry, Position
+from mesh.entries import Entry, Position, first_position
 from mesh.messages import Gossip
 from mesh.model import Peer, Role
 
@@ -51,8 +51,8 @@ class Gossips:
         self._refused: dict[str, set[str]] = {}  # by router: what is further than it bids for
         self._ledger = ledger
         self._listeners: dict[Peer, str] = {}  # sessions of other routers, and their ids
-        self._fresh: dict[Peer, None] = {}  # those that were told nothing yet
-        self._heard: dict[str, str] = {}  # of what is new now: the entries another router said it of, and that router
+        self._fresh: dict[Peer, None] = {}  # those that are to be told all
+        self._heard: dict[Entry | Position, str] = {}  # in this wake-up, and the router that has it so
         self._told: frozenset[str] = ownership.fires
 
     def greet(self, peer: Peer) -> None:
@@ -69,9 +69,13 @@ class Gossips:
     def on_heard(self, event: GossipHeard, now: Now) -> None:
         """Another router has said this."""
         message = event.message
-        names, moved = self._book.merge(message, now)
-        self._heard.update(dict.fromkeys((*names, *moved), event.router))
+        self._book.merge(message, now)
+        has: list[Entry | Position] = [*message.entries, *message.positions, *map(first_position, message.entries)]
+        self._heard.update(dict.fromkeys(has, event.router))
         if message.fires is not None:
+            if not self._ownership.says(event.router) <= set(message.fires):
+                # It may have missed what those said whom it gave up, and what it hears of them is not told to it here.
+                self._fresh.update((peer, None) for peer, router in self._listeners.items() if router == event.router)
             self._ownership.hear(event.router, message.fires, now.mono)
         if message.granted:
             self._bids.on_granted(event.router, message.granted)
@@ -81,7 +85,8 @@ class Gossips:
             if len(self._last) > GRANTED_MAX:
                 del self._last[next(iter(self._last))]
             self._granted[event.router] = message.bid
-            self._heard.update((name, event.router) for name, _ in message.bids)
+            positions = self._firings.positions
+            self._heard.update((positions[name], event.router) for name, _ in message.bids if name in positions)
         elif message.bid:  # it may not have heard how far these are, and would bid for the same for ever
             self._refused[event.router] = self._firings.behind(message.bids)
 
@@ -108,10 +113,12 @@ class Gossips:
             elif peer in self._fresh:
                 self._say(peer, self._everything(), fires, bid, self._last.get(router, 0))
             else:
-                known = self._known_to(router, heard)
+                hears = {router, *self._ownership.says(router)}  # what these said it knows, or is told by them
                 positions = self._firings.positions
                 behind = {name: positions[name] for name in refused.get(router, ()) if name in positions}
-                new = (*apps, *_without(entries, known), *_without(behind | ledger.positions, known - behind.keys()))
+                moved = {name: one for name, one in ledger.positions.items() if heard.get(one) not in hears} | behind
+                changed = [one for one in entries.values() if heard.get(one) not in hears]
+                new: list[Item] = [*apps, *changed, *moved.values()]
                 grant, new_bid = granted.get(router, 0), bid if is_new_bid else None
                 if new or fires != told or new_bid or grant:
                     self._say(peer, new, fires if fires != told else None, new_bid, grant)
@@ -122,11 +129,6 @@ class Gossips:
         book = self._book
         kept: list[Item] = [*book.apps.items(), *book.entries.values(), *book.gone.values()]
         return kept + list(self._firings.positions.values())
-
-    def _known_to(self, router: str, heard: Mapping[str, str]) -> set[str]:
-        """What that router has said itself, or is told by who has."""
-        hears = {router, *self._ownership.says(router)}
-        return {name for name, source in heard.items() if source in hears}
 
     def _say(
         self, peer: Peer, items: Sequence[Item], fires: frozenset[str] | None, bid: Bid | None, granted: int
@@ -147,7 +149,3 @@ class Gossips:
 
 def _bytes(item: Item) -> int:
     return text_bytes(item[0]) if isinstance(item, tuple) else entry_bytes(item)
-
-
-def _without(items: Mapping[str, Entry] | Mapping[str, Position], known: set[str]) -> Iterable[Entry | Position]:
-    return (item for name, item in items.items() if name not in known)

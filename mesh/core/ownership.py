@@ -83,10 +83,10 @@ class Ownership:
         other.fires, other.said_at = frozenset(fires), now
         self.tick(now)
 
-    def says(self, router: str) -> Collection[str]:
+    def says(self, router: str) -> frozenset[str]:
         """Which ``router`` counts among those that fire, as it said last."""
         other = self._others.get(router)
-        return other.fires or () if other is not None else ()
+        return (other.fires if other is not None else None) or frozenset()
 
     def excuse(self, away_s: float, now: float) -> None:
         """We did nothing for so long: where others may have taken over, it is as after a start."""

@@ -14,7 +14,7 @@ from mesh.messages import AskLease, Declare, Entries, Fire, Gossip, Hello, Sched
 from mesh.model import Peer, Role, TaskOptions
 from mesh.schedules import Every, microseconds
 from mesh.settings import Settings
-from tests.core.make import C1, W1, WALL, Driven, hello_client, hello_worker, sent
+from tests.core.make import C1, W1, WALL, Driven, got, hello_client, hello_worker, sent
 
 SETTINGS = Settings(heartbeat_s=1_000.0, schedule_lease_ttl_s=1_000.0, schedule_settle_s=1.0)
 OTHER = Peer(b"other")
@@ -80,6 +80,38 @@ def test_what_was_heard_of_a_router_is_not_told_to_it_or_to_whom_it_tells_itself
     assert [one.name for one in passed_on.entries] == ["b"], "nobody knows that it hears of that one"
     mesh.do(OthersFound(1, [], ["other"]), GossipHeard("other", Gossip(fires=["other", "third"])))
     assert said(mesh.do(GossipHeard("third", Gossip([entry("c", written_at=5.0)])))) == []
+
+
+def test_what_is_changed_in_the_wake_up_in_which_it_is_heard_of_is_told_to_who_said_it() -> None:
+    position = Position("a", microseconds(WALL + 10.0), "t", "", 1)
+    for heard in (Gossip(positions=[position]), Gossip([entry("a", written_at=WALL + 0.5)])):
+        for operation in ("pause", "remove"):
+            mesh = Shared()
+            mesh.ask("add", entries=(entry("a"),))
+            mesh.join()
+            (told,) = said(mesh.do(GossipHeard("other", heard), got(C1, Schedule(2, operation, ["a"], []))))
+            assert [(one.paused, one.gone) for one in told.entries] == [(operation == "pause", operation == "remove")]
+            assert not told.positions, "it has said that itself"
+
+
+def test_who_said_less_than_what_is_known_here_is_told_the_rest() -> None:
+    mesh = Shared()
+    mesh.ask("add", entries=(entry("a"),))
+    mesh.tell(positions=[Position("a", microseconds(WALL + 10.0), "t", "", 5)])
+    mesh.join()
+    (told,) = said(mesh.tell(positions=[Position("a", microseconds(WALL + 20.0), "u", "", 1)]))
+    assert [(one.last_task, one.fired) for one in told.positions] == [("u", 5)]
+
+
+def test_who_gave_up_a_router_is_told_all_for_it_may_have_missed_what_that_one_said() -> None:
+    mesh = Shared()
+    mesh.join()
+    both = Gossip(fires=["other", "third", "r"])
+    mesh.do(OthersFound(2, [], ["other", "third"]), GossipHeard("other", both), GossipHeard("third", both))
+    assert said(mesh.do(GossipHeard("third", Gossip([entry("c", written_at=5.0)])))) == []
+    (told,) = said(mesh.tell(fires=["other", "r"]))
+    assert [one.name for one in told.entries] == ["c"]
+    assert said(mesh.tell(fires=["other", "third", "r"])) == []
 
 
 def test_much_is_told_in_parts_and_who_fires_with_the_last() -> None:

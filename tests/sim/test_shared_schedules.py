@@ -11,6 +11,7 @@ import pytest
 
 from mesh.core.commands import AppendBatch, Record, SavePositions
 from mesh.core.events import QueryAsked
+from mesh.core.router import RouterMachine
 from mesh.entries import Entry, firing_id
 from mesh.messages import Schedule
 from mesh.model import Peer, TaskOptions
@@ -129,15 +130,21 @@ class Story:
                 for at in self.fired(task_id)[1:]:
                     assert doubled(at), f"{entry.name} was fired twice for {due:.3f}, at {self.fired(task_id)}"
 
-    def check_agreed(self) -> None:
-        """All routers have the same."""
+    def check_same(self) -> list[RouterMachine]:
+        """All routers have the same entries."""
         machines = [site.router.machine for site in self.world.sites.values() if site.router is not None]
         assert len(machines) == len(self.world.sites)
+        for machine in machines[1:]:
+            assert machine.book.entries == machines[0].book.entries
+            assert machine.book.gone == machines[0].book.gone
+            assert machine.book.apps == machines[0].book.apps
+        return machines
+
+    def check_agreed(self) -> None:
+        """All routers have the same, and agree on who fires what."""
+        machines = self.check_same()
         first = machines[0]
         for machine in machines[1:]:
-            assert machine.book.entries == first.book.entries
-            assert machine.book.gone == first.book.gone
-            assert machine.book.apps == first.book.apps
             assert machine.ownership.fires == first.ownership.fires
             for name, position in machine.firings.positions.items():
                 apart = abs(position.last_due_us - first.firings.positions[name].last_due_us) / 1e6
@@ -216,18 +223,45 @@ def comes_and_changes(seed: int) -> Story:
     """Nothing is lost, but nodes come, and people change what there is."""
     story = Story(seed, Faults(delay_s=0.02))
     world, rng = story.world, story.rng
-    for number in range(8):
-        name = f"r{number % 4}"
-        entry = Entry(name, Every(0.3), TaskOptions("work"), catchup="all")
-        operation = rng.choice(["add", "add", "remove", "pause", "resume", "update"])
-        arguments = (entry,) if operation in ("add", "update") else ()
-        world.at(
-            rng.uniform(4.0, 15.0),
-            lambda o=operation, n=name, a=arguments: story.ask(o, n, *a),  # type: ignore[misc]
-        )
+    world.changes_come_with_gossip = seed % 2 == 0
+    people_change(story, 4.0, 15.0)
     world.at(rng.uniform(6.0, 14.0), story.add_worker)
     world.run(25.0)
     story.check()
+    story.check_agreed()
+    return story
+
+
+def people_change(story: Story, begin: float, end: float) -> None:
+    """Entries that come, go and change between these."""
+    world, rng = story.world, story.rng
+    for number in range(16):
+        name = f"r{number % 4}"
+        entry = Entry(name, Every(0.3), TaskOptions("work"), catchup="all")
+        operation = rng.choice(["add", "remove", "pause", "resume", "update"]) if number > 3 else "add"
+        arguments = (entry,) if operation in ("add", "update") else ()
+        world.at(
+            rng.uniform(begin, end) if number > 3 else begin,
+            lambda o=operation, n=name, a=arguments: story.ask(o, n, *a),  # type: ignore[misc]
+        )
+
+
+def loses_one_link_of_three(seed: int) -> Story:
+    """Two of three routers do not hear each other: the third tells each what the other says."""
+    story = Story(seed, Faults(), routers=3)
+    world, begin, end = story.world, 5.0, 18.0
+    one, other, _ = story.rng.sample(list(world.sites), 3)
+
+    def cut() -> None:
+        world.part(_others(world, [one]), [other], end)
+        world.part(_others(world, [other]), [one], end)
+
+    world.at(begin, cut)
+    people_change(story, begin, begin + 8.0)
+    world.run(end - 0.5)
+    story.check_same()
+    world.run(end + 15.0)
+    story.check(doubled=lambda at: begin < at < end + PATIENCE_S + 2.0)
     story.check_agreed()
     return story
 
@@ -336,6 +370,7 @@ HISTORIES = [
     parts_on_one_store,
     goes_wrong_on_one_store,
     comes_and_changes,
+    loses_one_link_of_three,
     loses_routers,
     parts,
     parts_by_majority,

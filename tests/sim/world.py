@@ -47,6 +47,7 @@ from mesh.core.events import (
     ExecutorSettled,
     ExecutorStarted,
     GossipHeard,
+    MessageReceived,
     PeerLost,
     ResultsWatched,
     RouterForgotten,
@@ -62,7 +63,7 @@ from mesh.core.scheduler import SchedulerMachine
 from mesh.core.worker import WorkerMachine
 from mesh.entries import Entry
 from mesh.errors import StoreLost
-from mesh.messages import Deliver, Message, Rejected, Submit
+from mesh.messages import Deliver, Message, Rejected, Schedule, Submit
 from mesh.model import (
     Blob,
     Delivery,
@@ -168,6 +169,7 @@ class World:
         self.once: set[str] = set()  # tasks that are delivered at most once
         self.blobs: dict[str, Blob] = {}  # all large payloads that ever reached a router
         self.cuts: list[set[tuple[Node | Peer, Node | Peer]]] = []  # from each first to its second nothing gets through
+        self.changes_come_with_gossip = False  # a change is read with what another router says of that entry next
         self.faults_at: list[float] = []
         self.robbed = 0  # routers that found their journal with another
         for peer in self.sites:
@@ -887,6 +889,7 @@ class RouterNode:
         self._armed = -1.0
         self.is_paused = False
         self._held_up: list[Callable[[], None]] = []  # what comes while it is paused
+        self._changes: list[MessageReceived] = []  # that are not read yet
         self.adopter: Adopter | None = None
         self._first: list[Event] = []
         if isinstance(self.store, FencedStore):
@@ -911,6 +914,9 @@ class RouterNode:
         taken = self.links.take(source, session, number, message, raw, None)
         if isinstance(taken, Message):
             self.world.to_node(self.peer, source, session, 0, taken)
+        elif taken is not None and isinstance(message, Schedule) and self.world.changes_come_with_gossip:
+            self._changes.append(taken)
+            self.world.after(1.0, lambda: self.wake([*self._changes_of(None)]))
         elif taken is not None:
             blobs = blobs_of(message)
             self.world.blobs.update((blob.key, blob) for blob in blobs)
@@ -943,6 +949,8 @@ class RouterNode:
             self._held_up.append(lambda: self.wake(events, new_blobs))
             return
         now = self.world.now(self.site.skew_s)
+        told = [event.message for event in events if isinstance(event, GossipHeard)]
+        events = [*events, *self._changes_of({one.entry for message in told for one in message.positions})]
         first, self._first = self._first, []
         try:
             adopted = self.adopter.take(now) if self.adopter is not None else []
@@ -960,7 +968,18 @@ class RouterNode:
                 self._armed = due
                 self.world.at(due, lambda: self._alarm(due))
 
+    def _changes_of(self, entries: set[str] | None) -> list[MessageReceived]:
+        """What people ask for of these entries, or of any."""
+        read = [one for one in self._changes if entries is None or entries & _names(one.message)]
+        self._changes = [one for one in self._changes if one not in read]
+        return read
+
     def _alarm(self, due: float) -> None:
         if self._armed == due and self.site.router is self:
             self._armed = -1.0
             self.wake([])
+
+
+def _names(message: Message) -> set[str]:
+    assert isinstance(message, Schedule)
+    return {*message.names, *(entry.name for entry in message.entries)}
