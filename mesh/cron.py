@@ -8,10 +8,12 @@ takes ten times as long. All instants are whole microseconds since 1970, UTC.
 from __future__ import annotations
 
 import re
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from difflib import get_close_matches
 from functools import lru_cache
+from itertools import takewhile
 from typing import NamedTuple
 from zoneinfo import ZoneInfo, available_timezones
 
@@ -25,6 +27,7 @@ ZONE_CHARS_MAX = 64
 NEAR = 0.8  # how alike a name and a zone must be to be taken for one another
 
 _DAY = timedelta(days=1)
+_DAY_US = 86_400 * SECOND_US
 _MOMENT = timedelta(microseconds=1)
 _EPOCH = datetime(1970, 1, 1)
 # Each date and day of the week that come together at all do so in the years after it.
@@ -191,6 +194,49 @@ class Times:
             return self._each_reading(instant)
         return self._once_each(instant)
 
+    def count(self, after: int, until: int) -> int:
+        """How many instants there are after ``after`` and up to ``until``: by days, at once but near a shift."""
+        if not self._is_set:
+            return self._count_walls(_wall(after, timedelta()), _wall(until, timedelta()))
+        count = 0
+        while after < until:
+            end = min(until, after + _DAY_US)
+            offset, *others = (_at(at, self._zone).utcoffset() for at in (after - _DAY_US, after, end, end + _DAY_US))
+            assert offset is not None
+            if all(other == offset for other in others):
+                count += self._count_walls(_wall(after, offset), _wall(end, offset))
+            else:
+                count += sum(1 for _ in takewhile(end.__ge__, self.after(after)))
+            after = end
+        return count
+
+    def _count_walls(self, after: datetime, until: datetime) -> int:
+        """How many matching times a clock that nobody sets reads after ``after`` and up to ``until``."""
+        if until <= after:
+            return 0
+        each = len(self._hours) * len(self._minutes) * len(self._seconds)
+        day, last = after.date(), until.date()
+        count = self._count_in_day(until) - self._count_in_day(after)
+        while day < last:
+            count += each if self._is_due_on(day) else 0
+            day += _DAY
+        return count
+
+    def _count_in_day(self, until: datetime) -> int:
+        """How many matching times its day has up to ``until``."""
+        if not self._is_due_on(until.date()):
+            return 0
+        hours, minutes, seconds = self._hours, self._minutes, self._seconds
+        count = bisect_left(hours, until.hour) * len(minutes) * len(seconds)
+        if until.hour in hours:
+            count += bisect_left(minutes, until.minute) * len(seconds)
+            if until.minute in minutes:
+                count += bisect_right(seconds, until.second)
+        return count
+
+    def _is_due_on(self, day: date) -> bool:
+        return day.month in self._line.months and self._line.match_day(day)
+
     def _once_each(self, instant: int) -> Iterator[int]:
         """A time that is repeated counts the first time; those that are skipped count once, when the gap ends."""
         walls = self._walls(_at(instant, self._zone).replace(tzinfo=None))
@@ -309,6 +355,10 @@ def _read(line: str) -> CronSim:
 
 def _since_epoch(wall: datetime) -> int:
     return _microseconds(wall - _EPOCH)
+
+
+def _wall(instant: int, offset: timedelta) -> datetime:
+    return _EPOCH + timedelta(microseconds=instant) + offset
 
 
 def _microseconds(duration: timedelta) -> int:

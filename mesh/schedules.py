@@ -208,12 +208,16 @@ def latest_due(when: Schedule, after: float, until: float) -> float | None:
     return latest
 
 
-def count_dues(when: Schedule, after: float, until: float, limit: int) -> int:
-    """How many due times there are after ``after`` and up to ``until``: ``limit`` where there are more."""
+def count_dues(when: Schedule, after: float, until: float) -> int:
+    """How many due times there are after ``after`` and up to ``until``; however many, few are computed."""
+    low, high = max(-1, microseconds(after)), min(microseconds(until), DUE_US_MAX)
+    if low >= high:
+        return 0
     if isinstance(when, Every):
-        period, last = _period(when), min(microseconds(until), DUE_US_MAX)
-        return max(0, min(limit, last // period - max(-1, microseconds(after)) // period))
-    return len(dues_between(when, after, until, limit))
+        return high // _period(when) - low // _period(when)
+    if isinstance(when, Once):
+        return int(low < microseconds(when.at) <= high)
+    return _times(when).count(low, high)
 
 
 def describe(when: Schedule) -> str:

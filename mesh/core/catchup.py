@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from typing import NamedTuple
 
 from mesh.cron import SECOND_US
 from mesh.entries import Entry
-from mesh.schedules import Every, Schedule, count_dues, dues_between, microseconds, next_due
+from mesh.schedules import Schedule, count_dues, dues_between, microseconds, next_due
 
 LATE_S = 1.0  # a due time not older than this is on time: no clock and no loop is better than that for sure
-COUNT_MAX = 1_000  # due times of a cron that were left out are counted up to here, for each takes its time
 
 
 class Choice(NamedTuple):
@@ -36,23 +34,18 @@ def choose(entry: Entry, after_us: int, due_us: int, now_us: int, most: int) -> 
         window_us = max(after_us, now_us - round(entry.catchup_window_s * SECOND_US))
         wanted = {"latest": 1, "all": entry.catchup_max, "skip": 0}[entry.catchup]
         missed = _newest(entry.schedule, window_us, late_us, wanted)
-        skipped = _count(entry.schedule, after_us, late_us) - len(missed)
+        skipped = count_dues(entry.schedule, after_us / SECOND_US, late_us / SECOND_US) - len(missed)
     firings = [(due, True) for due in missed[:most]]
     if len(firings) < most:
         on_time = _dues(entry.schedule, max(after_us, late_us), now_us, most - len(firings))
         firings += [(due, False) for due in on_time]
-    return Choice(firings, max(0, skipped), firings[-1][0] if firings else max(after_us, late_us))
+    return Choice(firings, skipped, firings[-1][0] if firings else max(after_us, late_us))
 
 
 def next_due_us(schedule: Schedule, after_us: int) -> int | None:
     """The first due time later than ``after_us``. Raises ``ConfigError``."""
     due = next_due(schedule, after_us / SECOND_US)
     return None if due is None else microseconds(due)
-
-
-def _count(schedule: Schedule, after_us: int, until_us: int) -> int:
-    most = sys.maxsize if isinstance(schedule, Every) else COUNT_MAX
-    return count_dues(schedule, after_us / SECOND_US, until_us / SECOND_US, most)
 
 
 def _newest(schedule: Schedule, after_us: int, until_us: int, count: int) -> list[int]:
