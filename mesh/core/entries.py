@@ -19,7 +19,7 @@ from mesh.core.firing import Firings
 from mesh.core.lease import Lease
 from mesh.core.ledger import Ledger
 from mesh.core.membership import Membership
-from mesh.core.onces import Onces
+from mesh.core.moments import Moments
 from mesh.core.ownership import Ownership
 from mesh.core.packing import MESSAGE_BYTES_MAX, entry_bytes, pack
 from mesh.core.peers import Session
@@ -77,7 +77,7 @@ class EntryBook:
         self._ledger = ledger
         self._counters = counters
         self.gone: dict[str, Entry] = {}  # those that were removed, the first to be forgotten first
-        self._onces = Onces()
+        self._onces = Moments[float]()  # when to look at what is due once and goes by itself: UTC seconds
         self.apps: dict[str, float] = {}  # when the code of each was loaded whose entries these are; the oldest first
         self._rivals: dict[str, str] = {}  # by entry: an app whose code has one of that name, too
         self._parts: dict[Peer, _Declaration] = {}
@@ -277,11 +277,11 @@ class EntryBook:
 
     def _watch(self, entry: Entry) -> None:
         if isinstance(entry.schedule, Once) and entry.app is None and not entry.gone:
-            self._onces.watch(entry.name, entry.schedule.at + self._settings.schedule_done_s)
+            self._onces.put(entry.name, entry.schedule.at + self._settings.schedule_done_s)
 
     def tick(self, now: Now) -> None:
         """Remove what was due once, some time after it was; not what stands in code, or is held back by somebody."""
-        for name in self._onces.take(now.wall):
+        while (name := self._onces.take(now.wall)) is not None:
             entry = self.entries[name]
             if isinstance(entry.schedule, Once) and not entry.paused:
                 self._end_once(entry, entry.schedule.at, now)
@@ -291,9 +291,9 @@ class EntryBook:
         was_due = microseconds(at) <= self._firings.after_us(entry)
         over_at = (at if was_due else at + entry.catchup_window_s) + stays_s
         if now.wall < over_at:
-            self._onces.watch(entry.name, over_at)
+            self._onces.put(entry.name, over_at)
         elif self._firings.is_under_way(entry.name) or not self._ownership.owns(entry.name):
-            self._onces.watch(entry.name, now.wall + stays_s)
+            self._onces.put(entry.name, now.wall + stays_s)
         else:
             if not was_due:
                 self._firings.miss(entry, microseconds(at))

@@ -9,7 +9,6 @@ over. So the time it trusts in, counted from before the asking, only saves work.
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Collection, Iterable, Sequence
 from math import inf
 
@@ -17,6 +16,7 @@ from mesh.clock import Now
 from mesh.core.catchup import choose, next_due_us
 from mesh.core.commands import Command, Complain, Send
 from mesh.core.events import Event, ExecutorStarted, MessageReceived, StopRequested
+from mesh.core.moments import Moments
 from mesh.core.packing import entry_bytes, pack
 from mesh.cron import SECOND_US
 from mesh.entries import Entry, Firing
@@ -31,14 +31,13 @@ REFUSED_PAUSE_S = 1.0  # after a router took nothing, or not all, of a FIRE
 
 
 class _Plan:
-    """An entry, and what is due next of it. ``after_us``: all up to there is fired or left out."""
+    """An entry, of which all up to ``after_us`` is fired or left out."""
 
-    __slots__ = ("after_us", "due_us", "entry", "skipped")
+    __slots__ = ("after_us", "entry", "skipped")
 
     def __init__(self, entry: Entry, after_us: int) -> None:
         self.entry = entry
         self.after_us = after_us
-        self.due_us: int | None = None
         self.skipped = 0  # left out, and not told to the router yet
 
 
@@ -53,7 +52,7 @@ class _Router:
         self.is_asking = False
         self.ask_at = now
         self.plans: dict[str, _Plan] = {}
-        self.heap: list[tuple[int, str]] = []  # due times; those that are no longer so are passed over
+        self.dues = Moments[int]()  # what is due next of each
         self.number = 0
         self.fired: dict[str, Firing] = {}  # by the FIRE that is not answered: the last one of each entry
         self.pause_until = 0.0
@@ -62,7 +61,7 @@ class _Router:
         """Nothing that this router said of entries counts any more."""
         self.term = 0
         self.plans.clear()
-        self.heap.clear()
+        self.dues.clear()
         self.fired.clear()
 
 
@@ -167,9 +166,10 @@ class SchedulerMachine:
             return
         if message.first:
             router.plans.clear()
-            router.heap.clear()
+            router.dues.clear()
         for name in message.gone:
             router.plans.pop(name, None)
+            router.dues.forget(name)
         for entry, after_us in message.entries:
             router.plans[entry.name] = plan = _Plan(entry, after_us)
             self._plan_next(router, plan)
@@ -186,9 +186,10 @@ class SchedulerMachine:
         taken = True
         for name, after_us in message.positions:
             plan = router.plans.get(name)
-            if plan is None or plan.entry.revised_at != fired[name].revised_at:
+            firing = fired[name]
+            if plan is None or firing is None or plan.entry.revised_at != firing.revised_at:
                 continue  # it was changed meanwhile, and we were told
-            taken = taken and after_us >= fired[name].due_us
+            taken = taken and after_us >= firing.due_us
             plan.after_us = after_us
             self._plan_next(router, plan)
         if not taken:
@@ -198,26 +199,27 @@ class SchedulerMachine:
     # firing
 
     def _plan_next(self, router: _Router, plan: _Plan) -> None:
-        plan.due_us = None
-        if plan.entry.paused:
-            return
-        try:
-            plan.due_us = next_due_us(plan.entry.schedule, plan.after_us)
-        except ConfigError as error:
-            self._complain(plan.entry, error)
-        if plan.due_us is not None:
-            heapq.heappush(router.heap, (plan.due_us, plan.entry.name))
+        due_us = None
+        if not plan.entry.paused:
+            try:
+                due_us = next_due_us(plan.entry.schedule, plan.after_us)
+            except ConfigError as error:
+                self._complain(plan.entry, error)
+        if due_us is None:
+            router.dues.forget(plan.entry.name)
+        else:
+            router.dues.put(plan.entry.name, due_us)
 
     def _fire(self, peer: Peer, router: _Router, now: Now) -> None:
         """Say what is due by the router's clock: no more than fits a FIRE, the rest when that is answered."""
         now_us = round((router.wall + now.mono) * SECOND_US)
         most = self._settings.schedule_firings_max
         firings: list[Firing] = []
-        while router.heap and router.heap[0][0] <= now_us and len(firings) < most:
-            due_us, name = heapq.heappop(router.heap)
-            plan = router.plans.get(name)
-            if plan is not None and plan.due_us == due_us:
-                firings += self._choose(router, plan, due_us, now_us, most - len(firings))
+        while len(firings) < most:
+            due_us, name = router.dues.first(), router.dues.take(now_us)
+            if due_us is None or name is None:
+                break
+            firings += self._choose(router, router.plans[name], due_us, now_us, most - len(firings))
         if firings:
             router.number += 1
             router.fired = {firing.entry: firing for firing in firings}
@@ -226,7 +228,6 @@ class SchedulerMachine:
     def _choose(self, router: _Router, plan: _Plan, due_us: int, now_us: int, most: int) -> Iterable[Firing]:
         """The firings of one entry that is due; with none of it, go on to what is due next."""
         entry = plan.entry
-        plan.due_us = None
         try:
             chosen = choose(entry, plan.after_us, due_us, now_us, most)
         except ConfigError as error:
@@ -247,16 +248,14 @@ class SchedulerMachine:
     def check(self) -> None:
         """Raise ``AssertionError`` if an invariant is broken."""
         for router in self._routers.values():
-            due = {plan.entry.name: plan.due_us for plan in router.plans.values() if plan.due_us is not None}
-            assert set(due) <= {name for at, name in router.heap if due.get(name) == at}, (
-                "something due is not waited for"
-            )
+            assert all(name in router.plans for name in router.dues), "something is due that is not there"
 
 
 def _deadline(router: _Router) -> float:
     deadline = inf if router.is_asking else router.ask_at
-    if router.term and not router.fired and router.heap:
-        due_at = max(router.heap[0][0] / SECOND_US - router.wall, router.pause_until)
+    due_us = router.dues.first() if router.term and not router.fired else None
+    if due_us is not None:
+        due_at = max(due_us / SECOND_US - router.wall, router.pause_until)
         if due_at < router.until:
             return min(deadline, due_at)
     return deadline
