@@ -186,7 +186,7 @@ class SchedulerMachine:
         taken = True
         for name, after_us in message.positions:
             plan = router.plans.get(name)
-            firing = fired[name]
+            firing = fired.get(name)
             if plan is None or firing is None or plan.entry.revised_at != firing.revised_at:
                 continue  # it was changed meanwhile, and we were told
             taken = taken and after_us >= firing.due_us

@@ -5,14 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mesh.core.commands import Send
 from mesh.core.events import ExecutorStarted, MessageReceived, StopRequested
 from mesh.core.scheduler import SchedulerMachine
 from mesh.entries import Entry, Firing
-from mesh.messages import AskLease, Declare, Entries, Fire, Fired, Leased, Message
-from mesh.model import Peer, TaskOptions
-from mesh.schedules import Every, microseconds
+from mesh.messages import AskLease, Declare, Entries, Fire, Fired, Leased, Message, Shutdown, Welcome
+from mesh.model import INSTANT_MAX, Peer, TaskOptions
+from mesh.schedules import CronLine, Every, Once, microseconds
 from mesh.settings import Settings
 from tests.core.make import WALL, at
 
@@ -154,3 +156,52 @@ def test_who_stops_lets_go() -> None:
     mesh.lead(entry())
     assert mesh.do(StopRequested()) == [AskLease(keep=False)]
     assert mesh.do(wait=20.0) == []
+
+
+def test_a_router_that_says_how_far_an_entry_is_which_was_not_fired_is_not_believed() -> None:
+    mesh = Driven()
+    mesh.lead(entry("a", 2.0), entry("b", 1_000.0))
+    (fire,) = mesh.do(wait=2.5)
+    assert isinstance(fire, Fire)
+    mesh.hear(Fired(fire.number, False, [("a", due(2.0)), ("b", due(5_000.0)), ("none", due(0.0))]))
+    assert mesh.machine.leads == [R]
+    (fire,) = (message for message in mesh.do(wait=0.5) + mesh.do(wait=1.0) if isinstance(message, Fire))
+    assert [firing.due_us for firing in fire.firings] == [due(4.0)]
+
+
+NAMES = st.sampled_from(["a", "b", "c"])
+TERMS = st.sampled_from([1, 1, 1, 0, 2])
+DUES = st.integers(0, 10**18) | st.integers(due(-100.0), due(100.0))
+FORMS = st.builds(
+    entry,
+    NAMES,
+    st.sampled_from([0.001, 1.0, 7.0, 1e9]),
+    paused=st.booleans(),
+    catchup=st.sampled_from(["latest", "all", "skip"]),
+    catchup_window_s=st.floats(0.0, 1e9),
+    revised_at=st.floats(0.0, INSTANT_MAX) | st.just(WALL),
+) | st.builds(
+    Entry,
+    NAMES,
+    st.sampled_from([CronLine("* * * * *"), CronLine("* * * * *", "No/Where"), CronLine("odd"), Once(WALL + AHEAD)]),
+    st.just(TaskOptions("work")),
+)
+SAID = st.one_of(
+    st.builds(Leased, TERMS, st.floats(-1e12, 1e12), st.floats(0.0, INSTANT_MAX) | st.just(WALL + AHEAD)),
+    st.builds(Entries, TERMS, st.lists(st.tuples(FORMS, DUES)), st.lists(NAMES), st.booleans()),
+    st.builds(
+        Fired, st.sampled_from([1, 1, 2, 9]), st.sampled_from([False, False, True]), st.lists(st.tuples(NAMES, DUES))
+    ),
+    st.just(Shutdown()),
+    st.just(Welcome("r", "router", "0", "memory")),
+)
+
+
+@given(st.lists(st.tuples(SAID, st.sampled_from([0.0, 0.5, 5.0]))))
+def test_whatever_a_router_says_ends_no_node(said: list[tuple[Message, float]]) -> None:
+    mesh = Driven()
+    mesh.lead(entry("a", 2.0), entry("b"), term=1)
+    mesh.do(wait=2.5)  # a FIRE is out
+    for message, wait in said:
+        mesh.hear(message, wait=wait)
+        mesh.machine.next_deadline()
