@@ -281,9 +281,9 @@ class EntryBook:
 
     def tick(self, now: Now) -> None:
         """Remove what was due once, some time after it was; not what stands in code, or is held back by somebody."""
-        while (name := self._onces.take(now.wall)) is not None:
+        for name in [*iter(lambda: self._onces.take(now.wall), None)]:  # some are to be looked at again at once
             entry = self.entries[name]
-            if isinstance(entry.schedule, Once) and not entry.paused:
+            if isinstance(entry.schedule, Once) and entry.app is None and not entry.paused:
                 self._end_once(entry, entry.schedule.at, now)
 
     def _end_once(self, entry: Entry, at: float, now: Now) -> None:

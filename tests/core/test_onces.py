@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from msgspec.structs import replace
+
+from mesh.core.events import GossipHeard
 from mesh.entries import Entry, firing_id
-from mesh.messages import AskLease, Entries, Settled
+from mesh.messages import AskLease, Entries, Gossip, Settled
 from mesh.model import TaskOptions
 from mesh.schedules import Once
 from mesh.settings import Settings
@@ -17,9 +20,9 @@ def once(name: str = "o", seconds: float = 10.0, **fields: Any) -> Entry:
     return Entry(name, Once(WALL + seconds), TaskOptions("work"), **fields)
 
 
-def once_fired(*code: Entry) -> Periodic:
+def once_fired(*code: Entry, done_s: float = 100.0) -> Periodic:
     """A mesh in which what is due once at 10 s was fired, and runs."""
-    mesh = Periodic(*code, settings=Settings(heartbeat_s=1e6, schedule_lease_ttl_s=1e6, schedule_done_s=100.0))
+    mesh = Periodic(*code, settings=Settings(heartbeat_s=1e6, schedule_lease_ttl_s=1e6, schedule_done_s=done_s))
     mesh.hear(W1, hello_worker("one", window=5))
     mesh.hear(W1, AskLease())
     ask(mesh, "add", entries=[once()])
@@ -44,6 +47,14 @@ def test_what_was_due_once_does_not_go_while_its_task_runs() -> None:
     assert "o" in mesh.machine.book.entries
     mesh.hear(W1, Settled(1, [settlement(firing_id("o", due(10.0)))]))
     mesh.do(wait=100.0)
+    assert not mesh.machine.book.entries
+
+
+def test_what_was_due_once_goes_with_its_task_where_it_is_to_go_at_once() -> None:
+    mesh = once_fired(done_s=0.0)
+    mesh.do(wait=4_000.0)
+    assert "o" in mesh.machine.book.entries
+    mesh.hear(W1, Settled(1, [settlement(firing_id("o", due(10.0)))]))
     assert not mesh.machine.book.entries
 
 
@@ -73,3 +84,12 @@ def test_what_is_due_once_goes_by_when_it_is_due_now_and_after_a_restart_too() -
     assert "o" in again.machine.book.entries
     again.do(wait=4_000.0)
     assert "o" not in again.machine.book.entries
+
+
+def test_what_is_due_once_and_became_the_codes_by_another_routers_word_stays() -> None:
+    mesh = Periodic(settings=Settings(heartbeat_s=1e6, schedule_done_s=100.0))
+    ask(mesh, "add", entries=[once(catchup_window_s=1.0)])
+    known = mesh.machine.book.entries["o"]
+    mesh.do(GossipHeard("other", Gossip([replace(known, app="app", written_at=known.written_at + 5.0)])))
+    mesh.do(wait=1_000.0)
+    assert mesh.machine.book.entries["o"].app == "app"
