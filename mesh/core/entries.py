@@ -21,7 +21,7 @@ from mesh.core.ledger import Ledger
 from mesh.core.membership import Membership
 from mesh.core.moments import Moments
 from mesh.core.ownership import Ownership
-from mesh.core.packing import MESSAGE_BYTES_MAX, entry_bytes, pack
+from mesh.core.packing import MESSAGE_BYTES_MAX, entry_bytes, pack, text_bytes
 from mesh.core.peers import Session
 from mesh.core.room import Room
 from mesh.entries import Entry, Listing, Position, merged_entry
@@ -34,6 +34,9 @@ REFUSED_TOLD_MAX = 5  # entries of one declaration that are not taken, and why
 REFUSED_NAMES_MAX = 100  # of them that are named at all
 LOOKS = ("list", "list_from")  # they change nothing
 APPS_MAX = 1_000  # whose declarations are remembered, besides those that have entries
+
+
+_Told = str | tuple[Entry, int]  # to the leader: an entry that is gone, or one that is there and what it has fired
 
 
 class _Declaration:
@@ -448,7 +451,8 @@ class EntryBook:
             self._told = set()
         if holder is None or not (first or changed or is_other):
             return
-        names, gone = [], []
+        names: list[str] = []
+        gone: list[_Told] = []
         for name in self.entries | changed if first or is_other else changed:
             if name in self.entries and self._ownership.owns(name):
                 if name in changed or name not in self._told:
@@ -458,17 +462,22 @@ class EntryBook:
         if not (first or names or gone):
             return
         self._told = self._told.union(names).difference(gone)
-        told = [(self.entries[name], self._firings.after_us(self.entries[name])) for name in names]
-        parts = list(pack(told, lambda one: entry_bytes(one[0]))) or [[]]
+        known: list[_Told] = [(self.entries[name], self._firings.after_us(self.entries[name])) for name in names]
+        parts = list(pack(gone + known, _told_bytes)) or [[]]
         for part in parts:
-            self._ledger.send_after_commit(holder, Entries(lease.term, list(part), gone, first))
-            first, gone = False, []
+            new, old = [one for one in part if not isinstance(one, str)], [one for one in part if isinstance(one, str)]
+            self._ledger.send_after_commit(holder, Entries(lease.term, new, old, first))
+            first = False
 
     def check(self) -> None:
         """Raise ``AssertionError`` if an invariant is broken."""
         assert set(self._firings.positions) == set(self.entries), "entries and positions differ"
         assert self._rivals.keys() <= self.entries.keys(), "an entry is not taken for one that is not there"
         assert not self.entries.keys() & self.gone.keys(), "an entry is there, and is gone"
+
+
+def _told_bytes(told: _Told) -> int:
+    return text_bytes(told) if isinstance(told, str) else entry_bytes(told[0])
 
 
 def _same_but_for_arguments(entry: Entry, known: Entry) -> bool:

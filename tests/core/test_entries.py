@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from mesh.core.commands import Complain
 from mesh.core.events import PeerLost
+from mesh.core.packing import MESSAGE_BYTES_MAX
 from mesh.entries import Listing, firing_id
 from mesh.messages import Declare, Entries, Refuse
 from mesh.model import TaskOptions
@@ -71,6 +72,16 @@ def test_the_leader_is_told_of_changes() -> None:
     mesh = Periodic(entry("a"), entry("b"))
     told = one(sent(mesh.hear(W2, declare("app", 2.0, [entry("b"), entry("c")])), W1), Entries)
     assert ([e.name for e, _ in told.entries], told.gone, told.first) == (["c"], ["a"], False)
+
+
+def test_the_leader_is_told_of_many_that_are_gone_in_parts_that_it_can_read() -> None:
+    names = [f"{number:05}{'x' * 250}" for number in range(10_000)]
+    mesh = Periodic(*map(entry, names), entry("stays"), settings=Settings(heartbeat_s=1e3, schedule_entries_max=20_000))
+    told = sent(mesh.hear(W2, declare("app", 2.0, [entry("stays"), entry("new")])), W1)
+    parts = [message for message in told if isinstance(message, Entries)]
+    assert max(len(msgspec.msgpack.encode(part)) for part in parts) < MESSAGE_BYTES_MAX
+    assert [name for part in parts for name in part.gone] == names and not any(part.first for part in parts)
+    assert [told.name for part in parts for told, _ in part.entries] == ["new"]
 
 
 def test_a_declaration_in_parts_counts_when_the_last_has_come() -> None:
