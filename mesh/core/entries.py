@@ -14,6 +14,7 @@ import msgspec
 from msgspec.structs import replace
 
 from mesh.clock import Now
+from mesh.core.answers import Answers
 from mesh.core.commands import Complain, DropEntry, Record, SaveApp, SaveEntry, SavePositions
 from mesh.core.firing import Firings
 from mesh.core.lease import Lease
@@ -80,6 +81,7 @@ class EntryBook:
         self._ledger = ledger
         self._counters = counters
         self.gone: dict[str, Entry] = {}  # those that were removed, the first to be forgotten first
+        self._answers = Answers()
         self._onces = Moments[float]()  # when to look at what is due once and goes by itself: UTC seconds
         self.apps: dict[str, float] = {}  # when the code of each was loaded whose entries these are; the oldest first
         self._rivals: dict[str, str] = {}  # by entry: an app whose code has one of that name, too
@@ -215,10 +217,9 @@ class EntryBook:
             why = f"{len(self.entries)} entries are kept, schedule_entries_max: {entry.name!r} is not taken"
             self._refuse(1, why)
             return why
-        if entry.options.function is not None:
-            why = f"entry {entry.name!r} is not taken: its task must be known to workers by its name"
-            self._refuse(1, why)
-            return why
+        if (unfit := _why_unfit(entry)) is not None:
+            self._refuse(1, unfit)
+            return unfit
         form = known or self.gone.get(entry.name)
         entry = replace(entry, after_us=form.after_us if form is not None else 0)
         if form is not None:
@@ -333,16 +334,19 @@ class EntryBook:
     def on_schedule(self, session: Session, message: Schedule, now: Now) -> None:
         """Do what somebody asks for, and answer. A look is answered at once, whatever the store takes."""
         operation = self._operations.get(message.operation)
+        body = self._answers.get(session.node_id, message.request)
         if operation is None:
             known = ", ".join(sorted(self._operations))
             answer: Any = _error("invalid", f"unknown operation {message.operation!r}; known: {known}")
         elif message.operation in LOOKS:
             answer = operation(session, message, now)
-        elif self._room.halted:
+        elif body is None and self._room.halted:
             answer = _error("overloaded", f"nothing is changed: {self._room.why}")
         else:
-            answer = operation(session, message, now)
-            self._ledger.send_after_commit(session.peer, Reply(message.request, msgspec.json.encode(answer)))
+            if body is None:
+                body = msgspec.json.encode(operation(session, message, now))
+                self._answers.keep(session.node_id, message.request, body)
+            self._ledger.send_after_commit(session.peer, Reply(message.request, body))
             return
         self._ledger.send(session.peer, Reply(message.request, msgspec.json.encode(answer)))
 
@@ -363,10 +367,17 @@ class EntryBook:
         return self._put_all([_in_place_of(self.entries[entry.name], entry) for entry in message.entries], now)
 
     def _put_all(self, entries: Sequence[Entry], now: Now) -> dict[str, Any]:
-        refused = [why for entry in entries if (why := self._put(entry, now, now.wall)) is not None]
-        if refused:
-            full = len(self.entries) >= self._settings.schedule_entries_max
-            return _error("overloaded" if full else "refused", "; ".join(refused))
+        """Take in all of these, or none."""
+        most, more = self._settings.schedule_entries_max, len({entry.name for entry in entries} - self.entries.keys())
+        if more and len(self.entries) + more > most:
+            full = f"{len(self.entries)} of schedule_entries_max = {most} entries are there: {more} more find no room"
+            self._refuse(more, full)
+            return _error("overloaded", full)
+        if unfit := [why for entry in entries if (why := _why_unfit(entry)) is not None]:
+            self._refuse(len(unfit), unfit[0])
+            return _error("refused", "; ".join(unfit))
+        for entry in entries:
+            self._put(entry, now, now.wall)
         return {
             "done": [entry.name for entry in entries],
             **({"parked": parked} if (parked := self._parked(entries)) else {}),
@@ -390,7 +401,8 @@ class EntryBook:
         if missing := self._missing(message.names):
             return _unknown(missing)
         key = f"{session.node_id}|{message.request}"
-        made, why = self._firings.trigger([self.entries[name] for name in message.names], key, now)
+        entries = [self.entries[name] for name in dict.fromkeys(message.names)]
+        made, why = self._firings.trigger(entries, key, now)
         return {"done": made} if why is None else _error("overloaded", why)
 
     def _list(self, session: Session, message: Schedule, now: Now) -> dict[str, Any] | Listing:
@@ -474,6 +486,12 @@ class EntryBook:
         assert set(self._firings.positions) == set(self.entries), "entries and positions differ"
         assert self._rivals.keys() <= self.entries.keys(), "an entry is not taken for one that is not there"
         assert not self.entries.keys() & self.gone.keys(), "an entry is there, and is gone"
+
+
+def _why_unfit(entry: Entry) -> str | None:
+    if entry.options.function is None:
+        return None
+    return f"entry {entry.name!r} is not taken: its task must be known to workers by its name"
 
 
 def _told_bytes(told: _Told) -> int:

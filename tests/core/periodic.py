@@ -43,7 +43,7 @@ class Periodic(Driven):
         self.hear(W2, AskLease())  # it leads, and lets go
         self.hear(W1, AskLease())
         self.hear(W2, AskLease(keep=False))
-        self.number = 0
+        self.number = self.requests = 0
         self.started: list[Any] = []  # what was to be done at a start
 
     @property
@@ -82,8 +82,11 @@ def one(messages: list[Any], kind: type) -> Any:
     return found
 
 
-def ask(mesh: Periodic, operation: str, *names: str, entries: Any = ()) -> Any:
-    if C1 not in mesh.machine.clients:
+def ask(mesh: Periodic, operation: str, *names: str, entries: Any = (), again: bool = False) -> Any:
+    """What a client is answered; ``again``: it says the last once more, in a new session."""
+    if again or C1 not in mesh.machine.clients:
         mesh.hear(C1, hello_client())
-    reply = one(sent(mesh.hear(C1, Schedule(1, operation, list(names), list(entries))), C1), Reply)
+    mesh.requests += not again
+    reply = one(sent(mesh.hear(C1, Schedule(mesh.requests, operation, list(names), list(entries))), C1), Reply)
+    assert reply.request == mesh.requests
     return msgspec.json.decode(reply.body)

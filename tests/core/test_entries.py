@@ -7,12 +7,14 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
+from mesh.core.answers import ANSWERS_MAX
 from mesh.core.commands import Complain
 from mesh.core.events import PeerLost
 from mesh.core.packing import MESSAGE_BYTES_MAX
 from mesh.entries import Listing, firing_id
 from mesh.messages import Declare, Entries, Refuse
 from mesh.model import TaskOptions
+from mesh.schedules import Every
 from mesh.settings import Settings
 from tests.core.make import W1, W2, WALL, hello_worker, sent
 from tests.core.periodic import Periodic, ask, declare, due, entry, one
@@ -205,3 +207,44 @@ def test_of_two_changes_of_its_arguments_at_a_time_one_is_refused() -> None:
     before = mesh.machine.book.entries["e"]
     assert ask(mesh, "update", entries=[replace(before, payload=b"a")]) == {"done": ["e"]}
     assert ask(mesh, "update", entries=[replace(before, payload=b"b")])["code"] == "changed"
+
+
+def test_of_several_that_do_not_all_find_room_or_are_not_all_right_none_is_added() -> None:
+    mesh = Periodic(entry("code"), settings=Settings(heartbeat_s=1_000.0, schedule_entries_max=2))
+    answer = ask(mesh, "add", entries=[entry("a"), entry("b")])
+    why = "1 of schedule_entries_max = 2 entries are there: 2 more find no room"
+    assert answer == {"code": "overloaded", "error": why}
+    shipped = replace(entry("b"), options=TaskOptions("work", function="digest"))
+    assert ask(mesh, "add", entries=[shipped])["code"] == "refused", "there is room"
+    assert ask(mesh, "update", entries=[entry("code", 3.0), replace(shipped, name="code")])["code"] == "refused"
+    (code,) = mesh.machine.book.entries.values()
+    assert (code.name, code.schedule) == ("code", Every(10.0))
+    assert ask(mesh, "add", entries=[entry("a")]) == {"done": ["a"]}
+    assert ask(mesh, "update", entries=[entry("a", 3.0)]) == {"done": ["a"]}
+    assert mesh.machine.counters["entries_refused"] == 4
+
+
+def test_who_asks_again_is_answered_as_before_and_nothing_is_done_twice() -> None:
+    mesh = Periodic(entry("code"))
+    asked: dict[str, dict[str, Any]] = {
+        "add": {"entries": [entry("a")]},
+        "update": {"entries": [replace(entry("a", 7.0), revised_at=WALL, written_at=WALL)]},
+    }
+    for operation, fields in asked.items():
+        assert ask(mesh, operation, **fields) == ask(mesh, operation, **fields, again=True) == {"done": ["a"]}
+    assert ask(mesh, "trigger", "a") == ask(mesh, "trigger", "a", again=True) and len(mesh.tasks()) == 1
+    assert ask(mesh, "remove", "a") == ask(mesh, "remove", "a", again=True) == {"done": ["a"]}
+    assert ask(mesh, "add", entries=[entry("code")]) == ask(mesh, "add", entries=[entry("code")], again=True)
+    ask(mesh, "pause", "code")
+    paused = mesh.machine.book.entries["code"]
+    ask(mesh, "pause", "code", again=True)
+    assert mesh.machine.book.entries["code"] is paused
+
+
+def test_answers_are_remembered_as_far_as_there_is_room() -> None:
+    mesh = Periodic()
+    ask(mesh, "add", entries=[entry("a")])
+    for _ in range(ANSWERS_MAX):
+        ask(mesh, "pause", "a")
+    mesh.requests = 1
+    assert ask(mesh, "add", entries=[entry("a")], again=True)["code"] == "exists"

@@ -29,6 +29,7 @@ class Shared(Driven):
 
     def __init__(self, settings: Settings = SETTINGS) -> None:
         super().__init__(settings)
+        self.requests = 0
         self.machine.restore([], [], [], others=True)
         self.do()
         self.hear(C1, hello_client())
@@ -44,7 +45,8 @@ class Shared(Driven):
         return self.do(GossipHeard("other", Gossip(list(entries), **fields)))
 
     def ask(self, operation: str, *names: str, entries: tuple[Entry, ...] = ()) -> list[Any]:
-        return self.hear(C1, Schedule(1, operation, list(names), list(entries)))
+        self.requests += 1
+        return self.hear(C1, Schedule(self.requests, operation, list(names), list(entries)))
 
     def declare(self, loaded_at: float, *entries: Entry) -> list[Any]:
         self.hear(W1, hello_worker())

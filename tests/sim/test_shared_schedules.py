@@ -90,6 +90,7 @@ class Story:
         for _ in range(2):
             self.add_worker()
         self.client = world.add_client()
+        self.requests = 0
 
     def add_worker(self) -> WorkerNode:
         return self.world.add_worker(2, entries=self.entries)
@@ -97,7 +98,8 @@ class Story:
     def ask(self, operation: str, name: str, *entries: Entry) -> None:
         """Have a router change entries, or a leader of one be told."""
         peers = [peer for peer, site in self.world.sites.items() if site.router is not None]
-        message = Schedule(1, operation, [name] if not entries else [], list(entries))
+        self.requests += 1
+        message = Schedule(self.requests, operation, [name] if not entries else [], list(entries))
         self.client.wake([QueryAsked(message, self.rng.choice(peers))])
 
     def others(self) -> list[Node]:
