@@ -7,7 +7,7 @@ parted just then, is missed.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from msgspec.structs import replace
 
@@ -75,20 +75,26 @@ class Bids:
         if self.out is not None and self.out.number == number:
             self.out.granted.add(router)
 
-    def take(self, now: Now) -> tuple[Bid, bool] | None:
-        """The bid that is decided now, and whether it is granted."""
+    def take(self, now: Now, has_room: Callable[[int], bool]) -> tuple[Bid, bool] | None:
+        """The bid that is decided now, and whether it is granted.
+
+        One that is granted nobody else fires: it stays out until there is room for its firings.
+        """
         bid = self.out
         if bid is None:
             return None
-        granted = 2 * (1 + len(bid.granted)) > self._settings.schedule_routers
-        if not granted and now.mono < bid.until:
+        granted = self._is_granted(bid)
+        if not (has_room(len(bid.firings)) if granted else now.mono >= bid.until):
             return None
         self.out = None
         return bid, granted
 
+    def _is_granted(self, bid: Bid) -> bool:
+        return 2 * (1 + len(bid.granted)) > self._settings.schedule_routers
+
     def next_deadline(self) -> float | None:
         """When a bid is given up."""
-        return self.out.until if self.out is not None else None
+        return self.out.until if self.out is not None and not self._is_granted(self.out) else None
 
 
 def fired_elsewhere(position: Position, due_us: int, count: int) -> Position:

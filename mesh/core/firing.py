@@ -208,14 +208,32 @@ class Firings:
 
     def _decide(self, bid: Bid, granted: bool, now: Now) -> None:
         """Fire what was bid for, or tell the leader why not: it says it again."""
+        why = "most of the routers have not agreed to it"
         if granted:
             # Whatever others said meanwhile of how far these are: it was granted to us, so nobody else fires it.
-            self._fire_all(filter(self._is_as_it_was, bid.firings), now)
-        self._answer(bid.peer, bid.fire, "" if granted else "most of the routers have not agreed to it")
+            firings, why = self._still_wanted(bid.firings)
+            self._fire_all(firings, now)
+        self._answer(bid.peer, bid.fire, why)
 
-    def _is_as_it_was(self, firing: Firing) -> bool:
+    def _still_wanted(self, firings: Iterable[Firing]) -> tuple[list[Firing], str]:
+        """Those of these whose entry is as it was when they were bid for; and why others are not."""
+        wanted: list[Firing] = []
+        reason = ""
+        for firing in firings:
+            if (why := self._why_unwanted(firing)) is None:
+                wanted.append(firing)
+            else:
+                self._counters["firings_refused"] += 1
+                reason = reason or f"entry {firing.entry!r}: {why}"
+        return wanted, reason
+
+    def _why_unwanted(self, firing: Firing) -> str | None:
         entry = self._entries.get(firing.entry)
-        return entry is not None and not entry.paused and firing.revised_at == entry.revised_at
+        if entry is None:
+            return "it is gone"
+        if entry.paused:
+            return "it is paused"
+        return None if firing.revised_at == entry.revised_at else "it was changed since"
 
     def on_bid_answered(self, event: BidAnswered, now: Now) -> None:
         """Fire what the store has granted; what another router has fired is so here, too."""
@@ -228,12 +246,16 @@ class Firings:
             bids.pending = None
             bids.give_back()
             self._answer(pending.peer, pending.fire, "the store was away, and what was missed is to be chosen anew")
+        elif pending is not None and due and (full := self._no_room(len(pending.firings))) is not None:
+            bids.pending = None
+            bids.give_back()
+            self._answer(pending.peer, pending.fire, full)
         elif pending is not None and due:
             self._fire_granted(pending, due, now)
             if not pending.firings or now.mono >= pending.until:
                 bids.pending = None
-                why = "another router is firing due times before these" if pending.firings else ""
-                self._answer(pending.peer, pending.fire, why)
+                held = "another router is firing due times before these" if pending.firings else ""
+                self._answer(pending.peer, pending.fire, pending.refused or held)
         self._make_granted([(span, grant) for span, grant in answers if span.queued], now)
 
     def _fire_granted(self, pending: PendingFire, grants: Mapping[str, DueGrant], now: Now) -> None:
@@ -251,7 +273,8 @@ class Firings:
         for name, count in elsewhere.items():
             self._pass(name, grants[name].done_us, count)
         # Whatever others said meanwhile of how far these are: it was granted to us, so nobody else fires it.
-        fired = list(filter(self._is_as_it_was, granted))
+        fired, why = self._still_wanted(granted)
+        pending.refused = pending.refused or why
         self._fire_all(fired, now)
         last = {firing.entry: firing.due_us for firing in fired}
         self._ledger.fired += [DueSpan(name, due_us, due_us) for name, due_us in last.items()]
@@ -281,7 +304,7 @@ class Firings:
                 span.entry not in self._queued
                 or position is None
                 or position.queued_due_us != span.last_us
-                or (grant.is_granted and self._entries[span.entry].paused)
+                or (grant.is_granted and (self._entries[span.entry].paused or self._no_room(len(made) + 1) is not None))
             ):
                 self._store_bids.give_back()
             elif grant.is_granted:
@@ -306,16 +329,11 @@ class Firings:
         return {name for name, due_us in dues if name in self.positions and due_us <= self.positions[name].last_due_us}
 
     def _why_not(self, firing: Firing, now: Now) -> str | None:
-        entry = self._entries.get(firing.entry)
-        if entry is None:
-            return "it is gone"
-        if not self._owns(entry.name):
+        if (why := self._why_unwanted(firing)) is not None:
+            return why
+        if not self._owns(firing.entry):
             return "another router fires it, or none may now"
-        if entry.paused:
-            return "it is paused"
-        if firing.revised_at != entry.revised_at:
-            return "it was changed since"
-        if firing.due_us <= self.after_us(entry):
+        if firing.due_us <= self.after_us(self._entries[firing.entry]):
             return BEHIND
         if firing.due_us > (now.wall + self._settings.schedule_ahead_s) * SECOND_US:
             return f"this due time is more than {self._settings.schedule_ahead_s:g} s ahead of the router's clock"
@@ -377,7 +395,7 @@ class Firings:
 
     def tick(self, now: Now) -> None:
         """Take note of tasks that were finished in this wake-up, and fire what waited for that, or for a bid."""
-        if (decided := self._bids.take(now)) is not None:
+        if (decided := self._bids.take(now, lambda count: self._no_room(count) is None)) is not None:
             self._decide(*decided, now)
         if self._tracked:
             for outcome in self._ledger.outcomes:

@@ -29,6 +29,7 @@ class PendingFire:
         self.peer = peer
         self.fire = fire
         self.firings = firings
+        self.refused = ""  # why some that were granted are not fired
         self.ask_at = now.mono
         self.until = now.mono + PATIENCE_S
         self.stale_at = now.mono + STALE_S

@@ -382,7 +382,8 @@ class RouterStep:
                 return answers + self._ask_later(questions[number:], f"{STORE_AWAY}: {away}", now)
         if self._ask_at is not None:
             self._ask_at = None
-            answers += self._news_of_room(None) if self._retry_at is None else []
+            if self._retry_at is None:  # it answers: what is answered is to find that there is room
+                answers = [*self._news_of_room(None), *answers]
         return answers
 
     def _answer(self, question: Question, pending: Mapping[str, Outcome]) -> Event:

@@ -8,14 +8,14 @@ import pytest
 from msgspec.structs import replace
 
 from mesh.core.commands import AppendBatch, Complain, SavePositions
-from mesh.core.events import GossipHeard, OthersFound
+from mesh.core.events import GossipHeard, OthersFound, StoreFilled, StoreFreed
 from mesh.entries import Entry, Firing, Position, firing_id
 from mesh.errors import ConfigError
-from mesh.messages import AskLease, Fire, Fired, Gossip, Hello, Schedule
+from mesh.messages import AskLease, Cancel, Fire, Fired, Gossip, Hello, Schedule
 from mesh.model import Peer, Role, TaskOptions
 from mesh.schedules import Every, microseconds
 from mesh.settings import Settings
-from tests.core.make import C1, W1, WALL, Driven, got, hello_client, hello_worker, sent
+from tests.core.make import C1, W1, WALL, Driven, got, hello_client, hello_worker, sent, submit
 
 SETTINGS = Settings(
     heartbeat_s=1_000.0,
@@ -31,8 +31,8 @@ DUE = microseconds(WALL + 10.0)
 class Bidding(Driven):
     """One of three routers, which hear each other, with a leader; all entries are its own."""
 
-    def __init__(self) -> None:
-        super().__init__(SETTINGS)
+    def __init__(self, settings: Settings = SETTINGS) -> None:
+        super().__init__(settings)
         self.machine.restore([], [], [], others=True)
         self.hear(W1, hello_worker(window=0))
         self.hear(W1, AskLease())
@@ -135,6 +135,46 @@ def test_what_is_granted_is_fired_whatever_is_heard_meanwhile_of_how_far_the_ent
     mesh.tell("two", positions=[Position("e", DUE + 5, "t", "", 2)])
     mesh.tell("one", granted=bid)
     assert list(mesh.machine.table.tasks) == [firing_id("e", DUE)] and mesh.last_us() == DUE + 5
+
+
+@pytest.mark.parametrize("halted", [False, True])
+def test_what_is_granted_while_there_is_no_room_is_fired_when_there_is(halted: bool) -> None:
+    mesh = Bidding()
+    bid = gossip(mesh.fire(DUE)).bid
+    mesh.do(StoreFilled("full", halted))
+    commands = mesh.tell("one", granted=bid)
+    assert not mesh.machine.table.tasks and not sent(commands, W1)
+    mesh.tell("two", bid=3, bids=[("e", DUE)])
+    assert mesh.last_us() < DUE, "nobody else is granted it"
+    mesh.do(wait=2 * SETTINGS.heartbeat_s)
+    deadline = mesh.machine.next_deadline()
+    assert deadline is not None and deadline > 1_000.0 + mesh.seconds, "nothing is to be done until then"
+    commands = mesh.do(StoreFreed())
+    assert list(mesh.machine.table.tasks) == [firing_id("e", DUE)]
+    assert fired(commands) == Fired(1, False, [("e", DUE)])
+
+
+def test_what_is_granted_is_not_fired_beyond_the_limit_of_queued_tasks() -> None:
+    mesh = Bidding(SETTINGS.with_overrides(queued_tasks_max=1))
+    bid = gossip(mesh.fire(DUE)).bid
+    mesh.hear(C1, submit("other"))
+    mesh.tell("one", granted=bid)
+    assert list(mesh.machine.table.tasks) == ["other"]
+    mesh.hear(C1, Cancel(["other"]))
+    assert list(mesh.machine.table.tasks) == [firing_id("e", DUE)]
+
+
+@pytest.mark.parametrize(("operation", "why"), [("pause", "it is paused"), ("remove", "it is gone")])
+def test_what_was_changed_while_others_were_asked_is_not_fired_and_that_is_counted_and_said(
+    operation: str, why: str
+) -> None:
+    mesh = Bidding()
+    bid = gossip(mesh.fire(DUE)).bid
+    mesh.hear(C1, Schedule(2, operation, ["e"]))
+    commands = mesh.tell("one", granted=bid)
+    assert not mesh.machine.table.tasks and mesh.machine.counters["firings_refused"] == 1
+    assert fired(commands).reason == f"entry 'e': {why}"
+    assert [command.text for command in commands if isinstance(command, Complain)]
 
 
 def test_what_a_router_bids_for_it_grants_to_no_other_meanwhile() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from mesh.core.commands import BidAtStore, DueSpan, SavePositions
-from mesh.core.events import BidAnswered, DueGrant, GossipHeard
+from mesh.core.events import BidAnswered, DueGrant, GossipHeard, StoreFilled, StoreFreed
 from mesh.core.store_bids import AGAIN_S, PATIENCE_S, STALE_S
 from mesh.entries import Entry, Firing, firing_id
 from mesh.messages import AskLease, Declare, Fire, Fired, Gossip, Schedule, Settled
@@ -137,11 +137,38 @@ def test_what_is_granted_when_the_store_is_back_is_chosen_anew_by_the_leader() -
     assert mesh.tasks() == [due_id()]
 
 
-def test_what_was_paused_meanwhile_is_not_fired_and_given_back() -> None:
+def test_what_is_granted_while_there_is_no_room_is_given_back_and_the_leader_says_it_again() -> None:
+    mesh = Sharing()
+    commands = mesh.fire()
+    mesh.do(StoreFilled("full", False))
+    commands = mesh.answer(commands, YES)
+    assert not mesh.tasks() and bid(commands).spans == [], "given back"
+    (answer,) = fired(commands)
+    assert answer.reason == "full" and answer.positions[0][1] < DUE
+    mesh.do(BidAnswered(bid(commands).number, []), StoreFreed())
+    mesh.answer(mesh.fire(), YES)
+    assert mesh.tasks() == [due_id()]
+
+
+def test_one_that_has_waited_and_finds_no_room_is_given_back_and_asked_for_again() -> None:
+    mesh = Sharing(overlap="queue_one")
+    mesh.answer(mesh.fire(), YES)
+    mesh.answer(mesh.fire(DUE + 5), YES)
+    commands = mesh.hear(W1, Settled(1, [settlement(due_id())]))
+    mesh.do(StoreFilled("full", False))
+    commands = mesh.answer(commands, YES)
+    assert not mesh.tasks() and bid(commands).spans == [], "given back"
+    mesh.do(BidAnswered(bid(commands).number, []))
+    mesh.answer(mesh.do(StoreFreed()), YES)
+    assert mesh.tasks() == [due_id(due_us=DUE + 5)]
+
+
+def test_what_was_paused_meanwhile_is_not_fired_and_given_back_and_that_is_counted_and_said() -> None:
     mesh = Sharing()
     commands = mesh.fire()
     mesh.hear(C1, Schedule(1, "pause", ["e"], []))
     commands = mesh.answer(commands, YES)
+    assert fired(commands)[0].reason == "entry 'e': it is paused" and mesh.machine.counters["firings_refused"] == 1
     assert not mesh.tasks() and bid(commands).spans == []
     assert not bids(mesh.do(BidAnswered(bid(commands).number, [])))
 
