@@ -40,8 +40,9 @@ class Entry(Struct, frozen=True, array_like=True, gc=False):
 
     ``app``: whose code it is from, None where it was added at run time. ``catchup``: which of the due times that were
     missed within ``catchup_window_s`` are made good, of "all" the newest ``catchup_max``. ``overlap``: what becomes of
-    a due time while the task of the one before is not finished. ``expires_s``: how long after its due time a task may
-    start. Due times before ``revised_at``, when the router took the entry in as it is, arguments aside, do not count.
+    a due time while the task of the one before is not finished. ``expires_s``: how long after its due time, as
+    ``jitter_s`` has put it off, a task may start. Due times before ``revised_at``, when the router took the entry in as
+    it is, arguments aside, do not count.
 
     Of two forms the one counts that was written last: ``written_at``, 0 while it is as it first stood in the code.
     ``gone``: it was removed then, and this is kept to tell routers that were away. ``code_paused``: what the code said

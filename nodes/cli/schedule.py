@@ -56,7 +56,10 @@ def entry_options(function: F) -> F:
         ),
         click.option("--jitter", type=Seconds(min=0), metavar="S", help="Put each off by up to so many seconds."),
         click.option(
-            "--expires", type=Seconds(min=0), metavar="S", help="Not started later than that after it is due."
+            "--expires",
+            type=Seconds(min=0),
+            metavar="S",
+            help="Not started later than that after it is due, or put off to.",
         ),
         click.option("--queue", metavar="NAME", help="The queue (else the task's own, else 'default')."),
         click.option("--priority", type=Count(0, 255), metavar="N", help="Higher goes first, 0 to 255."),

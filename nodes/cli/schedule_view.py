@@ -113,6 +113,7 @@ def notes(row: PeriodicTask, now: datetime) -> list[str]:
 def entry_table(row: PeriodicTask, now: datetime, zone: tzinfo | None = None) -> Table:
     """All of one entry, a line for each fact."""
     entry, options = row.entry, row.entry.options
+    begins = "put off to" if entry.jitter_s else "due"
     lines = [
         ("entry", row.name),
         ("task", f"{row.task}({_arguments(row)})"),
@@ -131,7 +132,7 @@ def entry_table(row: PeriodicTask, now: datetime, zone: tzinfo | None = None) ->
         ("catchup", f"{entry.catchup}, at most {number(entry.catchup_max)}, of the last {entry.catchup_window_s:g} s"),
         ("overlap", entry.overlap),
         ("jitter", f"{entry.jitter_s:g} s"),
-        ("expires", "never" if entry.expires_s is None else f"{entry.expires_s:g} s after it is due"),
+        ("expires", "never" if entry.expires_s is None else f"{entry.expires_s:g} s after it is {begins}"),
         ("time limit", "none" if options.time_limit_s is None else f"{options.time_limit_s:g} s"),
         ("delivery", "at most once" if options.at_most_once else "at least once"),
     ]

@@ -83,6 +83,15 @@ def test_jitter_puts_the_task_off_and_what_may_not_start_late_expires() -> None:
     assert task.rare.expires_at == task.rare.eta + 30.0
 
 
+def test_a_task_may_start_for_as_long_as_is_said_however_far_it_is_put_off() -> None:
+    mesh = Periodic(entry(jitter_s=1_000.0, expires_s=0.5))
+    mesh.do(wait=10.0)
+    mesh.fire(due(10.0))
+    (task,) = mesh.machine.table.tasks.values()
+    assert task.rare is not None and task.rare.eta is not None and task.rare.eta > WALL + 11.0
+    assert task.rare.expires_at == task.rare.eta + 0.5
+
+
 # overlap
 
 

@@ -124,6 +124,8 @@ def test_one_entry_is_shown_with_all_of_it() -> None:
     assert "5 s after it is due" in text and "14:00:30 CEST" in text
     assert "late                       none yet" in text
     assert as_json(row(entry))["expires_s"] == 5.0
+    put_off = plain(entry_table(row(replace(entry, jitter_s=60.0)), NOW, PARIS))
+    assert "5 s after it is put off to" in put_off
 
 
 def drawn(width: int) -> list[str]:
