@@ -5,7 +5,6 @@ Peers and their sessions are not known here; what must be written or told goes i
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 
 from msgspec.structs import replace
@@ -518,11 +517,14 @@ class TaskTable:
         queued = [task.id for lane in self.ready for task in lane]
         assert len(queued) == len(set(queued)) == len(self.ready), "a task is queued twice, or a lane miscounts"
         assert set(queued) == {t.id for t in self.tasks.values() if t.state is READY}, "ready and queued differ"
-        scheduled = Counter(t.kind.lane.number for t in self.tasks.values() if t.state is SCHEDULED)
-        scheduled.subtract(task.kind.lane.number for task in self.limbo.values())
-        assert +scheduled == +Counter({lane.number: lane.scheduled for lane in self.ready}), (
-            "scheduled tasks miscounted"
-        )
+        scheduled: dict[int, int] = {}
+        for task in self.tasks.values():
+            if task.state is SCHEDULED:
+                scheduled[task.kind.lane.number] = scheduled.get(task.kind.lane.number, 0) + 1
+        for task in self.limbo.values():
+            scheduled[task.kind.lane.number] -= 1
+        waiting = {lane.number: lane.scheduled for lane in self.ready if lane.scheduled}
+        assert {number: count for number, count in scheduled.items() if count} == waiting, "scheduled tasks miscounted"
         assert self.watching.watched <= set(self.tasks), "somebody watches a task that is not there"
 
 
