@@ -42,7 +42,7 @@ from mesh.schedules import Every
 from mesh.store.check import check
 from mesh.store.redis import holder
 from mesh.store.redis.address import parse_address
-from mesh.store.redis.link import LOGIN_PAUSE_MAX_S, PAUSE_S
+from mesh.store.redis.link import LOGIN_PAUSE_MAX_S, PAUSE_S, Link
 from mesh.store.redis.reader import RedisReader
 from mesh.store.redis.rights import NEEDED, USEFUL
 from mesh.store.redis.scripts import COMMIT
@@ -126,6 +126,28 @@ def test_what_was_committed_is_there_after_the_server_was_killed(server: Server)
     store = open_redis(server.url)
     assert [(b.seq, b.settled) for b in store.recover().batches] == [(1, {"a"}), (2, set()), (3, set())]
     store.close()
+
+
+def test_a_commit_whose_answer_was_lost_reads_its_outcomes_by_hundreds(
+    url: str, admin: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with closing(open_redis(url)) as store:
+        store.recover()
+        record = RecordOutcomes([outcome_of(f"t{number}") for number in range(500)])
+        script = Link.script
+
+        def deaf(link: Link, text: str, keys: Any, args: Any) -> Any:
+            script(link, text, keys, args)
+            raise StoreUnavailable("no answer came")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Link, "script", deaf)
+            with pytest.raises(StoreUnavailable):
+                store.commit([record])
+        admin.hset(f"{prefix_of(url)}outcomes", "t250", b"junk" * 20)
+        before = admin.info("commandstats")["cmdstat_hmget"]["calls"]
+        assert store.commit([record]) == []
+        assert admin.info("commandstats")["cmdstat_hmget"]["calls"] - before < 300
 
 
 def test_a_commit_whose_answer_was_lost_is_done_once(url: str, admin: redis.Redis) -> None:

@@ -457,13 +457,15 @@ class RedisStore:
     def _first_of(self, ids: Sequence[str]) -> list[Outcome]:
         """Whichever outcomes these tasks have now, but for those that cannot be read: who asks is told."""
         found: list[Outcome] = []
-        for task_id in ids:
+        for some in _cut(ids, READ):
             try:
-                found += self.outcomes([task_id])
-            except StoreUnavailable:
-                raise
-            except RowDamaged as damaged:
-                log.error("%s", damaged)
+                found += self.outcomes(some)
+            except RowDamaged:
+                for task_id in some:
+                    try:
+                        found += self.outcomes([task_id])
+                    except RowDamaged as damaged:
+                        log.error("%s", damaged)
         return found
 
     def _do(self, prepared: Prepared) -> list[str] | None:
