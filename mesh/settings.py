@@ -65,7 +65,7 @@ class Settings:
     commit_delay_s: float = 0.001  # new tasks just delivered are committed no later, with what comes meanwhile
     free_bytes_min: int = 64 << 20  # of disk; below: submits are Overloaded, completions still fit
     store_timeout_s: float = 2.0  # a Redis store answers by then; less than heartbeat_s * (liveness - 1)
-    store_wait_s: float = 60.0  # so long a Redis store is waited for that is not there at a start, or refuses a login
+    store_wait_s: float = 60.0  # so long a Redis store is waited for that fails in a start, or refuses a login
     store_lock_s: float = 4.0  # a router silent to its Redis store so long, half as long if it died, loses its journal
     adopt_grace_s: float = 0.5  # a journal seen without a router for so long is adopted by another on the same store
     losses_max: int = 10  # worker nodes, or deliveries, lost with a task before it is taken for poison, too

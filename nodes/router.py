@@ -89,41 +89,51 @@ def run_router(config: RouterConfig) -> int:
     settings = config.settings
     url = config.store or default_url(settings.mesh, os.environ)
     while True:
-        with _way_out(settings.mesh, url):
-            store = _open_store(url, config)
+        store, node = _start(url, config)
         try:
-            with _way_out(settings.mesh, url):
-                node = RouterNode(config, store)
-            try:
-                return node.run()
-            except StoreLost as lost:
-                node.stopping.let_go()
-                log.error("this router was thought lost and begins anew, without what others have adopted: %s", lost)
-            except StoreError as error:  # it may pass, and a start looks at everything again
-                log.critical("the store failed, this router ends to be started anew: %s", error)
-                return 1
+            return node.run()
+        except StoreLost as lost:
+            node.stopping.let_go()
+            log.error("this router was thought lost and begins anew, without what others have adopted: %s", lost)
+        except StoreError as error:  # it may pass, and a start looks at everything again
+            log.critical("the store failed, this router ends to be started anew: %s", error)
+            return 1
         finally:
             store.close()
 
 
-def _open_store(url: str, config: RouterConfig) -> Store:
-    """Open the store, and wait for it where it may only be slower than this router. Raises ``StoreError``."""
+def _start(url: str, config: RouterConfig) -> tuple[Store, RouterNode]:
+    """Begin with what the store has, and wait for it where it may only be slower than this router.
+
+    Raises ``StoreError``.
+    """
     settings = config.settings
-    keys = partial(store_keys, settings.mesh)
     deadline = monotonic() + settings.store_wait_s
     told = False
     while True:
         try:
-            return open_store(url, settings=settings, salvage=config.salvage, force=config.force, keys=keys)
+            with _way_out(settings.mesh, url):
+                return _try_to_start(url, config)
         except StoreFull:
             raise
-        except StoreUnavailable as away:
+        except (StoreUnavailable, StoreLost) as away:
             if monotonic() >= deadline:
                 raise
             if not told:
                 log.warning("waits up to %g s for its store: %s", settings.store_wait_s, away)
                 told = True
             sleep(STORE_AGAIN_S)
+
+
+def _try_to_start(url: str, config: RouterConfig) -> tuple[Store, RouterNode]:
+    settings = config.settings
+    keys = partial(store_keys, settings.mesh)
+    store = open_store(url, settings=settings, salvage=config.salvage, force=config.force, keys=keys)
+    try:
+        return store, RouterNode(config, store)
+    except BaseException:
+        store.close()
+        raise
 
 
 @contextmanager

@@ -12,7 +12,7 @@ import sys
 import click
 
 from mesh.core.status import STORE_AWAY, STORE_FULL
-from mesh.errors import ConfigError, MeshError, Refused, StoreError, Unavailable
+from mesh.errors import ConfigError, MeshError, Refused, StoreError, StoreLost, StoreUnavailable, Unavailable
 from nodes.cli.invocation import shared_options
 from nodes.cli.lazy import LazyCommand, LazyGroup
 from nodes.cli.version import print_version
@@ -107,6 +107,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 def exit_code(error: MeshError) -> int:
     """The exit code for what went wrong."""
+    if isinstance(error, StoreUnavailable | StoreLost):  # it may pass: who is supervised is started anew
+        return UNAVAILABLE
     if isinstance(error, ConfigError | StoreError | Refused):
         return WRONG
     if isinstance(error, Unavailable):

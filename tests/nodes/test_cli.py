@@ -15,7 +15,19 @@ from urllib.parse import quote
 import pytest
 
 from mesh import Mesh
-from mesh.errors import ConfigError, NoKey, Overloaded, Refused, StoreLocked, TaskFailed, TimeoutError, UnknownTask
+from mesh.errors import (
+    ConfigError,
+    NoKey,
+    Overloaded,
+    Refused,
+    StoreFull,
+    StoreLocked,
+    StoreLost,
+    StoreUnavailable,
+    TaskFailed,
+    TimeoutError,
+    UnknownTask,
+)
 from mesh.model import Role
 from mesh.net.keys import new_key
 from mesh.settings import VARIABLES
@@ -552,6 +564,9 @@ def test_a_script_that_waits_is_told_of_the_key(run: Run) -> None:
     [
         (ConfigError("x"), 2),
         (StoreLocked("x"), 2),
+        (StoreUnavailable("x"), 3),
+        (StoreFull("x"), 3),
+        (StoreLost("x"), 3),
         (Overloaded("x"), 3),
         (TimeoutError("x"), 3),
         (Refused("x"), 2),
