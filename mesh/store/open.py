@@ -22,6 +22,7 @@ from mesh.store.sqlite import SqliteStore
 from mesh.store.sqlite_reader import SqliteReader
 
 LEVELS = ("disk", "process")
+LOCK_LEAST_S = 1.0  # of a lock that is renewed every 0.25 s, and counts for half of its time where its holder is gone
 KNOWN = "sqlite:///absolute/path.db, sqlite:// (a file in the state directory), both with ?level=process, memory://"
 
 
@@ -45,7 +46,26 @@ def open_store(
     """
     if url.partition("://")[0] == "memory":
         return MemoryStore(url)
+    if is_redis(url):
+        _check_times(settings)
     return _open(url, settings, keys, salvage=salvage, force=force)
+
+
+def _check_times(settings: Settings) -> None:
+    """Raise ``ConfigError`` where a slow answer would cost a router its nodes, or its journal."""
+    timeout_s, lock_s = settings.store_timeout_s, settings.store_lock_s
+    patience_s = settings.heartbeat_s * (settings.liveness - 1)
+    if timeout_s >= patience_s:
+        raise ConfigError(
+            f"setting store_timeout_s = {timeout_s:g}: a router that waits so long for its store is given up by its "
+            f"nodes; less than heartbeat_s * (liveness - 1) = {patience_s:g}"
+        )
+    least_s = max(LOCK_LEAST_S, 2 * timeout_s)
+    if lock_s < least_s:
+        raise ConfigError(
+            f"setting store_lock_s = {lock_s:g}: a router would lose its journal while it waits for one answer; at "
+            f"least twice store_timeout_s, and {LOCK_LEAST_S:g}: {least_s:g}"
+        )
 
 
 def open_target(

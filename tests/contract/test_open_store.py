@@ -76,3 +76,24 @@ def test_an_address_without_a_path_means_the_default_file(tmp_path, monkeypatch)
     assert store.level == "process"
     assert (tmp_path / "taskmesh" / "m.db").exists()
     store.close()
+
+
+@pytest.mark.parametrize(
+    ("settings", "text"),
+    [
+        (
+            {"store_timeout_s": 4.0, "store_lock_s": 60.0},
+            r"store_timeout_s = 4: .* heartbeat_s \* \(liveness - 1\) = 4",
+        ),
+        ({"heartbeat_s": 0.5}, r"store_timeout_s = 2: .* given up by its nodes"),
+        ({"store_lock_s": 3.9}, r"store_lock_s = 3.9: .* lose its journal .*: 4$"),
+        ({"store_timeout_s": 0.1, "store_lock_s": 0.9}, r"store_lock_s = 0.9: .*: 1$"),
+    ],
+)
+def test_times_by_which_a_slow_server_would_cost_a_router_its_nodes_or_its_journal_are_refused(settings, text):
+    with pytest.raises(ConfigError, match=text):
+        open_store("redis://127.0.0.1:1", settings=Settings(**settings))
+
+
+def test_times_of_a_shared_store_mean_nothing_to_one_in_a_file(tmp_path):
+    open_store(f"sqlite://{tmp_path}/a.db", settings=Settings(heartbeat_s=0.1, store_lock_s=0.1)).close()

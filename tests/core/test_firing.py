@@ -41,6 +41,13 @@ def test_what_is_doubled_late_or_too_far_ahead_is_refused_and_the_position_is_to
     assert mesh.fire(due(80.0)).positions == [("e", due(80.0))], "a minute ahead is believed"
 
 
+def test_how_far_ahead_a_due_time_is_believed_is_a_setting() -> None:
+    settings = Settings(heartbeat_s=1_000.0, schedule_lease_ttl_s=1_000.0, schedule_ahead_s=15.0)
+    mesh = Periodic(entry(), settings=settings)
+    assert mesh.fire(due(20.0)).positions == [("e", due(0.0))]
+    assert mesh.fire(due(10.0)).positions == [("e", due(10.0))]
+
+
 def test_a_term_that_is_over_fires_nothing_and_is_counted() -> None:
     mesh = Periodic(entry())
     before = mesh.term
