@@ -61,6 +61,7 @@ class Settings:
     queued_tasks_max: int = 5_000_000  # accepted and unfinished; beyond: Overloaded
     queued_bytes_max: int = 4 << 30  # of their payloads
     outbox_bytes_max: int = 64 << 20  # unsent to one peer; beyond: it is cut off and must come anew
+    unwritten_bytes_max: int = 64 << 20  # results at a router that wait for its store; beyond: workers keep theirs
     unread_bytes_max: int = 256 << 20  # memory for one peer on TCP, besides one largest payload; beyond: it is cut off
     commit_delay_s: float = 0.001  # new tasks just delivered are committed no later, with what comes meanwhile
     free_bytes_min: int = 64 << 20  # of disk; below: submits are Overloaded, completions still fit

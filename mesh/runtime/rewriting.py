@@ -9,15 +9,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
-from mesh.core.commands import AppendBatch, Record, SaveEntry, SaveFunction, SaveMarks
+from mesh.core.commands import Record, SaveFunction
 from mesh.core.router import RouterMachine
-from mesh.model import payload_size
+from mesh.runtime.waiting import weight
 from mesh.store.shared import SharedStore
 
 log = logging.getLogger("mesh.router")
 
 BYTES_AT_ONCE = 512 * 1024  # about, in one commit: a server answers one question at a time
-ROW_BYTES = 100  # of a row, besides what it carries
 
 
 class Rewriting:
@@ -63,19 +62,7 @@ class Rewriting:
         left = BYTES_AT_ONCE
         for record in self._left:
             part.append(record)
-            left -= _weight(record)
+            left -= weight(record)[1]
             if left <= 0:
                 break
         return part
-
-
-def _weight(record: Record) -> int:
-    match record:
-        case AppendBatch():
-            return sum(ROW_BYTES + payload_size(task.payload) for task in record.submit.tasks)
-        case SaveMarks():
-            return sum(ROW_BYTES + payload_size(mark.payload or b"") for mark in record.marks)
-        case SaveEntry():
-            return ROW_BYTES + len(record.entry.payload)
-        case _:
-            return ROW_BYTES

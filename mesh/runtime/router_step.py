@@ -2,7 +2,7 @@
 
     1. ``RouterMachine.handle``: events and the time in, commands out
     2. send what does not depend on the commit (deliveries: a crash only means a second delivery)
-    3. write large payloads, commit all records in one go
+    3. write large payloads, commit all records in one go, or as many as one commit should have
     4. send what depends on it: accepted, acknowledged, outcomes
     5. answer what the machine looked up or bids for, which may begin again at 1
 
@@ -16,6 +16,9 @@ records waits with them, once for whoever asks.
 
 A store that is *away* holds back as much. Whether it did the commit that it did not answer is not known, so that one is
 repeated as it was before any other; what the machine looked up is asked again, and nobody is told what is not known.
+
+One wake-up commits no more than a part of what has come together (``mesh.runtime.waiting``), for the loop waits for
+it. What depends on that is told when it is durable, and the rest is due at once.
 
 A store that *lost* what it had acknowledged is away, too, until all that is in memory is written there anew.
 
@@ -38,32 +41,33 @@ from mesh.core.commands import (
     BidAtStore,
     Command,
     Complain,
-    DropBatches,
     DropBlobs,
-    DropEntry,
     DropOutcomes,
     DropPeer,
     LookUpFunction,
     LookUpOutcomes,
-    Record,
     RecordOutcomes,
-    SaveApp,
-    SaveEntry,
     SaveFunction,
-    SaveMarks,
-    SavePositions,
     Send,
 )
-from mesh.core.events import BidAnswered, Event, FunctionLookedUp, OutcomesLookedUp, StoreFilled, StoreFreed
+from mesh.core.events import (
+    BidAnswered,
+    Event,
+    FunctionLookedUp,
+    MessageReceived,
+    OutcomesLookedUp,
+    StoreFilled,
+    StoreFreed,
+)
 from mesh.core.router import RouterMachine
 from mesh.core.status import STORE_AWAY, STORE_FULL
 from mesh.errors import RowDamaged, StoreFull, StoreUnavailable
-from mesh.messages import Accepted, Deliver, Entries, Fired, Gossip, Message, Outcomes, Reply, Submit
+from mesh.messages import Accepted, Deliver, Entries, Fired, Gossip, Message, Outcomes, Reply, Settled, Submit
 from mesh.model import Blob, ErrorInfo, FunctionCode, Outcome, Peer, TaskState
 from mesh.runtime.rewriting import Rewriting
+from mesh.runtime.waiting import Waiting, named_by, parted
 from mesh.store.base import Store
 from mesh.store.shared import SharedStore
-from mesh.wire.codec import blobs_of
 
 log = logging.getLogger("mesh.router")
 
@@ -109,12 +113,12 @@ class RouterStep:
         self._shared = shared
         self._is_set_back = False  # the store, when this wake-up began
         self._rewriting: Rewriting | None = None
-        self._records: list[Record] = []  # not yet durable
+        self._waiting = Waiting()  # not yet durable
         self._later: list[tuple[Send, int | None]] = []  # waits for them; the session it is for
-        self._doubtful = 0  # so many records, from the first, were in a commit that may have been done
         self._questions: list[Question] = []
         self._ask_at: float | None = None  # the store was away when it was asked
         self._unanswered: dict[tuple[Peer, str], None] = {}  # who waits for which outcome among the records
+        self._unheard: dict[Peer, int | None] = {}  # who said of results what was not taken; in which session
         self._unnamed: dict[str, Blob] = {}  # large payloads that came, and no record names yet
         self._retry_at: float | None = None
         self._is_away = False
@@ -131,31 +135,60 @@ class RouterStep:
         """
         self._unnamed.update((blob.key, blob) for blob in new_blobs)
         self._is_set_back = self._shared is not None and bool(self._shared.set_back)
+        if self._waiting.result_bytes > self.machine.settings.unwritten_bytes_max:
+            events = self._without_results(events)
         while True:
-            waiting = len(self._records)
+            waiting = len(self._waiting.records)
             self._sort(self.machine.handle(events, now))
+            came = len(self._waiting.records) > waiting
             if self._unnamed:
                 self._drop_unnamed()
+            if self.holds_back:
+                self._waiting.compact()
             if self._may_wait(now):
                 return
             if self._commit(now):
                 later, self._later = self._later, []
                 self._tell(later)
-            elif self._is_away and len(self._records) > waiting:
-                self._held_back += 1
+                if self._unheard:
+                    self._hear_again()
+            else:
+                self._waiting.end_wake_up(len(self._later))
+                self._held_back += self._is_away and came
             events = self._answers(now)
             if not events:
                 return
 
+    def _without_results(self, events: Sequence[Event]) -> list[Event]:
+        """Leave with the workers what they settled: they say it again in their next session."""
+        heard: list[Event] = []
+        for event in events:
+            if not isinstance(event, MessageReceived) or not isinstance(event.message, Settled):
+                heard.append(event)
+                continue
+            if not self._unheard:
+                most = self.machine.settings.unwritten_bytes_max
+                log.warning(
+                    "workers keep their results, for more than unwritten_bytes_max = %d wait for the store", most
+                )
+            self._unheard[event.peer] = self._session(event.peer)
+        return heard
+
+    def _hear_again(self) -> None:
+        unheard, self._unheard = self._unheard, {}
+        for peer, session in unheard.items():
+            if session is not None and self._session(peer) == session:
+                self._drop(peer)
+
     def _drop_unnamed(self) -> None:
         """A message with large payloads was not taken, or not all of it: nothing will ever name them."""
-        for record in self._records:
-            for blob in _named_by(record):
+        for record in self._waiting.records:
+            for blob in named_by(record):
                 self._unnamed.pop(blob.key, None)
         if not any(isinstance(question, LookUpOutcomes) and question.submit for question in self._questions):
             committed = [blob for blob in self._unnamed.values() if not self.store.take_back_blob(blob)]
             if committed:  # before the store was asked about what they came with
-                self._records.append(DropBlobs(committed))
+                self._waiting.add(DropBlobs(committed))
             self._unnamed = {}
 
     @property
@@ -181,10 +214,10 @@ class RouterStep:
         delivered, self._delivered = self._delivered, False
         if (
             (delivered or self._commit_by is not None)
-            and self._records
+            and self._waiting.records
             and not self._questions
             and self._retry_at is None
-            and all(type(record) is AppendBatch for record in self._records)
+            and all(type(record) is AppendBatch for record in self._waiting.records)
         ):
             if self._commit_by is None:
                 self._commit_by = now.mono + self.machine.settings.commit_delay_s
@@ -204,11 +237,11 @@ class RouterStep:
             elif isinstance(command, AppendBatch):
                 if command.raw is None:
                     command = replace(command, raw=self._encode_submit(command.submit))
-                self._records.append(command)
+                self._waiting.add(command)
             elif isinstance(command, DropOutcomes) and self._retry_at is not None:
                 self._keep_forgets(command)
             elif isinstance(command, RECORDS):
-                self._records.append(command)
+                self._waiting.add(command)
             elif isinstance(command, (LookUpOutcomes, LookUpFunction, BidAtStore)):
                 self._questions.append(command)
             elif isinstance(command, DropPeer):
@@ -222,16 +255,17 @@ class RouterStep:
 
     def _keep_forgets(self, command: DropOutcomes) -> None:
         """While there is no room, results are asked to be forgotten again and again."""
-        last = self._records[-1] if len(self._records) > self._doubtful else None
+        records = self._waiting.records
+        last = records[-1] if len(records) > self._waiting.doubtful else None
         known = last.ids if isinstance(last, DropOutcomes) else []
         ids = list(dict.fromkeys([*known, *command.ids]))
         if len(ids) > FORGETS_MAX:
             log.warning("%d results are to be forgotten once there is room; others stay until their time", FORGETS_MAX)
             ids = ids[:FORGETS_MAX]
         if isinstance(last, DropOutcomes):
-            self._records[-1] = DropOutcomes(ids)
+            records[-1] = DropOutcomes(ids)
         else:
-            self._records.append(DropOutcomes(ids))
+            self._waiting.add(DropOutcomes(ids))
 
     def _tell(self, later: Sequence[tuple[Send, int | None]]) -> None:
         for command, session in later:
@@ -239,8 +273,8 @@ class RouterStep:
                 self._send(command.peer, command.message)
 
     def _commit(self, now: Now) -> bool:
-        """Make everything durable; False while there is no room, or no store."""
-        if not self._records and not self._is_set_back and self._rewriting is None:
+        """Make everything durable, as far as one wake-up may; False while there is more, no room, or no store."""
+        if not self._waiting.records and not self._is_set_back and self._rewriting is None:
             return True
         if self._retry_at is not None and now.mono < self._retry_at:
             return False
@@ -249,12 +283,14 @@ class RouterStep:
                 self._retry_at = now.mono
                 self._tell_room(f"{STORE_AWAY}: it lost data, which is written anew", now)
                 return False
-            while self._records:
+            if self._waiting.doubtful:
+                self._commit_next()
+            if self._waiting.records:
                 self._commit_next()
         except StoreFull as full:
             self._retry_at = now.mono + RETRY_S
             if self._rewriting is None:
-                self._commit_without_new_tasks()
+                self._commit_without_new_tasks(now)
             self._tell_room(f"{STORE_FULL}: {full}", now)
             return False
         except StoreUnavailable as away:
@@ -262,37 +298,49 @@ class RouterStep:
             self._is_away = True
             self._tell_room(f"{STORE_AWAY}: {away}", now)
             return False
+        if self._waiting.records:  # what came meanwhile is heard before the next part of these
+            self._go_on_at(now)
+            return False
         if self._retry_at is not None:
             self._retry_at, self._is_away = None, False
             self._tell_room(None, now)
             return self._commit(now)
         return True
 
+    def _go_on_at(self, now: Now) -> None:
+        if self._retry_at is not None:
+            self._retry_at = now.mono
+        else:
+            self._commit_by = now.mono
+
     def _is_written_anew(self) -> bool:
         """Go on with that, if the store has lost data; whether there is nothing to go on with."""
         if self._is_set_back and self._shared is not None:
-            self._rewriting = Rewriting(self.machine, self._shared, self._records)
-            self._is_set_back, self._doubtful = False, 0
+            records = self._waiting.records
+            self._rewriting = Rewriting(self.machine, self._shared, records)
+            self._is_set_back = False
             # Of these batches all that is unfinished is in memory.
-            self._records = [record for record in self._records if not isinstance(record, AppendBatch)]
+            self._waiting.replace([record for record in records if not isinstance(record, AppendBatch)])
         if self._rewriting is not None and self._rewriting.go_on():
             self._rewriting = None
         return self._rewriting is None
 
     def _commit_next(self) -> None:
-        """Commit what was tried in vain, as it was; otherwise all there is."""
-        tried = self._records[: self._doubtful or len(self._records)]
-        rest = self._records[len(tried) :]
-        held_back = {blob.key for record in rest for blob in _named_by(record)}
+        """Commit what was tried in vain, as it was; otherwise what is next, and tell what may be told then."""
+        part, rest = self._waiting.part()
+        held_back = {blob.key for record in rest for blob in named_by(record)}
         try:
-            self._correct(self.store.commit(tried, held_back))
+            self._correct(self.store.commit(part, held_back))
         except StoreFull:
-            self._doubtful = 0
+            self._waiting.doubtful = 0
             raise
         except StoreUnavailable:
-            self._doubtful = len(tried)
+            self._waiting.doubtful = len(part)
             raise
-        self._records, self._doubtful = rest, 0
+        told = self._waiting.committed(part, rest)
+        if rest:
+            told_now, self._later = self._later[:told], self._later[told:]
+            self._tell(told_now)
 
     def _correct(self, earlier: Sequence[Outcome] | None) -> None:
         """Another router was first with these outcomes: they are told, and ours are not."""
@@ -306,19 +354,31 @@ class RouterStep:
                 told = replace(message, outcomes=[first.get(outcome.id, outcome) for outcome in message.outcomes])
                 self._later[number] = (replace(command, message=told), session)
 
-    def _commit_without_new_tasks(self) -> None:
-        new, rest = _parted(self._records)
-        if not new or not rest:
+    def _commit_without_new_tasks(self, now: Now) -> None:
+        before = self._waiting.records
+        new, rest = parted(before)
+        if not new:
             return
-        waiting = [record.submit for record in new if isinstance(record, AppendBatch)]
-        try:
-            self._correct(self.store.commit(rest, {blob.key for submit in waiting for blob in blobs_of(submit)}))
-        except StoreFull:
-            return
-        except StoreUnavailable:
-            self._records, self._doubtful = rest + new, len(rest)
-            return
-        self._records = new
+        if rest:
+            self._waiting.replace(rest)
+            part, left = self._waiting.part()
+            held_back = {blob.key for record in (*left, *new) for blob in named_by(record)}
+            try:
+                self._correct(self.store.commit(part, held_back))
+            except StoreFull:
+                self._waiting.replace(before)
+                return
+            except StoreUnavailable:
+                self._waiting.replace([*part, *left, *new], len(part))
+                return
+            self._waiting.replace([*left, *new])
+            if left:
+                self._retry_at = now.mono
+                return
+        self._tell_of_others([record.submit for record in new if isinstance(record, AppendBatch)])
+
+    def _tell_of_others(self, waiting: Sequence[Submit]) -> None:
+        """What does not depend on these new tasks, which alone wait."""
         ids = {spec.id for submit in waiting for spec in submit.tasks}
         later, self._later = self._later, []
         for command, session in later:
@@ -362,15 +422,14 @@ class RouterStep:
         if self._ask_at is not None and now.mono < self._ask_at:
             return []
         questions, self._questions = self._questions, []
-        if self._records:  # what was granted before would be free again with this bid, and is not written down yet
+        records = self._waiting.records
+        if records:  # what was granted before would be free again with this bid, and is not written down yet
             self._questions = [one for one in questions if isinstance(one, BidAtStore)]
             questions = [one for one in questions if not isinstance(one, BidAtStore)]
         pending: dict[str, Outcome] = {}
-        if self._records and questions:  # there was no room
-            pending = {
-                o.id: o for record in self._records if isinstance(record, RecordOutcomes) for o in record.outcomes
-            }
-        elif self._unanswered and not self._records:
+        if records and questions:  # there was no room
+            pending = {o.id: o for record in records if isinstance(record, RecordOutcomes) for o in record.outcomes}
+        elif self._unanswered and not records:
             questions += self._asked_again()
         answers: list[Event] = []
         for number, question in enumerate(questions):
@@ -439,7 +498,7 @@ class RouterStep:
             return found
 
     def _function(self, digest: str) -> FunctionCode | None:
-        for record in self._records:
+        for record in self._waiting.records:
             if isinstance(record, SaveFunction) and record.code.digest == digest:
                 return record.code
         try:
@@ -447,40 +506,3 @@ class RouterStep:
         except RowDamaged as damaged:
             log.error("%s", damaged)
             return None
-
-
-def _named_by(record: Record) -> list[Blob]:
-    """The large payloads that this record makes somebody's."""
-    match record:
-        case AppendBatch():
-            return blobs_of(record.submit)
-        case RecordOutcomes():
-            payloads = [outcome.payload for outcome in record.outcomes]
-        case SaveMarks():
-            payloads = [mark.payload for mark in record.marks if mark.payload is not None]
-        case SaveFunction():
-            payloads = [record.code.payload]
-        case _:
-            return []
-    return [payload for payload in payloads if isinstance(payload, Blob)]
-
-
-def _parted(records: Sequence[Record]) -> tuple[list[Record], list[Record]]:
-    """New tasks, and what may be durable before they are. A batch that waits is not dropped before it is there."""
-    new: list[Record] = [record for record in records if isinstance(record, AppendBatch)]
-    waiting = {record.seq for record in records if isinstance(record, AppendBatch)}
-    rest: list[Record] = []
-    for record in records:
-        if isinstance(record, DropBatches):
-            new += [DropBatches(both)] if (both := [seq for seq in record.seqs if seq in waiting]) else []
-            rest += [DropBatches(here)] if (here := [seq for seq in record.seqs if seq not in waiting]) else []
-        elif isinstance(record, SaveMarks):
-            of_new = [mark for mark in record.marks if mark.batch in waiting]
-            others = [mark for mark in record.marks if mark.batch not in waiting]
-            new += [SaveMarks(of_new)] if of_new else []
-            rest += [SaveMarks(others)] if others else []
-        elif isinstance(record, (SaveApp, SaveEntry, DropEntry, SavePositions)):
-            new.append(record)  # a position says that a task was made: it is durable with it, and not before
-        elif not isinstance(record, AppendBatch):
-            rest.append(record)
-    return new, rest

@@ -72,7 +72,7 @@ def in_store(server: Server) -> tuple[Recovered, dict[int, list[str]]]:
 
 
 def write_anew(one: Process) -> None:
-    while one.store.set_back or one.step._rewriting is not None or one.step._records:  # type: ignore[attr-defined]
+    while one.store.set_back or one.step._rewriting is not None or one.step._waiting.records:  # type: ignore[attr-defined]
         one.do(wait=1.0)
 
 

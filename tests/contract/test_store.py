@@ -31,6 +31,7 @@ from mesh.entries import Entry, Position
 from mesh.errors import StoreError, StoreFull
 from mesh.messages import Submit
 from mesh.model import Blob, FunctionCode, NodeInfo, TaskMark, TaskOptions, TaskState
+from mesh.runtime.waiting import COMMIT_BYTES, COMMIT_ROWS
 from mesh.schedules import Every
 from mesh.store.base import Store, StoredBatch
 from mesh.store.memory import MemoryStore
@@ -513,6 +514,20 @@ def test_a_commit_that_fails_leaves_nothing_behind_and_the_next_one_succeeds(dis
     assert disk.store.usage().outcomes == 0
     disk.store.commit([append(2, "b"), finished])
     assert [(b.seq, b.settled) for b in disk.reopen().recover().batches] == [(1, {"a"}), (2, set())]
+
+
+@pytest.mark.parametrize(("rows", "size"), [(COMMIT_ROWS, 10), (COMMIT_BYTES // 60_000, 60_000)])
+def test_as_much_as_a_router_gives_it_at_once_is_one_commit(disk, store, rows, size):
+    store.commit([append(1, *(f"t{number}" for number in range(rows)))])
+    ended = [outcome_of(f"t{number}", batch=1, payload=bytes(size)) for number in range(rows)]
+
+    store.commit([RecordOutcomes(ended)])
+
+    recovered = disk.reopen()
+    assert len(recovered.recover().batches[0].settled) == rows
+    assert recovered.outcomes(["t0", f"t{rows - 1}"]) == [ended[0], ended[-1]]
+    recovered.commit([DropBatches([1]), DropOutcomes([one.id for one in ended])])
+    assert recovered.usage().outcomes == 0
 
 
 # room

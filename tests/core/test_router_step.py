@@ -12,11 +12,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from mesh.core.commands import AppendBatch, DropOutcomes, DueSpan, Record
-from mesh.core.events import DueGrant, Event, PeerLost
+from mesh.core.commands import AppendBatch, DropOutcomes, DueSpan, Record, RecordOutcomes, SavePositions
+from mesh.core.events import DueGrant, Event, GossipHeard, PeerLost
 from mesh.core.router import RouterMachine
 from mesh.core.settling import ACK_PAUSE_S
-from mesh.entries import Entry, Firing, Position
+from mesh.entries import Entry, Firing, Position, firing_id
 from mesh.errors import StoreError, StoreFull, StoreUnavailable
 from mesh.messages import (
     Accepted,
@@ -29,6 +29,7 @@ from mesh.messages import (
     Fire,
     Function,
     GetFunction,
+    Gossip,
     Heartbeat,
     Message,
     Outcomes,
@@ -355,9 +356,89 @@ def test_while_the_store_is_away_nobody_is_told_anything_that_is_not_durable() -
     message = one.messages[-1][1]
     assert isinstance(message, Rejected) and message.reason == "the store is away: connection refused"
     one.room = "all"
-    assert one.do(wait=RETRY_S) == ["commit", "commit", "Accepted", "Outcomes", "SettledAck"]
+    assert one.do(wait=RETRY_S) == ["commit", "Accepted", "commit", "Outcomes", "SettledAck"]
     assert [len(records) for records in one.tried] == [1, 1], "tried as it was, whatever came since"
     assert one.tried[0] == one.tried[1]
+
+
+def test_what_has_come_together_is_committed_in_parts_and_the_loop_goes_on_between_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("mesh.runtime.waiting.COMMIT_ROWS", 4)
+    one = process(window=20)
+    one.hear(C1, submit(*(f"t{number}" for number in range(10))))
+    one.room = "away"
+    one.hear(W1, Settled(1, [settlement(f"t{number}") for number in range(6)]))
+    one.hear(W1, Settled(2, [settlement(f"t{number}") for number in range(6, 10)]), wait=0.1)
+    one.room = "all"
+    assert one.hear(C1, submit("new", batch=2), wait=RETRY_S) == ["Rejected", "commit", "commit", "Outcomes"]
+    assert one.step.next_deadline() == pytest.approx(1_000.1 + RETRY_S), "the rest is due at once"
+    assert "Accepted" not in one.hear(C1, submit("new", batch=3)), "and nothing new is accepted before it is durable"
+    while one.step.holds_back:
+        assert one.do().count("commit") == 1
+    told = [len(message.outcomes) for _, message in one.messages if isinstance(message, Outcomes)]
+    assert told == [6, 4]
+    assert max(len(r.outcomes) for r in one.written if isinstance(r, RecordOutcomes)) <= 4
+    assert len(one.store.outcomes([f"t{number}" for number in range(10)])) == 10
+
+
+def test_more_than_one_commit_should_have_is_committed_in_parts_also_where_nothing_was_away(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("mesh.runtime.waiting.COMMIT_ROWS", 2)
+    one = process()
+    assert one.hear(C1, *(submit(f"t{number}", batch=number) for number in range(1, 6))) == ["Deliver", "commit"]
+    assert not one.step.holds_back
+    assert one.do() == ["commit"]
+    assert one.do() == ["commit", *["Accepted"] * 1]
+    assert one.step.next_deadline() != 1_000.0
+
+
+def test_a_full_store_takes_results_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mesh.runtime.waiting.COMMIT_ROWS", 2)
+    one = process(window=20)
+    one.hear(C1, submit(*"abcde"))
+    one.room = "outcomes"
+    one.hear(C1, submit("new", batch=2))
+    one.hear(W1, Settled(1, [settlement(i) for i in "abcde"]))
+    logs = [one.do(wait=RETRY_S), one.do(), one.do(), one.do()]
+    assert ["commit" in log for log in logs] == [True, True, True, False]
+    assert "Outcomes" in logs[3] and "Outcomes" not in logs[0] + logs[1] + logs[2]
+    assert len(one.store.outcomes(list("abcde"))) == 5
+
+
+def test_what_others_say_of_periodic_tasks_waits_once_while_the_store_is_away() -> None:
+    one = process()
+    entries = [Entry(f"e{number}", Every(1.0), TaskOptions("work"), written_at=1.0) for number in range(10)]
+    one.do(GossipHeard("other", Gossip(entries)))
+    one.room = "away"
+    for second in range(1, 100):
+        said = [
+            Position(entry.name, microseconds(WALL + second), firing_id(entry.name, second), fired=second)
+            for entry in entries
+        ]
+        one.do(GossipHeard("other", Gossip([], said)), wait=1.0)
+    one.room = "all"
+    one.written.clear()
+    one.do(wait=1.0)
+    saved = [record for record in one.written if isinstance(record, SavePositions)]
+    assert len(saved) <= 2, "the one that was tried, and the last"
+    assert one.store.recover().positions == list(one.machine.firings.positions.values())
+
+
+def test_results_that_are_too_many_to_wait_for_the_store_stay_with_their_workers() -> None:
+    one = process(window=20)
+    one.machine.settings = one.machine.settings.with_overrides(unwritten_bytes_max=900)
+    one.hear(C1, submit("a", "b", "c"))
+    one.room = "away"
+    one.hear(W1, Settled(1, [settlement("a", payload=bytes(900))]))
+    one.hear(W1, Settled(2, [settlement("b", payload=bytes(900))]), wait=0.1)
+    assert one.machine.table.tasks.keys() == {"b", "c"}, "that result is as if it had not been said"
+    one.room = "all"
+    log = one.do(wait=RETRY_S)
+    assert log[-1] == "drop w1", "which says in its next session what was not acknowledged"
+    assert [outcome.id for outcome in one.store.outcomes(["a", "b"])] == ["a"]
+    assert "drop w1" not in one.do(wait=RETRY_S)
 
 
 def test_commits_that_a_store_that_is_away_holds_back_are_counted() -> None:
@@ -432,7 +513,7 @@ def test_a_commit_that_may_have_been_done_is_repeated_before_what_came_since() -
     store.unanswered = one.tried[0]
     one.hear(W1, Settled(1, [settlement("a")]), wait=0.1)
     one.room = "all"
-    assert one.do(wait=RETRY_S) == ["commit", "commit", "Accepted", "Outcomes", "SettledAck"]
+    assert one.do(wait=RETRY_S) == ["commit", "Accepted", "commit", "Outcomes", "SettledAck"]
     assert [outcome.id for outcome in one.store.outcomes(["a", "b"])] == ["a"]
 
 

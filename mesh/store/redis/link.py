@@ -1,7 +1,8 @@
 """The connection to Redis: bounded waits, one meaning for each of its errors, and a pause after each failure.
 
-A router's loop waits for its store, so no call may take longer than ``timeout_s``, and after one that failed the next
-are refused at once for as long as that one took: what a router owes to its nodes is done in between.
+A router's loop waits for its store, so no answer may take longer than ``timeout_s``, nor may the server to take a part
+of what it is sent; after a call that failed the next are refused at once for as long as that one took: what a router
+owes to its nodes is done in between.
 """
 
 from __future__ import annotations
