@@ -44,7 +44,7 @@ class _Adoption:
 
 
 class Adopter:
-    """Of one router; ``grace_s``: so long a journal must be seen without a router before it is taken."""
+    """Of one router; a journal is taken that was seen without a router for ``adopt_grace_s``, a setting."""
 
     def __init__(
         self,

@@ -17,12 +17,15 @@ from mesh.core.commands import (
     DropFunctions,
     DropOutcomes,
     RecordOutcomes,
+    SaveApp,
     SaveFunction,
     SaveMarks,
     SaveNode,
+    SavePositions,
 )
 from mesh.core.events import BatchesAdopted, Event, GossipHeard, JournalAdopted, JournalClaimed
 from mesh.core.router import RouterMachine
+from mesh.entries import Position
 from mesh.errors import StoreDamaged, StoreLost
 from mesh.messages import Submit
 from mesh.model import Blob, FunctionCode, NodeInfo, TaskMark, TaskOptions, TaskSpec
@@ -74,6 +77,10 @@ class Pair:
 
     def key(self, store: RedisStore, name: str) -> str:
         return self.named(str(store.router_id), name)
+
+    @property
+    def listed(self) -> str:
+        return f"{self.url.rpartition('prefix=')[2]}:{{m}}:routers"
 
     def named(self, router_id: str, name: str) -> str:
         return f"{self.url.rpartition('prefix=')[2]}:{{m}}:r:{router_id}:{name}"
@@ -454,3 +461,58 @@ def test_a_start_waits_while_its_journal_is_being_emptied(pair: Pair) -> None:
     assert [batch.seq for batch in first.recover().batches] == [1, 2]
     with pytest.raises(StoreLost):
         pair.second.move(journal, [Handover(1, 7, b"", 0.0, [])])
+
+
+def test_a_router_that_ends_and_leaves_nothing_is_listed_no_more_until_it_is_back(pair: Pair) -> None:
+    empty = pair.open("empty")
+    empty.recover()
+    name, meta = str(empty.router_id), pair.key(empty, "meta")
+    assert pair.admin.sismember(pair.listed, name)
+    empty.close()
+    assert not pair.admin.sismember(pair.listed, name)
+    assert pair.admin.pttl(meta) > 0, "how often it was started is kept for a while"
+    empty = pair.open("empty")
+    assert empty.recover().boot == 2
+    assert pair.admin.sismember(pair.listed, name) and pair.admin.pttl(meta) == -1
+    empty.close()
+
+
+def test_a_router_that_ends_and_leaves_something_stays_listed(pair: Pair) -> None:
+    pair.first.close()
+    assert pair.admin.sismember(pair.listed, str(pair.first.router_id))
+    assert pair.admin.pttl(pair.key(pair.first, "meta")) == -1
+
+
+@pytest.mark.parametrize("periodic", [False, True])
+def test_a_router_that_was_adopted_and_never_comes_back_is_forgotten(pair: Pair, periodic: bool) -> None:
+    if periodic:
+        pair.first.commit([SaveApp("app", 1.0), SavePositions([Position("e", 1)])])
+    name = str(pair.first.router_id)
+    journal = pair.claim()
+    pair.second.move(journal, pair.moves(journal))
+    pair.second.leave(journal)
+    assert pair.admin.sismember(pair.listed, name) == periodic
+    places = [pair.key(pair.first, place) for place in ("meta", *(("apps", "positions") if periodic else ()))]
+    assert all(pair.admin.pttl(place) > 0 for place in places)
+    pair.admin.delete(*places)  # their time is over
+    pair.second.keep()
+    assert not pair.admin.sismember(pair.listed, name)
+
+
+def test_merged_periodic_tasks_stay_where_their_router_is_back(pair: Pair) -> None:
+    pair.first.commit([SaveApp("app", 1.0), SavePositions([Position("e", 1)])])
+    journal = pair.claim()
+    pair.second.move(journal, pair.moves(journal))
+    pair.second.leave(journal)
+    first = pair.open("first")
+    assert first.recover().apps == {"app": 1.0}
+    assert all(pair.admin.pttl(pair.key(first, place)) == -1 for place in ("meta", "apps", "positions"))
+    first.close()
+
+
+def test_a_journal_that_is_not_empty_is_not_taken_for_adopted(pair: Pair) -> None:
+    journal = pair.claim()
+    pair.second.move(journal, pair.moves(journal))
+    pair.admin.hset(pair.key(pair.first, "journal"), "9", b"came since")
+    with pytest.raises(StoreDamaged, match="batches have come since"):
+        pair.second.leave(journal)

@@ -128,6 +128,22 @@ def test_what_was_committed_is_there_after_the_server_was_killed(server: Server)
     store.close()
 
 
+def test_a_start_that_fails_once_it_has_the_journal_lets_go_of_it(
+    url: str, admin: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = Link.command
+
+    def failing(link: Link, *args: Any) -> Any:
+        if args[0] == "GET" and str(args[1]).endswith(":moved"):
+            raise StoreUnavailable("the server was busy")
+        return command(link, *args)
+
+    with monkeypatch.context() as patch, pytest.raises(StoreUnavailable):
+        patch.setattr(Link, "command", failing)
+        open_redis(url)
+    assert [key for key in admin.scan_iter(f"{prefix_of(url)}*lock")] == []
+
+
 def test_a_commit_whose_answer_was_lost_reads_its_outcomes_by_hundreds(
     url: str, admin: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -20,6 +20,7 @@ from mesh.store.shared import ClaimedJournal, ClaimedSchedules, Handover
 log = logging.getLogger("mesh.store")
 
 SCAN = 200  # rows asked for at once
+FORGET_S = 30 * 86_400.0  # how often a router that ended was started, and its merged periodic tasks, are kept so long
 SAY_S = 60.0  # between two lines about what others did to the list of routers and to journals
 
 _SEQ = re.compile(rb"[1-9][0-9]{0,15}")
@@ -199,9 +200,11 @@ class Adoption:
 
     def leave(self, journal: ClaimedJournal) -> None:
         """Nothing is left in it."""
-        word, *why = self._owned(scripts.LEAVE, journal.router_id)
+        word, *why = self._owned(scripts.LEAVE, journal.router_id, int(FORGET_S * 1000))
         if word == "odd":
             raise self._damaged(journal, why[0])
+        if word == "more":
+            raise self._damaged(journal, b"batches have come since it was claimed, and no router wrote them")
         self.let_go(journal)
 
     def let_go(self, journal: ClaimedJournal) -> None:

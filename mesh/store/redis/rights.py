@@ -17,6 +17,7 @@ _HARMLESS = (  # each as it changes nothing of a key that is not there
     "HLEN",
     "HMGET x",
     "HSCAN 0",
+    "PERSIST",
     "PEXPIRE 1",
     "PTTL",
     "RENAME",

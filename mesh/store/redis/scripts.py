@@ -147,6 +147,9 @@ for _, field in ipairs(numbers) do call('HSET', meta, field, anew[field]) end
 
 call('SET', lock, holder, 'PX', ttl)
 call('SADD', routers, router)
+for _, place in ipairs({'meta', 'schedules', 'positions', 'apps'}) do
+  call('PERSIST', string.sub(meta, 1, -5) .. place)
+end
 if call('HGET', meta, 'owner') ~= token then
   call('HINCRBY', meta, 'epoch', 1)
   call('HSET', meta, 'owner', token, 'format', format)
@@ -211,6 +214,15 @@ return {'ok', unpack(call('HMGET', meta, 'boot', 'seq', 'batches', 'commits'))}
 )
 """Count a start, and remove what no commit followed. ``ARGV[5]`` makes one start of a repeated call."""
 
+RECOUNT = (
+    _PRELUDE
+    + """
+call('HSET', meta, 'batches', ARGV[5])
+return {'ok'}
+"""
+)
+"""So many batches are left in the journal."""
+
 RENEW = (
     _PRELUDE
     + """
@@ -246,7 +258,10 @@ for _, id in ipairs(call('SMEMBERS', routers)) do
   elseif id ~= router and #silent < 64 then
     local there = base .. 'r:' .. id .. ':'
     local left = call('PTTL', there .. 'lock')
-    if left < ttl * 3 / 4 and call('EXISTS', there .. 'moved') == 0
+    if left == -2 and call('EXISTS', there .. 'meta', there .. 'journal', there .. 'functions', there .. 'schedules',
+        there .. 'apps', there .. 'moved') == 0 then
+      call('SREM', routers, id)
+    elseif left < ttl * 3 / 4 and call('EXISTS', there .. 'moved') == 0
         and (call('EXISTS', there .. 'journal', there .. 'functions') > 0
           or call('EXISTS', there .. 'schedules', there .. 'apps') > 0
             and redis.pcall('HEXISTS', there .. 'meta', 'merged') ~= 1) then
@@ -440,12 +455,17 @@ for _, key in ipairs(call('SMEMBERS', there .. 'staged')) do call('UNLINK', ther
 call('DEL', there .. 'functions', there .. 'nodes', there .. 'marks', there .. 'staged', there .. 'lock')
 call('HSET', there .. 'meta', 'batches', 0, 'merged', 1)
 call('HDEL', there .. 'meta', 'adopter')
+for _, place in ipairs({'meta', 'schedules', 'positions', 'apps'}) do call('PEXPIRE', there .. place, ARGV[6]) end
+if call('EXISTS', there .. 'schedules', there .. 'apps', there .. 'moved') == 0 then
+  call('SREM', base .. 'routers', ARGV[5])
+end
 return {'ok'}
 """
 )
 """A claimed journal is empty: its router may have it again, and begins with its periodic tasks alone.
 
-Those are *merged* into the adopter's: they are offered to nobody again before that router has lived again.
+Those are *merged* into the adopter's: they are offered to nobody again before that router has lived again. What is left
+goes after ``ARGV[6]`` ms, and with it the last of that router, for names of routers may be used once and never again.
 """
 
 GRANT = (
@@ -482,9 +502,17 @@ RELEASE = """
 if redis.call('HGET', KEYS[1], 'owner') == ARGV[1] then
   redis.call('DEL', ARGV[2])
   redis.call('HDEL', KEYS[1], 'bid')
+  local mine = string.sub(KEYS[1], 1, -5)
+  local left = redis.call('EXISTS', mine .. 'journal', mine .. 'functions', mine .. 'schedules', mine .. 'apps',
+    mine .. 'moved')
+  if left == 0 then
+    redis.call('SREM', ARGV[3], ARGV[4])
+    redis.call('PEXPIRE', KEYS[1], ARGV[5])
+  end
 end
 return {'ok'}
 """
+"""Let go of the journal. Where it has nothing that others adopt it is listed no more, and goes after ``ARGV[5]`` ms."""
 
 PRUNE = (
     _PRELUDE
@@ -718,7 +746,8 @@ return {'ok', earlier}
 """One commit, the ``n``th of this journal: one that is said twice, for its answer was lost, is done once.
 
 ``serial`` tells it from another that was to be the ``n``th, was given up, and reached the server late: ``ahead``. It
-says which tasks other routers had finished before, but where it was done before its answer was lost.
+says which tasks other routers had finished before, but where it was done before its answer was lost: a repeat returns
+``ok`` and no such list, and who repeats it reads what these tasks ended with.
 """
 
 

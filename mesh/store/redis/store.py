@@ -11,14 +11,24 @@ round trip. Outcomes and functions are there for all routers, the rest is of one
     adopted      task id → row: the router that has adopted it, and not finished it
     dues         due:ENTRY, queued:ENTRY → which due times were granted last to which router, and whether they are fired
     routers      whose journals there are
-    r:ID:meta    owner, epoch, boot, commits, seq, batches; adopter: who moves them into its own journal; bid: the last
+    r:ID:meta    format, owner, epoch; boot, booted_by: how many starts, and which was the last; commits, serial: how
+                 many, and which was the last; seq, batches; adopter: who moves them into its own journal; bid: the last
                  for due times; merged: its periodic tasks are those of an adopter, too
     r:ID:lock    who has the journal; runs out unless renewed
     r:ID:journal, marks, nodes, functions (when each was last used), schedules, positions, apps
     r:ID:settled:SEQ   rows that say which tasks of an open batch are finished, one of each commit
+    r:ID:early   batches that tasks were settled of before they were written
     r:ID:held:SEQ      outcomes that an open batch keeps from expiring
     r:ID:moved   where the journal went, or what has not all come here yet
     r:ID:b:KEY, s:KEY  a large payload; one that no commit followed yet (``staged`` has their keys)
+    *:damaged, *:damaged:MS   rows, or a whole key, that no router wrote, set aside for people
+
+A router that ended and left nothing that others adopt is in ``routers`` no more, and its ``meta`` goes after
+``FORGET_S``; so do the periodic tasks that an adopter has merged.
+
+Every script that writes is *fenced*: it does nothing for who has the journal no more. These are not, and do no harm:
+``s:KEY``, for no commit of his follows and the next start of that journal removes it; rows that a start reads as
+damaged and sets aside, for they are no router's; ``adopted`` of what no router signed, for it counts as nothing.
 """
 
 from __future__ import annotations
@@ -52,7 +62,7 @@ from mesh.store.base import Recovered, StoredBatch, StoreUsage
 from mesh.store.moved import Move, read_move, refuse_moved
 from mesh.store.redis import scripts
 from mesh.store.redis.address import RedisAddress, parse_address
-from mesh.store.redis.adoption import Adoption, is_cut
+from mesh.store.redis.adoption import FORGET_S, Adoption, is_cut
 from mesh.store.redis.durability import look_up
 from mesh.store.redis.holder import default_router, is_gone, read_holder, this_holder
 from mesh.store.redis.kinds import WAY_OUT, read_count, wrong_kind, wrong_number
@@ -124,11 +134,15 @@ class RedisStore:
             self._mine = f"{self._base}r:{self._id}:"
             self._meta = f"{self._mine}meta"
             self._open()
+        except BaseException:
+            self._link.close()
+            raise
+        try:
             if not moving:
                 self._refuse_moved(force)
             self._link.proven = True
         except BaseException:
-            self._link.close()
+            self.close()
             raise
 
     def _open(self) -> None:
@@ -154,13 +168,9 @@ class RedisStore:
         """Raise ``StoreMoved`` where the journal is in another store now, or has not all arrived in this one."""
         place = f"{self._mine}moved"
         found = self._link.command("GET", place)
-        try:
-            move = None if found is None else self._read_move(found, place)
-            if refuse_moved(move, self.url, force=force):
-                self.note_move(None)
-        except StoreError:
-            self._link.script(scripts.RELEASE, [self._meta], (self._holder.token, f"{self._mine}lock"))
-            raise
+        move = None if found is None else self._read_move(found, place)
+        if refuse_moved(move, self.url, force=force):
+            self.note_move(None)
 
     def _read_move(self, found: bytes, place: str) -> Move | None:
         try:
@@ -419,7 +429,7 @@ class RedisStore:
         text = f"{self.url} key {self._mine}journal: {found} whole batches where {stored} were written"
         if not self._salvage:
             raise StoreDamaged(f"{text}; {WAY_OUT}")
-        self._link.command("HSET", self._meta, "batches", found)
+        self._owned(scripts.RECOUNT, found)
         self.salvaged.append(text)
 
     # writing
@@ -691,7 +701,8 @@ class RedisStore:
     def close(self) -> None:
         """Let go of the journal, so that the next router need not wait for the lock to run out."""
         try:
-            self._link.script(scripts.RELEASE, [self._meta], (self._holder.token, f"{self._mine}lock"))
+            listed = (f"{self._base}routers", self._id, int(FORGET_S * 1000))
+            self._link.script(scripts.RELEASE, [self._meta], (self._holder.token, f"{self._mine}lock", *listed))
         except StoreError as error:
             log.warning("the lock is left to run out: %s", error)
         self._link.close()
