@@ -15,7 +15,6 @@ from mesh.core.commands import (
     DropBatches,
     DropBlobs,
     DropFunctions,
-    DropOutcomes,
     RecordOutcomes,
     SaveApp,
     SaveFunction,
@@ -120,16 +119,6 @@ def pair() -> Pair:
     return Pair()
 
 
-def test_only_a_journal_that_nobody_has_and_that_is_not_empty_is_offered(pair: Pair) -> None:
-    assert pair.second.keep() == {} == pair.first.keep()
-    lost = pair.lose(pair.first)
-    assert pair.second.keep() == {lost: 0.0}
-    assert pair.first.keep() == {}, "it is its own again"
-    assert pair.second.keep() == {}
-    pair.lose(pair.second)
-    assert pair.first.keep() == {}, "the second left nothing"
-
-
 def test_a_router_that_is_held_up_has_its_journal_until_its_lock_has_run_out(pair: Pair) -> None:
     silent = pair.fall_silent(pair.first, left_s=4.0)
     assert pair.second.keep() == {silent: pytest.approx(4.0, abs=1.0)}
@@ -188,24 +177,6 @@ def test_a_journal_that_is_in_another_store_now_is_left_alone(pair: Pair) -> Non
     assert pair.second.claim(lost) is None
 
 
-def test_a_journal_is_claimed_once_and_its_router_learns_it(pair: Pair) -> None:
-    third = pair.open("third")
-    journal = pair.claim()
-    assert (journal.seqs, journal.boot, journal.functions) == ([1, 2], 1, {"d1": 5.0})
-    assert journal.nodes == [NodeInfo("n1", "one")]
-    assert third.claim(journal.router_id) is None
-    for word in (pair.first.keep, pair.first.usage, lambda: pair.first.commit([DropBatches([1])])):
-        with pytest.raises(StoreLost, match="in use by pid"):
-            word()
-    assert [batch.settled for batch in pair.second.read_claimed(journal, [1, 2])] == [{"a"}, set()]
-    assert pair.second.claim(journal.router_id) is not None, "said again, for its answer was lost"
-
-
-def test_a_router_that_is_not_lost_cannot_be_robbed(pair: Pair) -> None:
-    assert pair.second.claim(str(pair.first.router_id)) is None
-    pair.first.commit([DropBatches([2])])
-
-
 def test_what_is_moved_is_in_the_other_journal_with_all_that_belongs_to_it(pair: Pair) -> None:
     journal = pair.claim()
     moves = pair.moves(journal)
@@ -225,24 +196,6 @@ def test_what_is_moved_is_in_the_other_journal_with_all_that_belongs_to_it(pair:
     assert again.function("d1") is None, "nobody needs it"
 
 
-def test_its_router_begins_with_nothing_and_knows_who_has_what_it_had(pair: Pair) -> None:
-    journal = pair.claim()
-    pair.second.move(journal, pair.moves(journal))
-    pair.second.leave(journal)
-    with pytest.raises(StoreLost, match="adopted"):
-        pair.first.keep()
-    first = pair.open("first")
-    found = first.recover()
-    assert (found.batches, found.marks, found.nodes, found.functions, found.boot) == ([], [], [], {}, 2)
-    assert found.next_seq == 3
-    assert first.elsewhere(["a", "b", "t2", "x"]) == ["b", "t2"]
-    assert pair.second.elsewhere(["b", "t2"]) == []
-    pair.second.commit([RecordOutcomes([outcome_of("b", batch=7)])])
-    assert first.elsewhere(["b", "t2"]) == ["t2"]
-    first.commit([AppendBatch(3, submit_of("c"), None, 1.0)])
-    assert first.usage().batches == 1
-
-
 def test_what_somebody_calls_adopted_is_not(pair: Pair, caplog: pytest.LogCaptureFixture) -> None:
     journal = pair.claim()
     pair.second.move(journal, pair.moves(journal))
@@ -255,26 +208,6 @@ def test_what_somebody_calls_adopted_is_not(pair: Pair, caplog: pytest.LogCaptur
     assert first.elsewhere(["b", "x", "y", "z"]) == ["b"]
     assert caplog.text.count("is adopted no router wrote") == 3
     assert sorted(pair.admin.hkeys(adopted)) == [b"b", b"t2"]  # type: ignore[arg-type]
-
-
-def test_an_adoption_that_ended_in_the_middle_is_gone_on_with_by_another(pair: Pair) -> None:
-    journal = pair.claim()
-    pair.second.move(journal, pair.moves(journal)[:1])
-    third = pair.open("third")
-    for store in (pair.first, pair.second):
-        pair.lose(store)
-    assert third.keep() == {str(pair.first.router_id): 0.0, str(pair.second.router_id): 0.0}
-    rest = third.claim(str(pair.first.router_id))
-    assert rest is not None and rest.seqs == [2]
-    with pytest.raises(StoreLost):
-        pair.second.move(journal, [Handover(2, 8, b"", 0.0, [])])
-    (batch,) = third.read_claimed(rest, [2])
-    third.move(rest, [Handover(2, 1, batch.raw, batch.accepted_at, ["t2"], blobs=[ARGUMENTS])])
-    third.leave(rest)
-    assert third.read_blob(ARGUMENTS) == PARTS
-    other = third.claim(str(pair.second.router_id))
-    assert other is not None and other.seqs == [7]
-    assert [mark.id for mark in third.find(other, ["b"])[1]] == ["b"]
 
 
 def test_a_payload_that_is_here_already_is_not_kept_twice(pair: Pair) -> None:
@@ -439,17 +372,6 @@ def test_a_router_puts_itself_and_what_it_adopts_back_into_the_list_of_routers(
     for store in (pair.first, pair.second):
         pair.lose(store)
     assert set(pair.open("fourth").keep()) == {pair.first.router_id, pair.second.router_id}
-
-
-def test_the_first_outcome_of_a_task_counts_whichever_router_wrote_it(pair: Pair) -> None:
-    pair.second.put_blob(BLOB, PARTS)
-    mine = outcome_of("x", payload=BLOB, worker="other")
-    assert pair.first.commit([RecordOutcomes([outcome_of("x")])]) == []
-    assert pair.second.commit([RecordOutcomes([mine, outcome_of("y")])]) == [outcome_of("x")]
-    assert pair.second.outcomes(["x"]) == [outcome_of("x")]
-    assert pair.second.read_blob(BLOB) is None
-    assert pair.second.finished(["x", "y", "z"]) == [outcome_of("x"), outcome_of("y")]
-    assert pair.second.commit([DropOutcomes(["x"]), RecordOutcomes([outcome_of("x")])]) == []
 
 
 def test_a_start_waits_while_its_journal_is_being_emptied(pair: Pair) -> None:

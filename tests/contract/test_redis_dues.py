@@ -7,10 +7,9 @@ import struct
 import pytest
 import redis
 
-from mesh.core.commands import DropEntry, DueSpan, SaveApp, SaveEntry, SavePositions
+from mesh.core.commands import DropEntry, DueSpan, SaveEntry, SavePositions
 from mesh.core.events import DueGrant
-from mesh.entries import Entry, Position
-from mesh.errors import StoreLost
+from mesh.entries import Entry
 from mesh.model import TaskOptions
 from mesh.schedules import Every
 from mesh.store.redis.store import RedisStore
@@ -78,55 +77,6 @@ def test_a_due_time_is_granted_to_one_router_and_not_again_once_it_is_fired(rout
     assert routers.two.grant_dues(5, [span(DUE + 2)]) == [YES], "what somebody puts back holds nothing"
 
 
-def test_what_is_granted_and_not_fired_is_free_with_the_next_bid(routers: Routers) -> None:
-    assert routers.one.grant_dues(1, [span(), span(entry="other")]) == [YES, YES]
-    fire(routers.one, span(entry="other"))
-    assert routers.one.grant_dues(2, []) == []
-    assert routers.two.grant_dues(1, [span(), span(entry="other")]) == [YES, behind(DUE)]
-
-
-def test_many_are_granted_at_once(routers: Routers) -> None:
-    spans = [span(entry=f"e{number}") for number in range(500)]
-    assert routers.one.grant_dues(1, spans) == [YES] * 500
-    assert routers.two.grant_dues(1, spans) == [HELD] * 500
-    fire(routers.one, *spans[::2])
-    assert routers.two.grant_dues(2, spans) == [behind(DUE), YES] * 250, "with what it fires a bid is over"
-
-
-def test_one_that_has_waited_is_fired_once_beside_those_that_come(routers: Routers) -> None:
-    routers.one.grant_dues(1, [span()])
-    fire(routers.one, span())
-    assert routers.two.grant_dues(1, [span(queued=True)]) == [YES]
-    fire(routers.two, span(queued=True))
-    assert routers.one.grant_dues(2, [span(queued=True)]) == [behind(DUE)]
-
-
-def test_what_a_router_that_was_killed_was_granted_it_may_have_in_its_next_life(routers: Routers) -> None:
-    routers.one.grant_dues(1, [span()])
-    routers.lose(routers.one)
-    assert routers.two.grant_dues(1, [span()]) == [HELD], "it may be slow, and fire it"
-    again = routers.start("one")
-    assert routers.two.grant_dues(2, [span()]) == [YES]
-    assert again.grant_dues(1, [span()]) == [HELD]
-    with pytest.raises(StoreLost):
-        fire(routers.one, span())
-
-
-def test_what_a_router_that_was_killed_was_granted_is_free_for_who_adopts_it_and_others(routers: Routers) -> None:
-    routers.one.grant_dues(1, [span(), span(entry="other")])
-    fire(routers.one, span(entry="other"))
-    assert routers.two.claim(routers.lose(routers.one)) is not None
-    with pytest.raises(StoreLost):
-        fire(routers.one, span())
-    assert routers.two.grant_dues(1, [span(), span(entry="other")]) == [YES, behind(DUE)]
-
-
-def test_a_router_that_ends_keeps_nothing(routers: Routers) -> None:
-    routers.one.grant_dues(1, [span()])
-    routers.one.close()
-    assert routers.two.grant_dues(1, [span()]) == [YES]
-
-
 def test_what_no_router_wrote_neither_holds_an_entry_nor_says_that_it_was_fired(
     routers: Routers, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -160,23 +110,6 @@ def test_rows_of_an_entry_go_when_no_router_keeps_it(routers: Routers) -> None:
     assert routers.admin.hlen(routers.dues) == 2
     routers.two.commit([DropEntry("e")])
     assert not routers.admin.exists(routers.dues)
-
-
-def test_periodic_tasks_of_a_router_that_is_lost_are_offered_once_in_each_of_its_lives(routers: Routers) -> None:
-    position = Position("e", DUE, "t", "", 3)
-    routers.one.commit([SaveApp("app", 5.0), SavePositions([position])])
-    lost = routers.lose(routers.one)
-    assert list(routers.two.keep()) == [lost]
-    journal = routers.two.claim(lost)
-    assert journal is not None and journal.seqs == []
-    found = routers.two.read_schedules(journal)
-    assert (found.apps, found.entries, found.positions) == ({"app": 5.0}, [ENTRY], [position])
-    routers.two.leave(journal)
-    assert not routers.two.keep()
-    again = routers.start("one")
-    assert again.recover().positions == [position], "it has them still"
-    routers.lose(again)
-    assert list(routers.two.keep()) == [lost]
 
 
 def test_rows_of_its_periodic_tasks_that_no_router_wrote_are_left_out(routers: Routers) -> None:

@@ -184,6 +184,11 @@ class FencedStore(RemoteStore):
         self._own()
         return super().usage()
 
+    def close(self) -> None:
+        if self._journal.owner is self:
+            self._journal.bid, self._journal.lock_until = 0, 0.0
+        super().close()
+
     def keep(self) -> dict[str, float]:
         self._own()
         self.is_cut = False
@@ -202,7 +207,7 @@ class FencedStore(RemoteStore):
     def claim(self, router_id: str) -> ClaimedJournal | None:
         self._own()
         there = self._server.journals[router_id]
-        if self._left_s(there):
+        if there.owner is not self and self._left_s(there):
             return None
         there.owner = self
         there.bid = 0
