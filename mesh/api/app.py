@@ -50,7 +50,7 @@ from mesh.api.schedules import Schedules
 from mesh.api.shipping import Shipped, function_name
 from mesh.api.task import Task
 from mesh.core.client import ClientMachine
-from mesh.errors import ConfigError, Refused, Unavailable
+from mesh.errors import ConfigError, Overloaded, Refused, Unavailable
 from mesh.model import Buffer, FunctionCode, Role, TaskExtra, TaskOptions, TaskSpec
 from mesh.net.dealer_transport import DealerTransport
 from mesh.runtime.connection import Connection
@@ -439,12 +439,13 @@ class Mesh:
     def purge(self, *queues: str, timeout: float | None = None) -> int:
         """Cancel all tasks that wait in these queues (default: in all); how many they were.
 
-        Raises ``Unavailable``, ``NoKey``, and ``Refused`` where our key does not allow it.
+        Raises ``Unavailable`` where nobody answers in time: it may be done all the same. Raises ``Overloaded`` while
+        the store takes nothing, and ``NoKey`` or ``Refused`` where our key does not allow it: then nothing is done.
         """
         checked_timeout(timeout)
         answer = json.loads(self.connection.query("purge", [checked_queue(q) for q in queues], timeout=timeout))
         if "error" in answer:
-            raise Refused(answer["error"])
+            raise (Overloaded if answer.get("code") == "overloaded" else Refused)(answer["error"])
         return int(answer["purged"])
 
     # the connection

@@ -17,6 +17,7 @@ from mesh.api.entry import NAME_LENGTH_MAX, Options, When, changed_entry, new_en
 from mesh.api.options import checked_text, checked_timeout
 from mesh.api.result import CELERY_STATES, AsyncResult
 from mesh.api.task import Task
+from mesh.core.entries import LOOKS
 from mesh.cron import SECOND_US
 from mesh.entries import Entry, Listing, Position
 from mesh.errors import (
@@ -199,7 +200,10 @@ class Schedules:
         checked = [checked_text("name", name, NAME_LENGTH_MAX) for name in names]
         what = f"what was asked of periodic tasks ({operation})"
         return self._app.connection.ask(
-            what, lambda request: ScheduleVerb(request, operation, checked, list(entries)), timeout
+            what,
+            lambda request: ScheduleVerb(request, operation, checked, list(entries)),
+            timeout,
+            changes=operation not in LOOKS,
         )
 
     def _check(self, answer: dict[str, Any]) -> Any:

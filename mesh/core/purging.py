@@ -9,6 +9,7 @@ from msgspec import Struct
 
 from mesh.clock import Now
 from mesh.core.ledger import Ledger
+from mesh.core.room import Room
 from mesh.core.states import CANCELLED
 from mesh.core.tasks import TaskTable
 from mesh.messages import Query, Reply
@@ -31,21 +32,28 @@ class Purge(Struct):
 class Purges:
     """Those that are under way, oldest first."""
 
-    def __init__(self, table: TaskTable, ledger: Ledger) -> None:
+    def __init__(self, table: TaskTable, ledger: Ledger, room: Room) -> None:
         self._table = table
         self._ledger = ledger
+        self._room = room
         self._open: list[Purge] = []
 
     def __bool__(self) -> bool:
         return bool(self._open)
 
     def begin(self, peer: Peer, query: Query) -> None:
-        """Take on a purge of the queues named in ``query``, of all where it names none."""
-        if len(self._open) < PURGES_MAX:
-            self._open.append(Purge(peer, query.request, query.arguments, self._table.last_order))
+        """Take on a purge of the queues named in ``query``, of all where it names none.
+
+        It is refused while the store takes nothing: done later, it would be done to whom nobody waits for any more.
+        """
+        if self._room.halted:
+            answer = {"error": f"nothing is purged: {self._room.why}", "code": "overloaded"}
+        elif len(self._open) >= PURGES_MAX:
+            answer = {"error": f"{PURGES_MAX} purges are under way already; try again later", "code": "overloaded"}
         else:
-            answer = {"error": f"{PURGES_MAX} purges are under way already; try again later"}
-            self._ledger.send(peer, Reply(query.request, msgspec.json.encode(answer)))
+            self._open.append(Purge(peer, query.request, query.arguments, self._table.last_order))
+            return
+        self._ledger.send(peer, Reply(query.request, msgspec.json.encode(answer)))
 
     def go_on(self, now: Now) -> None:
         """Cancel the next part of the oldest purge."""

@@ -148,7 +148,7 @@ class RouterMachine:
         self._admission = Admission(settings, table, members, limbo, ledger, self.counters, shared_afar, room)
         self._dispatch = Dispatch(table, members, ledger)
         self._settling = Settling(table, members, ledger, self.counters)
-        self._purges = Purges(table, ledger)
+        self._purges = Purges(table, ledger, room)
         entries: dict[str, Entry] = {}
         self.lease = lease = Lease(settings, boot, members, ledger)
         no_room = self._admission.no_room

@@ -17,6 +17,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from itertools import count
 
 from mesh.clock import Clock, SystemClock
@@ -186,12 +187,20 @@ class Connection:
 
     def query(self, what: str, arguments: Sequence[str] = (), timeout: float | None = None) -> bytes:
         """Ask a router; the answer is JSON. Raises ``Unavailable`` when none answers in ``timeout`` seconds."""
-        return self.ask(f"the question for {what!r}", lambda request: Query(request, what, list(arguments)), timeout)
+        asked = partial(Query, what=what, arguments=list(arguments))
+        return self.ask(f"the question for {what!r}", asked, timeout, changes=what == "purge")
 
-    def ask(self, what: str, message: Callable[[int], Query | Schedule], timeout: float | None = None) -> bytes:
+    def ask(
+        self,
+        what: str,
+        message: Callable[[int], Query | Schedule],
+        timeout: float | None = None,
+        *,
+        changes: bool = False,
+    ) -> bytes:
         """Send what ``message`` makes of the request's number; the answer is JSON. ``what`` it is, for people.
 
-        Raises ``Unavailable`` when no router answers in ``timeout`` seconds; it may have done what it was asked.
+        Raises ``Unavailable`` when no router answers in ``timeout`` seconds; what ``changes`` something may be done.
         """
         limit = self._settings.connect_timeout_s if timeout is None else timeout
         request = self._next_request()
@@ -202,7 +211,8 @@ class Connection:
             if not self._wait_until(lambda: bool(reply), limit):
                 if not self._routers.welcomed:
                     raise Unavailable(self.situation())
-                raise Unavailable(f"no router answered {what} in {limit:g} s; {self.situation()}")
+                done = ", and it may be done all the same" if changes else ""
+                raise Unavailable(f"no router answered {what} in {limit:g} s{done}; {self.situation()}")
             return reply[0]
         finally:
             del self._replies[request]

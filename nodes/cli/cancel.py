@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from mesh.errors import TaskExpired, TimeoutError
+from mesh.errors import TaskExpired, TimeoutError, Unavailable
 from mesh.model import ErrorInfo
 from nodes.cli.client import client
 from nodes.cli.invocation import Invocation, pass_invocation, router_option, shared_options
@@ -45,12 +45,13 @@ def cancel(
     """
     with client(invocation, routers) as app:
         results = [app.AsyncResult(task_id) for task_id in dict.fromkeys(task_ids)]
-        unfinished = [result for result in results if result.state in UNFINISHED]
+        states = {result.id: str(result.state) for result in results}
+        unfinished = [result for result in results if states[result.id] in UNFINISHED]
         if unfinished:
             app.control.revoke([result.id for result in unfinished], terminate, signal)
             _wait_for_word(unfinished)
-        states = {result.id: str(result.state) for result in results}
-        words = {result.id: _in_words(states[result.id], result.error, terminate) for result in results}
+            states |= _states_now(unfinished)
+        words = {result.id: _in_words(states[result.id], result, terminate) for result in results}
     if as_json:
         click.echo(json.dumps(states))
     else:
@@ -66,8 +67,18 @@ def _wait_for_word(results: Sequence[Any]) -> None:
             result.get(max(0.0, deadline - time.monotonic()), propagate=False)
 
 
-def _in_words(state: str, error: ErrorInfo | None, terminate: bool) -> str:
+def _states_now(results: Sequence[Any]) -> dict[str, str]:
+    """What is known of them; ``PENDING`` from the first on of which nobody says anything."""
+    states = {result.id: "PENDING" for result in results}
+    with contextlib.suppress(Unavailable):
+        for result in results:
+            states[result.id] = str(result.state)
+    return states
+
+
+def _in_words(state: str, result: Any, terminate: bool) -> str:
     if state == "REVOKED":
+        error: ErrorInfo | None = result.error  # of another the mesh would be asked
         expired = error is not None and error.type == EXPIRED
         return "was not started in time: it has expired" if expired else "cancelled"
     if state == "RECEIVED":
@@ -77,7 +88,7 @@ def _in_words(state: str, error: ErrorInfo | None, terminate: bool) -> str:
             else "runs already: it is left alone without --terminate"
         )
     if state == "PENDING":
-        return "is still waiting; try again"
+        return "may be cancelled by now or later, but nobody has said so yet: `mesh result ID` shows it, or try again"
     if state == "UNKNOWN":
         return "is known to nobody: it was never accepted, or its result is kept no longer"
     return f"is finished already: {state}"

@@ -101,6 +101,7 @@ def test_while_redis_is_away_callers_are_told_so_and_what_is_in_memory_is_shown(
 
     cluster.router()
     assert run("schedule", "add", "nightly", "work", "--every", "3600") == (0, "")
+    assert run("call", "nobody.has.this", "--task-id", "waiting")[0] == 0
     server.kill()
     app = cluster.client()
     wait_until(lambda: app.status()["router"]["store_full"], 10.0, "the router notices it, whoever asks")
@@ -112,6 +113,13 @@ def test_while_redis_is_away_callers_are_told_so_and_what_is_in_memory_is_shown(
     code, text = run("schedule", "pause", "nightly")
     assert code == 3
     assert "nothing is changed: the store is away" in text
+    code, text = run("purge", "-f")
+    assert code == 3
+    assert "nothing is purged: the store is away" in text
+    assert app.AsyncResult("waiting").state == "PENDING"
+    code, text = run("cancel", "waiting")
+    assert code == 1, text
+    assert "may be cancelled by now or later" in text
     send(app, "echo", 1)
     with pytest.raises(Overloaded, match="the store is away"):
         app.flush(1.5)
@@ -121,6 +129,7 @@ def test_while_redis_is_away_callers_are_told_so_and_what_is_in_memory_is_shown(
     server.start()
     wait_until(lambda: not app.status()["router"]["store_full"], 10.0, "it goes on by itself")
     assert run("schedule", "pause", "nightly") == (0, "")
+    assert app.AsyncResult("waiting").state == "REVOKED"
 
 
 def test_a_router_that_is_started_before_its_redis_waits_for_it(cluster: Cluster, server: Server) -> None:

@@ -766,13 +766,28 @@ def test_a_purge_ends_however_much_comes_in_meanwhile(monkeypatch: pytest.Monkey
     assert set(mesh.machine.table.tasks) == {"d", "e"}
 
 
-def test_a_purge_waits_while_the_store_takes_nothing() -> None:
+def test_a_purge_is_refused_and_not_done_later_while_the_store_takes_nothing() -> None:
     mesh = router()
     mesh.hear(C1, submit("a"))
+    mesh.do(StoreFilled("the store is away", halt=True))
+    (reply,) = sent(mesh.hear(C1, Query(9, "purge")))
+    assert json.loads(reply.body) == {  # type: ignore[attr-defined]
+        "error": "nothing is purged: the store is away",
+        "code": "overloaded",
+    }
+    mesh.do(StoreFreed())
+    assert set(mesh.machine.table.tasks) == {"a"}
+
+
+def test_a_purge_that_is_under_way_waits_while_the_store_takes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mesh.core.purging.PURGE_AT_ONCE", 1)
+    mesh = router()
+    mesh.hear(C1, submit("a", "b"))
+    mesh.hear(C1, Query(9, "purge"))
     mesh.do(StoreFilled("full", halt=True))
-    assert mesh.hear(C1, Query(9, "purge")) == []
     assert mesh.machine.next_deadline() > at(0.0).mono  # type: ignore[operator]
-    assert sent(mesh.do(StoreFreed()))[-1] == Reply(9, b'{"purged":1}')
+    mesh.do(StoreFreed())
+    assert sent(mesh.do())[-1] == Reply(9, b'{"purged":2}')
 
 
 def test_the_status_says_what_the_process_sees_around_the_machine() -> None:
