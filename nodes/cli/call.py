@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from mesh.errors import NoKey, Unavailable
 from mesh.settings import command_of
 from nodes.cli.arguments import check_task, instant, json_list, json_object, seconds_or_instant
 from nodes.cli.client import client
@@ -64,7 +65,13 @@ def call(
             raise click.UsageError(f"{name}: {error}") from None
         try:
             accept_s = app.settings.submit_timeout_s + LAST_ANSWER_S
-            app.flush(accept_s if timeout is None else min(accept_s, timeout))
+            try:
+                app.flush(accept_s if timeout is None else min(accept_s, timeout))
+            except NoKey:  # nobody was met, so nobody has it
+                raise
+            except Unavailable as error:
+                fate = "it will not run" if result.is_settled() else "it may be accepted, and run, all the same"
+                raise type(error)(f"task {result.id}: {error}; {fate}") from None
             if wait:
                 left = None if timeout is None else round(max(0.0, timeout - (monotonic() - began)), 3)
                 return show_outcome(invocation, app, result.id, left, as_json=as_json, with_traceback=False)

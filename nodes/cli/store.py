@@ -20,6 +20,7 @@ from urllib.parse import quote
 import click
 import msgspec
 
+from mesh.api.result import CELERY_STATES
 from mesh.errors import ConfigError, StoreDamaged, StoreFull
 from mesh.model import TaskState
 from mesh.settings import Settings
@@ -32,7 +33,7 @@ from mesh.store.migrate import migrate as move
 from mesh.store.open import hold, open_reader, open_target
 from mesh.store.place import default_url
 from mesh.store.reading import Facts, Reader, cut, unfinished
-from mesh.store.redis.address import masked
+from mesh.store.redis.address import is_redis, masked
 from nodes.cli.invocation import Invocation, pass_invocation, shared_options
 from nodes.shown import shown
 from nodes.store_export import Exported, Wanted
@@ -43,9 +44,11 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 NAMED = 10  # damaged rows of each kind that are shown
 TOLD_S = 1.0  # between two lines that say how far it is
-FINAL = [
-    str(s) for s in (TaskState.SUCCEEDED, TaskState.FAILED, TaskState.CANCELLED, TaskState.EXPIRED, TaskState.DEAD)
-]
+FINAL = (TaskState.SUCCEEDED, TaskState.FAILED, TaskState.CANCELLED, TaskState.EXPIRED, TaskState.DEAD)
+STATES = {str(state): (str(state),) for state in FINAL} | {
+    name: tuple(str(state) for state in FINAL if CELERY_STATES[state] == name)
+    for name in dict.fromkeys(CELERY_STATES[state] for state in FINAL)
+}  # as they are written down, and as `mesh result` says them
 
 _AGO = re.compile(r"(\d+(?:\.\d+)?)([smhd])")
 _SECONDS = {"s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0}
@@ -95,6 +98,8 @@ def info(invocation: Invocation, address: str | None, url: str | None, as_json: 
     if as_json:
         click.echo(json.dumps(data))
         return
+    if is_redis(reader.url):
+        data["outcomes"] = f"{facts.outcomes}, of all routers there: `mesh store check` counts this one's"
     for name, value in data.items():
         if value is not None:
             click.echo(f"{name.replace('_', ' '):<18} {shown(str(value))}")
@@ -200,7 +205,13 @@ def backup(invocation: Invocation, file: Path, url: str | None, force: bool) -> 
 @shared_options
 @click.argument("file", metavar="FILE|-")
 @_store_option
-@click.option("--state", "states", multiple=True, type=click.Choice(FINAL), help="Only these; may be repeated.")
+@click.option(
+    "--state",
+    "states",
+    multiple=True,
+    type=click.Choice([*STATES], case_sensitive=False),
+    help="Only these; may be repeated.",
+)
 @click.option("--name", "names", multiple=True, metavar="NAME", help="Only tasks of this name; may be repeated.")
 @click.option("--since", metavar="WHEN", help="Only what finished since: 90s, 15m, 2h, 7d, or 2026-11-27T08:00.")
 @click.option("-f", "--force", is_flag=True, help="Replace a file that is there.")
@@ -219,7 +230,8 @@ def export(
     Results are in it where they are plain data, and their size. Nothing is unpickled. Exit code 1 where outcomes were
     damaged and so left out.
     """
-    wanted = Wanted(states=frozenset(states), names=frozenset(names), since=_instant(since) if since else 0.0)
+    wanted_states = frozenset(state for name in states for state in STATES[name])
+    wanted = Wanted(states=wanted_states, names=frozenset(names), since=_instant(since) if since else 0.0)
     counts = Exported()
     with _reading(invocation.settings(), url) as reader:
         lines = lines_of(reader, wanted, counts)

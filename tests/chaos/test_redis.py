@@ -105,8 +105,9 @@ def test_while_redis_is_away_callers_are_told_so_and_what_is_in_memory_is_shown(
     server.kill()
     app = cluster.client()
     wait_until(lambda: app.status()["router"]["store_full"], 10.0, "the router notices it, whoever asks")
-    code, text = run("call", "work", "--timeout", "1")
+    code, text = run("call", "work", "--timeout", "1", "--task-id", "mine")
     assert code == 3
+    assert "task mine: " in text and "it may be accepted, and run, all the same" in text
     assert "the store is away" in text
     assert "see to the store's server" in text
     assert run("schedule", "list")[0] == 0

@@ -237,9 +237,10 @@ def test_a_call_that_a_full_router_refuses_says_why(
     monkeypatch.setenv("MESH_SUBMIT_TIMEOUT_S", "0.2")
     monkeypatch.setattr("nodes.cli.call.LAST_ANSWER_S", 60.0)  # it is not waited for: the reason is there before
     assert run("call", f"{APP}.nothing")[0] == 0
-    code, out, err = run("call", f"{APP}.nothing")
+    code, out, err = run("call", f"{APP}.nothing", "--task-id", "mine")
     assert (code, out, err.count("\n")) == (3, "", 0)
-    assert err.startswith("mesh: error: ") and "queued; the limit is 1" in err
+    assert err.startswith("mesh: error: task mine: ") and "queued; the limit is 1" in err
+    assert err.endswith("; it will not run")
 
 
 def test_a_look_at_a_result_does_not_wait(cluster: Cluster, run: Run) -> None:

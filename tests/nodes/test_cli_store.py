@@ -116,6 +116,8 @@ def test_export_takes_filters_and_a_file_that_it_does_not_replace(run: Run, stor
         return [json.loads(line)["id"] for line in run("store", "export", "-", *where, *flags)[1].splitlines()]
 
     assert ids("--state", "failed") == ["failed"]
+    assert ids("--state", "FAILURE") == ids("--state", "failure") == ["failed"]
+    assert ids("--state", "SUCCESS") == ids("--state", "succeeded") == ["a", "pickled", "nan", "large"]
     assert ids("--name", "tasks.div", "--name", "tasks.mul") == ["failed"]
     assert ids("--since", "2026-11-18T11:06:43+00:00") == ["large", "failed"]
     assert run("store", "export", "-", *where, "--since", "yesterday")[0] == 2

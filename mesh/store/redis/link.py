@@ -250,7 +250,8 @@ def _word(error: Exception) -> str:
     """The word that Redis begins an error with; redis-py takes some of them off and has a type for each."""
     text = str(error)
     found = _IN_SCRIPT.search(text)
-    return found[1] if found else _TYPES.get(type(error).__name__) or text.partition(" ")[0]
+    word = found[1] if found else _TYPES.get(type(error).__name__) or text.partition(" ")[0]
+    return "WRONGPASS" if word == "NOAUTH" and text.startswith("invalid ") else word  # one type stands for both
 
 
 def _is_reply(error: Exception) -> bool:
