@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from functools import partial
@@ -24,6 +25,7 @@ from mesh.api.task import Task
 from mesh.entries import Entry
 from mesh.errors import ConfigError, MeshError
 from mesh.runtime.failure import users_call, users_line
+from mesh.schedules import Once, describe
 
 if TYPE_CHECKING:
     from mesh.api.app import Mesh
@@ -121,6 +123,9 @@ class Periodic:
             task_name = entry.options.name
             if task_name not in app.tasks and (near := get_close_matches(task_name, app.tasks, 1)):
                 log.warning("entry %r: this app has no task %r; is %r meant?", entry.name, task_name, near[0])
+            if isinstance(entry.schedule, Once) and entry.schedule.at <= time.time():
+                text = "entry %r: %s: that is past; it is not fired unless a router had it before"
+                log.warning(text, entry.name, describe(entry.schedule))
         return found
 
     def _made(self, name: str) -> Entry:

@@ -98,7 +98,7 @@ def notes(row: PeriodicTask, now: datetime) -> list[str]:
     """What is not as it should be."""
     found = ["paused"] if row.paused else []
     if isinstance(row.schedule, Once) and row.next_due is None and not row.paused:
-        found.append("done")
+        found.append("past, never fired" if row.last_due is None else "done")
     if row.next_due is not None and (now - row.next_due).total_seconds() > OVERDUE_S:
         found.append("OVERDUE")
     if row.skipped:

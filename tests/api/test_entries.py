@@ -227,6 +227,15 @@ def test_the_dict_of_the_app_may_be_filled_later(app):
     assert [entry.name for entry in entries_of(app)] == ["e", "f"]
 
 
+def test_a_time_that_is_past_when_it_is_loaded_is_told(app, caplog):
+    past, future = (datetime(year, 1, 1, tzinfo=UTC) for year in (2001, 2201))
+    for name, when in (("past", past), ("future", future)):
+        app.add_periodic_task(when, "plain", name=name)
+    app.periodic.entries()
+    (said,) = (record.getMessage() for record in caplog.records)
+    assert "entry 'past': once, at 2001-01-01 00:00:00 UTC: that is past" in said
+
+
 def test_a_name_that_is_nearly_one_of_the_apps_is_told(app, caplog):
     assert one(app, task="plian").options.name == "plian"
     assert "entry 'e': this app has no task 'plian'; is 'plain' meant?" in caplog.text

@@ -89,6 +89,7 @@ def test_looking_at_an_entry_unpickles_nothing() -> None:
         (row(replace(ENTRY, schedule=CronLine("30 9 * * *", "Europe/Paris"))), {"next due": "2025-10-26 09:30 CET"}),
         (row(replace(ENTRY, schedule=Cron(zone="No/Where"))), {"next due": ""}),
         (row(replace(ENTRY, schedule=Once(NOW.timestamp())), fired=1), {"next due": "", "note": "done"}),
+        (row(replace(ENTRY, schedule=Once(NOW.timestamp()))), {"last due": "", "note": "past, never fired"}),
     ],
 )
 def test_what_is_odd_is_said(found: PeriodicTask, shown: dict[str, str]) -> None:
