@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
 import click
+
+from nodes.cli.guided import GuidedGroup
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,13 +20,12 @@ class LazyCommand:
     help: str
 
 
-class LazyGroup(click.Group):
-    """``lazy``: the commands by name. ``instead``: what to say to who types a verb that is not there."""
+class LazyGroup(GuidedGroup):
+    """``lazy``: the commands by name."""
 
     def __init__(self, *, lazy: Mapping[str, LazyCommand], instead: Mapping[str, str], **options: Any) -> None:
-        super().__init__(**options)
+        super().__init__(instead=instead, **options)
         self._lazy = lazy
-        self._instead = instead
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """The names, in the order they were given."""
@@ -44,19 +44,6 @@ class LazyGroup(click.Group):
                 raise
             raise click.UsageError(f"{cmd_name!r} is not part of this installation: there is no {module}") from None
         return command
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Say what to type instead of a verb that is not there."""
-        name = args[0]
-        if name in self._lazy or name.startswith("-"):
-            return super().resolve_command(ctx, args)
-        if name in self._instead:
-            raise click.UsageError(f"there is no {name!r}: {self._instead[name]}")
-        near = difflib.get_close_matches(name, self._lazy, 1)
-        hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(self._lazy)}"
-        raise click.UsageError(f"there is no command {name!r}; {hint}")
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands without importing them."""
