@@ -46,6 +46,15 @@ class _Field(NamedTuple):
         return f"{self.low} to {self.high}{named}"
 
 
+_LINES = {
+    "@hourly": "0 * * * *",
+    "@daily": "0 0 * * *",
+    "@midnight": "0 0 * * *",
+    "@weekly": "0 0 * * 0",
+    "@monthly": "0 0 1 * *",
+    "@yearly": "0 0 1 1 *",
+    "@annually": "0 0 1 1 *",
+}
 _DAYS = ("sunday", "monday", "tuesday", "wednesday", "thursday", "friday", "saturday")
 _MONTHS = (
     *("january", "february", "march", "april", "may", "june"),
@@ -334,10 +343,12 @@ def _ordinal(number: int) -> str:
 
 def _read(line: str) -> CronSim:
     try:
-        return CronSim(line, _IF_EVER)
+        return CronSim(_LINES.get(line.strip(), line), _IF_EVER)
     except CronSimError as error:
         bad = str(error).removeprefix("Bad ")
     parts = line.split()
+    if line.strip().startswith("@"):
+        raise ConfigError(f"cron line {line!r:.80} is not understood; of those with @ there are {', '.join(_LINES)}")
     if len(parts) not in (5, 6) or bad not in _OF_CRONSIM:
         raise ConfigError(
             f"cron line {line!r:.80} has {len(parts)} field{'s' * (len(parts) != 1)}: write 5, minute hour "

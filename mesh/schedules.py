@@ -297,6 +297,12 @@ def _zone_name(zone: str | tzinfo | None) -> str:
     return name
 
 
+def __getattr__(name: str) -> object:
+    if name == "solar":  # an AttributeError would lose its words in ``from mesh.schedules import solar``
+        raise ImportError("cannot import name 'solar' from 'mesh.schedules': use crontab with the times you mean")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
 def _duration(seconds: float) -> str:
     for unit, size in (("day", 86400), ("hour", 3600), ("minute", 60)):
         if seconds >= size and seconds % size == 0:

@@ -19,8 +19,10 @@ _ROWS = (
     ("use app.map, which makes chunks by itself", "chunks starmap xmap xstarmap"),
     (
         "not needed: routers keep the schedule, and any worker says what is due",
-        "beat_scheduler beat_schedule_filename beat_max_loop_interval beat_sync_every PersistentScheduler",
+        "beat_scheduler beat_schedule_filename beat_max_loop_interval beat_sync_every PersistentScheduler "
+        "redbeat_redis_url",
     ),
+    ("use app.conf.beat_schedule", "CELERYBEAT_SCHEDULE CELERY_BEAT_SCHEDULE"),
     ("use catchup_window of an entry, in app.conf.beat_schedule", "beat_cron_starting_deadline"),
     ("use crontab with the times you mean", "solar"),
     (

@@ -5,10 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from difflib import get_close_matches
 from numbers import Real
 from typing import Any
 
-from mesh.api.hints import with_hints
+from mesh.api.hints import HINTS, with_hints
 from mesh.entries import OWN_IDS
 from mesh.errors import ConfigError, PayloadTooLarge
 from mesh.model import INSTANT_MAX
@@ -163,4 +164,7 @@ def no_unknown(what: str, unknown: dict[str, object], known: str) -> None:
     if unknown:
         names = ", ".join(sorted(unknown))
         text = f"{what}: unknown option{'s' * (len(unknown) > 1)} {names}; known: {known}"
+        near = {name: get_close_matches(name, known.split(), 1) for name in unknown if name not in HINTS}
+        for name, (meant, *_) in [(name, found) for name, found in near.items() if found]:
+            text += f"; {name}: did you mean {meant}?"
         raise TypeError(with_hints(text, unknown))

@@ -55,7 +55,7 @@ _ERRORS: dict[str, type[MeshError]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class PeriodicTask:
     """One entry, as a router knows it. Times are in UTC; ``entry`` has all that was said of it."""
 
@@ -75,6 +75,10 @@ class PeriodicTask:
     entry: Entry
     parked: str = ""  # why its task would wait: no worker that is there could run it
     rival: str = ""  # another app whose code has an entry of this name, which is not taken
+
+    def __repr__(self) -> str:
+        due = "paused" if self.paused else "nothing to come" if self.next_due is None else f"next due {self.next_due}"
+        return f"<{type(self).__name__} {self.name!r}: {self.task}, {due}>"
 
     def describe(self) -> str:
         """Its schedule in words. Raises ``ConfigError`` for a zone that is not known on this machine."""

@@ -385,14 +385,14 @@ class EntryBook:
 
     def _pause(self, names: Sequence[str], paused: bool, now: Now) -> dict[str, Any]:
         if missing := self._missing(names):
-            return _unknown(missing)
+            return _unknown(missing, names)
         for name in names:
             self._put(replace(self.entries[name], paused=paused), now, now.wall)
         return {"done": list(names)}
 
     def _remove(self, session: Session, message: Schedule, now: Now) -> dict[str, Any]:
         if missing := self._missing(message.names):
-            return _unknown(missing)
+            return _unknown(missing, message.names)
         for name in dict.fromkeys(message.names):
             self._drop(name, now.wall, now)
         return {"done": message.names}
@@ -518,8 +518,9 @@ def _in_place_of(known: Entry, entry: Entry) -> Entry:
     return replace(entry, app=known.app, gone=False, code_paused=known.code_paused)
 
 
-def _unknown(names: Sequence[str]) -> dict[str, str]:
-    return _error("unknown", f"there is no entry of this name: {', '.join(names)}")
+def _unknown(missing: Sequence[str], of: Sequence[str] = ()) -> dict[str, str]:
+    others = "; nothing is changed" if len(of) > len(missing) else ""
+    return _error("unknown", f"there is no entry of this name: {', '.join(missing)}{others}")
 
 
 def _error(code: str, why: str) -> dict[str, str]:

@@ -15,10 +15,11 @@ from mesh.api.schedules import PARKED_ADVICE, PeriodicTask
 from mesh.schedules import CronLine, Every, Schedule
 from nodes.cli.arguments import check_task, instant, json_list, json_object
 from nodes.cli.client import client
+from nodes.cli.guided import GuidedGroup
 from nodes.cli.invocation import Invocation, pass_invocation, router_option, shared_options
 from nodes.cli.numbers import Count, Seconds
 from nodes.cli.schedule_view import as_json as row_as_json
-from nodes.cli.schedule_view import entries_table, entry_table, headline
+from nodes.cli.schedule_view import entries_table, entry_table, headline, when_due
 from nodes.shown import shown
 from nodes.tables import plain, rich
 
@@ -70,7 +71,15 @@ def entry_options(function: F) -> F:
     return function
 
 
-@click.group(invoke_without_command=True)
+INSTEAD = {
+    "delete": "type `mesh schedule remove NAME`",
+    "enable": "type `mesh schedule resume NAME`",
+    "disable": "type `mesh schedule pause NAME`",
+    "run": "type `mesh schedule trigger NAME`",
+}
+
+
+@click.group(cls=GuidedGroup, instead=INSTEAD, invoke_without_command=True)
 @shared_options
 @click.pass_context
 def schedule(ctx: click.Context) -> None:
@@ -142,7 +151,9 @@ def add(
         if invocation.app is not None:
             check_task(task, invocation.app)
         app.schedules.add(name, when, task, **given, **({"enabled": False} if paused else {}))
-        _note_parked(invocation, app.schedules.get(name))
+        row = app.schedules.get(name)
+        click.echo(f"{name} added, {when_due(row, datetime.now(UTC))}")
+        _note_parked(invocation, row)
 
 
 @schedule.command()
@@ -166,6 +177,7 @@ def update(invocation: Invocation, /, routers: tuple[str, ...], name: str, task:
             check_task(task, invocation.app)
         app.schedules.update(name, **changes)
         row = app.schedules.get(name)
+        click.echo(f"{name} changed, {when_due(row, datetime.now(UTC))}")
         _note_code(invocation, row)
         _note_parked(invocation, row)
 
@@ -204,10 +216,13 @@ def _verb(name: str, help: str) -> None:
     @pass_invocation
     def change(invocation: Invocation, routers: tuple[str, ...], names: tuple[str, ...]) -> None:
         with client(invocation, routers) as app:
-            if name == "remove":
-                for row in map(app.schedules.get, names):
-                    _note_code(invocation, row)
+            rows = {row.name: row for row in app.schedules.list()} if name == "remove" else {}
             getattr(app.schedules, name)(*names)
+            for each in dict.fromkeys(names):
+                due = f", {when_due(app.schedules.get(each), datetime.now(UTC))}" if name == "resume" else ""
+                click.echo(f"{each} {name.removesuffix('e')}ed{due}")
+                if each in rows:
+                    _note_code(invocation, rows[each])
 
 
 _verb("pause", "Have entries not be due until they are resumed.")
@@ -224,3 +239,5 @@ def trigger(invocation: Invocation, routers: tuple[str, ...], name: str) -> None
     """Run the task of an entry now, beside its schedule, and print its id."""
     with client(invocation, routers) as app:
         click.echo(shown(app.schedules.trigger(name).id))
+        if parked := app.schedules.get(name).parked:
+            invocation.note(f"entry {name!r}: {parked}: the task waits until one comes that can run it")

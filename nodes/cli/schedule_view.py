@@ -26,7 +26,7 @@ def headline(mesh: str, overview: Overview) -> str:
     if overview.leader:
         parts.append(f"leader {shown(overview.leader)}, term {term_text(overview.term)}")
     else:
-        parts.append("NOBODY LEADS: nothing is fired until a worker is there")
+        parts.append("NOBODY LEADS: nothing is fired until a worker with -A and without --no-scheduler is there")
     return f"mesh {mesh}: {', '.join(parts)}"
 
 
@@ -74,6 +74,13 @@ def at(when: datetime, now: datetime, zone: tzinfo | None = None, *, named: bool
     if local.date() == now.date():
         return f"{local:%H:%M:%S}{name}"
     return f"{local:%Y-%m-%d %H:%M}{local.strftime(':%S') if local.second else ''}{name}"
+
+
+def when_due(row: PeriodicTask, now: datetime, zone: tzinfo | None = None) -> str:
+    """When it is due next, in words."""
+    if row.paused:
+        return "paused"
+    return "nothing to come" if row.next_due is None else f"next due {at(row.next_due, now, zone, named=True)}"
 
 
 def outcome(row: PeriodicTask) -> str:

@@ -96,7 +96,7 @@ def test_an_entry_of_beat_schedule_says_all_this(app, row, fields):
         ({"options": {"overlap": "skip"}}, "overlap belongs beside its options, not into them: 'overlap': ..."),
         ({"options": {"queue": "q", "jitter": 2}}, "jitter belongs beside its options, not into them: 'jitter': ..."),
         ({"options": {"args": (1,)}}, "args belongs beside its options, not into them: 'args': ..."),
-        ({"cathcup": "all"}, "unknown option cathcup; known: task schedule args"),
+        ({"cathcup": "all"}, "unknown option cathcup; known: task schedule args.*; cathcup: did you mean catchup"),
         ({"options": {"countdown": 3}}, "countdown: a periodic task has its times from its schedule"),
         ({"options": {"link": None}}, "unknown option link; known: .*; link: not there yet"),
         ({"options": {"priority": 999}}, "priority=999"),

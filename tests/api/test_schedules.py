@@ -45,6 +45,7 @@ def test_an_entry_that_is_added_is_there(app):
     assert before < row.next_due < before + timedelta(hours=26)
     assert row.entry.overlap == "skip" and decode_call(row.entry.payload) == ((1,), {"b": 2})
     assert app.schedules.get("nightly") == row
+    assert repr(row) == f"<PeriodicTask 'nightly': add, next due {row.next_due}>"
 
 
 def test_a_task_that_no_worker_has_is_told_when_it_is_added_and_in_the_list(app, caplog):

@@ -100,7 +100,7 @@ def test_while_redis_is_away_callers_are_told_so_and_what_is_in_memory_is_shown(
         return code, captured.out + captured.err
 
     cluster.router()
-    assert run("schedule", "add", "nightly", "work", "--every", "3600") == (0, "")
+    assert run("schedule", "add", "nightly", "work", "--every", "3600")[0] == 0
     assert run("call", "nobody.has.this", "--task-id", "waiting")[0] == 0
     server.kill()
     app = cluster.client()
@@ -129,7 +129,7 @@ def test_while_redis_is_away_callers_are_told_so_and_what_is_in_memory_is_shown(
         held.get(timeout=0.5)
     server.start()
     wait_until(lambda: not app.status()["router"]["store_full"], 10.0, "it goes on by itself")
-    assert run("schedule", "pause", "nightly") == (0, "")
+    assert run("schedule", "pause", "nightly") == (0, "nightly paused\n")
     assert app.AsyncResult("waiting").state == "REVOKED"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
@@ -156,16 +157,24 @@ def test_the_command_shows_and_changes_them(cluster: Cluster, capfd: pytest.Capt
         return code, captured.out.strip(), captured.err.strip()
 
     cluster.router()
-    assert run("list")[1] == "mesh t: 0 periodic tasks, NOBODY LEADS: nothing is fired until a worker is there"
+    nobody = "NOBODY LEADS: nothing is fired until a worker with -A and without --no-scheduler is there"
+    assert run("list")[1] == f"mesh t: 0 periodic tasks, {nobody}"
     add = ("add", "mine", "jobs.give", "-a", '["x"]')
     assert run(*add, "--cron", "30 2 * * *", "--timezone", "Europe/Paris", "--overlap", "skip", "--paused") == (
         0,
-        "",
+        "mine added, paused",
         "",
     )
     code, out, err = run(*add, "--every", "3")
     assert (code, out) == (1, "") and "already: mine" in err
-    assert run("resume", "mine") == run("update", "mine", "--jitter", "2", "--queue", "q") == (0, "", "")
+    code, out, err = run("resume", "mine")
+    assert (code, err) == (0, "") and re.fullmatch(r"mine resumed, next due [-\d: ]+ \w+", out)
+    code, out, err = run("update", "mine", "--jitter", "2", "--queue", "q")
+    assert (code, err) == (0, "") and re.fullmatch(r"mine changed, next due [-\d: ]+ \w+", out)
+    code, out, err = run("pause", "mine", "nope")
+    assert (code, out) == (1, "") and err.endswith("there is no entry of this name: nope; nothing is changed")
+    assert run("pause", "mine") == (0, "mine paused", "")
+    assert run("resume", "mine")[0] == 0
     (found,) = json.loads(run("list", "--json")[1])["entries"]
     expected = {"name": "mine", "arguments": "'x'", "overlap": "skip", "jitter_s": 2.0, "queue": "q", "app": None}
     assert {key: found[key] for key in expected} == expected
@@ -173,18 +182,24 @@ def test_the_command_shows_and_changes_them(cluster: Cluster, capfd: pytest.Capt
     assert code == 0 and "At 02:30 every day, Europe/Paris" in out and "run time" in out
     assert "jobs.give('x')" in run("show", "mine")[1]
     assert run("trigger", "mine")[1].startswith("due@")
-    assert run("remove", "mine") == (0, "", "")
+    assert run("remove", "mine") == (0, "mine removed", "")
     worker(cluster, OFTEN)
     wait_row(cluster.client(), "often", lambda _: True)
     code, out, err = run("add", "typo", "jobs.gvie", "--every", "3600")
-    assert (code, out) == (0, "") and err.startswith("mesh: note: entry 'typo': no worker has this task: start one")
+    assert code == 0 and out.startswith("typo added, next due ")
+    assert err.startswith("mesh: note: entry 'typo': no worker has this task: start one")
+    assert run("trigger", "typo")[2] == (
+        "mesh: note: entry 'typo': no worker has this task: the task waits until one comes that can run it"
+    )
     assert "no worker has this task" in run("list")[1]
     node = worker(cluster, OFTEN, "w2", app="others")
     told = "entry 'often' of app others is not taken: app jobs has one of this name"
     wait_until(lambda: told in node.text(), 20.0, "the worker says that a name is taken")
     assert "that of app others is not taken" in run("list")[1]
     note = "mesh: note: entry 'often' is in the code of app jobs, which counts again once a worker loads it"
-    assert run("update", "often", "--every", "7") == run("remove", "often") == (0, "", note)
+    code, out, err = run("update", "often", "--every", "7")
+    assert (code, err) == (0, note) and out.startswith("often changed, next due ")
+    assert run("remove", "often") == (0, "often removed", note)
     code, out, err = run("show", "mine")
     assert (code, out) == (1, "") and "no entry of this name: mine" in err
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from datetime import UTC, datetime, timedelta, timezone
 from importlib.metadata import requires
+from itertools import islice
 from zoneinfo import ZoneInfo
 
 import msgspec
@@ -25,6 +26,7 @@ from mesh.schedules import (
     check,
     crontab,
     describe,
+    dues,
     in_zone,
     microseconds,
     next_due,
@@ -115,7 +117,7 @@ def test_the_error_for_an_unknown_zone_says_what_to_write(zone, hint):
         ("0 0 30 2 *", "day_of_month '30' is not understood, or no month has it"),
         ("* * * *", "4 fields"),
         ("* * * * * * *", "7 fields"),
-        ("@daily", "1 field: write"),
+        ("@reboot", "of those with @ there are @hourly, @daily, @midnight, @weekly, @monthly, @yearly, @annually"),
         ("", "line"),
         (" ", "0 fields"),
         (0, "seconds=0"),
@@ -222,3 +224,26 @@ def test_each_node_knows_the_zones_although_its_machine_has_none():
     environ = {**os.environ, "PYTHONTZPATH": ""}
     done = subprocess.run([sys.executable, "-c", program], env=environ, capture_output=True, text=True, check=True)
     assert float(done.stdout) == next_due(crontab(30, 2, zone="Europe/Berlin"), 0)
+
+
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [
+        ("@hourly", "0 * * * *"),
+        ("@daily", "0 0 * * *"),
+        ("@midnight", "0 0 * * *"),
+        ("@weekly", "0 0 * * 0"),
+        ("@monthly", "0 0 1 * *"),
+        ("@yearly", "0 0 1 1 *"),
+        ("@annually", "0 0 1 1 *"),
+    ],
+)
+def test_a_line_may_be_one_of_the_names_that_cron_has(name, line):
+    named, written = (as_schedule(text, "Europe/Berlin") for text in (name, line))
+    assert list(islice(dues(named, 1.7e9), 5)) == list(islice(dues(written, 1.7e9), 5))
+    assert describe(named) == describe(written)
+
+
+def test_an_import_of_what_celery_has_there_says_what_to_use():
+    with pytest.raises(ImportError, match=r"'solar' from 'mesh\.schedules': use crontab"):
+        exec("from mesh.schedules import solar")
