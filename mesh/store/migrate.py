@@ -7,16 +7,21 @@ moment can a router start on both by mistake.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from time import monotonic, time
 from typing import Protocol
 
+import msgspec
+
+from mesh.core.commands import DropBatches, DropBlobs
 from mesh.errors import ConfigError, StoreDamaged, StoreError, StoreMoved
+from mesh.model import Blob
 from mesh.store.base import Store
 from mesh.store.check import check
 from mesh.store.copying import Copied, copy
 from mesh.store.moved import Move
-from mesh.store.reading import Facts, Reader
+from mesh.store.reading import Facts, Reader, cut, needed_blobs, new_arguments
 
 RENEW_S = 1.0  # between two renewals of the locks
 
@@ -41,6 +46,9 @@ class Target(Store, Protocol):
 
     def become(self, router_id: str) -> None:
         """Be the store of this router. Raises ``ConfigError`` where its journal is there under another name."""
+
+    def empty(self) -> None:
+        """Have nothing in the journal. Raises ``ConfigError`` where people have to see to that."""
 
     def count_on(self, boot: int) -> None:
         """Go on counting starts from ``boot``."""
@@ -69,10 +77,13 @@ def migrate(ends: Ends, told: Told, *, force: bool = False) -> Copied:
             f"{source.url} and {target.url} have their results in one place: give TO a ?prefix= of its own"
         )
     _refuse_source(facts, source.url, target.url, force=force)
-    resumed = _goes_on(facts, there, source.url, target.url)
+    comes_back = _comes_back(facts, there, source.url)
+    resumed = not comes_back and _goes_on(facts, there, source.url, target.url)
     if faults := source.faults():
         raise StoreDamaged(f"{source.url}: {'; '.join(faults)}; `mesh router --salvage` goes on with what is left")
     target.become(facts.router_id)
+    if comes_back:  # before the note that has the next call go on with what is there
+        _empty(target, ends.target_reader)
     coming = Move("from", source.url, time(), facts.boot, facts.commits)
     if not resumed:
         target.note_move(coming)
@@ -97,6 +108,29 @@ def _refuse_source(facts: Facts, url: str, target: str, *, force: bool) -> None:
     raise StoreMoved(f"{url} was {move.sentence}: migrate from there, or give --force to move what is here once more")
 
 
+def _comes_back(facts: Facts, there: Facts, source: str) -> bool:
+    """Whether what is left in the target was moved to the source, where all of it is, or what became of it."""
+    move = there.move
+    return (
+        facts.move is None
+        and move is not None
+        and (move.way, move.other) == ("to", source)
+        and there.router_id == facts.router_id
+        and facts.boot >= move.boot
+    )
+
+
+def _empty(target: Target, reader: Reader) -> None:
+    payloads = new_arguments(reader)
+    for some in cut(reader.seqs()):
+        blobs: list[Blob] = []
+        for _, batch in reader.batches(some):
+            with suppress(msgspec.MsgspecError):
+                blobs += [] if batch is None else needed_blobs(batch, payloads)
+        target.commit([DropBlobs(blobs), DropBatches(list(some))])
+    target.empty()
+
+
 def _goes_on(facts: Facts, there: Facts, source: str, target: str) -> bool:
     """Whether a part of the source is in the target already. Raises where anything else is."""
     move = there.move
@@ -105,7 +139,7 @@ def _goes_on(facts: Facts, there: Facts, source: str, target: str) -> bool:
     if move is None and facts.move is not None and facts.move.other == target:
         raise StoreMoved(f"{source} was {facts.move.sentence}: all of it is there already")
     if move is None or move.way == "to" or move.other != source:
-        what = f"it is {move.sentence}" if move is not None and move.way == "from" else "it has been used"
+        what = "it has been used" if move is None else f"it {'is' if move.way == 'from' else 'was'} {move.sentence}"
         raise ConfigError(f"{target} is not empty ({what}): give the address of a store that nobody used yet")
     if (move.boot, move.commits) != (facts.boot, facts.commits):
         raise StoreMoved(

@@ -34,7 +34,8 @@ class Facts:
 
     ``shared`` is the same for two stores that have their outcomes in one place. ``commits`` and ``boot`` never go back.
     On Redis, ``outcomes`` are those of all routers, ``others`` says who runs other routers there, and ``size`` is
-    without large payloads. ``warning``: what is wrong with how it is set up.
+    without large payloads, ``router_name`` is what ``?router=`` names it by. ``warning``: what is wrong with how it is
+    set up.
     """
 
     router_id: str
@@ -53,6 +54,7 @@ class Facts:
     holder: str | None
     move: Move | None
     warning: str | None = None
+    router_name: str | None = None
     others: Sequence[str] = ()
 
     @property

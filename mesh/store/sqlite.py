@@ -14,7 +14,7 @@ from typing import TypeVar
 from urllib.parse import quote
 
 from mesh.core.commands import AppendBatch, Record
-from mesh.errors import StoreDamaged, StoreError, StoreFull
+from mesh.errors import ConfigError, StoreDamaged, StoreError, StoreFull
 from mesh.model import Blob, Buffer, FunctionCode, NodeInfo, Outcome
 from mesh.store.ballast import Ballast
 from mesh.store.base import Recovered, StoredBatch, StoreUsage
@@ -124,6 +124,10 @@ class SqliteStore:
         with self._db.transaction():
             self._db.connection.execute("INSERT OR REPLACE INTO identity VALUES (1, ?)", (router_id,))
         self.router_id = router_id
+
+    def empty(self) -> None:
+        """Raise ``ConfigError``: a file is emptied by who removes it."""
+        raise ConfigError(f"{self.url} was moved away: to move it back, remove this file first, with all beside it")
 
     def count_on(self, boot: int) -> None:
         """Go on counting starts from ``boot``."""

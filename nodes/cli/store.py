@@ -118,6 +118,7 @@ def _as_data(url: str, facts: Facts, tasks: int | None) -> dict[str, Any]:
         "functions": facts.functions,
         "entries": facts.entries,
         "router": facts.router_id,
+        "router_name": facts.router_name,
         "held_by": facts.holder,
         "boot": facts.boot,
         "commits": facts.commits,

@@ -258,7 +258,7 @@ def test_a_router_without_a_journal_in_redis_is_not_taken_for_one_with_an_empty_
     with closing(servers.open(f"{url}&router=other")) as other:
         with pytest.raises(StoreError, match=r"no journal of router nix there; there are: ") as refused:
             read(servers, f"{url}&router=nix")
-        assert f"{other.router_id} (of pid {os.getpid()} on " in str(refused.value)
+        assert f"other {other.router_id} (of pid {os.getpid()} on " in str(refused.value)
         assert str(refused.value).partition("there are: ")[2].count(",") == 1
         with pytest.raises(StoreLocked, match="stop that one") as locked:
             hold(f"{url}&router=other", settings=replace(SETTINGS, store_lock_s=0.2), keys=lambda: KEYS)
@@ -648,8 +648,81 @@ def test_a_router_stays_who_it_is_wherever_its_store_moves(files, servers):
 def test_a_router_has_one_journal_in_redis_under_one_name(files, servers):
     source, target = filled(files), servers.new()
     move(servers, source, f"{target}&router=one")
-    with pytest.raises(ConfigError, match="has a journal there already"):
+    with closing(read(servers, f"{target}&router=one")) as reader:
+        router_id = reader.facts().router_id
+        assert reader.facts().router_name == "one"
+    with pytest.raises(ConfigError, match=r"has a journal there already, under another name: give TO \?router=one,"):
         move(servers, source, f"{target}&router=two", force=True)
+    with pytest.raises(StoreError, match=rf"no journal of router two there; there are: one {router_id};"):
+        read(servers, f"{target}&router=two")
+
+
+@pytest.mark.processes
+def test_a_move_that_is_refused_leaves_no_journal_behind(files, servers):
+    source, target = filled(files), servers.new()
+    move(files, source, files.new())
+    with pytest.raises(StoreMoved, match="give --force"):
+        move(servers, source, f"{target}&router=new")
+    with pytest.raises(StoreError, match="no journal of router new there; there are: none;"):
+        read(servers, f"{target}&router=new")
+
+
+@pytest.mark.processes
+def test_a_journal_comes_back_to_the_redis_that_it_was_moved_from(files, servers):
+    shared, file = servers.new(), files.new()
+    with closing(servers.open(f"{shared}&router=one")) as store:
+        fill(store)
+    with closing(servers.open(f"{shared}&router=two")) as other:
+        other.recover()
+        other.commit([RecordOutcomes([outcome_of("of two", batch=1)])])
+    move(servers, f"{shared}&router=one", file)
+    with closing(files.open(file)) as store:
+        store.recover()
+        store.commit([DropBatches([4]), DropBlobs([ARGS]), RecordOutcomes([outcome_of("e", batch=4)])])
+        store.commit([DropEntry("nightly")])
+        expected = all_of(store)
+    move(servers, file, f"{shared}&router=one")
+    expected.recovered.boot += 1
+    with closing(servers.open(f"{shared}&router=one")) as store:
+        store.prune(5.0, 1_000)
+        found = all_of(store)
+        assert [outcome.id for outcome in store.outcomes(["of two"])] == ["of two"]
+    assert found == expected
+    assert found.payloads[ARGS.key] == b""
+    with closing(read(servers, f"{shared}&router=one")) as reader:
+        assert check(reader).is_whole
+    move(servers, f"{shared}&router=one", files.new())
+
+
+@pytest.mark.processes
+def test_a_journal_that_moved_to_one_place_is_not_emptied_for_another(files, servers):
+    source, first = servers.new(), files.new()
+    with closing(servers.open(source)) as store:
+        fill(store)
+    move(servers, source, first)
+    with pytest.raises(ConfigError, match=f"is not empty \\(it was moved to {first} on"):
+        move(servers, filled(files), source)
+    assert len(found_in(servers, source, force=True).recovered.batches) == 3
+
+
+def test_a_file_that_was_moved_away_is_to_be_removed_before_it_comes_back(files):
+    source, target = filled(files), files.new()
+    move(files, source, target)
+    with pytest.raises(ConfigError, match="remove this file first"):
+        move(files, target, source)
+
+
+@pytest.mark.processes
+def test_a_journal_is_named_by_its_name_and_by_its_id(servers):
+    shared = servers.new()
+    with closing(servers.open(f"{shared}&router=one")) as store:
+        fill(store)
+        router_id = store.router_id
+    for name in ("one", router_id):
+        with closing(read(servers, f"{shared}&router={name}")) as reader:
+            assert (reader.facts().router_id, reader.facts().router_name) == (router_id, "one")
+        with closing(servers.open(f"{shared}&router={name}")) as store:
+            assert store.router_id == router_id
 
 
 @pytest.mark.processes
@@ -794,7 +867,7 @@ def test_a_store_whose_router_was_killed_is_read_with_its_newest_commits(files):
 @pytest.mark.processes
 def test_two_journals_with_their_results_in_one_place_are_refused(servers):
     source = filled(servers)
-    with pytest.raises(ConfigError, match="in one place"):
+    with pytest.raises(ConfigError, match=r"in one place|prefix= of its own"):
         move(servers, source, f"{source}&router=other")
 
 

@@ -61,7 +61,7 @@ class RedisReader:
                 whose = f"router {address.router}" if address.router else f"this machine's router {self._router}"
                 raise StoreError(
                     f"{self.url}: no journal of {whose} there; there are: {', '.join(self._journals()) or 'none'}; "
-                    "?router=NAME says whose is meant"
+                    "?router=NAME (or the id) says whose is meant"
                 )
             if found is not None and found != b"%d" % FORMAT:
                 raise ConfigError(
@@ -89,14 +89,22 @@ class RedisReader:
         return row_key
 
     def _journals(self) -> list[str]:
-        """The ids of some routers that have one, with who runs them; their names are nowhere."""
+        """The names of some routers that have one, their ids, and who runs them."""
         names = self._link.command("SMEMBERS", f"{self._base}routers")
         ids = sorted(name.decode() for name in names if is_router_id(name))
         shown = ids[:JOURNALS_SHOWN]
         locks = self._link.commands([("GET", f"{self._base}r:{i}:lock") for i in shown]) if shown else []
         holders = [None if held is None else _holder_name(held) for held in locks]
-        named = [i if holder is None else f"{i} (of {holder})" for i, holder in zip(shown, holders)]
+        named = [
+            " ".join([self._name_of(i) or "router", i if holder is None else f"{i} (of {holder})"])
+            for i, holder in zip(shown, holders)
+        ]
         return named + (["..."] if len(ids) > len(shown) else [])
+
+    def _name_of(self, router_id: str) -> str | None:
+        """By which name a journal is asked for; None where nobody has said so."""
+        row = self._link.command("HGET", f"{self._base}r:{router_id}:meta", "name")
+        return None if row is None else self._rows.read_name(router_id, row)
 
     def facts(self) -> Facts:
         """What the server says of this router's part."""
@@ -117,6 +125,7 @@ class RedisReader:
         durability = look_up(self._link)
         return Facts(
             router_id=self._router,
+            router_name=self._name_of(self._router),
             level=durability.level,
             warning=durability.warning or None,
             where=f"{self._base}* (router {self._router})",

@@ -51,6 +51,7 @@ class Rows:
         self._apps = Signer(row_key, f"app/{router_id}")
         self._settled = Signer(row_key, f"settled/{router_id}")
         self._adopted = Signer(row_key, "adopted")
+        self._names = Signer(row_key, "name")
         self._outcomes = Signer(row_key, "outcome")
         self._functions = Signer(row_key, "function")
         self._dues = Signer(row_key, "due")
@@ -93,6 +94,15 @@ class Rows:
         """Which router has adopted a task; None where the row is not what was written."""
         body = self._adopted.body(row)
         return body[:12].decode() if body is not None and body[12:] == task_id.encode() else None
+
+    def name(self, name: str) -> bytes:
+        """The row that says by which name this router's journal is asked for."""
+        return self._names.sign(self._router + name.encode())
+
+    def read_name(self, router_id: str, row: bytes) -> str | None:
+        """By which name a router's journal is asked for; None where the row is not what was written."""
+        body = self._names.body(row)
+        return body[12:].decode() if body is not None and body[:12] == router_id.encode() else None
 
     def mark(self, mark: TaskMark) -> bytes:
         """The row of a mark."""

@@ -514,6 +514,18 @@ return {'ok'}
 """
 """Let go of the journal. Where it has nothing that others adopt it is listed no more, and goes after ``ARGV[5]`` ms."""
 
+FORGET = """
+local meta, token, base, mine, id, own = KEYS[1], ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
+local call = redis.call
+local found = call('HMGET', meta, 'owner', 'boot', 'commits')
+if found[1] ~= token or found[2] or found[3] or call('EXISTS', mine .. 'moved') == 1 then return {'ok'} end
+call('DEL', meta, mine .. 'lock')
+call('SREM', base .. 'routers', id)
+if call('HGET', base .. 'names', own) == id then call('HDEL', base .. 'names', own) end
+return {'ok'}
+"""
+"""Forget a journal that was made for what did not come."""
+
 PRUNE = (
     _PRELUDE
     + """

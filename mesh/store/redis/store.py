@@ -13,7 +13,7 @@ round trip. Outcomes and functions are there for all routers, the rest is of one
     routers      whose journals there are
     r:ID:meta    format, owner, epoch; boot, booted_by: how many starts, and which was the last; commits, serial: how
                  many, and which was the last; seq, batches; adopter: who moves them into its own journal; bid: the last
-                 for due times; merged: its periodic tasks are those of an adopter, too
+                 for due times; merged: its periodic tasks are those of an adopter, too; name: by which it is asked for
     r:ID:lock    who has the journal; runs out unless renewed
     r:ID:journal, marks, nodes, functions (when each was last used), schedules, positions, apps
     r:ID:settled:SEQ   rows that say which tasks of an open batch are finished, one of each commit
@@ -28,7 +28,8 @@ A router that ended and left nothing that others adopt is in ``routers`` no more
 
 Every script that writes is *fenced*: it does nothing for who has the journal no more. These are not, and do no harm:
 ``s:KEY``, for no commit of his follows and the next start of that journal removes it; rows that a start reads as
-damaged and sets aside, for they are no router's; ``adopted`` of what no router signed, for it counts as nothing.
+damaged and sets aside, for they are no router's; ``adopted`` of what no router signed, for it counts as nothing;
+``name``, which is written where the journal was just taken and is the same whoever writes it.
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ from hashlib import blake2b
 from math import inf
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import quote
 
 from msgspec.structs import replace
 
@@ -129,6 +131,8 @@ class RedisStore:
             self._free_bytes()  # what it may not do it learns here, and not when it runs
             if self._salvage:  # before they are read, which is before any script
                 self._salvage.set_aside_keys([f"{self._base}keys", f"{self._base}names"], b"hash")
+            self._name = name_of(address)
+            self._becomes = becomes
             self._id = router_at(self._link, self._base, address, becomes)
             self.router_id: str | None = self._id
             self._mine = f"{self._base}r:{self._id}:"
@@ -149,9 +153,11 @@ class RedisStore:
         self.durability = look_up(self._link)
         self.level = self.durability.level
         self._use(self._row_key())
+        self._is_made_here = self._becomes is not None and self._refuse_another(self._becomes)
         self._unsure: tuple[Prepared, list[Record]] | None = None  # a commit whose answer did not come
         self._name_connection()
         self._acquire()
+        self._keep_name()
         log.info("%s: %s", self.url, self.durability.promise)
         if self.durability.warning:
             log.warning("%s: %s", self.url, self.durability.warning)
@@ -186,19 +192,38 @@ class RedisStore:
         place = f"{self._mine}moved"
         self._link.command(*(("DEL", place) if move is None else ("SET", place, move.text)))
 
+    def _refuse_another(self, router_id: str) -> bool:
+        """Raise ``ConfigError`` where the journal of this router is there under another name; whether none is here."""
+        name, there = self._link.commands(
+            [("HGET", f"{self._base}r:{router_id}:meta", "name"), ("EXISTS", f"{self._base}r:{router_id}:meta")]
+        )
+        if there and router_id != self._id:
+            known = None if name is None else self._rows.read_name(router_id, name)
+            raise ConfigError(
+                f"{self.url}: router {router_id} has a journal there already, under another name: give TO "
+                f"?router={quote(known or router_id, safe=':')}, or a ?prefix= of its own"
+            )
+        return not self._link.command("EXISTS", self._meta)
+
     def become(self, router_id: str) -> None:
         """Raise ``ConfigError`` unless this is the journal of this router: opening made it so, where that could be."""
         if router_id != self._id:
-            raise ConfigError(
-                f"{self.url}: router {router_id} has a journal there already, under another ?router=NAME: give TO that "
-                "name, or a ?prefix= of its own"
-            )
+            raise ConfigError(f"{self.url}: that is the journal of router {self._id}: give TO another ?router=NAME")
+
+    def empty(self) -> None:
+        """Begin without anything in the journal. Outcomes stay."""
+        self.begin_anew(0, [])
 
     def count_on(self, boot: int) -> None:
         """Go on counting starts from ``boot``."""
         self._link.command("HSET", self._meta, "boot", boot)
 
     # who may write
+
+    def _keep_name(self) -> None:
+        """For people: the name cannot be told from the id."""
+        if self._name != self._id:  # it was asked for by that
+            self._link.command("HSET", self._meta, "name", self._rows.name(self._name))
 
     def _row_key(self, known: bytes | None = None) -> bytes:
         """What the rows are signed with; ``known`` where the server has lost it, and no other router was faster."""
@@ -349,6 +374,7 @@ class RedisStore:
         there: list[str] = []
         for some in _cut(functions, 10 * READ):
             there += map(_text, self._link.script(scripts.FIND, [f"{self._base}functions"], some)[1])
+        self._keep_name()
         self._commits += 1
         self._last_seq = last_seq
         self._unsure = None
@@ -701,6 +727,9 @@ class RedisStore:
     def close(self) -> None:
         """Let go of the journal, so that the next router need not wait for the lock to run out."""
         try:
+            if self._is_made_here:
+                own = (self._holder.token, self._base, self._mine, self._id, id_of(self._name))
+                self._link.script(scripts.FORGET, [self._meta], own)
             listed = (f"{self._base}routers", self._id, int(FORGET_S * 1000))
             self._link.script(scripts.RELEASE, [self._meta], (self._holder.token, f"{self._mine}lock", *listed))
         except StoreError as error:
@@ -723,18 +752,33 @@ def without_key(url: str, base: str) -> str:
     )
 
 
+def name_of(address: RedisAddress) -> str:
+    """By which name an address asks for a journal."""
+    return address.router if address.router is not None else default_router()
+
+
+def id_of(name: str) -> str:
+    """The id of the router that a journal of this name is of, unless another was moved there."""
+    return blake2b(name.encode(), digest_size=6).hexdigest()
+
+
 def router_at(link: Link, base: str, address: RedisAddress, becomes: str | None = None) -> str:
     """Which router's journal an address names: that of its name, or the one that was moved there under this name.
 
-    ``becomes``: the router whose journal is to come here, if nothing is here yet.
+    The id of a router that has one stands for that, too, unless there is one of this name. ``becomes``: the router
+    whose journal is to come here, if nothing is here yet.
     """
-    name = address.router if address.router is not None else default_router()
-    own = blake2b(name.encode(), digest_size=6).hexdigest()
+    name = name_of(address)
+    own = id_of(name)
     moved = link.command("HGET", f"{base}names", own)
     if moved is not None and not is_router_id(moved):
         raise StoreDamaged(f"{link.name} key {base}names: what {own} stands for is no router's id; delete that field")
     if moved is not None:
         return _text(moved)
+    if is_router_id(name.encode()):
+        is_there, of_name = link.commands([("EXISTS", f"{base}r:{one}:meta") for one in (name, own)])
+        if is_there and not of_name:
+            return name
     if becomes is None or becomes == own or _is_used(link, f"{base}r:{own}:"):
         return own
     if link.command("EXISTS", f"{base}r:{becomes}:meta"):
