@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 from bench.report import number
 
+MISSED = "MISSED"
+
 
 class Asked(NamedTuple):
     """``below``: less than ``bound`` is asked for, else at least as much. ``cpus``: what a machine must have for it."""
@@ -23,11 +25,13 @@ class Asked(NamedTuple):
         elif cpus < self.cpus:
             found = f"not judged, for it takes {self.cpus} CPUs and there are {cpus}"
         else:
-            found = "missed"
+            found = MISSED
         side = "less than" if self.below else "at least"
-        return f"{self.name} is {number(value)}, asked for {side} {number(self.bound)}: {found}"
+        told = f"{self.name} is {number(value)}, asked for {side} {number(self.bound)}"
+        return f"{MISSED}: {told}" if found == MISSED else f"{told}: {found}"
 
 
 def verdicts(asked: Iterable[Asked], found: Mapping[str, float], cpus: int) -> list[str]:
-    """A line for each that was measured."""
-    return [one.verdict(found[one.name], cpus) for one in asked if one.name in found]
+    """A line for each that was measured, those that were missed first."""
+    told = [one.verdict(found[one.name], cpus) for one in asked if one.name in found]
+    return sorted(told, key=lambda line: not line.startswith(MISSED))

@@ -81,6 +81,12 @@ class Runs:
         measured = {name: pair for name, pair in pairs.items() if all(figure in self._values for figure in pair)}
         return {name: paired_ratio(self._values[ours], self._values[them]) for name, (ours, them) in measured.items()}
 
+    def pairs(self, ratio: str, ours: str, theirs: str) -> list[str]:
+        """A line for the report on what a ratio is the median of: it need not be the quotient of the two medians."""
+        found = [our / their for our, their in zip(self.values(ours), self.values(theirs))]
+        told = ", ".join(f"{one:.2f}" for one in found)
+        return [f"{ratio} is the median of its pairs, in which one ran after the other: {told}"] if found else []
+
     def values(self, name: str) -> list[float]:
         return self._values.get(name, [])
 

@@ -84,6 +84,7 @@ def run_redis(plan: Plan, runs: Runs) -> Report:
     found = {name: figure.max if name.endswith("_lost") else figure.median for name, figure in runs.figures.items()}
     settings = plan.settings(tasks=plan.tasks, clients=CLIENTS, queued=_queued(plan), redis=server.command)
     notes = verdicts(ASKED, found | ratios, machine["cpus"])
+    notes += runs.pairs("routers_2_to_1", *RATIOS["routers_2_to_1"])
     return Report("redis", settings, machine, runs.figures, ratios, notes=notes)
 
 
