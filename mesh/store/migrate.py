@@ -82,12 +82,12 @@ def migrate(ends: Ends, told: Told, *, force: bool = False) -> Copied:
     if faults := source.faults():
         raise StoreDamaged(f"{source.url}: {'; '.join(faults)}; `mesh router --salvage` goes on with what is left")
     target.become(facts.router_id)
+    renewing = _renewing(ends, told)
     if comes_back:  # before the note that has the next call go on with what is there
-        _empty(target, ends.target_reader)
+        _empty(target, ends.target_reader, renewing)
     coming = Move("from", source.url, time(), facts.boot, facts.commits)
     if not resumed:
         target.note_move(coming)
-    renewing = _renewing(ends, told)
     known = ends.target_reader.seqs() if resumed else ()
     copied = copy(source, target, renewing, known, of_all=not facts.others)
     target.count_on(facts.boot)
@@ -120,14 +120,15 @@ def _comes_back(facts: Facts, there: Facts, source: str) -> bool:
     )
 
 
-def _empty(target: Target, reader: Reader) -> None:
+def _empty(target: Target, reader: Reader, told: Told) -> None:
     payloads = new_arguments(reader)
-    for some in cut(reader.seqs()):
+    for count, some in enumerate(cut(reader.seqs()), 1):
         blobs: list[Blob] = []
         for _, batch in reader.batches(some):
             with suppress(msgspec.MsgspecError):
                 blobs += [] if batch is None else needed_blobs(batch, payloads)
         target.commit([DropBlobs(blobs), DropBatches(list(some))])
+        told("parts of what was left there", count)
     target.empty()
 
 

@@ -259,6 +259,8 @@ def export(
 def migrate(invocation: Invocation, source: str, target: str, force: bool) -> int:
     """Move all that is in the store FROM to the store TO, which must be empty. No router may run on either.
 
+    On Redis TO may have what was moved to FROM before: that goes first.
+
     The router stays who it was. Of a Redis that routers share it is this one's journal, and the results of all where no
     other router runs there, else of this one.
 

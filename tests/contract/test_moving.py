@@ -695,6 +695,28 @@ def test_a_journal_comes_back_to_the_redis_that_it_was_moved_from(files, servers
 
 
 @pytest.mark.processes
+@pytest.mark.parametrize("what", ["parts of what was left there", "nodes", "outcomes"])
+def test_a_move_back_that_was_stopped_goes_on(files, servers, what):
+    shared, file = servers.new(), files.new()
+    with closing(servers.open(shared)) as store:
+        fill(store)
+    move(servers, shared, file)
+    expected = found_in(files, file)
+
+    def stop(kind: str, count: int) -> None:
+        if kind == what:
+            raise KeyboardInterrupt
+
+    with ends(servers, file, shared) as both, pytest.raises(KeyboardInterrupt):
+        migrate(both, stop)
+    with pytest.raises(StoreMoved):
+        servers.open(shared)
+    move(servers, file, shared)
+    expected.recovered.boot += 1
+    assert found_in(servers, shared) == expected
+
+
+@pytest.mark.processes
 def test_a_journal_that_moved_to_one_place_is_not_emptied_for_another(files, servers):
     source, first = servers.new(), files.new()
     with closing(servers.open(source)) as store:
