@@ -134,7 +134,7 @@ def test_an_export_that_finds_no_room_leaves_nothing(run: Run, store: Path, monk
 
     monkeypatch.setattr("mesh.store.draft_file.os.fsync", full)
     code, _, err = run("store", "export", "out.jsonl", "--store", f"sqlite://{store}")
-    assert code == 2
+    assert code == 3
     assert "the disk is full; nothing was left there" in err
     assert [path.name for path in store.parent.iterdir() if "out.jsonl" in path.name] == []
 
