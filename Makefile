@@ -11,7 +11,7 @@ PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup --no-loadscope-reo
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check style types layers fast processes chaos lan format bench-peers redis clean
+.PHONY: help demo test check style types layers fast deep processes chaos lan format bench-peers redis clean
 
 help:  ## show what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,10 +35,13 @@ layers: $(VENV)/.installed-dev  ## check that imports go down only
 	@$(BIN)/lint-imports --no-logo
 
 # One more than there are processors: a third of their time they wait for something.
-fast: $(VENV)/.installed-dev  ## the tests that start no process
-	@$(BIN)/python -m pytest -n $$(($(JOBS) + 1)) --dist worksteal --hypothesis-profile fast -m "not processes and not chaos and not lan"
+fast: $(VENV)/.installed-dev  ## the tests that start no process, with few seeds and examples
+	@$(BIN)/python -m pytest -n $$(($(JOBS) + 1)) --dist worksteal --hypothesis-profile fast -m "not deep and not processes and not chaos and not lan"
 
-processes: $(VENV)/.installed-dev  ## the tests that start real processes
+deep: $(VENV)/.installed-dev  ## the simulated histories of many seeds, minutes of them
+	@$(PYTEST) -m "deep and not chaos and not lan"
+
+processes: $(VENV)/.installed-dev  ## the tests that start real processes, or wait for sockets
 	@$(PYTEST) -m "processes and not chaos and not lan"
 
 chaos: $(VENV)/.installed-dev  ## the tests that kill, stop and starve processes

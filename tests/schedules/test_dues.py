@@ -7,7 +7,7 @@ from itertools import islice, pairwise
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mesh.schedules import (
@@ -100,7 +100,6 @@ def skipped(before: datetime, wall: datetime) -> list[datetime]:
     return [before + MINUTE * more for more in range(1, (wall - before) // MINUTE)]
 
 
-@settings(max_examples=100)
 @given(FIELDS, st.sampled_from(ZONES), STARTS, st.integers(0, 600))
 @example([("30", {30}), ("2", {2}), *ANY_DAY], "Europe/Berlin", at("2026-10-25"), 75)  # inside the repeated hour
 def test_the_due_times_are_those_of_a_walk_by_the_minute(fields, zone, start, later):

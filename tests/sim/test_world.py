@@ -120,7 +120,6 @@ def test_crashes_of_any_node_lose_nothing_and_settle_each_task_once(block: int) 
         crashes(seed)
 
 
-@pytest.mark.chaos
 @pytest.mark.deep
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("block", range(8))
