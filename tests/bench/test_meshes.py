@@ -84,6 +84,7 @@ def test_the_report_names_the_disk_that_is_measured(tmp_path, monkeypatch):
     assert file_system(Path("/proc/self")) == "proc"
 
 
+@pytest.mark.processes
 def test_a_measurement_that_fails_says_why():
     with pytest.raises(MeshError, match="KeyError: 'juggling'"):
         measure("bench.peers.floor", "juggling", 1, 1)

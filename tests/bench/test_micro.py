@@ -22,6 +22,7 @@ def test_each_part_times_its_phases(part):
     assert watch.seconds and all(seconds > 0 for seconds in watch.seconds.values())
 
 
+@pytest.mark.processes
 def test_every_figure_comes_from_the_runs_that_were_asked_for(monkeypatch):
     for name in ("freeze", "set_threshold"):  # they are of the process, so of the other tests too
         monkeypatch.setattr(gc, name, lambda *thresholds: None)

@@ -218,6 +218,7 @@ def test_where_another_mesh_runs_than_was_named_those_that_run_here_are_named(
         run("throughput", "--mesh", "nowhere")
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("name", runnable(*(name for name in TINY if name != "floor")))
 def test_a_scenario_says_at_once_that_the_disk_is_full(name: str, place: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("MESH_FREE_BYTES_MIN", str(1 << 60))

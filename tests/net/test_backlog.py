@@ -134,6 +134,7 @@ def test_large_messages_are_not_taken_for_a_flood_by_the_small_ones_between_them
         assert weighed(connection) < LIMIT
 
 
+@pytest.mark.processes
 def test_who_is_read_is_not_cut_off_however_much_it_has_said(net):
     router, dealer = net.router(unread_bytes_max=64 << 10), net.dealer()
     peer = dealer.connect(router.endpoints[TCP], net.key, Role.CLIENT)
@@ -172,6 +173,7 @@ def test_a_message_that_comes_bit_by_bit_is_seen_to(idle_s, bits):
     assert not connection.grows(), "nothing has come since"
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("to", ["router", "node"])
 def test_a_message_of_which_a_part_has_come_tells_that_its_sender_lives(net, to):
     router, dealer = net.router(ipc=False), net.dealer()

@@ -78,14 +78,17 @@ def endpoints(browser):
     return {endpoint for found in browser.found() for endpoint in found.endpoints}
 
 
+@pytest.mark.processes
 def test_a_router_that_announces_itself_is_found(browser, router):
     wait_until(lambda: endpoints(browser) == {"tcp://10.0.0.1:6374"}, WITHIN_S)
 
 
+@pytest.mark.processes
 def test_who_begins_to_listen_later_asks(router, browser):
     wait_until(lambda: endpoints(browser) == {"tcp://10.0.0.1:6374"}, WITHIN_S)
 
 
+@pytest.mark.processes
 def test_another_address_in_the_name_of_a_router_does_not_hide_its_own(browser, router, stranger):
     wait_until(lambda: endpoints(browser), WITHIN_S)
     stranger.announce("0123456789ab", "10.66.0.1")
@@ -93,6 +96,7 @@ def test_another_address_in_the_name_of_a_router_does_not_hide_its_own(browser, 
     assert "tcp://10.0.0.1:6374" in endpoints(browser)
 
 
+@pytest.mark.processes
 def test_after_a_goodbye_of_a_stranger_the_router_is_asked_and_stays(browser, router, stranger, monkeypatch):
     monkeypatch.setattr("mesh.net.heard.LEAVES_S", 1.0)
     monkeypatch.setattr(mdns_wire, "DOUBT_S", 0.05)
@@ -104,6 +108,7 @@ def test_after_a_goodbye_of_a_stranger_the_router_is_asked_and_stays(browser, ro
     wait_until(lambda: endpoints(browser) == {"tcp://10.0.0.1:6374"}, WITHIN_S)
 
 
+@pytest.mark.processes
 def test_who_says_much_that_is_not_for_us_fills_the_memory_of_nobody(browser, router, stranger):
     wait_until(lambda: endpoints(browser), WITHIN_S)
 
@@ -170,6 +175,7 @@ def test_an_announcement_that_ends_by_what_nobody_foresaw_says_so_and_can_be_sho
     made.close()
 
 
+@pytest.mark.processes
 def test_another_mesh_of_the_same_name_is_heard_of(key_id, monkeypatch):
     monkeypatch.setattr(mdns_wire, "_places", lambda interfaces: [PLACE])
     mesh = f"mesh-{key_id}"

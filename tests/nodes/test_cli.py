@@ -98,6 +98,7 @@ def test_a_newcomer_reads_how_to_begin(run: Run) -> None:
     assert "[default: one per CPU]" in " ".join(run("up", "--help")[1].split())
 
 
+@pytest.mark.processes
 def test_the_list_of_verbs_is_shown_without_importing_them(run: Run) -> None:
     code, out, _ = run("--help")
     assert code == 0
@@ -446,6 +447,7 @@ def test_what_is_turned_away_is_told_once_there_is_something() -> None:
     )
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("closed", [False, True])
 def test_a_key_that_is_not_typed_is_read_from_a_pipe(run: Run, tmp_path: Path, closed: bool) -> None:
     key = new_key()
@@ -491,7 +493,7 @@ def test_a_key_file_that_others_can_read_is_refused(run: Run) -> None:
 def test_without_a_key_and_a_router_here_both_are_said_and_what_to_type(
     run: Run, monkeypatch: pytest.MonkeyPatch, arguments: list[str], command: str
 ) -> None:
-    monkeypatch.setenv("MESH_CONNECT_TIMEOUT_S", "2")  # half of it is time for a look
+    monkeypatch.setenv("MESH_CONNECT_TIMEOUT_S", "1")  # half of it is time for a look
     code, out, err = run(*arguments)
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert f"runs on this machine: is `{command} up` running?" in err
@@ -557,7 +559,7 @@ def test_joining_quietly_prints_nothing(run: Run) -> None:
 
 def test_a_script_that_waits_is_told_of_the_key(run: Run) -> None:
     with (
-        Mesh("script", connect_timeout_s=2.0, exit_flush_s=0.0) as app,
+        Mesh("script", connect_timeout_s=1.0, exit_flush_s=0.0) as app,
         pytest.raises(NoKey, match="no key of mesh 't'"),
     ):
         app.submit(len, "abc").get()
@@ -686,6 +688,7 @@ def test_a_pid_file_of_a_living_process_is_left_alone(tmp_path: Path) -> None:
     assert path.read_text() == "1\n"
 
 
+@pytest.mark.processes
 def test_a_log_file_gets_the_output_of_child_processes_too(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "w.log"
     with output_to(str(path)):

@@ -215,6 +215,7 @@ def test_an_instant_is_named_by_its_microseconds():
     assert microseconds(1_764_244_800.000001) == 1_764_244_800_000_001
 
 
+@pytest.mark.processes
 def test_each_node_knows_the_zones_although_its_machine_has_none():
     """Else a leader on a bare image, or on Windows, would keep the lease and fire nothing that has a zone."""
     assert "tzdata" in {

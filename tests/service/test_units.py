@@ -246,6 +246,7 @@ def test_uninstall_says_where_the_unit_is_that_it_was_not_told_of(run: Run, tmp_
     assert code == 2 and f"{path} is: add --user" in err and path.exists()
 
 
+@pytest.mark.processes
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd-analyze here: apt-get install systemd")
 @pytest.mark.parametrize("scope", ["--user", "--system"])
 def test_systemd_understands_it(run: Run, tmp_path: Path, scope: str) -> None:
