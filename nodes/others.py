@@ -21,8 +21,10 @@ from mesh.core.events import Event, GossipHeard, MessageReceived
 from mesh.core.status import OtherStatus
 from mesh.errors import MeshError
 from mesh.messages import Hello, SayHello
-from mesh.model import Blob, Outcome, Role
+from mesh.model import Blob, Outcome, Peer, Role
 from mesh.net.dealer_transport import DealerTransport
+from mesh.net.find import in_turns
+from mesh.net.interfaces import is_for_others
 from mesh.runtime.channels import RouterChannels
 from mesh.runtime.depot import PayloadFile
 from mesh.runtime.dialing import Dialer
@@ -167,13 +169,13 @@ class Others:
     def _there(self) -> tuple[dict[str, float], list[str]]:
         """Which routers are connected, when each was heard last, and where they are."""
         there = {peer: side.session.heard for peer, side in self._machine.routers.items() if side.open}
-        addresses: dict[str, None] = {}
-        for peer in there:
-            route = self._routers.route_of(peer)
-            if route is not None and not route.endpoint.startswith("ipc://"):
-                addresses[route.endpoint] = None
-            addresses.update(dict.fromkeys(self._heard.get(peer.decode(), ())))
-        return {peer.decode(): heard for peer, heard in there.items()}, list(addresses)[:ADDRESSES_MAX]
+        addresses = in_turns([*self._found_at(peer), *self._heard.get(peer.decode(), ())] for peer in there)
+        return {peer.decode(): heard for peer, heard in there.items()}, addresses[:ADDRESSES_MAX]
+
+    def _found_at(self, router: Peer) -> list[str]:
+        """Where it was reached; on this host all that it has there. Where others reach it, it says itself."""
+        here = [at for at in self._routers.addresses_of(router) if not is_for_others(at)]
+        return here or self._routers.addresses_of(router)[:1]
 
 
 def _router_of(node_id: str) -> str:

@@ -110,6 +110,17 @@ def is_for_others(endpoint: str) -> bool:
         return host not in ("localhost", "*")
 
 
+def leads_on(at: str, named: str) -> bool:
+    """Whether an endpoint that the router at ``at`` names leads from here to where it leads from there.
+
+    What is reached on one host only is meant for who got to that router in such a way: a socket file for who opened
+    one, a loopback address for who used one.
+    """
+    if not is_tcp(named):
+        return not is_tcp(at) and at != ""
+    return is_for_others(named) or (is_tcp(at) and not is_for_others(at))
+
+
 def _is_for_others(address: Address) -> bool:
     """Link-local ones need the interface beside them, which is another on each host."""
     unfit = address.is_loopback or address.is_link_local or address.is_multicast or address.is_unspecified

@@ -77,7 +77,7 @@ class RouterEvents:
             log.info("welcomed by %s (router %s, taskmesh %s)", message.name, message.router_id, message.version)
             self._routers.welcome(event.peer, message.routers)
         elif type(message) is Heartbeat:
-            self._routers.hear_of(message.routers)
+            self._routers.hear_of(message.routers, event.peer)
             self._compare_clocks(message.at)
         elif type(message) is SayHello:
             self._routers.unwelcome(event.peer)

@@ -16,6 +16,7 @@ from mesh.core.events import RouterForgotten
 from mesh.errors import MeshError
 from mesh.model import Peer
 from mesh.net.find import Found, Search, Source
+from mesh.net.interfaces import leads_on
 from mesh.runtime.channels import Transport
 from mesh.runtime.dialing import Dialing
 from mesh.runtime.finding import PAUSE_S, Finder
@@ -195,15 +196,23 @@ class Routers:
         self.prospects.brighten()
         if not self._routes.looking:
             self._pause_finder()
-        self.hear_of(others)
+        self.hear_of(others, router)
 
-    def hear_of(self, endpoints: Sequence[str]) -> None:
-        """A router names the addresses of others, again and again."""
-        endpoints = [endpoint for endpoint in endpoints[:ROUTES_MAX] if not self._routes.is_tried(endpoint)]
+    def hear_of(self, endpoints: Sequence[str], router: Peer | None = None) -> None:
+        """A router names the addresses of others, again and again; those of its host only where that is ours, too."""
+        route = self._routes.to(router) if router is not None else None
+        at = route.endpoint if route is not None else ""
+        endpoints = [endpoint for endpoint in endpoints[:ROUTES_MAX] if leads_on(at, endpoint)]
+        endpoints = [endpoint for endpoint in endpoints if not self._routes.is_tried(endpoint)]
         if endpoints:
             self._news.append(
                 ([Found((endpoint,), None, "named by a router", Source.TOLD) for endpoint in endpoints], False)
             )
+
+    def addresses_of(self, router: Peer) -> list[str]:
+        """All that a router was last found at, the address of the way to it first; none where there is no way."""
+        route = self._routes.to(router)
+        return [] if route is None else self._routes.addresses_of(router, route)
 
     def unwelcome(self, router: Peer) -> None:
         """The session is over, the connection lives."""

@@ -366,6 +366,23 @@ def test_two_addresses_of_a_router_may_be_given_without_its_id() -> None:
     assert looking.connected == ["tcp://name:1", "tcp://10.0.0.1:1", "tcp://10.0.0.2:1"], "it is known who is there"
 
 
+@pytest.mark.parametrize(
+    ("at", "followed"),
+    [
+        ("ipc://old", ["ipc://new", "tcp://10.0.0.2:1"]),
+        ("tcp://127.0.0.1:1", ["tcp://127.0.0.1:2", "tcp://10.0.0.2:1"]),
+        ("tcp://10.0.0.1:1", ["tcp://10.0.0.2:1"]),
+    ],
+)
+def test_an_address_of_the_routers_host_is_followed_by_who_is_there(at: str, followed: list[str]) -> None:
+    looking = Looking()
+    looking.hear(at)
+    looking.meet(at, OLD)
+    looking.routers.welcome(OLD, ["ipc://new", "tcp://127.0.0.1:2", "tcp://10.0.0.2:1"])
+    looking.routers.connect_to_found()
+    assert looking.connected == [at, *followed]
+
+
 def test_only_so_many_addresses_are_tried(said: list[str]) -> None:
     looking = Looking()
     looking.hear(*[f"tcp://{number}:1" for number in range(ROUTES_MAX + 2)])
