@@ -82,7 +82,7 @@ class Settings:
     schedule_entries_max: int = 10_000  # entries a router keeps; more are refused
     schedule_firings_max: int = 500  # due times in one FIRE
     schedule_settle_s: float = 10.0  # a router that starts looks so long for others before it fires
-    schedule_takeover_s: float = 5.0  # a lost router's entries are another's so long after three heartbeats
+    schedule_takeover_s: float = 5.0  # so long after three heartbeats, or without a leader, its entries are others'
     schedule_partition: str = "fire"  # or "majority": fire only while most of schedule_routers are heard
     schedule_routers: int = 1  # how many routers the mesh has, where schedule_partition is "majority"
     schedule_gone_s: float = 604_800.0  # that an entry was removed is kept in mind so long, for routers that are away

@@ -3,7 +3,8 @@
 Routers that are parted cannot agree; those that hear each other need not. Each says which routers it counts among those
 that fire, itself only once it had time to find others. A router fires an entry when it is its owner by what it counts,
 and no other that it hears is the owner by what that one said last: so one lets go before the next begins. One that is
-not heard any more keeps its entries for a while, for it may be back, or be firing where it cannot be heard.
+not heard any more keeps its entries for a while, for it may be back, or be firing where it cannot be heard. One that
+nobody leads for a while counts itself no more among those that fire, where there are others.
 """
 
 from __future__ import annotations
@@ -46,6 +47,8 @@ class Ownership:
         self._others: dict[str, _Other] = {}
         self._is_alone = True  # there was no other at the start
         self._ready_at = 0.0
+        self._led_until = inf  # or a while after the last leader was gone
+        self._joined_at = -inf  # when we began to count ourselves; others may not know it for a while
         self._waits_until = 0.0  # for the word of a router that may begin to fire, and not know yet that we do
         self._owned: dict[str, bool] = {}
         self._asides: list[tuple[str, frozenset[str]]] = []  # others that count otherwise than we do, and how
@@ -88,6 +91,13 @@ class Ownership:
         other = self._others.get(router)
         return (other.fires if other is not None else None) or frozenset()
 
+    def follow(self, *, leads: bool, now: float) -> None:
+        """Whether a worker leads here: where none does for a while, others are to fire what is ours."""
+        until = inf if leads else min(self._led_until, now + self._settings.schedule_takeover_s)
+        if until != self._led_until:
+            self._led_until = until
+            self.tick(now)
+
     def excuse(self, away_s: float, now: float) -> None:
         """We did nothing for so long: where others may have taken over, it is as after a start."""
         may_have_others = bool(self._others) or not self._is_alone
@@ -103,8 +113,13 @@ class Ownership:
         self._waits_until = max(doubtful, default=-inf) + self._settings.schedule_settle_s
         fires = {router for router, other in self._others.items() if other.fires is not None and router in other.fires}
         self.hears_too_few = now >= self._ready_at and not self._hears_enough()
-        if now >= self._ready_at and not self.hears_too_few:
+        is_led = now < self._led_until or not self._others
+        if now >= self._ready_at and not self.hears_too_few and is_led:
             fires.add(self._me)
+            if self._me not in self.fires:
+                self._joined_at = now
+            if any(map(self._is_unaware, self._others.values())):
+                self._waits_until = max(self._waits_until, self._joined_at + self._settings.schedule_settle_s)
         counted = frozenset(fires)
         asides = [
             (router, other.fires)
@@ -120,6 +135,10 @@ class Ownership:
     def _may_begin(self, router: str, other: _Other) -> bool:
         """Whether it may begin to fire what is ours, for it does not count us, or has not said."""
         return other.fires is None or (router not in other.fires and self._me not in other.fires)
+
+    def _is_unaware(self, other: _Other) -> bool:
+        """Whether it is heard, and may not have heard yet that we fire: it may begin in the same moment."""
+        return other.gone_at == inf and other.fires is not None and self._me not in other.fires
 
     def _hears_enough(self) -> bool:
         heard = 1 + sum(other.gone_at == inf for other in self._others.values())
@@ -149,5 +168,5 @@ class Ownership:
     def next_deadline(self, now: float) -> float:
         """When ``tick`` has something to do."""
         times = [other.gone_at for other in self._others.values()]
-        times += [at for at in (self._ready_at, self._waits_until) if at > now]
+        times += [at for at in (self._ready_at, self._waits_until, self._led_until) if at > now]
         return min(times, default=inf)

@@ -218,6 +218,7 @@ class RouterMachine:
         self.table.advance(now)
         self._settling.tick(now)
         self.lease.tick(now)
+        self.ownership.follow(leads=self.lease.holder is not None, now=now.mono)
         if self._purges and not self.halted:
             self._purges.go_on(now)
         self.firings.tick(now)

@@ -125,6 +125,17 @@ def test_much_is_told_in_parts_and_who_fires_with_the_last() -> None:
     assert sum(len(part.entries) for part in parts) == sum(len(part.positions) for part in parts) == 100
 
 
+def test_a_router_that_nobody_leads_tells_the_others_that_it_fires_nothing_and_when_it_does_again() -> None:
+    mesh = Shared()
+    mesh.ask("add", entries=(entry("a"),))
+    mesh.join()
+    mesh.do(OthersFound(1, [], ["other"]), GossipHeard("other", Gossip(fires=["other", "r"])))
+    assert [one.fires for one in said(mesh.do(wait=5.0))] == [["other"]]
+    mesh.tell(fires=["other"])
+    mesh.hear(W1, hello_worker())
+    assert [one.fires for one in said(mesh.hear(W1, AskLease()))] == [["other", "r"]]
+
+
 def test_the_form_written_last_counts() -> None:
     mesh = Shared()
     mesh.ask("add", entries=(entry(),))

@@ -181,6 +181,53 @@ def test_a_router_that_slept_fires_nothing_until_it_has_heard_what_others_did() 
     assert owned(router) == share("a", "b")
 
 
+def test_what_a_router_that_nobody_leads_has_is_anothers_once_it_has_let_go() -> None:
+    router = ready("b")
+    router.follow(leads=False, now=20.0)
+    assert router.next_deadline(20.0) == 20.0 + TAKEOVER
+    router.tick(20.0 + TAKEOVER - 0.1)
+    assert owned(router) == share("a", "b"), "its leader may only have been started anew"
+    router.follow(leads=False, now=20.0 + TAKEOVER)
+    router.tick(20.0 + TAKEOVER)
+    assert not owned(router) and router.fires == {"b"}
+    router.hear("b", ["b"], 26.0)
+    router.follow(leads=True, now=60.0)
+    assert router.fires == {"a", "b"} and not owned(router), "b fires all until it has heard of us"
+    router.hear("b", ["a", "b"], 60.0)
+    assert owned(router) == share("a", "b")
+
+
+def test_of_routers_that_are_led_anew_at_one_time_none_fires_what_another_may() -> None:
+    router = ready("b")
+    router.follow(leads=False, now=20.0)
+    router.tick(20.0 + TAKEOVER)
+    router.hear("b", [], 26.0)
+    router.follow(leads=True, now=60.0)
+    assert router.fires == {"a"} and not owned(router), "b may be led in this moment, too"
+    router.hear("b", ["b"], 60.0)
+    assert not owned(router)
+    router.hear("b", ["a", "b"], 60.0)
+    assert owned(router) == share("a", "b")
+
+
+def test_a_router_that_is_led_anew_waits_for_one_that_does_not_count_it_for_a_while_only() -> None:
+    router = ready("b")
+    router.follow(leads=False, now=20.0)
+    router.tick(20.0 + TAKEOVER)
+    router.hear("b", [], 26.0)
+    router.follow(leads=True, now=60.0)
+    assert not owned(router) and router.next_deadline(60.0) == 60.0 + SETTLE
+    router.tick(60.0 + SETTLE)
+    assert owned(router) == set(NAMES)
+
+
+def test_a_router_without_others_and_without_a_leader_owns_all() -> None:
+    router = ready()
+    router.follow(leads=False, now=20.0)
+    router.tick(100.0)
+    assert owned(router) == set(NAMES)
+
+
 def test_parted_routers_all_fire_or_those_that_are_most() -> None:
     for partition, few in (("fire", set(NAMES)), ("majority", set())):
         minority = ready("b", "c", schedule_partition=partition, schedule_routers=3)
