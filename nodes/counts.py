@@ -11,3 +11,8 @@ def number(value: float) -> str:
 def count_of(count: int, noun: str) -> str:
     """``1 task``, ``2 tasks``."""
     return f"{number(count)} {noun}{'' if count == 1 else 's'}"
+
+
+def term_text(term: int) -> str:
+    """A term as people can tell it from others: how often the router was started, and the how many-th leader since."""
+    return f"{term >> 32}.{term & 0xFFFFFFFF}"

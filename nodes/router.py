@@ -19,6 +19,7 @@ from time import monotonic, sleep
 from msgspec.structs import replace
 
 from mesh.clock import Now, SystemClock
+from mesh.core.commands import Complain
 from mesh.core.events import Event, PeerHeard, PeerLost, SettledElsewhere
 from mesh.core.links import OUTSIDE, RouterLinks, Stamp
 from mesh.core.router import RouterMachine
@@ -55,6 +56,7 @@ from nodes.doors import Doors
 from nodes.logs import configure_logs
 from nodes.memory import give_back
 from nodes.others import Others
+from nodes.router_news import RouterNews
 from nodes.stopping import Stopping
 from nodes.store_keys import store_keys
 
@@ -181,7 +183,7 @@ class RouterNode:
             drop=self._links.close,
             session=self._links.session,
             ask_others=self._others.ask,
-            complain=lambda said: self._complaints.add(said.kind, said.text, monotonic(), is_wrong=said.is_wrong),
+            complain=self._complain,
             shared=store if isinstance(store, RedisStore) else None,
         )
         self._adopter: Adopter | None = None
@@ -193,6 +195,7 @@ class RouterNode:
         self._streamed = False  # large payloads came in frames since memory was given back
         self._mapping: set[Peer] = set()  # those that read large payloads from the store's depot
         self._complaints = Complaints(log)
+        self._news = RouterNews(self._machine)
         self._next_chores = 0.0
         self.stopping = Stopping(self._transport.wake)
         self._record = self._describe(keys[0].key_id)
@@ -294,6 +297,8 @@ class RouterNode:
             events += self._adopter.take(now)
         if now.mono >= self._next_chores:
             self._next_chores = now.mono + CHORES_S
+            for said in self._news.look(now.mono):
+                self._complain(said)
             self._complaints.due(now.mono)
             self._look_at_doors()
             self._look_at_enrolment()
@@ -308,6 +313,9 @@ class RouterNode:
             events += self._adopter.let_go_where_lost()
         new_blobs, self._intake.new = self._intake.new, []
         self._step.step(events, now, new_blobs + self._others.take_new_blobs())
+
+    def _complain(self, said: Complain) -> None:
+        self._complaints.add(said.kind, said.text, monotonic(), is_wrong=said.is_wrong)
 
     def _look_at_doors(self) -> None:
         if self._doors is None or not self._doors.look():

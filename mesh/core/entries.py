@@ -139,7 +139,9 @@ class EntryBook:
             del self._parts[peer]
             if part.beyond:
                 self._refuse(part.beyond, part.why_beyond)
+            before = self._of_app(part.app)
             self._take(part, now)
+            self._tell_change(part.app, before, session.name)
             self._tell_refused(peer, part)
 
     def forget(self, peer: Peer) -> None:
@@ -181,6 +183,21 @@ class EntryBook:
             why = self._put(entry, now, declared.declared_at if form is not None else 0.0)
             if why is not None:
                 declared.refused[name] = why
+
+    def _of_app(self, app: str) -> dict[str, Entry]:
+        return {name: entry for name, entry in self.entries.items() if entry.app == app}
+
+    def _tell_change(self, app: str, before: Mapping[str, Entry], worker: str) -> None:
+        """Let the log say what another code of an app has changed."""
+        after = self._of_app(app)
+        changes = {
+            "added": len(after.keys() - before.keys()),
+            "removed": len(before.keys() - after.keys()),
+            "changed": sum(after[name] is not before[name] for name in after.keys() & before.keys()),
+        }
+        if any(changes.values()):
+            text = ", ".join(f"{count} {what}" for what, count in changes.items() if count)
+            self._ledger.add(Complain("declared", f"entries of app {app}: {text}, by worker {worker}", is_wrong=False))
 
     def _tell_refused(self, peer: Peer, declared: _Declaration) -> None:
         """Let who declared entries say in its own log which are not taken."""
@@ -344,7 +361,12 @@ class EntryBook:
             answer = _error("overloaded", f"nothing is changed: {self._room.why}")
         else:
             if body is None:
-                body = msgspec.json.encode(operation(session, message, now))
+                answer = operation(session, message, now)
+                if "done" in answer:
+                    names = message.names or [entry.name for entry in message.entries]
+                    text = f"{message.operation} of {_few(names)}, by client {session.name}"
+                    self._ledger.add(Complain("changed", f"periodic tasks: {text}", is_wrong=False))
+                body = msgspec.json.encode(answer)
                 self._answers.keep(session.node_id, message.request, body)
             self._ledger.send_after_commit(session.peer, Reply(message.request, body))
             return
@@ -516,6 +538,11 @@ def _same_but_for_arguments(entry: Entry, known: Entry) -> bool:
 def _in_place_of(known: Entry, entry: Entry) -> Entry:
     """``entry`` as somebody wrote it, of the code that ``known`` is of."""
     return replace(entry, app=known.app, gone=False, code_paused=known.code_paused)
+
+
+def _few(names: Sequence[str]) -> str:
+    shown = ", ".join(islice(names, REFUSED_TOLD_MAX))
+    return shown if len(names) <= REFUSED_TOLD_MAX else f"{shown} and {len(names) - REFUSED_TOLD_MAX} more"
 
 
 def _unknown(missing: Sequence[str], of: Sequence[str] = ()) -> dict[str, str]:

@@ -9,8 +9,8 @@ from mesh.api.schedules import PARKED_ADVICE, Overview, PeriodicTask
 from mesh.errors import ConfigError, MeshError
 from mesh.schedules import Once
 from mesh.wire.payload import decode_call, is_pickled
-from nodes.cli.status_view import duration, term_text
-from nodes.counts import count_of, number
+from nodes.cli.status_view import duration
+from nodes.counts import count_of, number, term_text
 from nodes.shown import shown
 from nodes.tables import Table
 

@@ -8,7 +8,7 @@ from typing import Any
 from msgspec import convert
 
 from mesh.core.status import STORE_AWAY, SocketStatus
-from nodes.counts import count_of, number
+from nodes.counts import count_of, number, term_text
 from nodes.shown import shown
 from nodes.tables import Table
 
@@ -111,11 +111,6 @@ def _periodic(router: Status) -> str:
         if count := counters[f"firings_{what}"]:
             parts.append(f"{number(count)} {text}")
     return ", ".join(parts)
-
-
-def term_text(term: int) -> str:
-    """A term as people can tell it from others: how often the router was started, and the how many-th leader since."""
-    return f"{term >> 32}.{term & 0xFFFFFFFF}"
 
 
 def _sockets(router: Status) -> SocketStatus:

@@ -90,7 +90,7 @@ def test_what_the_code_says_is_run(cluster: Cluster) -> None:
 
 
 def test_what_is_added_at_run_time_is_run_until_it_is_paused_or_removed(cluster: Cluster) -> None:
-    cluster.router()
+    router = cluster.router()
     worker(cluster, OFTEN)
     app = cluster.client()
     app.schedules.add("mine", 0.1, "jobs.give", ("mine",), overlap="skip")
@@ -106,6 +106,10 @@ def test_what_is_added_at_run_time_is_run_until_it_is_paused_or_removed(cluster:
     app.schedules.remove("mine")
     wait_fired(app, "often")
     assert row(app, "mine") is None
+    said = router.text()
+    assert "INFO" in said and "entries of app jobs: 3 added, by worker w@" in said
+    assert "periodic tasks: add of mine, by client" in said and "periodic tasks: remove of mine, by client" in said
+    assert "worker w@" in said and "leads (term 1.1)" in said
 
 
 def test_a_change_keeps_the_position_and_fires_nothing(cluster: Cluster) -> None:
