@@ -53,6 +53,7 @@ from mesh.core.client import ClientMachine
 from mesh.errors import ConfigError, Overloaded, Refused, Unavailable
 from mesh.model import Buffer, FunctionCode, Role, TaskExtra, TaskOptions, TaskSpec
 from mesh.net.dealer_transport import DealerTransport
+from mesh.net.endpoints import parse_endpoint
 from mesh.runtime.connection import Connection
 from mesh.runtime.dialing import Dialer
 from mesh.runtime.promises import Promise
@@ -73,6 +74,7 @@ class Mesh:
 
     ``mesh``: which mesh to join (else ``MESH_NAME``, else "default"). ``router``: addresses of routers, where they are
     not to be looked for. ``include``: modules with tasks, imported by workers. Other names are those of ``Settings``.
+    Raises ``ConfigError``.
     """
 
     def __init__(
@@ -95,6 +97,8 @@ class Mesh:
         self.main = main
         self.include = list(include)
         self.routers = [router] if isinstance(router, str) else list(router or ())
+        for address in self.routers:
+            parse_endpoint(address)  # here, where it was written, and not at the first task
         self.settings = Settings.from_environment(mesh=mesh, **settings)
         self.tasks: dict[str, Task[..., Any]] = {}
         self.conf = Conf(changed=self._forget_options)
