@@ -28,7 +28,7 @@ from mesh.core.commands import (
     Send,
     SessionEnded,
 )
-from mesh.core.events import Event, StopRequested
+from mesh.core.events import Event, ExecutorStarted, StopRequested
 from mesh.core.scheduler import SchedulerMachine
 from mesh.core.worker import WorkerMachine
 from mesh.errors import ConfigError
@@ -51,6 +51,7 @@ from nodes.stopping import Stopping
 log = logging.getLogger("mesh.worker")
 
 UNFIT_S = 1.0  # without a router, and without a key for one of another machine: say so
+SUPERVISED = "the router that is started beside this node, if any, says in the log what it waits for."
 LONELY_S = 5.0  # without a router: say what was tried, and again each time twice as late
 
 
@@ -58,7 +59,8 @@ LONELY_S = 5.0  # without a router: say what was tried, and again each time twic
 class WorkerConfig:
     """How to run a worker node. ``concurrency``: executor processes, None for one per CPU; 0: it runs no tasks.
 
-    ``scheduler``: it may be the leader that says what periodic tasks are due.
+    ``scheduler``: it may be the leader that says what periodic tasks are due. ``supervised``: a supervisor started it,
+    beside a router mostly.
     """
 
     settings: Settings
@@ -72,6 +74,7 @@ class WorkerConfig:
     time_limit_s: float | None = None
     scheduler: bool = True
     loglevel: str = "info"
+    supervised: bool = False
 
 
 def run_worker(config: WorkerConfig) -> int:
@@ -115,13 +118,15 @@ class Agent:
         self._pool.blobs_in = self._channels.parts
         self._pool.depot_of = self._depot_of
         self._pool.offer = self._channels.offer
-        dialer = Dialer(self._transport, settings.mesh, Role.WORKER, config.routers)
-        self._routers = Routers(settings, self._transport, dialer, self._clock)
+        advice = SUPERVISED if config.supervised else ""
+        dialer = Dialer(self._transport, settings.mesh, Role.WORKER, config.routers, advice=advice)
+        self._routers = Routers(settings, self._transport, dialer, self._clock, advice=advice)
         self._from_routers = RouterEvents(self._routers, self._channels, self._clock)
         self._stopping = Stopping(self._transport.wake)
         self._stops_seen = 0
         self._complain_after_s = LONELY_S
         self._unfit_said = False
+        self._loaded_said = False
         self._exit: Exit | None = None
         self._complaints = Complaints(log)
 
@@ -131,7 +136,7 @@ class Agent:
             executors = count_of(self._machine.slots, "executor")
             log.info("worker %s starts %s for queues %s", self.name, executors, self._config.queues)
         else:
-            log.info("scheduler %s starts, and runs no tasks", self.name)
+            log.info("scheduler %s starts, looks for a router, and runs no tasks", self.name)
         try:
             self._obey(self._machine.start())
             self._routers.start()
@@ -177,7 +182,16 @@ class Agent:
     def _events(self, arrivals: Arrivals) -> list[Event]:
         # What executors finished is told first, so that a RECALL or a new delivery finds them as they are.
         events: list[Event] = self._pool.events(arrivals.readable + arrivals.writable)
+        for event in events:
+            if isinstance(event, ExecutorStarted) and event.app is not None and self._config.scheduler:
+                self._say_loaded(event.app, len(event.entries))
         return events + self._from_routers.take(arrivals)
+
+    def _say_loaded(self, app: str, entries: int) -> None:
+        """Once: each executor loads the same."""
+        if not self._loaded_said:
+            self._loaded_said = True
+            log.info("the code of app %s is loaded: %s", app, count_of(entries, "periodic task"))
 
     # going out
 
@@ -188,7 +202,7 @@ class Agent:
             elif isinstance(command, DropPeer):
                 self._from_routers.leave(command.peer)
             elif isinstance(command, ReportEnded):
-                _log_ended(command)
+                _log_ended(command, self._machine.slots)
             elif isinstance(command, ReportForgotten):
                 _log_forgotten(command)
             elif isinstance(command, Exit):
@@ -235,7 +249,10 @@ class Agent:
                 log.warning("no router yet: %s", self._routers.prospects.situation())
 
 
-def _log_ended(report: ReportEnded) -> None:
+def _log_ended(report: ReportEnded, slots: int) -> None:
+    if report.cause == "stopped" and not slots and not report.details:
+        log.info("the process that read the code has ended; it is not needed any more")
+        return
     details = f"; {report.details}" if report.details else ""
     level = INFO if report.cause == "stopped" and not details else WARNING
     log.log(level, "executor %d: %s%s", report.executor, report.cause, details)

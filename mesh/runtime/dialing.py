@@ -8,7 +8,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Protocol
 
-from mesh.errors import ConfigError
+from mesh.errors import ConfigError, NoKey
 from mesh.model import Peer, Role
 from mesh.net.dealer_transport import DealerTransport
 from mesh.net.find import Found, Search, find_routers, named_routers, routers_here
@@ -52,7 +52,8 @@ class Dialer:
     """Of one node. ``given``: addresses of routers, where they are not to be looked for.
 
     The LAN is listened to while no router of this user runs on this host, or with ``browse`` always. ``here``: only
-    this user's routers on this host are looked for.
+    this user's routers on this host are looked for. ``advice``: what to do where none runs here; empty: to ask whether
+    one does.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class Dialer:
         *,
         browse: bool = False,
         here: bool = False,
+        advice: str = "",
     ) -> None:
         self._transport = transport
         self._mesh = mesh
@@ -71,6 +73,7 @@ class Dialer:
         self._given = given
         self._browse = browse
         self._here = here
+        self._advice = advice
         self._browser: Browser | None = None
         self._looks = 0  # since it rested
         self._unnamed = ""
@@ -111,8 +114,11 @@ class Dialer:
         if unfit is None or any(map(_needs_no_key, search.found)):
             return search
         if not search.found:
-            here = f"no router of mesh {self._mesh!r} runs on this machine: is `{command_of(self._mesh)} up` running?"
-            unfit = type(unfit)(f"{here} Those of other machines are not looked for: {unfit}")
+            advice = self._advice or f"is `{command_of(self._mesh)} up` running?"
+            here = f"no router of mesh {self._mesh!r} runs on this machine: {advice}"
+            is_awaited = bool(self._advice) and isinstance(unfit, NoKey)  # the first router makes one
+            elsewhere = "" if is_awaited else f" Those of other machines are not looked for: {unfit}"
+            unfit = type(unfit)(f"{here}{elsewhere}")
         return replace(search, unfit=unfit)
 
     def _should_listen(self) -> bool:

@@ -23,7 +23,9 @@ log = logging.getLogger("mesh.connection")
 class Prospects:
     """Of one node. What asks and changes nothing may be called on any thread."""
 
-    def __init__(self, settings: Settings, clock: Clock, routes: Routes) -> None:
+    def __init__(self, settings: Settings, clock: Clock, routes: Routes, advice: str = "") -> None:
+        """``advice``: what to do where there is no router; empty: to ask whether one runs."""
+        self._advice = advice
         self._settings = settings
         self._clock = clock
         self._routes = routes
@@ -95,9 +97,12 @@ class Prospects:
             return f"the router refused this node: {self._refused}"
         if self._unfit is not None:
             return str(self._unfit)
-        what = "the connection to the router was lost" if self._ever_welcomed else "no router answered"
-        waited = self._clock.now().mono - self._started
+        waited = self._clock.now().mono - self._lonely_since
         mesh = self._settings.mesh
+        if self._ever_welcomed:
+            what = f"the connection to the router was lost (mesh {mesh!r}, {waited:.1f} s ago)"
+        else:
+            what = f"no router answered (mesh {mesh!r}, after {waited:.1f} s)"
         named = [r.problem for r in self._routes.all() if r.source is Source.NAMED and r.problem]
         tried = ". ".join(dict.fromkeys([self._tried, *named]))
         silent = [r.endpoint for r in self._routes.all() if r.is_silent]
@@ -106,8 +111,8 @@ class Prospects:
         elif silent:
             then = unanswered(silent, command_of(mesh))
         else:
-            then = f"Is `{command_of(mesh)} up` running?"
-        return f"{what} (mesh {mesh!r}, after {waited:.1f} s). {tried}. {then}"
+            then = self._advice or f"Is `{command_of(mesh)} up` running?"
+        return f"{what}. {tried}. {then}"
 
     def searched(self, search: Search) -> None:
         """It was looked for routers; on the thread that looks."""

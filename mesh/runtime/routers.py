@@ -40,8 +40,12 @@ class Routers:
         myself: str | None = None,
         search_s: float | None = None,
         choose: Callable[[Sequence[Way], int], list[Way]] = random.sample,
+        advice: str = "",
     ) -> None:
-        """``myself``: the id of a router that looks for others. ``search_s``: look on, so often, when one is found."""
+        """``myself``: the id of a router that looks for others. ``search_s``: look on, so often, when one is found.
+
+        ``advice``: see ``Prospects``.
+        """
         self._transport = transport
         self._dialing = dialing
         self._clock = clock
@@ -49,7 +53,7 @@ class Routers:
         self._finder = Finder(dialing.find, self._on_found, search_s or PAUSE_S, dialing.rest)
         self._news: deque[tuple[Sequence[Found], bool]] = deque()  # what was found; whether it is all there is
         self._routes = Routes(settings.router_ttl_s, settings.heartbeat_s * settings.liveness, myself, choose)
-        self.prospects = Prospects(settings, clock, self._routes)
+        self.prospects = Prospects(settings, clock, self._routes, advice)
 
     # on any thread
 

@@ -61,6 +61,7 @@ def worker(
         time_limit_s=time_limit,
         scheduler=scheduler,
         loglevel=loglevel,
+        supervised=invocation.supervised,
     )
     with pid_file(pidfile and file_name(pidfile, name)), output_to(logfile and file_name(logfile, name)):
         return run_worker(config)

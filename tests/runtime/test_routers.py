@@ -614,6 +614,32 @@ def test_of_an_address_that_says_nothing_it_is_not_asked_whether_a_mesh_is_up() 
         assert looking.routers.prospects.situation().endswith("Is `mesh up` running?")
 
 
+def test_who_lost_its_router_says_how_long_ago_and_not_how_old_it_is() -> None:
+    looking = Looking()
+    looking.hear("tcp://h:1")
+    assert looking.meet("tcp://h:1", OLD)
+    looking.routers.welcome(OLD, ())
+    looking.clock.mono += 77.5
+    looking.lose("tcp://h:1")
+    looking.clock.mono += 5.0
+    assert "was lost (mesh 'default', 5.0 s ago)" in looking.routers.prospects.situation()
+
+
+def test_who_was_started_beside_its_router_is_not_asked_whether_that_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    monkeypatch.setenv("MESH_RUNTIME_DIR", str(tmp_path / "run"))
+    transport = DealerTransport(outbox_bytes_max=1)
+    try:
+        unfit = Dialer(transport, "t", Role.WORKER, advice="it waits.").find().unfit
+    finally:
+        transport.close()
+    assert str(unfit) == "no router of mesh 't' runs on this machine: it waits."
+    made = Routers(Settings(), NoTransport(), Nothing(), ManualClock(), advice="It waits.")
+    assert made.prospects.situation().endswith(". It waits.")
+
+
 def test_that_no_router_has_a_name_that_is_known_is_no_matter_of_waiting(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
