@@ -108,7 +108,8 @@ class Listing(Struct, frozen=True):
     """The answer to SCHEDULE ``list``, as JSON: entries by name, the name of the next if any, and who leads.
 
     By the names of entries among these: ``parked``, why no worker that is there could run the task; ``rivals``, another
-    app whose code has an entry of that name, too, which is not taken.
+    app whose code has an entry of that name, too, which is not taken; ``owners``, the id of the router that fires it.
+    ``full``: why the store of this router takes nothing new; empty while it does.
     """
 
     entries: list[tuple[Entry, Position]]
@@ -117,6 +118,8 @@ class Listing(Struct, frozen=True):
     term: int = 0
     parked: dict[str, str] = {}
     rivals: dict[str, str] = {}
+    owners: dict[str, str] = {}
+    full: str = ""
 
 
 def merged_entry(first: Entry, second: Entry) -> Entry:

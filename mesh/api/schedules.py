@@ -75,6 +75,7 @@ class PeriodicTask:
     entry: Entry
     parked: str = ""  # why its task would wait: no worker that is there could run it
     rival: str = ""  # another app whose code has an entry of this name, which is not taken
+    router: str = ""  # the id of the router that fires it; empty: none does now
 
     def __repr__(self) -> str:
         due = "paused" if self.paused else "nothing to come" if self.next_due is None else f"next due {self.next_due}"
@@ -95,11 +96,16 @@ class PeriodicTask:
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """All entries, and the name of the node that says what is due; empty where none does."""
+    """All entries, and the name of the node that says what is due; empty where none does.
+
+    ``full``: why the store of the router that was asked takes nothing new, and so none is fired there; empty while it
+    does.
+    """
 
     entries: list[PeriodicTask]
     leader: str
     term: int
+    full: str = ""
 
 
 class Schedules:
@@ -180,13 +186,19 @@ class Schedules:
             body = self._send(operation, names, [], timeout)
             self._check(json.loads(body))
             listing = _listing(body)
-            parked, rivals = listing.parked, listing.rivals
+            parked, rivals, owners = listing.parked, listing.rivals, listing.owners
             rows += [
-                seen(entry, position, parked.get(entry.name, ""), rivals.get(entry.name, ""))
+                seen(
+                    entry,
+                    position,
+                    parked.get(entry.name, ""),
+                    rivals.get(entry.name, ""),
+                    owners.get(entry.name, ""),
+                )
                 for entry, position in listing.entries
             ]
             if not listing.next:
-                return Overview(rows, listing.leader, listing.term)
+                return Overview(rows, listing.leader, listing.term, listing.full)
             operation, names = "list_from", [listing.next]
         raise ProtocolError(f"a router lists entries without end; the next is {names[0]!r}")
 
@@ -221,7 +233,7 @@ def _warn_of_parked(answer: dict[str, Any]) -> None:
         log.warning("entry %r: %s: %s", name, why, PARKED_ADVICE)
 
 
-def seen(entry: Entry, position: Position, parked: str = "", rival: str = "") -> PeriodicTask:
+def seen(entry: Entry, position: Position, parked: str = "", rival: str = "", router: str = "") -> PeriodicTask:
     """What a router says of an entry, for people."""
     due = None
     if not entry.paused:
@@ -245,6 +257,7 @@ def seen(entry: Entry, position: Position, parked: str = "", rival: str = "") ->
         entry,
         parked,
         rival,
+        router,
     )
 
 

@@ -19,7 +19,7 @@ from mesh.core.commands import Complain, DropEntry, Record, SaveApp, SaveEntry, 
 from mesh.core.firing import Firings
 from mesh.core.lease import Lease
 from mesh.core.ledger import Ledger
-from mesh.core.membership import Membership
+from mesh.core.membership import REASON_MAX, Membership
 from mesh.core.moments import Moments
 from mesh.core.ownership import Ownership
 from mesh.core.packing import MESSAGE_BYTES_MAX, entry_bytes, pack, text_bytes
@@ -440,16 +440,20 @@ class EntryBook:
         """Those of these entries that fit into a message."""
         rows: list[tuple[Entry, Position]] = []
         left, after = MESSAGE_BYTES_MAX, ""
+        owners: dict[str, str] = {}
         for name in names:
             row = self.entries[name], self._firings.positions[name]
-            left -= len(msgspec.json.encode(row)) + 1
+            owner = self._ownership.owner_of(name) or ""
+            left -= len(msgspec.json.encode((row, name, owner)))
             if left < 0:
                 after = name
                 break
             rows.append(row)
+            owners[name] = owner
         shown = [entry for entry, _ in rows]
         rivals = {entry.name: self._rivals[entry.name] for entry in shown if entry.name in self._rivals}
-        return Listing(rows, after, self._lease.holder_name, self._lease.term, self._parked(shown), rivals)
+        leader, term, full = self._lease.holder_name, self._lease.term, (self._room.why or "")[:REASON_MAX]
+        return Listing(rows, after, leader, term, self._parked(shown), rivals, owners, full)
 
     def _parked(self, entries: Sequence[Entry]) -> dict[str, str]:
         """Why no worker that is there could run the tasks of these, where none could; nobody leads where none is."""

@@ -155,6 +155,10 @@ class Ownership:
             )
         return owned
 
+    def owner_of(self, entry: str) -> str | None:
+        """Whose it is by what we count; that one may still wait for another to let go. None: nobody fires."""
+        return owner(self.fires, entry)
+
     def forget(self, entry: str) -> None:
         """There is no such entry any more."""
         self._owned.pop(entry, None)

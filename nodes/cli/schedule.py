@@ -103,7 +103,13 @@ def _list(invocation: Invocation, routers: tuple[str, ...], as_json: bool) -> No
         overview, mesh_name = app.schedules.overview(), app.settings.mesh
     if as_json:
         entries = [row_as_json(row) for row in overview.entries]
-        found = {"mesh": mesh_name, "leader": overview.leader or None, "term": overview.term, "entries": entries}
+        found = {
+            "mesh": mesh_name,
+            "leader": overview.leader or None,
+            "term": overview.term,
+            "store_full": overview.full or None,
+            "entries": entries,
+        }
         click.echo(json.dumps(found))
         return
     head, table = headline(mesh_name, overview), entries_table(overview, datetime.now(UTC))

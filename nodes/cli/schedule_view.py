@@ -27,6 +27,8 @@ def headline(mesh: str, overview: Overview) -> str:
         parts.append(f"leader {shown(overview.leader)}, term {term_text(overview.term)}")
     else:
         parts.append("NOBODY LEADS: nothing is fired until a worker with -A and without --no-scheduler is there")
+    if overview.full:
+        parts.append(f"NOTHING IS FIRED HERE: {overview.full}")
     return f"mesh {mesh}: {', '.join(parts)}"
 
 
@@ -125,6 +127,7 @@ def entry_table(row: PeriodicTask, now: datetime, zone: tzinfo | None = None) ->
         ("entry", row.name),
         ("task", f"{row.task}({_arguments(row)})"),
         ("schedule", in_words(row)),
+        ("fired by", f"router {row.router}" if row.router else "nobody now"),
         ("origin", "added at run time" if row.app is None else f"the code of app {row.app}"),
         (
             "next due",
@@ -171,6 +174,7 @@ def as_json(row: PeriodicTask) -> dict[str, Any]:
         "arguments": _arguments(row),
         "schedule": in_words(row),
         "app": row.app,
+        "router": row.router or None,
         "paused": row.paused,
         "next_due": None if row.next_due is None else row.next_due.isoformat(),
         "last_due": None if row.last_due is None else row.last_due.isoformat(),

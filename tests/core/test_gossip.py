@@ -5,11 +5,13 @@ from __future__ import annotations
 import random
 from typing import Any
 
+from msgspec import json
 from msgspec.structs import replace
 
-from mesh.core.events import GossipHeard, OthersFound
+from mesh.core.events import GossipHeard, OthersFound, StoreFilled
+from mesh.core.ownership import owner
 from mesh.core.router import RouterMachine
-from mesh.entries import Entry, Firing, Position, merged_entry, merged_position
+from mesh.entries import Entry, Firing, Listing, Position, merged_entry, merged_position
 from mesh.messages import AskLease, Declare, Entries, Fire, Gossip, Hello, Schedule
 from mesh.model import Peer, Role, TaskOptions
 from mesh.schedules import Every, microseconds
@@ -134,6 +136,19 @@ def test_a_router_that_nobody_leads_tells_the_others_that_it_fires_nothing_and_w
     mesh.tell(fires=["other"])
     mesh.hear(W1, hello_worker())
     assert [one.fires for one in said(mesh.hear(W1, AskLease()))] == [["other", "r"]]
+
+
+def test_a_list_says_which_router_fires_each_entry_and_why_the_store_takes_nothing() -> None:
+    mesh = Shared()
+    mesh.join()
+    many = [f"e{number}" for number in range(30)]
+    mesh.ask("add", entries=tuple(map(entry, many)))
+    mesh.do(OthersFound(1, [], ["other"]), GossipHeard("other", Gossip(fires=["other", "r"])))
+    mesh.do(StoreFilled("the store is full: OOM", halt=False))
+    (reply,) = sent(mesh.ask("list"), C1)
+    listing = json.decode(reply.body, type=Listing)
+    assert listing.owners == {name: owner({"other", "r"}, name) for name in many}
+    assert set(listing.owners.values()) == {"other", "r"} and listing.full == "the store is full: OOM"
 
 
 def test_the_form_written_last_counts() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pickle
 from datetime import UTC, datetime, timedelta
 from io import StringIO
@@ -116,6 +117,8 @@ def test_the_headline_says_who_leads() -> None:
         "mesh m: 2 periodic tasks, 1 paused, leader w@h, term 2.7"
     )
     assert "NOBODY LEADS" in headline("m", Overview([row()], "", 0))
+    full = headline("m", Overview([row()], "w@h", 1, "the store is full: OOM (for 9 s)"))
+    assert full.endswith(", NOTHING IS FIRED HERE: the store is full: OOM (for 9 s)")
 
 
 def test_one_entry_is_shown_with_all_of_it() -> None:
@@ -127,6 +130,9 @@ def test_one_entry_is_shown_with_all_of_it() -> None:
     assert as_json(row(entry))["expires_s"] == 5.0
     put_off = plain(entry_table(row(replace(entry, jitter_s=60.0)), NOW, PARIS))
     assert "5 s after it is put off to" in put_off
+    assert "nobody now" in text and as_json(row(entry))["router"] is None
+    ours = dataclasses.replace(row(entry), router="abc")
+    assert "router abc" in plain(entry_table(ours, NOW, PARIS)) and as_json(ours)["router"] == "abc"
 
 
 def drawn(width: int) -> list[str]:
