@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from hashlib import sha1
 from math import inf
 from time import monotonic
 from typing import Any, NoReturn, Protocol, TypeVar, cast
@@ -16,7 +17,6 @@ from typing import Any, NoReturn, Protocol, TypeVar, cast
 from mesh.errors import ConfigError, StoreDamaged, StoreError, StoreFull, StoreUnavailable
 from mesh.store.redis.address import RedisAddress
 from mesh.store.redis.kinds import WAY_OUT, wrong_kind, wrong_number
-from mesh.store.redis.scripts import sha_of
 
 PAUSE_S = 0.5  # at least so long after a failure nothing is asked
 LOGIN_PAUSE_MAX_S = 5.0  # between two tries of a login that is refused
@@ -129,7 +129,7 @@ class Link:
 
         def run() -> list[Any]:
             try:
-                found = self._client.execute_command("EVALSHA", sha_of(text), len(keys), *keys, *args)
+                found = self._client.execute_command("EVALSHA", _sha_of(text), len(keys), *keys, *args)
             except self._no_script:
                 found = self._client.execute_command("EVAL", text, len(keys), *keys, *args)
             return [cast(bytes, found[0]).decode(), *found[1:]]
@@ -244,6 +244,11 @@ class Link:
             f"{self.name}: {why}; look at user and password in --store or MESH_STORE, and at what the server lets "
             "this user do (ACL)"
         ) from error
+
+
+def _sha_of(script: str) -> str:
+    """By what Redis knows a script that it has seen."""
+    return sha1(script.encode(), usedforsecurity=False).hexdigest()
 
 
 def _word(error: Exception) -> str:
