@@ -17,7 +17,7 @@ from mesh.model import Blob, FunctionCode, NodeInfo, Outcome, TaskMark
 from mesh.store.base import StoredBatch
 from mesh.store.moved import Move
 
-CHUNK = 200  # rows read, and written, at once
+CHUNK = 200  # rows read, and written, at once: they may have 64 KiB each, and a server answers one at a time
 NAMED = 10  # in one line
 
 T = TypeVar("T")

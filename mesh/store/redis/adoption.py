@@ -11,15 +11,15 @@ from typing import Any, TypeVar
 from mesh.errors import StoreDamaged
 from mesh.model import NodeInfo, TaskMark
 from mesh.store.base import StoredBatch
+from mesh.store.reading import cut
 from mesh.store.redis import scripts
 from mesh.store.redis.holder import is_gone, read_holder
-from mesh.store.redis.link import Link, Value
+from mesh.store.redis.link import Link, Value, as_text
 from mesh.store.redis.rows import Rows
 from mesh.store.shared import ClaimedJournal, ClaimedSchedules, Handover
 
 log = logging.getLogger("mesh.store")
 
-SCAN = 200  # rows asked for at once
 FORGET_S = 30 * 86_400.0  # how often a router that ended was started, and its merged periodic tasks, are kept so long
 SAY_S = 60.0  # between two lines about what others did to the list of routers and to journals
 
@@ -41,23 +41,23 @@ class Adoption:
         self._rows = rows
         self._owned = owned
         self.claimed: dict[str, None] = {}  # routers whose journals are being moved
-        self._cut: dict[str, bytes] = {}  # what those wrote into their locks that are not there any more
+        self._disconnected: dict[str, bytes] = {}  # what those wrote into their locks that are not there any more
         self._said = ""  # of what others did to the list of routers and to journals
         self._say_at = 0.0
 
     def keep(self, lock_ms: int, holder: bytes, form: int) -> dict[str, float]:
         """Renew the locks; the routers whose journals nobody has, or nobody has soon: in how many seconds."""
         _, silent, odd, strange, is_back = self._owned(scripts.KEEP, lock_ms, holder, self._id, form, *self.claimed)
-        alone = odd_journals(list(map(_text, odd)), int(strange))
+        alone = odd_journals(list(map(as_text, odd)), int(strange))
         words = [f"{alone}; left alone"] if alone else []
         words += ["the list of routers had lost this one, and has it again"] if is_back else []
         self._say("; ".join(words))
-        self._cut.clear()
+        self._disconnected.clear()
         missing: dict[str, float] = {}
         for name, left_ms, held in silent:
-            router_id, left = _text(name), int(left_ms)
-            if held and is_cut(self._link, held):
-                self._cut[router_id] = held
+            router_id, left = as_text(name), int(left_ms)
+            if held and is_disconnected(self._link, held):
+                self._disconnected[router_id] = held
                 left = max(0, left - lock_ms // 2)
             missing[router_id] = left / 1000
         return missing
@@ -71,7 +71,7 @@ class Adoption:
 
     def claim(self, router_id: str, lock_ms: int, holder: bytes, form: int) -> ClaimedJournal | None:
         """Take a journal that nobody has; not one that makes no sense, of which ``keep`` speaks."""
-        taken_from = self._cut.get(router_id, b"")
+        taken_from = self._disconnected.get(router_id, b"")
         word, *values = self._owned(scripts.CLAIM, self._id, router_id, lock_ms, holder, form, taken_from)
         if word in ("held", "odd"):
             return None
@@ -84,14 +84,14 @@ class Adoption:
             self._set_aside(router_id, alien)
         if len(seqs) != int(stored):
             log.error("%sjournal: %d batches where %d were written; the rest is adopted", there, len(seqs), int(stored))
-        functions = {_text(digest): float(used_at) for digest, used_at in zip(uses[::2], uses[1::2])}
+        functions = {as_text(digest): float(used_at) for digest, used_at in zip(uses[::2], uses[1::2])}
         journal = ClaimedJournal(router_id, int(boot), seqs, self._nodes(router_id), functions)
         self.claimed[router_id] = None  # now, for until then a failure is as if it had not been claimed
         return journal
 
     def _set_aside(self, router_id: str, fields: Sequence[Value]) -> None:
-        for start in range(0, len(fields), SCAN):
-            self._owned(scripts.ASIDE, router_id, *fields[start : start + SCAN])
+        for some in cut(fields):
+            self._owned(scripts.ASIDE, router_id, *some)
 
     def _nodes(self, router_id: str) -> list[NodeInfo]:
         return self._all(router_id, "nodes", Rows(self._row_key, router_id).read_node)
@@ -107,10 +107,7 @@ class Adoption:
         """What is in these rows of a router; those that no router wrote are left out."""
         key = f"{self._base}r:{router_id}:{place}"
         found: dict[bytes, T] = {}
-        cursor = -1
-        while cursor != 0:
-            at, some = self._link.command("HSCAN", key, max(cursor, 0), "COUNT", SCAN)
-            cursor = int(at)
+        for some in self._link.scan(key):
             for name, row in some.items():
                 one = read(name, row)
                 if one is None:
@@ -145,7 +142,7 @@ class Adoption:
 
     def finished(self, ids: Sequence[str]) -> list[str]:
         """Those of these tasks that have an outcome, by whichever router."""
-        return list(map(_text, self._link.script(scripts.FIND, [f"{self._base}outcomes"], ids)[1])) if ids else []
+        return list(map(as_text, self._link.script(scripts.FIND, [f"{self._base}outcomes"], ids)[1])) if ids else []
 
     def elsewhere(self, ids: Sequence[str]) -> list[str]:
         """Those of these tasks that another router has adopted, and not finished."""
@@ -212,7 +209,7 @@ class Adoption:
         self.claimed.pop(journal.router_id, None)
 
     def _damaged(self, journal: ClaimedJournal, why: bytes) -> StoreDamaged:
-        return StoreDamaged(f"{self._base}r:{journal.router_id}: {_text(why)}")
+        return StoreDamaged(f"{self._base}r:{journal.router_id}: {as_text(why)}")
 
 
 def odd_journals(odd: Sequence[str], strange: int) -> str:
@@ -222,14 +219,10 @@ def odd_journals(odd: Sequence[str], strange: int) -> str:
     return "; ".join(found)
 
 
-def is_cut(link: Link, held: bytes) -> bool:
+def is_disconnected(link: Link, held: bytes) -> bool:
     """Whether who wrote this into a lock is seen to be gone, or to have no connection to the server any more.
 
     The system ends the connections of a process that dies; one that is only held up keeps its own.
     """
     holder = read_holder(held)
     return holder is not None and (is_gone(holder) or not link.has(holder.connection))
-
-
-def _text(value: bytes | str) -> str:
-    return value.decode(errors="replace") if isinstance(value, bytes) else value

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mesh.errors import StoreError, StoreUnavailable
-from mesh.store.redis.link import Link
+from mesh.store.redis.link import Link, as_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ def look_up(link: Link) -> Durability:
         raise
     except StoreError:  # this user may not ask, or the service knows no CONFIG
         return _UNKNOWN
-    config = {_text(key): _text(value) for key, value in found.items()}
+    config = {as_text(key): as_text(value) for key, value in found.items()}
     return _judge(config)
 
 
@@ -55,7 +55,3 @@ def _judge(config: dict[str, str]) -> Durability:
         case other:
             promise = f"appendfsync {other}: a power cut takes what the system had not written, a killed server nothing"
             return Durability("process", promise, warning)
-
-
-def _text(value: object) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)

@@ -8,13 +8,14 @@ owes to its nodes is done in between.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from hashlib import sha1
 from math import inf
 from time import monotonic
 from typing import Any, NoReturn, Protocol, TypeVar, cast
 
 from mesh.errors import ConfigError, StoreDamaged, StoreError, StoreFull, StoreUnavailable
+from mesh.store.reading import CHUNK
 from mesh.store.redis.address import RedisAddress
 from mesh.store.redis.kinds import WAY_OUT, wrong_kind, wrong_number
 
@@ -102,7 +103,7 @@ class Link:
         self._login_wait_s = login_wait_s
         self._refused = (-inf, -inf)  # since when the login is, and when it was last
         self._errors = (redis.RedisError, RedisClusterException, OSError)
-        self._cut = (redis.ConnectionError, OSError)
+        self._disconnects = (redis.ConnectionError, OSError)
         self._timeout = (redis.TimeoutError, TimeoutError)
         self._reply = redis.exceptions.ResponseError
         self._no_script = redis.exceptions.NoScriptError
@@ -123,6 +124,16 @@ class Link:
     def commands(self, commands: Sequence[Sequence[Value]]) -> list[Any]:
         """Do some commands in one round trip, not as one."""
         return self._guarded(lambda: self._piped(commands)) if commands else []
+
+    def scan(self, key: str, after_each: Callable[[], None] = lambda: None) -> Iterator[dict[bytes, bytes]]:
+        """All rows of a hash, some at a time; some may come twice."""
+        cursor = -1
+        while cursor != 0:
+            at, some = self.command("HSCAN", key, max(cursor, 0), "COUNT", CHUNK)
+            cursor = int(at)
+            if some:
+                yield some
+            after_each()
 
     def script(self, text: str, keys: Sequence[Value], args: Sequence[Value]) -> list[Any]:
         """Do a script; its answer begins with a word, which comes as text. A script must be safe to be repeated."""
@@ -182,9 +193,8 @@ class Link:
         """The error, with the key where it is of another type: the server does not say which."""
         if _word(error) != "WRONGTYPE":
             return error
-        key = command[1]
-        text = wrong_kind(key.decode(errors="replace") if isinstance(key, bytes) else str(key))
-        return StoreDamaged(f"{self.name}: {text}; {WAY_OUT}")
+        key = cast(bytes | str, command[1])
+        return StoreDamaged(f"{self.name}: {wrong_kind(as_text(key))}; {WAY_OUT}")
 
     def _guarded(self, call: Callable[[], T]) -> T:
         started = self._clock()
@@ -193,7 +203,7 @@ class Link:
         try:
             try:
                 return call()
-            except self._cut as error:
+            except self._disconnects as error:
                 if isinstance(error, self._timeout) or _word(error) in _STALE | _LOGIN:
                     raise
                 return call()  # a connection may be older than the server at its other end
@@ -218,7 +228,7 @@ class Link:
             raise StoreFull(text) from error
         if word in _LOGIN:
             self._refuse(error, why)
-        if isinstance(error, (*self._cut, *self._timeout)) or word in _PASSES or not _is_reply(error):
+        if isinstance(error, (*self._disconnects, *self._timeout)) or word in _PASSES or not _is_reply(error):
             now = self._clock()
             self._quiet_until, self._why = now + max(PAUSE_S, now - started), why
             if word in _STALE:
@@ -244,6 +254,11 @@ class Link:
             f"{self.name}: {why}; look at user and password in --store or MESH_STORE, and at what the server lets "
             "this user do (ACL)"
         ) from error
+
+
+def as_text(value: bytes | str) -> str:
+    """What the server says, for people and as names: bytes that are no text come from who is no router."""
+    return value.decode(errors="replace") if isinstance(value, bytes) else value
 
 
 def _sha_of(script: str) -> str:

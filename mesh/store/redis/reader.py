@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from hashlib import blake2b
 from typing import TypeVar
 
@@ -22,7 +22,7 @@ from mesh.store.redis.adoption import odd_journals
 from mesh.store.redis.durability import look_up
 from mesh.store.redis.holder import is_gone, read_holder
 from mesh.store.redis.kinds import DIGITS, WAY_OUT, kinds, read_count, wrong_kind
-from mesh.store.redis.link import Link
+from mesh.store.redis.link import Link, as_text
 from mesh.store.redis.payloads import Payloads
 from mesh.store.redis.rows import Rows, is_router_id, router_of
 from mesh.store.redis.sealing import StoreKeys, find_row_key
@@ -65,7 +65,7 @@ class RedisReader:
                 )
             if found is not None and found != b"%d" % FORMAT:
                 raise ConfigError(
-                    f"{self.url}: the journal of router {self._router} has format {found.decode(errors='replace')}, "
+                    f"{self.url}: the journal of router {self._router} has format {as_text(found)}, "
                     f"and this version knows {FORMAT}"
                 )
         except BaseException:
@@ -75,7 +75,7 @@ class RedisReader:
 
     def _row_key(self, keys: StoreKeys) -> bytes:
         found = self._link.command("HGETALL", f"{self._base}keys")
-        sealed = {key_id.decode(errors="replace"): row for key_id, row in found.items()}
+        sealed = {as_text(key_id): row for key_id, row in found.items()}
         if not sealed and self._link.command("EXISTS", f"{self._mine}meta", *places_of(self._base)):
             raise StoreError(without_key(self.url, self._base))
         if not sealed:
@@ -146,7 +146,7 @@ class RedisReader:
 
     def _others(self) -> list[str]:
         """Who runs the other routers that have a journal there."""
-        ids = [name.decode(errors="replace") for name in self._link.command("SMEMBERS", f"{self._base}routers")]
+        ids = [as_text(name) for name in self._link.command("SMEMBERS", f"{self._base}routers")]
         locks = self._link.commands([("GET", f"{self._base}r:{i}:lock") for i in ids if i != self._router])
         return [holder for held in locks if held is not None and (holder := _holder_name(held)) is not None]
 
@@ -217,7 +217,7 @@ class RedisReader:
             for (name, used_at), row in zip(some, rows):
                 if row is None:  # dropped meanwhile
                     continue
-                digest = name.decode(errors="replace")
+                digest = as_text(name)
                 code = _unless_damaged(self._rows.read_function, digest, row, place)
                 chunk.append((digest, None if code is None else (code, float(used_at))))
             yield chunk
@@ -229,11 +229,11 @@ class RedisReader:
         """
         place = f"{self._base}outcomes"
         batch_of = self._settled()
-        for rows in self._scan(place):
+        for rows in self._link.scan(place):
             chunk: list[tuple[str, Outcome | None]] = []
             mine: list[Outcome] = []
-            for key, row in rows:
-                name, is_mine = key.decode(errors="replace"), router_of(row) in (self._router, None)
+            for key, row in rows.items():
+                name, is_mine = as_text(key), router_of(row) in (self._router, None)
                 if is_mine or of_all or name in batch_of:
                     outcome = _unless_damaged(self._rows.read_outcome, name, row, place)
                     if outcome is not None and not is_mine:
@@ -274,16 +274,8 @@ class RedisReader:
         return [outcome for outcome in found if outcome is not None]
 
     def _hash(self, place: str, read: Callable[[bytes, bytes], T | None]) -> Chunks[T]:
-        for rows in self._scan(place):
-            yield [(name.decode(errors="replace"), _unless_damaged(read, name, row)) for name, row in rows]
-
-    def _scan(self, place: str) -> Iterator[list[tuple[bytes, bytes]]]:
-        cursor = 0
-        while True:
-            cursor, rows = self._link.command("HSCAN", place, cursor, "COUNT", CHUNK)
-            yield list(rows.items())
-            if not cursor:
-                return
+        for rows in self._link.scan(place):
+            yield [(as_text(name), _unless_damaged(read, name, row)) for name, row in rows.items()]
 
     def read_blob(self, blob: Blob) -> Sequence[bytes | memoryview] | None:
         """A large payload in parts; None when it is gone. Raises ``StoreDamaged``."""
@@ -296,7 +288,7 @@ class RedisReader:
     def _wrong_kinds(self) -> list[str]:
         wanted = list(kinds(self._base, self._mine).items())
         found = self._link.commands([("TYPE", key) for key, _ in wanted])
-        wrong = [key for (key, kind), is_there in zip(wanted, found) if _name_of(is_there) not in ("none", kind)]
+        wrong = [key for (key, kind), is_there in zip(wanted, found) if as_text(is_there) not in ("none", kind)]
         if f"{self._mine}lock" not in wrong and self._link.command("PTTL", f"{self._mine}lock") == -1:
             return [*map(self._in_words, wrong), f"key {self._mine}lock has no time to run out: no router wrote it"]
         return [*map(self._in_words, wrong)]
@@ -342,7 +334,7 @@ class RedisReader:
         if gone := self._still(self._without_outcome, self._expiries()):
             found.append(f"expiries of outcomes that are not there: {named(gone)}; they go at their time")
         uses = self._link.command("ZRANGE", f"{self._mine}functions", 0, -1)
-        if lost := self._still(self._without_code, [name.decode(errors="replace") for name in uses]):
+        if lost := self._still(self._without_code, [as_text(name) for name in uses]):
             found.append(f"functions without their code: {named(lost)}; clients send them again")
         listed = self._link.command("SISMEMBER", f"{self._base}routers", self._router)
         if not listed and self._link.command("EXISTS", f"{self._mine}journal"):
@@ -369,7 +361,7 @@ class RedisReader:
         cursor = 0
         while len(found) < SUSPECTS_MAX:
             cursor, pairs = self._link.command("ZSCAN", f"{self._base}expiries", cursor, "COUNT", CHUNK)
-            found += self._without_outcome([name.decode(errors="replace") for name, _ in pairs])
+            found += self._without_outcome([as_text(name) for name, _ in pairs])
             if not cursor:
                 break
         return list(dict.fromkeys(found))
@@ -387,10 +379,6 @@ class RedisReader:
     def close(self) -> None:
         """Cut the connection."""
         self._link.close()
-
-
-def _name_of(kind: bytes | str) -> str:
-    return kind.decode() if isinstance(kind, bytes) else kind
 
 
 def _holder_name(held: bytes) -> str | None:

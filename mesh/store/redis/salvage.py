@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from mesh.store.reading import CHUNK, cut
 from mesh.store.redis.kinds import kinds, wrong_kind
-from mesh.store.redis.link import Link, Value
+from mesh.store.redis.link import Link, Value, as_text
 
 log = logging.getLogger("mesh.store")
 
@@ -58,7 +58,7 @@ class Salvage:
         """Make up for what is missing: numbers of users that are none, and what these keys had."""
         self._count_users()
         if f"{self._base}expiries" in lost:
-            for some in scan(self._link, f"{self._base}outcomes", self._keep):
+            for some in self._link.scan(f"{self._base}outcomes", self._keep):
                 # The time is in the row: it is looked at when this one has come.
                 self._link.command("ZADD", f"{self._base}expiries", *(v for name in some for v in (0, name)))
 
@@ -66,11 +66,11 @@ class Salvage:
         """How many routers keep each function."""
         users = f"{self._base}users"
         names: set[bytes] = set(self._link.command("HKEYS", f"{self._base}functions"))
-        for some in scan(self._link, users, self._keep):
+        for some in self._link.scan(users, self._keep):
             names -= {name for name, value in some.items() if value.isdigit() and len(value) <= _USERS_DIGITS}
             names |= {name for name, value in some.items() if not value.isdigit() or len(value) > _USERS_DIGITS}
         routers = self._link.command("SMEMBERS", f"{self._base}routers") if names else []
-        places = [f"{self._base}r:{router.decode(errors='replace')}:functions" for router in routers]
+        places = [f"{self._base}r:{as_text(router)}:functions" for router in routers]
         for few in cut(sorted(names)):
             counts = dict.fromkeys(few, 0)
             for place in places:
@@ -87,14 +87,3 @@ def arguments(base: str, mine: str, *, salvage: bool) -> list[Value]:
     seconds = max(0.0, time.time() - _BEGAN)
     wanted = [value for pair in kinds(base, mine).items() for value in pair]
     return [int(salvage), int(seconds / _BOOT_S), int(seconds * 1000), *wanted]
-
-
-def scan(link: Link, key: str, keep: Callable[[], None]) -> Iterator[dict[bytes, bytes]]:
-    """All rows of a hash, some at a time; some may come twice."""
-    cursor = -1
-    while cursor != 0:
-        at, some = link.command("HSCAN", key, max(cursor, 0), "COUNT", CHUNK)
-        cursor = int(at)
-        if some:
-            yield some
-        keep()

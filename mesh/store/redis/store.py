@@ -37,7 +37,7 @@ from __future__ import annotations
 import logging
 import secrets
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from hashlib import blake2b
 from math import inf
@@ -62,24 +62,24 @@ from mesh.errors import (
 from mesh.model import Blob, Buffer, FunctionCode, NodeInfo, Outcome, TaskMark
 from mesh.store.base import Recovered, StoredBatch, StoreUsage
 from mesh.store.moved import Move, read_move, refuse_moved
+from mesh.store.reading import CHUNK, cut
 from mesh.store.redis import scripts
 from mesh.store.redis.address import RedisAddress, parse_address
-from mesh.store.redis.adoption import FORGET_S, Adoption, is_cut
+from mesh.store.redis.adoption import FORGET_S, Adoption, is_disconnected
 from mesh.store.redis.durability import look_up
 from mesh.store.redis.holder import default_router, is_gone, read_holder, this_holder
 from mesh.store.redis.kinds import WAY_OUT, read_count, wrong_kind, wrong_number
-from mesh.store.redis.link import Link, Value
+from mesh.store.redis.link import Link, Value, as_text
 from mesh.store.redis.payloads import Payloads
 from mesh.store.redis.prepared import Prepared, prepare
 from mesh.store.redis.rights import ask_for_rights
 from mesh.store.redis.rows import Rows, due_field, is_router_id
-from mesh.store.redis.salvage import Salvage, arguments, scan
+from mesh.store.redis.salvage import Salvage, arguments
 from mesh.store.redis.sealing import StoreKeys, find_row_key, new_row_key, seal
 from mesh.store.shared import ClaimedJournal, ClaimedSchedules, Handover
 
 log = logging.getLogger("mesh.store")
 
-READ = 200  # rows asked for at once: they may have 64 KiB each, and a server answers one question at a time
 FORMAT = 2  # of keys and rows
 _FORGED_MAX = 3  # rows of due times that no router wrote, one after the other, in the way of one bid
 _NAMED = 10  # damaged rows named in one message
@@ -250,7 +250,7 @@ class RedisStore:
 
     def _sealed(self) -> dict[str, bytes]:
         found = self._link.command("HGETALL", f"{self._base}keys")
-        return {_text(key_id): row for key_id, row in found.items()}
+        return {as_text(key_id): row for key_id, row in found.items()}
 
     def _reseal(self, row_key: bytes, sealed: Collection[str], keys: StoreKeys) -> None:
         """Let in who has the newest key of the mesh, and those no more whose key does not count."""
@@ -280,7 +280,7 @@ class RedisStore:
                 raise StoreDamaged(f"{self.url}: {'; '.join(self._in_words(word, values[0]))}; {WAY_OUT}")
             if word == "format":
                 raise ConfigError(
-                    f"{self.url}: the journal of router {self.router_id} has format {_text(values[0])}, and this "
+                    f"{self.url}: the journal of router {self.router_id} has format {as_text(values[0])}, and this "
                     f"version knows {FORMAT}: start the version that wrote it, or use another ?prefix="
                 )
             held, left_ms, adopter = values
@@ -288,7 +288,7 @@ class RedisStore:
             if adopter or deadline == inf:  # it is being emptied, which takes as long as it has tasks
                 deadline = time.monotonic() + self._lock_ms / 1000
             silent = left_ms <= self._lock_ms // 2
-            if holder is not None and (is_gone(holder) or (silent and is_cut(self._link, held))):
+            if holder is not None and (is_gone(holder) or (silent and is_disconnected(self._link, held))):
                 taken_from = held
             elif asked_at >= deadline and left_ms < 0:
                 text = f"{self.url}: key {lock} has no time to run out, so no router wrote it"
@@ -308,12 +308,12 @@ class RedisStore:
         self.salvaged += [f"{self.url}: {text}; set aside" for text in self._in_words("kinds", wrong)]
         self.salvaged += [f"{self.url}: {text}; it begins anew" for text in self._in_words("numbers", numbers)]
         if self._salvage:
-            self._salvage.count_anew(list(map(_text, wrong)))
+            self._salvage.count_anew(list(map(as_text, wrong)))
 
     def _in_words(self, word: str, names: Sequence[bytes]) -> list[str]:
         if word == "kinds":
-            return [wrong_kind(_text(name)) for name in names]
-        return [f"key {self._meta}: {wrong_number(_text(name))}" for name in names]
+            return [wrong_kind(as_text(name)) for name in names]
+        return [f"key {self._meta}: {wrong_number(as_text(name))}" for name in names]
 
     def _counts(self, fields: Sequence[str], values: Sequence[bytes | int | None]) -> list[int]:
         where = f"{self.url} key {self._meta}"
@@ -372,8 +372,8 @@ class RedisStore:
         if word == "lost":
             raise self._lost(values[0])
         there: list[str] = []
-        for some in _cut(functions, 10 * READ):
-            there += map(_text, self._link.script(scripts.FIND, [f"{self._base}functions"], some)[1])
+        for some in cut(functions, 10 * CHUNK):
+            there += map(as_text, self._link.script(scripts.FIND, [f"{self._base}functions"], some)[1])
         self._keep_name()
         self._commits += 1
         self._last_seq = last_seq
@@ -395,7 +395,7 @@ class RedisStore:
         }
         if len(batches) != stored:
             self._miss_batches(len(batches), stored)
-        for seqs in _cut(sorted(batches), READ):
+        for seqs in cut(sorted(batches)):
             if self._salvage:
                 self._salvage.set_aside_keys(
                     [f"{self._mine}{place}:{seq}" for seq in seqs for place in ("settled", "held")], b"set"
@@ -410,7 +410,7 @@ class RedisStore:
         marks: list[TaskMark] = self._read_all("marks", "marks of tasks", self._rows.read_mark)
         nodes: list[NodeInfo] = self._read_all("nodes", "workers", self._rows.read_node)
         uses = self._link.command("ZRANGE", f"{self._mine}functions", 0, -1, "WITHSCORES")
-        functions = {_text(digest): float(used_at) for digest, used_at in zip(uses[::2], uses[1::2])}
+        functions = {as_text(digest): float(used_at) for digest, used_at in zip(uses[::2], uses[1::2])}
         found = [batches[seq] for seq in sorted(batches)]
         self._last_seq = max(self._last_seq, *batches, 0)  # adopted ones may have greater numbers
         apps = dict(self._read_all("apps", "apps", self._rows.read_app))
@@ -422,7 +422,7 @@ class RedisStore:
     def _read_all(self, place: str, what: str, read: Callable[[bytes, bytes], T | None]) -> list[T]:
         key = f"{self._mine}{place}"
         rows: dict[bytes, bytes] = {}
-        for some in scan(self._link, key, self._keep_by_and_by):
+        for some in self._link.scan(key, self._keep_by_and_by):
             rows.update(some)
         found, damaged = [], []
         for name, row in rows.items():
@@ -493,7 +493,7 @@ class RedisStore:
     def _first_of(self, ids: Sequence[str]) -> list[Outcome]:
         """Whichever outcomes these tasks have now, but for those that cannot be read: who asks is told."""
         found: list[Outcome] = []
-        for some in _cut(ids, READ):
+        for some in cut(ids):
             try:
                 found += self.outcomes(some)
             except RowDamaged:
@@ -523,11 +523,11 @@ class RedisStore:
             raise StoreDamaged(f"{self.url} key {self._meta}: field commits grows by itself: who else writes there?")
         self._unsure = None
         if word == "there":
-            raise StoreError(f"{self.url}: journal row {_text(values[0])} is there already")
+            raise StoreError(f"{self.url}: journal row {as_text(values[0])} is there already")
         self._commits = prepared.number
         self._last_seq = prepared.last_seq
         self._payloads.committed(prepared.put, prepared.removed)
-        return [_text(task_id) for task_id in values[0]] if values else None
+        return [as_text(task_id) for task_id in values[0]] if values else None
 
     def _arguments(self, prepared: Prepared) -> list[Value]:
         return [
@@ -550,7 +550,7 @@ class RedisStore:
         place = f"{self._base}outcomes"
         where = f"{self.url} key {place}"
         found: list[Outcome] = []
-        for some in _cut(list(dict.fromkeys(ids)), READ):
+        for some in cut(list(dict.fromkeys(ids))):
             rows = self._link.command("HMGET", place, *some)
             found += [self._rows.read_outcome(i, row, where) for i, row in zip(some, rows) if row is not None]
         return found
@@ -617,14 +617,14 @@ class RedisStore:
     def finished(self, ids: Sequence[str]) -> list[Outcome]:
         """The outcomes there are of these tasks, by whichever router; cheap where there are none."""
         found: list[str] = []
-        for some in _cut(ids, 10 * READ):
+        for some in cut(ids, 10 * CHUNK):
             self._keep_by_and_by()
             found += self._adoption.finished(some)
         return self._first_of(found)
 
     def elsewhere(self, ids: Sequence[str]) -> list[str]:
         """Those of these that another router has adopted, and not finished."""
-        return [task_id for some in _cut(ids, 10 * READ) for task_id in self._adoption.elsewhere(some)]
+        return [task_id for some in cut(ids, 10 * CHUNK) for task_id in self._adoption.elsewhere(some)]
 
     def move(self, journal: ClaimedJournal, moves: Sequence[Handover]) -> None:
         """Make these batches ours, all or none."""
@@ -774,7 +774,7 @@ def router_at(link: Link, base: str, address: RedisAddress, becomes: str | None 
     if moved is not None and not is_router_id(moved):
         raise StoreDamaged(f"{link.name} key {base}names: what {own} stands for is no router's id; delete that field")
     if moved is not None:
-        return _text(moved)
+        return as_text(moved)
     if is_router_id(name.encode()):
         is_there, of_name = link.commands([("EXISTS", f"{base}r:{one}:meta") for one in (name, own)])
         if is_there and not of_name:
@@ -797,11 +797,3 @@ def _is_used(link: Link, mine: str) -> bool:
     )
     where = f"{link.name} key {mine}meta"
     return any((read_count(seq, "seq", where), read_count(batches, "batches", where), *rest))
-
-
-def _cut(values: Sequence[T], most: int) -> Iterator[Sequence[T]]:
-    return (values[start : start + most] for start in range(0, len(values), most))
-
-
-def _text(value: bytes | str) -> str:
-    return value.decode(errors="replace") if isinstance(value, bytes) else value
