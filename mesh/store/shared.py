@@ -59,8 +59,12 @@ class Handover:
 class SharedStore(Store, Protocol):
     """A store with the journals of several routers. Every method may raise ``StoreUnavailable``: try again."""
 
-    set_back: str
-    """Why it has less than it had acknowledged; empty where it does not. Nothing is written until ``begin_anew``."""
+    @property
+    def set_back(self) -> str:
+        """Why it has less than it had acknowledged; empty where it does not.
+
+        Nothing is written until ``begin_anew``.
+        """
 
     def begin_anew(self, last_seq: int, functions: Sequence[str]) -> list[str]:
         """Empty our journal, for all of it is about to be written anew; ``last_seq``: the number of our newest batch.

@@ -31,8 +31,9 @@ from mesh.model import Blob, FunctionCode, NodeInfo, TaskMark, TaskOptions, Task
 from mesh.runtime.adopting import Adopter
 from mesh.settings import Settings
 from mesh.store.redis.address import parse_address
+from mesh.store.redis.kinds import FORMAT
 from mesh.store.redis.reader import RedisReader
-from mesh.store.redis.store import FORMAT, RedisStore
+from mesh.store.redis.store import RedisStore
 from mesh.store.shared import ClaimedJournal, Handover
 from mesh.wire.codec import decode_body, encode_body
 from tests.contract.stores import BLOB, PARTS, outcome_of, submit_of

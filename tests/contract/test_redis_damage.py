@@ -119,13 +119,13 @@ def test_a_number_that_is_changed_while_the_router_runs_ends_it_at_its_next_comm
 
 def test_a_number_of_commits_that_somebody_raises_again_and_again_ends_the_router(url, admin, monkeypatch):
     store = fill(url)
-    owned = store._owned
+    owned = store._journal.do
 
     def raised(*args: object) -> list[object]:
         admin.hincrby(f"{mine(store)}meta", "commits", 5)
         return owned(*args)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(store, "_owned", raised)
+    monkeypatch.setattr(store._journal, "do", raised)
     with pytest.raises(StoreDamaged, match="commits grows by itself"):
         store.commit([append(3, "c")])
     monkeypatch.undo()

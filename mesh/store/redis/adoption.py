@@ -6,21 +6,21 @@ import logging
 import re
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from mesh.errors import StoreDamaged
 from mesh.model import NodeInfo, TaskMark
 from mesh.store.base import StoredBatch
 from mesh.store.reading import cut
 from mesh.store.redis import scripts
-from mesh.store.redis.holder import is_gone, read_holder
-from mesh.store.redis.link import Link, Value, as_text
+from mesh.store.redis.kinds import FORMAT
+from mesh.store.redis.link import Value, as_text
+from mesh.store.redis.ownership import FORGET_S, Ownership, is_disconnected
 from mesh.store.redis.rows import Rows
 from mesh.store.shared import ClaimedJournal, ClaimedSchedules, Handover
 
 log = logging.getLogger("mesh.store")
 
-FORGET_S = 30 * 86_400.0  # how often a router that ended was started, and its merged periodic tasks, are kept so long
 SAY_S = 60.0  # between two lines about what others did to the list of routers and to journals
 
 _SEQ = re.compile(rb"[1-9][0-9]{0,15}")
@@ -29,25 +29,23 @@ T = TypeVar("T")
 
 
 class Adoption:
-    """Of the router ``router_id``, whose rows are ``rows``. ``owned`` does a script as the owner of its journal."""
+    """Into this journal, whose rows are ``rows``."""
 
-    def __init__(
-        self, link: Link, base: str, router_id: str, row_key: bytes, rows: Rows, owned: Callable[..., list[Any]]
-    ) -> None:
-        self._link = link
-        self._base = base
-        self._id = router_id
+    def __init__(self, journal: Ownership, row_key: bytes, rows: Rows) -> None:
+        self._journal = journal
+        self._link = journal.link
+        self._base = journal.base
+        self._id = journal.router_id
         self._row_key = row_key
         self._rows = rows
-        self._owned = owned
         self.claimed: dict[str, None] = {}  # routers whose journals are being moved
         self._disconnected: dict[str, bytes] = {}  # what those wrote into their locks that are not there any more
         self._said = ""  # of what others did to the list of routers and to journals
         self._say_at = 0.0
 
-    def keep(self, lock_ms: int, holder: bytes, form: int) -> dict[str, float]:
+    def keep(self) -> dict[str, float]:
         """Renew the locks; the routers whose journals nobody has, or nobody has soon: in how many seconds."""
-        _, silent, odd, strange, is_back = self._owned(scripts.KEEP, lock_ms, holder, self._id, form, *self.claimed)
+        _, silent, odd, strange, is_back = self._journal.keep(list(self.claimed))
         alone = odd_journals(list(map(as_text, odd)), int(strange))
         words = [f"{alone}; left alone"] if alone else []
         words += ["the list of routers had lost this one, and has it again"] if is_back else []
@@ -58,7 +56,7 @@ class Adoption:
             router_id, left = as_text(name), int(left_ms)
             if held and is_disconnected(self._link, held):
                 self._disconnected[router_id] = held
-                left = max(0, left - lock_ms // 2)
+                left = max(0, left - self._journal.lock_ms // 2)
             missing[router_id] = left / 1000
         return missing
 
@@ -69,10 +67,11 @@ class Adoption:
                 self._say_at = time.monotonic() + SAY_S
                 log.error("%s: %s", self._base, found)
 
-    def claim(self, router_id: str, lock_ms: int, holder: bytes, form: int) -> ClaimedJournal | None:
+    def claim(self, router_id: str) -> ClaimedJournal | None:
         """Take a journal that nobody has; not one that makes no sense, of which ``keep`` speaks."""
         taken_from = self._disconnected.get(router_id, b"")
-        word, *values = self._owned(scripts.CLAIM, self._id, router_id, lock_ms, holder, form, taken_from)
+        as_ours = (self._journal.lock_ms, self._journal.holder, FORMAT, taken_from)
+        word, *values = self._journal.do(scripts.CLAIM, self._id, router_id, *as_ours)
         if word in ("held", "odd"):
             return None
         boot, stored, uses = values
@@ -91,7 +90,7 @@ class Adoption:
 
     def _set_aside(self, router_id: str, fields: Sequence[Value]) -> None:
         for some in cut(fields):
-            self._owned(scripts.ASIDE, router_id, *some)
+            self._journal.do(scripts.ASIDE, router_id, *some)
 
     def _nodes(self, router_id: str) -> list[NodeInfo]:
         return self._all(router_id, "nodes", Rows(self._row_key, router_id).read_node)
@@ -191,13 +190,13 @@ class Adoption:
             args += (task_id, self._rows.adopted(task_id))
         for keys in ([b.key for one in moves for b in one.blobs], [b.key for one in moves for b in one.unneeded]):
             args += (len(keys), *keys)
-        word, *why = self._owned(scripts.MOVE, self._id, journal.router_id, *args)
+        word, *why = self._journal.do(scripts.MOVE, self._id, journal.router_id, *args)
         if word == "odd":
             raise self._damaged(journal, why[0])
 
     def leave(self, journal: ClaimedJournal) -> None:
         """Nothing is left in it."""
-        word, *why = self._owned(scripts.LEAVE, journal.router_id, int(FORGET_S * 1000))
+        word, *why = self._journal.do(scripts.LEAVE, journal.router_id, int(FORGET_S * 1000))
         if word == "odd":
             raise self._damaged(journal, why[0])
         if word == "more":
@@ -217,12 +216,3 @@ def odd_journals(odd: Sequence[str], strange: int) -> str:
     found = [f"journals that make no sense: {', '.join(odd)}"] if odd else []
     found += [f"names in the list of routers that are none: {strange}"] if strange else []
     return "; ".join(found)
-
-
-def is_disconnected(link: Link, held: bytes) -> bool:
-    """Whether who wrote this into a lock is seen to be gone, or to have no connection to the server any more.
-
-    The system ends the connections of a process that dies; one that is only held up keeps its own.
-    """
-    holder = read_holder(held)
-    return holder is not None and (is_gone(holder) or not link.has(holder.connection))

@@ -11,6 +11,7 @@ import re
 from mesh.errors import StoreDamaged
 
 WAY_OUT = "start the router once with --salvage, which sets them aside and goes on with the rest"
+FORMAT = 2  # of keys and rows: ``meta`` says which a journal has
 DIGITS = {"epoch": 15, "commits": 15, "seq": 15, "batches": 15, "boot": 9}
 """Of the numbers in ``meta``: so many digits a script can count with, and messages can carry."""
 

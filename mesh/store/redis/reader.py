@@ -21,12 +21,13 @@ from mesh.store.redis.address import RedisAddress
 from mesh.store.redis.adoption import odd_journals
 from mesh.store.redis.durability import look_up
 from mesh.store.redis.holder import is_gone, read_holder
-from mesh.store.redis.kinds import DIGITS, WAY_OUT, kinds, read_count, wrong_kind
+from mesh.store.redis.kinds import DIGITS, FORMAT, WAY_OUT, kinds, read_count, wrong_kind
 from mesh.store.redis.link import Link, as_text
+from mesh.store.redis.naming import router_at
 from mesh.store.redis.payloads import Payloads
+from mesh.store.redis.row_key import places_of, without_key
 from mesh.store.redis.rows import Rows, is_router_id, router_of
 from mesh.store.redis.sealing import StoreKeys, find_row_key
-from mesh.store.redis.store import FORMAT, places_of, router_at, without_key
 
 JOURNALS_SHOWN = 10  # where the one that was asked for is not there
 SUSPECTS_MAX = 1_000  # rows that are looked at again
