@@ -35,7 +35,7 @@ class RouterNews:
             yield Complain("workers left", f"worker {known[node_id]} takes part no more; {many}", is_wrong=False)
 
     def _of_leader(self) -> Iterator[Complain]:
-        lease = self._machine.lease
+        lease = self._machine.periodic.lease
         leader = (lease.term, lease.holder_name) if lease.holder_name else None
         known, self._leader = self._leader, leader
         if known is not None and known != leader:

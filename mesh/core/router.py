@@ -1,8 +1,8 @@
 """The router's decisions: events and the time come in, commands go out. No I/O, no clock, no randomness.
 
 This is the table of what can happen and who decides about it: who takes part (``membership``), what is accepted
-(``admission``), who runs it (``dispatch``), how it ended (``settling``), what is cancelled at once (``purging``). A
-task's state changes in ``tasks`` only.
+(``admission``), who runs it (``dispatch``), how it ended (``settling``), what is cancelled at once (``purging``), what
+periodic tasks there are and which are fired (``periodic``). A task's state changes in ``tasks`` only.
 """
 
 from __future__ import annotations
@@ -17,16 +17,12 @@ from mesh.clock import Now
 from mesh.core.admission import Admission
 from mesh.core.adopting import Adopting
 from mesh.core.afar import Afar
-from mesh.core.bids import Bids
 from mesh.core.commands import Command, DropPeer, LookUpFunction, Record
 from mesh.core.dispatch import Dispatch
-from mesh.core.entries import EntryBook
 from mesh.core.events import (
     BatchesAdopted,
-    BidAnswered,
     Event,
     FunctionLookedUp,
-    GossipHeard,
     JournalAdopted,
     JournalClaimed,
     MessageReceived,
@@ -39,15 +35,12 @@ from mesh.core.events import (
     StoreFreed,
     UnknownElsewhere,
 )
-from mesh.core.firing import Firings
-from mesh.core.gossip import Gossips
-from mesh.core.lease import Lease
 from mesh.core.ledger import Ledger
 from mesh.core.limbo import Limbo
 from mesh.core.membership import Membership
-from mesh.core.ownership import Ownership
 from mesh.core.packing import pack, text_bytes
 from mesh.core.peers import Session, Worker
+from mesh.core.periodic import Periodic
 from mesh.core.permits import CLIENT_VERBS, WORKER_VERBS, may_ask
 from mesh.core.purging import Purges
 from mesh.core.queues import Lane
@@ -55,18 +48,14 @@ from mesh.core.room import Room
 from mesh.core.settling import Settling
 from mesh.core.states import CANCELLED, LEASED
 from mesh.core.status import Surroundings, snapshot
-from mesh.core.store_bids import StoreBids
 from mesh.core.story import stories
 from mesh.core.tasks import TaskTable
 from mesh.entries import Entry, Position
 from mesh.messages import (
-    AskLease,
     Bye,
     Cancel,
     Claim,
     Credit,
-    Declare,
-    Fire,
     Function,
     GetFunction,
     Heartbeat,
@@ -76,7 +65,6 @@ from mesh.messages import (
     Released,
     Reply,
     SayHello,
-    Schedule,
     Settled,
     Submit,
     Unwatch,
@@ -85,6 +73,26 @@ from mesh.messages import (
 )
 from mesh.model import NodeInfo, Peer, Role, TaskMark
 from mesh.settings import Settings
+
+COUNTERS = (
+    "stale",
+    "refused",
+    "rejected",
+    "redelivered",
+    "duplicates",
+    "late_successes",
+    "settled_elsewhere",
+    "adopted",
+    "garbage",
+    "problems",
+    "firings",
+    "firings_caught_up",
+    "firings_skipped",
+    "firings_elsewhere",
+    "firings_refused",
+    "firings_stale",
+    "entries_refused",
+)
 
 
 class RouterMachine:
@@ -112,28 +120,7 @@ class RouterMachine:
         self._is_shared = shared
         self.boot = boot
         self.settings = settings
-        self.counters: dict[str, int] = dict.fromkeys(
-            (
-                "stale",
-                "refused",
-                "rejected",
-                "redelivered",
-                "duplicates",
-                "late_successes",
-                "settled_elsewhere",
-                "adopted",
-                "garbage",
-                "problems",
-                "firings",
-                "firings_caught_up",
-                "firings_skipped",
-                "firings_elsewhere",
-                "firings_refused",
-                "firings_stale",
-                "entries_refused",
-            ),
-            0,
-        )
+        self.counters: dict[str, int] = dict.fromkeys(COUNTERS, 0)
         self.surroundings = Surroundings()  # as the process around the machine sees them; for people
         self.since: Now | None = None
         self.room = room = Room()
@@ -149,53 +136,45 @@ class RouterMachine:
         self._dispatch = Dispatch(table, members, ledger)
         self._settling = Settling(table, members, ledger, self.counters)
         self._purges = Purges(table, ledger, room)
-        entries: dict[str, Entry] = {}
-        self.lease = lease = Lease(settings, boot, members, ledger)
         no_room = self._admission.no_room
-        self.ownership = ownership = Ownership(settings, router_id, shared=shared)
-        owns = ownership.owns
-        self._bids = bids = Bids(settings, boot)
-        self._store_bids = store_bids = StoreBids(settings, boot, ledger) if shared else None
-        self.firings = firings = Firings(
-            settings, entries, lease, table, no_room, owns, bids, ledger, self.counters, store_bids
+        self.periodic = Periodic(
+            settings, router_id, boot, members, table, no_room, ledger, self.counters, room, shared=shared
         )
-        self.book = book = EntryBook(settings, entries, members, lease, firings, ownership, ledger, self.counters, room)
-        self._gossips = gossips = Gossips(members.get, ownership, book, firings, bids, ledger)
-        adopting = Adopting(table, members, limbo, afar, firings, self.counters)
-        self._handlers: dict[type, Callable[[Any, Now], None]] = {
+        self._adopting = Adopting(table, members, limbo, afar, self.periodic.firings, self.counters)
+        self._handlers = self._event_handlers() | self.periodic.events
+        self._verbs = self._verb_handlers() | self.periodic.verbs
+
+    def _event_handlers(self) -> dict[type, Callable[[Any, Now], None]]:
+        return {
             MessageReceived: self._on_message,
             PeerLost: self._on_peer_lost,
             PeerHeard: self._on_peer_heard,
             OutcomesLookedUp: self._admission.on_outcomes_looked_up,
             FunctionLookedUp: self._on_function_looked_up,
-            BidAnswered: firings.on_bid_answered,
             OthersFound: self._on_others_found,
-            GossipHeard: gossips.on_heard,
-            SettledElsewhere: limbo.on_settled_elsewhere,
-            UnknownElsewhere: limbo.on_unknown_elsewhere,
-            JournalClaimed: adopting.on_claimed,
-            BatchesAdopted: adopting.on_batches,
-            JournalAdopted: adopting.on_adopted,
+            SettledElsewhere: self._limbo.on_settled_elsewhere,
+            UnknownElsewhere: self._limbo.on_unknown_elsewhere,
+            JournalClaimed: self._adopting.on_claimed,
+            BatchesAdopted: self._adopting.on_batches,
+            JournalAdopted: self._adopting.on_adopted,
             StoreFilled: self._on_store_filled,
             StoreFreed: self._on_store_freed,
         }
-        self._verbs: dict[type, Callable[[Any, Any, Now], None]] = {
+
+    def _verb_handlers(self) -> dict[type, Callable[[Any, Any, Now], None]]:
+        return {
             Bye: self._on_bye,
-            Heartbeat: members.on_heartbeat,
+            Heartbeat: self._members.on_heartbeat,
             Watch: self._admission.on_watch,
             Unwatch: self._admission.on_unwatch,
             Cancel: self._on_cancel,
             Query: self._on_query,
             PutFunction: self._on_put_function,
-            Schedule: book.on_schedule,
             Credit: self._on_credit,
             Settled: self._settling.on_settled,
             Released: self._dispatch.on_released,
-            Claim: members.on_claim,
+            Claim: self._members.on_claim,
             GetFunction: self._on_get_function,
-            AskLease: lambda session, message, now: lease.on_ask(session.peer, message, now),
-            Declare: book.on_declare,
-            Fire: firings.on_fire,
         }
 
     # the machine
@@ -204,30 +183,27 @@ class RouterMachine:
         """Take in what happened and the time; return what is to be done about it, in order."""
         if self.since is None:
             self.since = now
-            self.firings.begin(now)
+            self.periodic.begin(now)
         else:
-            self._members.excuse(now.mono - self._now.mono, now)
-            self.ownership.excuse(now.mono - self._now.mono, now.mono)
+            away_s = now.mono - self._now.mono
+            self._members.excuse(away_s, now)
+            self.periodic.wake(away_s, now)
         self._now = now
         self.room.tick(now)
-        self.ownership.tick(now.mono)
         for event in events:
             self._handlers[type(event)](event, now)
         self._limbo.tick(now)
         self._members.tick(now)
         self.table.advance(now)
         self._settling.tick(now)
-        self.lease.tick(now)
-        self.ownership.follow(leads=self.lease.holder is not None, now=now.mono)
+        self.periodic.lead(now)
         if self._purges and not self.halted:
             self._purges.go_on(now)
-        self.firings.tick(now)
-        self.book.tick(now)
+        self.periodic.fire(now)
         if not self.halted:
             self._dispatch.run(now)
             self.table.functions.prune(now)  # else one that is saved and one that goes could wait for the same commit
-        self.book.tell_leader()
-        self._gossips.tell()
+        self.periodic.tell()
         return self._ledger.close()
 
     def count(self, what: str) -> int:
@@ -244,10 +220,7 @@ class RouterMachine:
         due = self.table.next_due()
         due_at = None if due is None else now.mono + (due - now.wall)
         recall_at = None if self.halted else self._dispatch.next_deadline()
-        firing_at = min(self.lease.next_deadline(), self.ownership.next_deadline(now.mono))
-        if self._store_bids is not None:
-            firing_at = min(firing_at, self._store_bids.next_deadline())
-        for at in (due_at, self._settling.ack_at, recall_at, firing_at, self._bids.next_deadline()):
+        for at in (due_at, self._settling.ack_at, recall_at, self.periodic.next_deadline(now)):
             if at is not None and at < deadline:
                 deadline = at
         return deadline
@@ -274,15 +247,14 @@ class RouterMachine:
         by_id = {mark.id: mark for mark in marks}
         for seq, accepted_at, submit, settled in batches:
             self.table.restore(seq, accepted_at, submit, settled, by_id)
-        self.book.restore(apps or {}, entries, positions)
+        self.periodic.restore(apps or {}, entries, positions, others=others)
         self._members.restore(nodes)
         # What other routers have finished of it stands in a store that they share.
         self._limbo.begin(others=others and not self._is_shared)
-        self.ownership.begin(others=others)
 
     def expect_others(self) -> None:
         """Another router came while this one started, and may not know of it: fire nothing until they have met."""
-        self.ownership.begin(others=True)
+        self.periodic.expect_others()
 
     def contents(self) -> Iterator[Record]:
         """All that is to be durable, as it is now, for a store that has lost it.
@@ -292,7 +264,7 @@ class RouterMachine:
         parts = (
             self._members.contents(),
             self.table.functions.contents(),
-            list(self.book.contents()),
+            list(self.periodic.contents()),
             self.table.contents(),
         )
         return chain(*parts)
@@ -330,9 +302,9 @@ class RouterMachine:
         verb = type(message)
         members = self._members
         if verb is Hello:
-            self._end_leading(peer)  # a new session knows nothing of what was said in the last
+            self.periodic.forget(peer)
             members.on_hello(event, now)
-            self._gossips.greet(peer)
+            self.periodic.greet(peer)
             return
         session = members.workers.get(peer) if verb in WORKER_VERBS else members.get(peer)
         if session is None:
@@ -350,7 +322,7 @@ class RouterMachine:
 
     def _on_peer_lost(self, event: PeerLost, now: Now) -> None:
         self._members.lose(event.peer, "connection lost", now)
-        self._end_leading(event.peer)
+        self.periodic.forget(event.peer)
 
     def _on_peer_heard(self, event: PeerHeard, now: Now) -> None:
         session = self._members.get(event.peer)
@@ -359,11 +331,7 @@ class RouterMachine:
 
     def _on_others_found(self, event: OthersFound, now: Now) -> None:
         self._limbo.on_others_found(event, now)
-        self._gossips.on_others_found(event, now)
-
-    def _end_leading(self, peer: Peer) -> None:
-        self.lease.release(peer)
-        self.book.forget(peer)
+        self.periodic.on_others_found(event, now)
 
     def _say_hello(self, peer: Peer, verb: type) -> None:
         if peer in self._members.clients and verb in WORKER_VERBS:
@@ -445,9 +413,7 @@ class RouterMachine:
     def check(self) -> None:
         """Raise ``AssertionError`` if an invariant is broken. Called after every step of a test."""
         self.table.check()
-        self.lease.check()
-        self.book.check()
-        self.firings.check()
+        self.periodic.check()
         held: dict[str, Peer] = {}
         for peer, worker in self.workers.items():
             for task_id, task in worker.leases.items():

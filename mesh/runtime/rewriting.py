@@ -42,7 +42,7 @@ class Rewriting:
             "shipped functions are gone, clients send them again",
             why,
             len(machine.table.tasks),
-            len(machine.book.entries),
+            len(machine.periodic.book.entries),
             len(lost),
         )
 

@@ -72,7 +72,7 @@ def test_periodic_tasks_in_the_code_are_there_to_be_triggered_and_do_not_fire_by
             ("beaten", "local", 0),
             ("handled", "local", 0),
         ]
-        assert mesh.router.lease.holder is None
+        assert mesh.router.periodic.lease.holder is None
     with local_mesh(app):  # and in the next test
         assert len(app.schedules.list()) == 2
 

@@ -174,7 +174,7 @@ def test_what_happens_while_it_is_written_counts(
     due_us = microseconds(WALL + 10)
     router.hear(W1, Fire(1, 1, [Firing("e", due_us, due_us)]))
     write_anew(router)
-    positions = {p.entry: p.last_due_us for p in router.machine.firings.positions.values()}
+    positions = {p.entry: p.last_due_us for p in router.machine.periodic.firings.positions.values()}
     unfinished = {task.id for task in router.machine.table.tasks.values()}
     router.store.close()
     found, tasks = in_store(server)

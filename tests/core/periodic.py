@@ -48,10 +48,10 @@ class Periodic(Driven):
 
     @property
     def term(self) -> int:
-        return self.machine.lease.term
+        return self.machine.periodic.lease.term
 
     def fire(self, *dues: int, name: str = "e", peer: Any = W1, term: int | None = None, **fields: Any) -> Fired:
-        known = self.machine.book.entries.get(name)
+        known = self.machine.periodic.book.entries.get(name)
         fields = {"revised_at": known.revised_at if known is not None else 0.0, **fields}
         self.number += 1
         firings = [Firing(name, at, **fields) for at in dues]
@@ -69,7 +69,7 @@ class Periodic(Driven):
         return list(self.machine.table.tasks)
 
     def position(self, name: str = "e") -> Any:
-        return self.machine.firings.positions[name]
+        return self.machine.periodic.firings.positions[name]
 
 
 def said(mesh: Periodic) -> list[tuple[str, bool]]:

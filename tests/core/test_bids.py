@@ -45,15 +45,15 @@ class Bidding(Driven):
         self.do(wait=10.0)
 
     def fire(self, *dues: int) -> list[Any]:
-        revised_at = self.machine.book.entries["e"].revised_at
+        revised_at = self.machine.periodic.book.entries["e"].revised_at
         firings = [Firing("e", due, revised_at=revised_at) for due in dues]
-        return self.hear(W1, Fire(self.machine.lease.term, 1, firings))
+        return self.hear(W1, Fire(self.machine.periodic.lease.term, 1, firings))
 
     def tell(self, router: str, **fields: Any) -> list[Any]:
         return self.do(GossipHeard(router, Gossip(**fields)))
 
     def last_us(self) -> int:
-        return self.machine.firings.positions["e"].last_due_us
+        return self.machine.periodic.firings.positions["e"].last_due_us
 
 
 def gossip(commands: list[Any], peer: Peer = OTHERS[0]) -> Gossip:

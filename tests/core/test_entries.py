@@ -25,11 +25,11 @@ from tests.core.periodic import Periodic, ask, declare, due, entry, one
 def test_the_newest_declaration_of_an_app_replaces_what_is_not_in_it() -> None:
     mesh = Periodic(entry("a"), entry("b"))
     mesh.hear(W1, declare("app", 2.0, [entry("b"), entry("c")]), wait=5.0)
-    assert sorted(mesh.machine.book.entries) == ["b", "c"]
+    assert sorted(mesh.machine.periodic.book.entries) == ["b", "c"]
     mesh.hear(W2, declare("app", 1.5, [entry("a")]))
-    assert sorted(mesh.machine.book.entries) == ["b", "c"], "of a node with older code"
-    assert mesh.machine.book.entries["b"].revised_at == WALL, "what is unchanged keeps everything"
-    assert mesh.machine.book.entries["c"].revised_at == WALL + 5.0
+    assert sorted(mesh.machine.periodic.book.entries) == ["b", "c"], "of a node with older code"
+    assert mesh.machine.periodic.book.entries["b"].revised_at == WALL, "what is unchanged keeps everything"
+    assert mesh.machine.periodic.book.entries["c"].revised_at == WALL + 5.0
 
 
 def test_how_old_the_code_is_counts_and_not_whose_clock_goes_ahead() -> None:
@@ -37,19 +37,19 @@ def test_how_old_the_code_is_counts_and_not_whose_clock_goes_ahead() -> None:
     mesh.hear(W1, Declare("app", WALL + 9_000.0, [entry("old")], at=WALL + 9_100.0))
     mesh.hear(W2, Declare("app", WALL - 9_010.0, [entry("new")], at=WALL - 9_000.0))
     mesh.hear(W1, Declare("app", WALL + 9_000.0, [entry("old")], at=WALL + 9_105.0), wait=5.0)
-    assert list(mesh.machine.book.entries) == ["new"]
+    assert list(mesh.machine.periodic.book.entries) == ["new"]
 
 
 def test_arguments_that_each_process_pickles_otherwise_are_no_change_of_what_is_due() -> None:
     mesh = Periodic(entry(payload=b"\x01ab"))
     mesh.do(wait=15.0)
     mesh.hear(W2, declare("app", 900.0, [entry(payload=b"\x01ba")]))
-    known = mesh.machine.book.entries["e"]
+    known = mesh.machine.periodic.book.entries["e"]
     assert (known.payload, known.revised_at) == (b"\x01ba", WALL), "the newest counts, and nothing is put off"
     assert not mesh.fire(due(10.0)).reason
     assert mesh.machine.table.tasks[firing_id("e", due(10.0))].payload == b"\x01ba"
     mesh.hear(W2, declare("app", 950.0, [entry(payload=b"\x01ba", overlap="skip")]))
-    assert mesh.machine.book.entries["e"].revised_at == WALL + 15.0
+    assert mesh.machine.periodic.book.entries["e"].revised_at == WALL + 15.0
 
 
 def test_an_entry_is_paused_and_resumed_by_code_where_that_changed_and_stays_as_people_want_it_where_not() -> None:
@@ -57,7 +57,7 @@ def test_an_entry_is_paused_and_resumed_by_code_where_that_changed_and_stays_as_
 
     def is_paused(loaded_at: float, **fields: Any) -> bool:
         mesh.hear(W2, declare("app", loaded_at, [entry(**fields)]), wait=1.0)
-        return mesh.machine.book.entries["e"].paused
+        return mesh.machine.periodic.book.entries["e"].paused
 
     assert ask(mesh, "resume", "e") == {"done": ["e"]}
     assert not is_paused(1_001.0, paused=True), "the code says what it said before"
@@ -89,17 +89,17 @@ def test_the_leader_is_told_of_many_that_are_gone_in_parts_that_it_can_read() ->
 def test_a_declaration_in_parts_counts_when_the_last_has_come() -> None:
     mesh = Periodic()
     mesh.hear(W1, declare("app", 2.0, [entry("a")], last=False))
-    assert not mesh.machine.book.entries
+    assert not mesh.machine.periodic.book.entries
     mesh.hear(W2, declare("app", 2.0, [entry("x")], first=False))
-    assert not mesh.machine.book.entries, "its first part never came"
+    assert not mesh.machine.periodic.book.entries, "its first part never came"
     mesh.hear(W1, declare("app", 2.0, [entry("b")], first=False))
-    assert sorted(mesh.machine.book.entries) == ["a", "b"]
+    assert sorted(mesh.machine.periodic.book.entries) == ["a", "b"]
 
 
 def test_a_name_belongs_to_one_app_and_more_entries_than_the_limit_are_refused_and_counted() -> None:
     mesh = Periodic(entry("a"), settings=Settings(heartbeat_s=1_000.0, schedule_entries_max=2))
     mesh.hear(W1, declare("other", 1.0, [entry("a", 3.0), entry("b"), entry("c")]))
-    assert {name: e.app for name, e in mesh.machine.book.entries.items()} == {"a": "app", "b": "other"}
+    assert {name: e.app for name, e in mesh.machine.periodic.book.entries.items()} == {"a": "app", "b": "other"}
     assert mesh.machine.counters["entries_refused"] == 2
 
 
@@ -132,7 +132,7 @@ def test_a_rival_is_forgotten_with_the_entry_and_may_have_the_name_then() -> Non
     mesh.hear(W1, declare("app", 2.0, []), wait=5.0)
     assert ask(mesh, "list") == {**ask(mesh, "list"), "entries": [], "rivals": {}}
     mesh.hear(W2, declare("other", 3.0, [entry("a")]), wait=5.0)
-    assert (mesh.machine.book.entries["a"].app, ask(mesh, "list")["rivals"]) == ("other", {})
+    assert (mesh.machine.periodic.book.entries["a"].app, ask(mesh, "list")["rivals"]) == ("other", {})
 
 
 def test_of_many_that_are_refused_some_are_told_and_all_counted() -> None:
@@ -194,17 +194,17 @@ def test_a_list_that_is_too_long_for_a_message_goes_on_in_the_next_and_says_who_
 
 def test_an_update_of_what_was_changed_meanwhile_is_refused() -> None:
     mesh = Periodic(entry())
-    before = mesh.machine.book.entries["e"]
+    before = mesh.machine.periodic.book.entries["e"]
     mesh.do(wait=1.0)
     assert ask(mesh, "update", entries=[replace(before, jitter_s=1.0)]) == {"done": ["e"]}
     assert ask(mesh, "update", entries=[replace(before, overlap="skip")])["code"] == "changed"
-    now = mesh.machine.book.entries["e"]
+    now = mesh.machine.periodic.book.entries["e"]
     assert (now.jitter_s, now.overlap) == (1.0, "allow")
 
 
 def test_of_two_changes_of_its_arguments_at_a_time_one_is_refused() -> None:
     mesh = Periodic(entry())
-    before = mesh.machine.book.entries["e"]
+    before = mesh.machine.periodic.book.entries["e"]
     assert ask(mesh, "update", entries=[replace(before, payload=b"a")]) == {"done": ["e"]}
     assert ask(mesh, "update", entries=[replace(before, payload=b"b")])["code"] == "changed"
 
@@ -217,7 +217,7 @@ def test_of_several_that_do_not_all_find_room_or_are_not_all_right_none_is_added
     shipped = replace(entry("b"), options=TaskOptions("work", function="digest"))
     assert ask(mesh, "add", entries=[shipped])["code"] == "refused", "there is room"
     assert ask(mesh, "update", entries=[entry("code", 3.0), replace(shipped, name="code")])["code"] == "refused"
-    (code,) = mesh.machine.book.entries.values()
+    (code,) = mesh.machine.periodic.book.entries.values()
     assert (code.name, code.schedule) == ("code", Every(10.0))
     assert ask(mesh, "add", entries=[entry("a")]) == {"done": ["a"]}
     assert ask(mesh, "update", entries=[entry("a", 3.0)]) == {"done": ["a"]}
@@ -236,9 +236,9 @@ def test_who_asks_again_is_answered_as_before_and_nothing_is_done_twice() -> Non
     assert ask(mesh, "remove", "a") == ask(mesh, "remove", "a", again=True) == {"done": ["a"]}
     assert ask(mesh, "add", entries=[entry("code")]) == ask(mesh, "add", entries=[entry("code")], again=True)
     ask(mesh, "pause", "code")
-    paused = mesh.machine.book.entries["code"]
+    paused = mesh.machine.periodic.book.entries["code"]
     ask(mesh, "pause", "code", again=True)
-    assert mesh.machine.book.entries["code"] is paused
+    assert mesh.machine.periodic.book.entries["code"] is paused
 
 
 def test_answers_are_remembered_as_far_as_there_is_room() -> None:

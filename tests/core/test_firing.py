@@ -216,7 +216,7 @@ def test_a_restart_goes_on_where_the_router_was() -> None:
     mesh.fire(due(10.0))
     again = Driven(boot=2)
     again.seconds = 30.0
-    book = mesh.machine.book
+    book = mesh.machine.periodic.book
     again.machine.restore([], [], [], apps={"app": 1.0}, entries=book.entries.values(), positions=[mesh.position()])
     again.hear(W1, hello_worker("one", window=0))
     told = one(sent(again.hear(W1, AskLease()), W1), Entries)
@@ -254,8 +254,11 @@ def test_what_was_fired_is_not_fired_again_of_an_entry_that_comes_anew_where_the
 
 def restarted(mesh: Periodic) -> Periodic:
     """The router, started anew on what is to be durable."""
-    book = mesh.machine.book
-    entries, positions = [*book.entries.values(), *book.gone.values()], list(mesh.machine.firings.positions.values())
+    book = mesh.machine.periodic.book
+    entries, positions = (
+        [*book.entries.values(), *book.gone.values()],
+        list(mesh.machine.periodic.firings.positions.values()),
+    )
     after = Periodic()
     after.set_s, after.seconds = mesh.set_s, mesh.seconds
     after.machine = RouterMachine("r", "router", mesh.machine.settings, boot=2)
@@ -279,7 +282,7 @@ def test_an_entry_whose_position_is_lost_begins_at_the_start_and_nothing_is_fire
     mesh = Periodic(entry(), entry("f"))
     mesh.do(wait=25.0)
     mesh.fire(due(10.0), due(20.0))
-    del mesh.machine.firings.positions["e"]
+    del mesh.machine.periodic.firings.positions["e"]
     after = restarted(mesh)
     (told,) = (one for one in after.started if isinstance(one, Complain))
     assert "entries 'e': the store does not say how far" in told.text and told.is_wrong

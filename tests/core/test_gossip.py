@@ -60,7 +60,7 @@ def said(commands: list[Any]) -> list[Gossip]:
 
 
 def names(machine: RouterMachine) -> set[str]:
-    return set(machine.book.entries)
+    return set(machine.periodic.book.entries)
 
 
 def test_who_comes_is_told_all_and_then_what_is_new() -> None:
@@ -154,12 +154,12 @@ def test_a_list_says_which_router_fires_each_entry_and_why_the_store_takes_nothi
 def test_the_form_written_last_counts() -> None:
     mesh = Shared()
     mesh.ask("add", entries=(entry(),))
-    known = mesh.machine.book.entries["e"]
+    known = mesh.machine.periodic.book.entries["e"]
     mesh.tell(replace(known, written_at=known.written_at - 1.0, paused=True))
-    assert mesh.machine.book.entries["e"] == known
+    assert mesh.machine.periodic.book.entries["e"] == known
     later = replace(known, written_at=known.written_at + 1.0, paused=True)
     mesh.tell(later)
-    assert mesh.machine.book.entries["e"] == later
+    assert mesh.machine.periodic.book.entries["e"] == later
     mesh.tell(replace(later, written_at=later.written_at + 1.0, gone=True))
     assert names(mesh.machine) == set()
     mesh.tell(later)
@@ -172,11 +172,11 @@ def test_a_router_that_begins_with_the_code_does_not_undo_what_people_did() -> N
         entry("a", app="app", paused=True, written_at=WALL - 50.0), entry("b", app="app", gone=True, written_at=WALL)
     )
     mesh.declare(990.0, entry("a"), entry("b"))
-    assert mesh.machine.book.entries["a"].paused and names(mesh.machine) == {"a"}
+    assert mesh.machine.periodic.book.entries["a"].paused and names(mesh.machine) == {"a"}
     fresh = Shared()
     fresh.declare(990.0, entry("a"))
     fresh.tell(entry("a", app="app", paused=True, written_at=1.0))
-    assert fresh.machine.book.entries["a"].paused, "what stood in the code nobody has written"
+    assert fresh.machine.periodic.book.entries["a"].paused, "what stood in the code nobody has written"
 
 
 def test_code_that_is_loaded_after_an_entry_was_removed_brings_it_back() -> None:
@@ -202,20 +202,20 @@ def test_what_was_removed_is_forgotten_after_a_time_and_when_there_is_too_much_o
     for number in range(5):
         mesh.ask("add", entries=(entry(f"e{number}"),))
         mesh.ask("remove", f"e{number}")
-    assert list(mesh.machine.book.gone) == ["e2", "e3", "e4"]
+    assert list(mesh.machine.periodic.book.gone) == ["e2", "e3", "e4"]
     mesh.do(wait=101.0)
     mesh.ask("add", entries=(entry("last"),))
     mesh.ask("remove", "last")
-    assert list(mesh.machine.book.gone) == ["last"]
+    assert list(mesh.machine.periodic.book.gone) == ["last"]
     mesh.tell(entry("ancient", gone=True, written_at=WALL - 200.0))
-    assert list(mesh.machine.book.gone) == ["last"]
+    assert list(mesh.machine.periodic.book.gone) == ["last"]
 
 
 def test_what_is_kept_of_a_removed_entry_is_how_far_any_router_had_come() -> None:
     mesh = Shared()
     mesh.ask("add", entries=(entry(),))
     mesh.join()
-    known = mesh.machine.book.entries["e"]
+    known = mesh.machine.periodic.book.entries["e"]
     fired = microseconds(WALL + 30.0)
     mesh.tell(positions=[Position("e", fired, "t", "", 3)])
     gone = replace(known, gone=True, written_at=known.written_at + 1.0, after_us=fired - 10)
@@ -225,21 +225,23 @@ def test_what_is_kept_of_a_removed_entry_is_how_far_any_router_had_come() -> Non
     (told,) = said(mesh.ask("add", entries=(entry(),)))
     assert told.entries[0].after_us == fired and not told.entries[0].gone
     mesh.tell(replace(gone, after_us=fired + 10))
-    assert mesh.machine.book.entries["e"].after_us == fired + 10, "it fired once more before it heard that it was gone"
+    assert mesh.machine.periodic.book.entries["e"].after_us == fired + 10, (
+        "it fired once more before it heard that it was gone"
+    )
 
 
 def test_a_position_goes_as_far_as_any_router_came() -> None:
     mesh = Shared()
     mesh.ask("add", entries=(entry(),))
-    before = mesh.machine.firings.positions["e"]
+    before = mesh.machine.periodic.firings.positions["e"]
     further = Position("e", microseconds(WALL + 30.0), "t", "", 3, 1)
     mesh.tell(positions=[further])
-    assert mesh.machine.firings.positions["e"] == further
+    assert mesh.machine.periodic.firings.positions["e"] == further
     mesh.tell(positions=[replace(further, last_due_us=microseconds(WALL + 20.0), fired=2), before])
-    assert mesh.machine.firings.positions["e"] == further
+    assert mesh.machine.periodic.firings.positions["e"] == further
     mesh.tell(positions=[replace(further, last_state="succeeded")])
-    assert mesh.machine.firings.positions["e"].last_state == "succeeded"
-    assert mesh.machine.firings.positions["e"].fired == 3
+    assert mesh.machine.periodic.firings.positions["e"].last_state == "succeeded"
+    assert mesh.machine.periodic.firings.positions["e"].fired == 3
 
 
 def test_a_router_where_an_entry_was_never_due_does_not_push_it_ahead() -> None:
@@ -284,13 +286,13 @@ def test_the_leader_is_told_of_entries_that_are_ours_and_loses_those_that_are_no
     machine = mesh.machine
     found, heard = OthersFound(1, [], ["other"]), GossipHeard("other", Gossip(fires=["other", "r"]))
     (told,) = (message for message in sent(mesh.do(found, heard), W1) if isinstance(message, Entries))
-    ours = {name for name in names(machine) if machine.ownership.owns(name)}
+    ours = {name for name in names(machine) if machine.periodic.ownership.owns(name)}
     theirs = names(machine) - ours
     assert ours and theirs and not told.entries and set(told.gone) == theirs
     name = min(theirs)
-    firing_of = machine.book.entries[name]
+    firing_of = machine.periodic.book.entries[name]
     due = microseconds(WALL + 20.0)
-    mesh.hear(W1, Fire(machine.lease.term, 1, [Firing(name, due, revised_at=firing_of.revised_at)]))
+    mesh.hear(W1, Fire(machine.periodic.lease.term, 1, [Firing(name, due, revised_at=firing_of.revised_at)]))
     assert not machine.table.tasks and machine.counters["firings_refused"] == 1
     (told,) = (m for m in sent(mesh.tell(fires=["r"]), W1) if isinstance(m, Entries))
     assert {one.name for one, _ in told.entries} == theirs

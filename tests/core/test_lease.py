@@ -41,7 +41,7 @@ def test_a_silent_leader_is_one_until_its_time_is_over() -> None:
     mesh.hear(W1, AskLease())
     mesh.hear(W2, AskLease(), wait=5.0)
     mesh.hear(W2, AskLease(), wait=4.9)
-    assert mesh.machine.lease.holder == W1
+    assert mesh.machine.periodic.lease.holder == W1
     assert mesh.machine.next_deadline() == pytest.approx(1_000.0 + TTL)
     assert one(sent(mesh.do(wait=0.1), W2), Leased).term
 
@@ -50,7 +50,7 @@ def test_a_leader_that_says_hello_anew_leads_no_more_for_it_knows_nothing() -> N
     mesh = Periodic(entry())
     before = mesh.term
     mesh.hear(W1, hello_worker("one", window=0))
-    assert mesh.machine.lease.holder is None
+    assert mesh.machine.periodic.lease.holder is None
     told = sent(mesh.hear(W1, AskLease()), W1)
     assert one(told, Leased).term == before + 1 and one(told, Entries).first
 
@@ -64,4 +64,4 @@ def test_a_clients_key_leads_nothing() -> None:
     mesh = Driven()
     mesh.hear(C1, hello_client())
     mesh.hear(C1, AskLease())
-    assert mesh.machine.lease.holder is None and mesh.machine.counters["refused"] == 1
+    assert mesh.machine.periodic.lease.holder is None and mesh.machine.counters["refused"] == 1

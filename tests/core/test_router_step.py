@@ -423,7 +423,7 @@ def test_what_others_say_of_periodic_tasks_waits_once_while_the_store_is_away() 
     one.do(wait=1.0)
     saved = [record for record in one.written if isinstance(record, SavePositions)]
     assert len(saved) <= 2, "the one that was tried, and the last"
-    assert one.store.recover().positions == list(one.machine.firings.positions.values())
+    assert one.store.recover().positions == list(one.machine.periodic.firings.positions.values())
 
 
 def test_results_that_are_too_many_to_wait_for_the_store_stay_with_their_workers() -> None:
@@ -761,7 +761,7 @@ def test_how_far_an_entry_has_come_is_durable_with_the_task_that_was_made_and_no
     one.hear(W1, Declare("app", 1.0, [Entry("e", Every(10.0), TaskOptions("work"))]), AskLease())
     one.hear(C1, submit("a"))
     one.room = "outcomes"
-    term = one.machine.lease.term
+    term = one.machine.periodic.lease.term
     firing = Firing("e", microseconds(WALL + 5.0), revised_at=WALL)
     done = one.hear(W1, Fire(term, 1, [firing]), Settled(1, [settlement("a")]), wait=5.0)
     assert done == ["Deliver", "commit", "Outcomes"]
@@ -781,7 +781,7 @@ def leading(store: Granting) -> Process:
 
 
 def fire(one: Process, number: int) -> Fire:
-    return Fire(one.machine.lease.term, number, [Firing("e", microseconds(WALL + number), revised_at=WALL)])
+    return Fire(one.machine.periodic.lease.term, number, [Firing("e", microseconds(WALL + number), revised_at=WALL)])
 
 
 def test_what_is_due_is_asked_for_at_a_store_that_is_shared_and_fired_in_the_same_wake_up() -> None:

@@ -40,7 +40,7 @@ class Sharing(Driven):
     def fire(self, *dues: int, names: tuple[str, ...] = ("e",)) -> list[Any]:
         self.number += 1
         firings = [Firing(name, due, revised_at=WALL) for name in names for due in dues or (DUE,)]
-        return self.hear(W1, Fire(self.machine.lease.term, self.number, firings))
+        return self.hear(W1, Fire(self.machine.periodic.lease.term, self.number, firings))
 
     def answer(self, commands: list[Any], *grants: DueGrant) -> list[Any]:
         return self.do(BidAnswered(bid(commands).number, list(grants)))
@@ -49,7 +49,7 @@ class Sharing(Driven):
         return list(self.machine.table.tasks)
 
     def position(self, name: str = "e") -> Any:
-        return self.machine.firings.positions[name]
+        return self.machine.periodic.firings.positions[name]
 
 
 def bid(commands: list[Any]) -> BidAtStore:
@@ -209,4 +209,6 @@ def test_what_stood_in_the_journal_of_a_lost_router_is_told_to_all() -> None:
     mesh = Sharing()
     entry = Entry("lost", Every(3.0), TaskOptions("work"), revised_at=WALL)
     mesh.do(GossipHeard("", Gossip([entry], [])))
-    assert mesh.machine.book.entries["lost"] == entry and mesh.position("lost").last_due_us == microseconds(WALL)
+    assert mesh.machine.periodic.book.entries["lost"] == entry and mesh.position("lost").last_due_us == microseconds(
+        WALL
+    )

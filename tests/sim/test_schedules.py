@@ -240,10 +240,13 @@ def test_what_a_leader_fires_when_another_leads_is_refused_and_counted_and_nothi
         world.run(5.0)
         leader = story.leader()
         assert leader is not None and world.router is not None
-        term = world.router.machine.lease.term
+        term = world.router.machine.periodic.lease.term
         story.stall(leader, 3 * SETTINGS.schedule_lease_ttl_s)
         world.run(20.0)
-        assert world.router.machine.lease.term == term + 1 and world.router.machine.lease.holder_name != leader.name
+        assert (
+            world.router.machine.periodic.lease.term == term + 1
+            and world.router.machine.periodic.lease.holder_name != leader.name
+        )
         assert world.router.machine.counters["firings_stale"] > 0
         story.check()
 

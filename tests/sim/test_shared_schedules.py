@@ -110,7 +110,7 @@ class Story:
     def dues(self, entry: Entry) -> list[float]:
         """All due times from the first that any router has taken in until now, but for what may be on its way."""
         known = [site.router.machine for site in self.world.sites.values() if site.router is not None]
-        first = min(machine.book.entries[entry.name].revised_at for machine in known)
+        first = min(machine.periodic.book.entries[entry.name].revised_at for machine in known)
         return dues_between(entry.schedule, first, WALL + self.world.now_s - 0.5, 1 << 40)
 
     def fired(self, task_id: str) -> list[float]:
@@ -137,9 +137,9 @@ class Story:
         machines = [site.router.machine for site in self.world.sites.values() if site.router is not None]
         assert len(machines) == len(self.world.sites)
         for machine in machines[1:]:
-            assert machine.book.entries == machines[0].book.entries
-            assert machine.book.gone == machines[0].book.gone
-            assert machine.book.apps == machines[0].book.apps
+            assert machine.periodic.book.entries == machines[0].periodic.book.entries
+            assert machine.periodic.book.gone == machines[0].periodic.book.gone
+            assert machine.periodic.book.apps == machines[0].periodic.book.apps
         return machines
 
     def check_agreed(self) -> None:
@@ -147,13 +147,13 @@ class Story:
         machines = self.check_same()
         first = machines[0]
         for machine in machines[1:]:
-            assert machine.ownership.fires == first.ownership.fires
-            for name, position in machine.firings.positions.items():
-                apart = abs(position.last_due_us - first.firings.positions[name].last_due_us) / 1e6
-                assert apart < 2.0, f"{name}: {position} and {first.firings.positions[name]}"
-        assert len(first.ownership.fires) == len(machines)
-        for name in first.book.entries:
-            assert sum(machine.ownership.owns(name) for machine in machines) == 1, f"{name} has not one owner"
+            assert machine.periodic.ownership.fires == first.periodic.ownership.fires
+            for name, position in machine.periodic.firings.positions.items():
+                apart = abs(position.last_due_us - first.periodic.firings.positions[name].last_due_us) / 1e6
+                assert apart < 2.0, f"{name}: {position} and {first.periodic.firings.positions[name]}"
+        assert len(first.periodic.ownership.fires) == len(machines)
+        for name in first.periodic.book.entries:
+            assert sum(machine.periodic.ownership.owns(name) for machine in machines) == 1, f"{name} has not one owner"
 
 
 def quiet(seed: int) -> Story:
