@@ -17,7 +17,7 @@ from mesh.api.entry import NAME_LENGTH_MAX, Options, When, changed_entry, new_en
 from mesh.api.options import checked_text, checked_timeout
 from mesh.api.result import CELERY_STATES, AsyncResult
 from mesh.api.task import Task
-from mesh.core.entries import LOOKS
+from mesh.core.entry_operations import LOOKS
 from mesh.cron import SECOND_US
 from mesh.entries import Entry, Listing, Position
 from mesh.errors import (

@@ -9,10 +9,13 @@ from typing import Any
 from mesh.clock import Now
 from mesh.core.bids import Bids
 from mesh.core.commands import Record
+from mesh.core.declaring import Declarations
 from mesh.core.entries import EntryBook
+from mesh.core.entry_operations import EntryOperations
 from mesh.core.events import BidAnswered, GossipHeard, OthersFound
 from mesh.core.firing import Firings
 from mesh.core.gossip import Gossips
+from mesh.core.leader_news import LeaderNews
 from mesh.core.lease import Lease
 from mesh.core.ledger import Ledger
 from mesh.core.membership import Membership
@@ -55,7 +58,10 @@ class Periodic:
         self.firings = firings = Firings(
             settings, entries, lease, table, no_room, ownership.owns, bids, ledger, counters, store_bids
         )
-        self.book = book = EntryBook(settings, entries, members, lease, firings, ownership, ledger, counters, room)
+        self.book = book = EntryBook(settings, entries, firings, ownership, ledger, counters)
+        self._declarations = Declarations(settings, book, members, ledger, counters)
+        operations = EntryOperations(settings, book, members, lease, firings, ownership, ledger, room)
+        self._leader_news = LeaderNews(settings, book, lease, firings, ownership, ledger)
         self._gossips = gossips = Gossips(members.get, ownership, book, firings, bids, ledger)
         self.events: dict[type, Callable[[Any, Now], None]] = {
             BidAnswered: firings.on_bid_answered,
@@ -63,9 +69,9 @@ class Periodic:
         }
         self.verbs: dict[type, Callable[[Any, Any, Now], None]] = {
             AskLease: self._on_ask_lease,
-            Declare: book.on_declare,
+            Declare: self._declarations.on_declare,
             Fire: firings.on_fire,
-            Schedule: book.on_schedule,
+            Schedule: operations.on_schedule,
         }
 
     # at a start, and for a store that has lost all
@@ -94,7 +100,7 @@ class Periodic:
     def forget(self, peer: Peer) -> None:
         """The session is over, or another begins, which knows nothing of what was said in the last."""
         self.lease.release(peer)
-        self.book.forget(peer)
+        self._declarations.forget(peer)
 
     def on_others_found(self, event: OthersFound, now: Now) -> None:
         """Other routers came or went."""
@@ -127,7 +133,7 @@ class Periodic:
 
     def tell(self) -> None:
         """Say what is new to the leader and to other routers: after all that may change it."""
-        self.book.tell_leader()
+        self._leader_news.tell()
         self._gossips.tell()
 
     def next_deadline(self, now: Now) -> float:
