@@ -1,7 +1,7 @@
-"""Makes tasks of due times: each due time of an entry at most one, whoever fires it and however often.
+"""Makes tasks of due times, and keeps how far each entry has come.
 
-An entry's position only grows, and goes into the commit that has the task: so what was fired is behind it, and refused.
-Whether the task of the due time before is finished is judged here, where the truth about it is.
+A position only grows, and goes into the commit that has the task. Whether the task of the due time before is finished
+is judged here, where the truth about it is.
 """
 
 from __future__ import annotations
@@ -11,13 +11,8 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from msgspec.structs import replace
 
 from mesh.clock import Now
-from mesh.core.bids import Bid, Bids, fired_elsewhere
-from mesh.core.commands import Complain, DueSpan
-from mesh.core.events import BidAnswered, DueGrant
-from mesh.core.lease import Lease
+from mesh.core.commands import Complain
 from mesh.core.ledger import Ledger
-from mesh.core.peers import Session
-from mesh.core.store_bids import AGAIN_S, PendingFire, StoreBids
 from mesh.core.tasks import TaskTable
 from mesh.cron import SECOND_US
 from mesh.entries import (
@@ -30,12 +25,10 @@ from mesh.entries import (
     merged_position,
     trigger_id,
 )
-from mesh.messages import Fire, Fired, Submit
-from mesh.model import Peer, TaskOptions, TaskSpec, added
+from mesh.messages import Submit
+from mesh.model import TaskOptions, TaskSpec, added
 from mesh.schedules import microseconds
-from mesh.settings import Settings
 
-BEHIND = "this due time is behind it"
 LOST_NAMED = 10  # entries that one line names
 Made = list[tuple[TaskOptions, TaskSpec]]
 
@@ -43,30 +36,21 @@ Made = list[tuple[TaskOptions, TaskSpec]]
 class Firings:
     """The positions of all entries. ``no_room(count)``: why so many new tasks cannot be taken now.
 
-    ``owns(entry)``: whether it is for this router to fire it, and not for another. ``store_bids``: of a router whose
-    store is another's, too, which fires nothing that the store has not granted.
+    ``owns(entry)``: whether it is for this router to fire it, and not for another.
     """
 
     def __init__(
         self,
-        settings: Settings,
         entries: Mapping[str, Entry],
-        lease: Lease,
         table: TaskTable,
         no_room: Callable[[int], str | None],
         owns: Callable[[str], bool],
-        bids: Bids,
         ledger: Ledger,
         counters: dict[str, int],
-        store_bids: StoreBids | None = None,
     ) -> None:
-        self._settings = settings
-        self._store_bids = store_bids
-        self._lease = lease
         self._table = table
         self._no_room = no_room
         self._owns = owns
-        self._bids = bids
         self._ledger = ledger
         self._counters = counters
         self._entries = entries
@@ -156,188 +140,21 @@ class Firings:
 
     # firing
 
-    def on_fire(self, session: Session, message: Fire, now: Now) -> None:
-        """Make the tasks of what is due, as far as it is the leader's to say and was not said before."""
-        peer, firings = session.peer, message.firings
-        if not self._lease.is_held(peer, message.term, now):
-            self._counters["firings_stale"] += len(firings)
-            text = f"{session.name} fired {len(firings)} due times in term {message.term}, which is over"
-            self._ledger.add(Complain("stale firings", text))
-            self._ledger.send_after_commit(peer, Fired(message.number, True, reason="another leads now, or nobody"))
-            return
-        reason = self._no_room(len(firings)) or ""
-        if not reason:
-            taken: list[Firing] = []
-            last: dict[str, int] = {}
-            for firing in firings:
-                why = self._why_not(firing, now) or (BEHIND if firing.due_us <= last.get(firing.entry, 0) else None)
-                if why is not None:
-                    self._counters["firings_refused"] += 1
-                    reason = reason or f"entry {firing.entry!r}: {why}"
-                else:
-                    last[firing.entry] = firing.due_us
-                    taken.append(firing)
-            if taken and self._store_bids is not None:
-                if self._store_bids.pending is None:
-                    self._store_bids.pending = PendingFire(peer, message, taken, now)
-                    return
-                reason = reason or "the store is being asked for due times before these"
-            elif not (taken and self._bids.are_needed):
-                self._fire_all(taken, now)
-            elif self._bids.out is None:
-                self._bids.make(peer, message, taken, now)
-                return
-            else:
-                reason = reason or "most of the routers are being asked for due times before these"
-        self._answer(peer, message, reason)
-
-    def _answer(self, peer: Peer, message: Fire, reason: str) -> None:
-        if reason:
-            self._ledger.add(Complain("refused firings", f"what a leader fired is not taken: {reason}"))
-        names = dict.fromkeys(firing.entry for firing in message.firings)
-        here = [name for name in names if name in self._entries and self._owns(name)]
-        positions = [(name, self.after_us(self._entries[name])) for name in here]
-        self._ledger.send_after_commit(peer, Fired(message.number, False, positions, reason))
-
-    def _fire_all(self, firings: Iterable[Firing], now: Now) -> None:
+    def fire_all(self, firings: Iterable[Firing], now: Now) -> None:
         """Fire these, of one entry the earliest first."""
         made: Made = []
         for firing in firings:
             self._fire(firing, made, now)
         self._accept(made, now)
 
-    def _decide(self, bid: Bid, granted: bool, now: Now) -> None:
-        """Fire what was bid for, or tell the leader why not: it says it again."""
-        why = "most of the routers have not agreed to it"
-        if granted:
-            # Whatever others said meanwhile of how far these are: it was granted to us, so nobody else fires it.
-            firings, why = self._still_wanted(bid.firings)
-            self._fire_all(firings, now)
-        self._answer(bid.peer, bid.fire, why)
-
-    def _still_wanted(self, firings: Iterable[Firing]) -> tuple[list[Firing], str]:
-        """Those of these whose entry is as it was when they were bid for; and why others are not."""
-        wanted: list[Firing] = []
-        reason = ""
-        for firing in firings:
-            if (why := self._why_unwanted(firing)) is None:
-                wanted.append(firing)
-            else:
-                self._counters["firings_refused"] += 1
-                reason = reason or f"entry {firing.entry!r}: {why}"
-        return wanted, reason
-
-    def _why_unwanted(self, firing: Firing) -> str | None:
-        entry = self._entries.get(firing.entry)
-        if entry is None:
-            return "it is gone"
-        if entry.paused:
-            return "it is paused"
-        return None if firing.revised_at == entry.revised_at else "it was changed since"
-
-    def on_bid_answered(self, event: BidAnswered, now: Now) -> None:
-        """Fire what the store has granted; what another router has fired is so here, too."""
-        bids = self._store_bids
-        assert bids is not None, "only a router that shares its store bids there"
-        answers = list(zip(bids.take(event.number), event.grants, strict=True))
-        due = {span.entry: grant for span, grant in answers if not span.queued}
-        pending = bids.pending
-        if pending is not None and due and now.mono >= pending.stale_at:
-            bids.pending = None
-            bids.give_back()
-            self._answer(pending.peer, pending.fire, "the store was away, and what was missed is to be chosen anew")
-        elif pending is not None and due and (full := self._no_room(len(pending.firings))) is not None:
-            bids.pending = None
-            bids.give_back()
-            self._answer(pending.peer, pending.fire, full)
-        elif pending is not None and due:
-            self._fire_granted(pending, due, now)
-            if not pending.firings or now.mono >= pending.until:
-                bids.pending = None
-                held = "another router is firing due times before these" if pending.firings else ""
-                self._answer(pending.peer, pending.fire, pending.refused or held)
-        self._make_granted([(span, grant) for span, grant in answers if span.queued], now)
-
-    def _fire_granted(self, pending: PendingFire, grants: Mapping[str, DueGrant], now: Now) -> None:
-        granted: list[Firing] = []
-        elsewhere: dict[str, int] = {}
-        left: list[Firing] = []
-        for firing in pending.firings:
-            grant = grants[firing.entry]
-            if grant.is_granted:
-                granted.append(firing)
-            elif firing.due_us <= grant.done_us:
-                elsewhere[firing.entry] = elsewhere.get(firing.entry, 0) + 1
-            else:
-                left.append(firing)
-        for name, count in elsewhere.items():
-            self._pass(name, grants[name].done_us, count)
-        # Whatever others said meanwhile of how far these are: it was granted to us, so nobody else fires it.
-        fired, why = self._still_wanted(granted)
-        pending.refused = pending.refused or why
-        self._fire_all(fired, now)
-        last = {firing.entry: firing.due_us for firing in fired}
-        self._ledger.fired += [DueSpan(name, due_us, due_us) for name, due_us in last.items()]
-        if len(fired) < len(granted) and self._store_bids is not None:
-            self._store_bids.give_back()
-        pending.firings = left
-        is_held = any(not grants[firing.entry].done_us for firing in left)
-        pending.ask_at = now.mono + AGAIN_S if is_held else now.mono
-
-    def _pass(self, name: str, done_us: int, count: int) -> None:
-        """Another router has fired ``count`` due times that we were to fire."""
-        self._counters["firings_elsewhere"] += count
-        position = self.positions.get(name)
-        if position is not None and position.last_due_us < done_us:
-            self._tracked.pop(position.last_task, None)
-            self._set(fired_elsewhere(position, done_us, count))
-
-    def _make_granted(self, answers: Sequence[tuple[DueSpan, DueGrant]], now: Now) -> None:
-        """As ``_fire_granted``, of due times that waited for the task before them."""
-        assert self._store_bids is not None
-        made: list[str] = []
-        for span, grant in answers:
-            position = self.positions.get(span.entry)
-            if not grant.is_granted and not grant.done_us:
-                self._store_bids.queued_at = now.mono + AGAIN_S
-            elif (
-                span.entry not in self._queued
-                or position is None
-                or position.queued_due_us != span.last_us
-                or (grant.is_granted and (self._entries[span.entry].paused or self._no_room(len(made) + 1) is not None))
-            ):
-                self._store_bids.give_back()
-            elif grant.is_granted:
-                made.append(span.entry)
-                self._ledger.fired.append(span)
-            else:
-                self._counters["firings_elsewhere"] += 1
-                del self._queued[span.entry]
-                self._set(replace(position, queued_due_us=None, fired=position.fired + 1))
-        self._make_queued(made, now)
-
-    def grant(self, dues: Sequence[tuple[str, int]]) -> bool:
-        """Let another router fire these due times: here they count as fired. Whether it may."""
-        moved = self._bids.grant(dues, self.positions)
-        for position in moved or ():
-            self._tracked.pop(self.positions[position.entry].last_task, None)
-            self._set(position)
-        return moved is not None
+    def leave(self, position: Position) -> None:
+        """Another router fires an entry, which is as far as this then."""
+        self._tracked.pop(self.positions[position.entry].last_task, None)
+        self._set(position)
 
     def behind(self, dues: Sequence[tuple[str, int]]) -> set[str]:
         """Those of these entries that are as far as one of their due times here."""
         return {name for name, due_us in dues if name in self.positions and due_us <= self.positions[name].last_due_us}
-
-    def _why_not(self, firing: Firing, now: Now) -> str | None:
-        if (why := self._why_unwanted(firing)) is not None:
-            return why
-        if not self._owns(firing.entry):
-            return "another router fires it, or none may now"
-        if firing.due_us <= self.after_us(self._entries[firing.entry]):
-            return BEHIND
-        if firing.due_us > (now.wall + self._settings.schedule_ahead_s) * SECOND_US:
-            return f"this due time is more than {self._settings.schedule_ahead_s:g} s ahead of the router's clock"
-        return None
 
     def _fire(self, firing: Firing, made: Made, now: Now) -> None:
         entry, position = self._entries[firing.entry], self.positions[firing.entry]
@@ -393,10 +210,8 @@ class Firings:
 
     # how they end
 
-    def tick(self, now: Now) -> None:
-        """Take note of tasks that were finished in this wake-up, and fire what waited for that, or for a bid."""
-        if (decided := self._bids.take(now, lambda count: self._no_room(count) is None)) is not None:
-            self._decide(*decided, now)
+    def note_ended(self) -> None:
+        """Take note of tasks that were finished in this wake-up: a queued due time may wait for that."""
         if self._tracked:
             for outcome in self._ledger.outcomes:
                 name = self._tracked.pop(outcome.id, None)
@@ -405,13 +220,8 @@ class Firings:
                     self._set(replace(position, last_state=str(outcome.state)))
                     if position.queued_due_us is not None:
                         self._queued[name] = None
-        queued = self._ready_queued() if self._queued else []
-        if self._store_bids is None:
-            self._make_queued([name for name, _ in queued], now)
-        else:
-            self._store_bids.go_on(queued, now)
 
-    def _ready_queued(self) -> list[tuple[str, int]]:
+    def ready_queued(self) -> list[tuple[str, int]]:
         """The entries whose queued due time is to fire and may be, and that due time."""
         ready: list[tuple[str, int]] = []
         for name in list(self._queued):
@@ -426,7 +236,18 @@ class Firings:
                 ready.append((name, due_us))
         return ready
 
-    def _make_queued(self, names: Iterable[str], now: Now) -> None:
+    def is_queued(self, name: str, due_us: int) -> bool:
+        """Whether the task before this due time is finished, and it is not fired."""
+        return name in self._queued and self.positions[name].queued_due_us == due_us
+
+    def leave_queued(self, name: str) -> None:
+        """Another router has fired the queued due time of this entry."""
+        del self._queued[name]
+        position = self.positions[name]
+        self._set(replace(position, queued_due_us=None, fired=position.fired + 1))
+
+    def make_queued(self, names: Iterable[str], now: Now) -> None:
+        """Fire the queued due times of these entries."""
         made: Made = []
         for name in names:
             position = self.positions[name]

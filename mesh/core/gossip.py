@@ -79,7 +79,7 @@ class Gossips:
             self._ownership.hear(event.router, message.fires, now.mono)
         if message.granted:
             self._bids.on_granted(event.router, message.granted)
-        if message.bid and (message.bid == self._last.get(event.router) or self._firings.grant(message.bids)):
+        if message.bid and (message.bid == self._last.get(event.router) or self._grant(message.bids)):
             self._last.pop(event.router, None)
             self._last[event.router] = message.bid
             if len(self._last) > GRANTED_MAX:
@@ -89,6 +89,13 @@ class Gossips:
             self._heard.update((positions[name], event.router) for name, _ in message.bids if name in positions)
         elif message.bid:  # it may not have heard how far these are, and would bid for the same for ever
             self._refused[event.router] = self._firings.behind(message.bids)
+
+    def _grant(self, dues: Sequence[tuple[str, int]]) -> bool:
+        """Let another router fire these due times: here they count as fired. Whether it may."""
+        moved = self._bids.grant(dues, self._firings.positions)
+        for position in moved or ():
+            self._firings.leave(position)
+        return moved is not None
 
     def tell(self) -> None:
         """Say what this wake-up has changed; after all that may change it."""

@@ -13,6 +13,7 @@ from mesh.core.declaring import Declarations
 from mesh.core.entries import EntryBook
 from mesh.core.entry_operations import EntryOperations
 from mesh.core.events import BidAnswered, GossipHeard, OthersFound
+from mesh.core.fire_admission import FireAdmission
 from mesh.core.firing import Firings
 from mesh.core.gossip import Gossips
 from mesh.core.leader_news import LeaderNews
@@ -55,8 +56,10 @@ class Periodic:
         self.ownership = ownership = Ownership(settings, router_id, shared=shared)
         self._bids = bids = Bids(settings, boot)
         self._store_bids = store_bids = StoreBids(settings, boot, ledger) if shared else None
-        self.firings = firings = Firings(
-            settings, entries, lease, table, no_room, ownership.owns, bids, ledger, counters, store_bids
+        owns = ownership.owns
+        self.firings = firings = Firings(entries, table, no_room, owns, ledger, counters)
+        self._admission = admission = FireAdmission(
+            settings, entries, lease, firings, no_room, owns, bids, ledger, counters, store_bids
         )
         self.book = book = EntryBook(settings, entries, firings, ownership, ledger, counters)
         self._declarations = Declarations(settings, book, members, ledger, counters)
@@ -64,13 +67,13 @@ class Periodic:
         self._leader_news = LeaderNews(settings, book, lease, firings, ownership, ledger)
         self._gossips = gossips = Gossips(members.get, ownership, book, firings, bids, ledger)
         self.events: dict[type, Callable[[Any, Now], None]] = {
-            BidAnswered: firings.on_bid_answered,
+            BidAnswered: admission.on_bid_answered,
             GossipHeard: gossips.on_heard,
         }
         self.verbs: dict[type, Callable[[Any, Any, Now], None]] = {
             AskLease: self._on_ask_lease,
             Declare: self._declarations.on_declare,
-            Fire: firings.on_fire,
+            Fire: admission.on_fire,
             Schedule: operations.on_schedule,
         }
 
@@ -128,7 +131,9 @@ class Periodic:
 
     def fire(self, now: Now) -> None:
         """Fire what waited, and remove what is due no more: after all that ends tasks."""
-        self.firings.tick(now)
+        self._admission.decide(now)
+        self.firings.note_ended()
+        self._admission.fire_queued(now)
         self.book.tick(now)
 
     def tell(self) -> None:
