@@ -6,15 +6,10 @@ import dataclasses
 import gc
 import logging
 import os
-import platform
 import secrets
-import shlex
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
-from importlib.metadata import version
-from time import monotonic, sleep
+from time import monotonic
 
 from msgspec.structs import replace
 
@@ -22,10 +17,9 @@ from mesh.clock import Now, SystemClock
 from mesh.core.commands import Complain
 from mesh.core.events import Event, PeerHeard, PeerLost, SettledElsewhere
 from mesh.core.links import OUTSIDE, RouterLinks, Stamp
-from mesh.core.router import RouterMachine
 from mesh.core.status import STORE_AWAY, StoreStatus, Surroundings
-from mesh.errors import ConfigError, ProtocolError, StoreDamaged, StoreError, StoreFull, StoreLost, StoreUnavailable
-from mesh.messages import Function, Hello, Message, Refuse, Rejected, Submit
+from mesh.errors import ConfigError, ProtocolError, StoreDamaged, StoreError, StoreFull, StoreUnavailable
+from mesh.messages import Function, Hello, Message, Refuse, Rejected
 from mesh.model import Blob, Buffer, Peer, Role
 from mesh.net.arrivals import Arrivals
 from mesh.net.enrolment import EnrolmentFile, enrolment_path
@@ -40,12 +34,8 @@ from mesh.runtime.depot import hide_depot, show_depot
 from mesh.runtime.payload_intake import PayloadIntake, Refusal
 from mesh.runtime.router_step import RouterStep
 from mesh.settings import Settings
-from mesh.store.base import Store, StoredBatch
+from mesh.store.base import Store
 from mesh.store.blob_file import file_name
-from mesh.store.identity import identity_at
-from mesh.store.open import open_store
-from mesh.store.place import default_url
-from mesh.store.redis.address import masked
 from mesh.store.redis.store import RedisStore
 from mesh.wire.codec import Incoming, blobs_of, decode_body, decode_from_node, encode, encode_body
 from mesh.wire.frames import read_header
@@ -53,19 +43,16 @@ from mesh.wire.payloads import with_payloads, without_payloads
 from nodes.complaints import Complaints
 from nodes.counts import count_of
 from nodes.doors import Doors
-from nodes.logs import configure_logs
 from nodes.memory import give_back
 from nodes.others import Others
+from nodes.recovery import has_neighbours, recovered
 from nodes.router_news import RouterNews
 from nodes.stopping import Stopping
-from nodes.store_keys import store_keys
 
 log = logging.getLogger("mesh.router")
 
 CHORES_S = 1.0  # between two looks at the disk, at outcomes that are old enough to go and at complaints
 PRUNE_AT_ONCE = 1_000
-KEPT_EVERY = 200  # batches between two words to the store in a start: their decoding takes time
-STORE_AGAIN_S = 0.5  # between two looks for a store that is not there yet
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,110 +72,30 @@ class RouterConfig:
     force: bool = False
 
 
-def run_router(config: RouterConfig) -> int:
-    """Run a router until it is told to stop; the exit code. Raises ``ConfigError`` and ``StoreError``."""
-    configure_logs(config.loglevel)
-    settings = config.settings
-    url = config.store or default_url(settings.mesh, os.environ)
-    while True:
-        store, node = _start(url, config)
-        try:
-            return node.run()
-        except StoreLost as lost:
-            node.stopping.let_go()
-            log.error("this router was thought lost and begins anew, without what others have adopted: %s", lost)
-        except StoreError as error:  # it may pass, and a start looks at everything again
-            log.critical("the store failed, this router ends to be started anew: %s", error)
-            return 1
-        finally:
-            store.close()
-
-
-def _start(url: str, config: RouterConfig) -> tuple[Store, RouterNode]:
-    """Begin with what the store has, and wait for it where it may only be slower than this router.
-
-    Raises ``StoreError``.
-    """
-    settings = config.settings
-    deadline = monotonic() + settings.store_wait_s
-    told = False
-    while True:
-        try:
-            with _way_out(settings.mesh, url):
-                return _try_to_start(url, config)
-        except StoreFull:
-            raise
-        except (StoreUnavailable, StoreLost) as away:
-            if monotonic() >= deadline:
-                raise
-            if not told:
-                log.warning("waits up to %g s for its store: %s", settings.store_wait_s, away)
-                told = True
-            sleep(STORE_AGAIN_S)
-
-
-def _try_to_start(url: str, config: RouterConfig) -> tuple[Store, RouterNode]:
-    settings = config.settings
-    keys = partial(store_keys, settings.mesh)
-    store = open_store(url, settings=settings, salvage=config.salvage, force=config.force, keys=keys)
-    try:
-        return store, RouterNode(config, store)
-    except BaseException:
-        store.close()
-        raise
-
-
-@contextmanager
-def _way_out(mesh: str, url: str) -> Iterator[None]:
-    """Add to ``StoreDamaged`` the command that salvages this store, whatever the environment says elsewhere."""
-    try:
-        yield
-    except StoreDamaged as damaged:
-        command = shlex.join(["mesh", "router", "--salvage", "--mesh", mesh, "--store", masked(url)])
-        raise StoreDamaged(f"{damaged}: {command}") from damaged
-
-
 class RouterNode:
     """One router: transport, links, store and machine, and the loop that joins them."""
 
     def __init__(self, config: RouterConfig, store: Store) -> None:
         settings = self._settings = config.settings
         self._store = store
+        self._shared = store if isinstance(store, RedisStore) else None
         self._clock = SystemClock()
         self._began = self._clock.now()
         self._directory = RuntimeDir(os.environ)
         load_or_create(settings.mesh, os.environ)
         keys = live_keys(settings.mesh, os.environ)
         self._enrolment = EnrolmentFile(enrolment_path(settings.mesh, os.environ))
-        self._machine = _recovered(config, store)
+        on_lan = config.lan is not None
+        self._machine = recovered(store, settings, name=config.name, on_lan=on_lan)
         self._links = RouterLinks(self._machine.router_id)
-        self._transport = RouterTransport(
-            ipc=self._directory.ipc_endpoint(settings.mesh, self._machine.router_id),
-            tcp=None,
-            key=None,
-            outbox_bytes_max=settings.outbox_bytes_max,
-            unread_bytes_max=settings.unread_bytes_max + settings.payload_bytes_max,
-            nodes=self._enrolment.nodes,
-        )
+        self._transport = self._listen()
         self._doors = self._open_doors(config, keys)
         node_id = f"{self._machine.router_id}.{secrets.token_hex(4)}"
-        self._others = Others(
-            settings, node_id, lambda: self._doors.lan if self._doors else (), store, lan=config.lan is not None
-        )
-        self._step = RouterStep(
-            self._machine,
-            store,
-            encode_submit=encode_body,
-            send=self._send,
-            drop=self._links.close,
-            session=self._links.session,
-            ask_others=self._others.ask,
-            complain=self._complain,
-            shared=store if isinstance(store, RedisStore) else None,
-        )
+        self._others = Others(settings, node_id, lambda: self._doors.lan if self._doors else (), store, lan=on_lan)
+        self._step = self._make_step()
         self._adopter: Adopter | None = None
-        if isinstance(store, RedisStore):
-            self._adopter = Adopter(self._machine, store, decode=decode_body, encode=encode_body)
+        if self._shared is not None:
+            self._adopter = Adopter(self._machine, self._shared, decode=decode_body, encode=encode_body)
         self._intake = PayloadIntake(store)
         self._away_since: float | None = None  # the store, as far as it was looked at
         self._room = StoreStatus(warning=_warning(store))  # when the store could be asked last
@@ -201,8 +108,33 @@ class RouterNode:
         self._record = self._describe(keys[0].key_id)
         self._publication = self._publish()
         # Of two that start at a time at least one sees the other, for each looks once it can be seen.
-        if _has_neighbours(config, self._machine.router_id):
+        if has_neighbours(settings.mesh, self._machine.router_id):
             self._machine.expect_others()
+
+    def _listen(self) -> RouterTransport:
+        """Where this user's own nodes come in; doors are opened beside it."""
+        settings = self._settings
+        return RouterTransport(
+            ipc=self._directory.ipc_endpoint(settings.mesh, self._machine.router_id),
+            tcp=None,
+            key=None,
+            outbox_bytes_max=settings.outbox_bytes_max,
+            unread_bytes_max=settings.unread_bytes_max + settings.payload_bytes_max,
+            nodes=self._enrolment.nodes,
+        )
+
+    def _make_step(self) -> RouterStep:
+        return RouterStep(
+            self._machine,
+            self._store,
+            encode_submit=encode_body,
+            send=self._send,
+            drop=self._links.close,
+            session=self._links.session,
+            ask_others=self._others.ask,
+            complain=self._complain,
+            shared=self._shared,
+        )
 
     def _open_doors(self, config: RouterConfig, keys: Sequence[AnyKey]) -> Doors | None:
         if config.tcp is None and config.lan is None:
@@ -279,8 +211,8 @@ class RouterNode:
 
     def _settle_finished(self) -> None:
         """What is in the journal may have been given to another router, too, and have ended there."""
-        if isinstance(self._store, RedisStore):
-            found = self._store.finished(list(self._machine.table.limbo))
+        if self._shared is not None:
+            found = self._shared.finished(list(self._machine.table.limbo))
             self._step.step([SettledElsewhere(found)] if found else [], self._clock.now())
 
     def _turn(self) -> None:
@@ -487,54 +419,8 @@ class RouterNode:
         return unreadable
 
 
-def _recovered(config: RouterConfig, store: Store) -> RouterMachine:
-    """The machine of a router that begins with what its store has. Raises ``StoreError``."""
-    found = store.recover()
-    for line in store.salvaged:
-        log.warning("salvaged: %s", line)
-    machine = RouterMachine(
-        _router_id(store),
-        config.name or f"router@{platform.node()}",
-        config.settings,
-        version=version("taskmesh"),
-        durability=store.level,
-        boot=found.boot,
-        next_seq=found.next_seq,
-        shared=isinstance(store, RedisStore),
-    )
-    machine.restore(
-        _decoded(store, found.batches),
-        found.marks,
-        found.nodes,
-        found.functions,
-        apps=found.apps,
-        entries=found.entries,
-        positions=found.positions,
-        others=config.lan is not None or _has_neighbours(config, machine.router_id),
-    )
-    return machine
-
-
-def _has_neighbours(config: RouterConfig, router_id: str) -> bool:
-    """Whether other routers of this mesh run here, for this user."""
-    here = RuntimeDir(os.environ).routers(config.settings.mesh)
-    return any(record.router_id != router_id for record in here)
-
-
-def _decoded(store: Store, found: Sequence[StoredBatch]) -> Iterator[tuple[int, float, Submit, set[str]]]:
-    for number, batch in enumerate(found, 1):
-        if isinstance(store, RedisStore) and not number % KEPT_EVERY:
-            store.keep()
-        yield batch.seq, batch.accepted_at, decode_body(batch.raw), batch.settled
-
-
 def _whole_keys(keys: Sequence[AnyKey]) -> list[MeshKey]:
     return [whole_key(key, "a router that listens over TCP") for key in keys]
-
-
-def _router_id(store: Store) -> str:
-    """Of a store that says none, for it ends with its router, that of this one life."""
-    return store.router_id or identity_at(f"{store.url}:{secrets.token_hex(8)}")
 
 
 def _warning(store: Store) -> str:

@@ -6,6 +6,7 @@ import sys
 from typing import Any
 
 import nodes.router as router
+import nodes.router_start as router_start
 from bench.profiling.counters import Counters
 from bench.profiling.parts import count, count_if_asked
 from mesh.net.router_transport import RouterTransport
@@ -26,7 +27,7 @@ def count_in_routers(counters: Counters) -> None:
         count(counters, "journal", store, *JOURNAL)
         return store
 
-    setattr(router, "open_store", open_counted)  # noqa: B010  to mypy it is no name of that module
+    setattr(router_start, "open_store", open_counted)  # noqa: B010  to mypy it is no name of that module
 
 
 if __name__ == "__main__":

@@ -13,7 +13,8 @@ from nodes.cli.invocation import Invocation, pass_invocation, shared_options
 from nodes.cli.lan_look import look_at_lan
 from nodes.cli.node_files import output_to, pid_file
 from nodes.cli.node_options import lan_choice, lan_options, log_options, store_options, store_url, supervised_option
-from nodes.router import RouterConfig, run_router
+from nodes.router import RouterConfig
+from nodes.router_start import run_router
 
 
 @click.command()

@@ -6,12 +6,13 @@ from typing import Any
 
 import pytest
 
-import nodes.router
+import nodes.router_start
 from mesh.errors import StoreDamaged, StoreError, StoreFull, StoreLost, StoreUnavailable
 from mesh.settings import Settings
 from mesh.store.base import Recovered
 from mesh.store.memory import MemoryStore
-from nodes.router import RouterConfig, run_router
+from nodes.router import RouterConfig
+from nodes.router_start import run_router
 from tests.cluster import Cluster
 
 
@@ -34,8 +35,8 @@ class Failing(MemoryStore):
 def start(monkeypatch: pytest.MonkeyPatch, *errors: StoreError, **settings: Any) -> int:
     """Start on stores that fail by these, one after the other; how many were closed."""
     stores = iter(map(Failing, errors))
-    monkeypatch.setattr(nodes.router, "open_store", lambda *args, **options: next(stores))
-    monkeypatch.setattr(nodes.router, "STORE_AGAIN_S", 0.0)
+    monkeypatch.setattr(nodes.router_start, "open_store", lambda *args, **options: next(stores))
+    monkeypatch.setattr(nodes.router_start, "STORE_AGAIN_S", 0.0)
     monkeypatch.setattr(Failing, "closed", 0)
     with pytest.raises(type(errors[-1])):
         run_router(RouterConfig(settings=Settings(mesh="t", **settings)))
@@ -52,7 +53,7 @@ def test_a_store_that_fails_for_a_while_in_a_start_is_opened_again(
 def test_a_store_is_waited_for_no_longer_than_the_setting(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     away = StoreUnavailable("away")
     clock = iter([0.0, 59.0, 60.0])
-    monkeypatch.setattr(nodes.router, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(nodes.router_start, "monotonic", lambda: next(clock))
     assert start(monkeypatch, away, away, store_wait_s=60.0) == 2
 
 
