@@ -98,7 +98,7 @@ def _wait_for_worker(app: mesh.Mesh, worker: str, own: bool) -> tuple[dict[str, 
     deadline = time.monotonic() + PATIENCE_S
     while time.monotonic() < deadline:
         here = {router.router_id for router in routers_here(app.settings.mesh, os.environ)}
-        for one, body in app.connection.query_each("status", ANSWER_S):
+        for one, body in app.connection.questions.query_each("status", ANSWER_S):
             if body is None or (own and one.id not in here):
                 continue
             status = json.loads(body)

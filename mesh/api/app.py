@@ -425,7 +425,7 @@ class Mesh:
         connection = self.connection
         foreign = connection.is_foreign(result.id)
         result.watch()
-        state: str | None = json.loads(connection.query("states", [result.id], limit)).get(result.id)
+        state: str | None = json.loads(connection.questions.query("states", [result.id], limit)).get(result.id)
         if state is not None:
             return state
         if not foreign:
@@ -437,7 +437,7 @@ class Mesh:
     def status(self, timeout: float | None = None) -> dict[str, Any]:
         """What the router says of itself, its workers and its queues. Raises ``Unavailable``, ``NoKey``."""
         checked_timeout(timeout)
-        found: dict[str, Any] = json.loads(self.connection.query("status", timeout=timeout))
+        found: dict[str, Any] = json.loads(self.connection.questions.query("status", timeout=timeout))
         return found
 
     def purge(self, *queues: str, timeout: float | None = None) -> int:
@@ -447,7 +447,9 @@ class Mesh:
         the store takes nothing, and ``NoKey`` or ``Refused`` where our key does not allow it: then nothing is done.
         """
         checked_timeout(timeout)
-        answer = json.loads(self.connection.query("purge", [checked_queue(q) for q in queues], timeout=timeout))
+        answer = json.loads(
+            self.connection.questions.query("purge", [checked_queue(q) for q in queues], timeout=timeout)
+        )
         if "error" in answer:
             raise (Overloaded if answer.get("code") == "overloaded" else Refused)(answer["error"])
         return int(answer["purged"])

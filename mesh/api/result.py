@@ -228,7 +228,7 @@ class AsyncResult(Struct, Generic[R], gc=False, eq=False):
 
     def story(self) -> str:
         """Why the task is not finished, in the words of its router; empty when it is, or when no router says."""
-        return self._mesh.connection.story(self.id) if self._end is None else ""
+        return self._mesh.connection.questions.story(self.id) if self._end is None else ""
 
     def _is_told(self) -> bool:
         """Whether this process knows how the task ended. That nobody knew its id may answer an earlier question."""

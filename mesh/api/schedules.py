@@ -215,7 +215,7 @@ class Schedules:
         checked_timeout(timeout)
         checked = [checked_text("name", name, NAME_LENGTH_MAX) for name in names]
         what = f"what was asked of periodic tasks ({operation})"
-        return self._app.connection.ask(
+        return self._app.connection.questions.ask(
             what,
             lambda request: ScheduleVerb(request, operation, checked, list(entries)),
             timeout,

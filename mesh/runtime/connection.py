@@ -4,12 +4,12 @@ Handing over a task must cost the caller next to nothing, so no lock is taken: t
 and set dictionary entries, each atomic under the interpreter's lock, and wake the loop only when it sleeps. The loop
 first says that it sleeps and then looks at the list; a caller first appends and then looks whether the loop sleeps.
 
-Who waits for a result is in ``mesh.runtime.promises``, where the routers are in ``mesh.runtime.routers``.
+Who waits for a result is in ``mesh.runtime.promises``, who for an answer in ``mesh.runtime.questions``, where the
+routers are in ``mesh.runtime.routers``.
 """
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import threading
@@ -17,8 +17,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from functools import partial
-from itertools import count
 
 from mesh.clock import Clock, SystemClock
 from mesh.core.client import ClientMachine
@@ -36,30 +34,27 @@ from mesh.core.commands import (
 )
 from mesh.core.events import (
     Event,
-    QueryAsked,
-    QueryGivenUp,
     ResultsForgotten,
     ResultsWatched,
     StopRequested,
     TasksCancelled,
 )
 from mesh.errors import ConfigError, Overloaded, Refused, Unavailable, UnknownTask
-from mesh.messages import Query, Schedule, Submit
-from mesh.model import Blob, Buffer, FunctionCode, Peer, TaskOptions, TaskSpec, payload_sizes
+from mesh.messages import Submit
+from mesh.model import Blob, Buffer, FunctionCode, TaskOptions, TaskSpec, payload_sizes
 from mesh.runtime.channels import RouterChannels, Transport
 from mesh.runtime.dialing import Dialing
 from mesh.runtime.exiting import call_at_exit
 from mesh.runtime.flushing import Flush, Lost, rejection, tasks_of
 from mesh.runtime.promises import Promise, Promises
 from mesh.runtime.prospects import POLL_S
+from mesh.runtime.questions import Questions
 from mesh.runtime.router_events import RouterEvents
 from mesh.runtime.routers import Routers
-from mesh.runtime.routes import Known
 from mesh.runtime.submissions import Submission, grouped
 from mesh.settings import Settings
 from mesh.wire.codec import blobs_of
 
-STORY_S = 0.2  # a wait that ran out lasts so much longer at the most, for the word of a router why it did
 SILENT_END_S = 1.0  # a program that ends waits so long for its submits before it says what it waits for
 GATHER_S = 0.0001  # where few are submitted turn after turn: each would wake this thread, and leave in its own message
 GATHERED_FROM = 64  # submissions that are worth a message
@@ -89,6 +84,7 @@ class Connection:
         self.dropped = self._promises.dropped
         self._channels = RouterChannels(transport, self._parts_of)
         self._from_routers = RouterEvents(self._routers, self._channels, self._clock)
+        self.questions = Questions(settings, self._routers, self._ask, self._wait_until, self.situation)
         self._pid = os.getpid()
 
         # written by the user's threads, emptied by the loop
@@ -96,8 +92,6 @@ class Connection:
         self._fresh_bytes = 0  # of payloads in ``_submissions``; a lost update under threads lasts until they are taken
         self._requests: deque[Event] = deque()
         self._parts: dict[str, Sequence[Buffer]] = {}  # large payloads on their way out, by key
-        self._replies: dict[int, list[bytes]] = {}  # of the queries that somebody waits for
-        self._next_request = count(1).__next__
 
         self._sleeping = False
         self._closing = False
@@ -184,78 +178,6 @@ class Connection:
     def cancel(self, ids: Sequence[str], terminate: bool = False, signal: str = "SIGKILL") -> None:
         """Cancel these tasks; see ``mesh.messages.Cancel``."""
         self._ask(TasksCancelled(list(ids), terminate, signal))
-
-    def query(self, what: str, arguments: Sequence[str] = (), timeout: float | None = None) -> bytes:
-        """Ask a router; the answer is JSON. Raises ``Unavailable`` when none answers in ``timeout`` seconds."""
-        asked = partial(Query, what=what, arguments=list(arguments))
-        return self.ask(f"the question for {what!r}", asked, timeout, changes=what == "purge")
-
-    def ask(
-        self,
-        what: str,
-        message: Callable[[int], Query | Schedule],
-        timeout: float | None = None,
-        *,
-        changes: bool = False,
-    ) -> bytes:
-        """Send what ``message`` makes of the request's number; the answer is JSON. ``what`` it is, for people.
-
-        Raises ``Unavailable`` when no router answers in ``timeout`` seconds; what ``changes`` something may be done.
-        """
-        limit = self._settings.connect_timeout_s if timeout is None else timeout
-        request = self._next_request()
-        reply: list[bytes] = []
-        self._replies[request] = reply
-        self._ask(QueryAsked(message(request)))
-        try:
-            if not self._wait_until(lambda: bool(reply), limit):
-                if not self._routers.welcomed:
-                    raise Unavailable(self.situation())
-                done = ", and it may be done all the same" if changes else ""
-                raise Unavailable(f"no router answered {what} in {limit:g} s{done}; {self.situation()}")
-            return reply[0]
-        finally:
-            del self._replies[request]
-            if not reply:
-                self._ask(QueryGivenUp(request))
-
-    def query_each(self, what: str, timeout: float, *, named: bool = False) -> list[tuple[Known, bytes | None]]:
-        """Ask every router that is known, or the ``named`` ones; None for one that has not answered in ``timeout`` s.
-
-        One that welcomes this node meanwhile is asked, too. Raises ``Unavailable``, ``Refused``.
-        """
-        requests: dict[str, int] = {}
-        known: list[Known] = []
-
-        def all_have_answered() -> bool:
-            known[:] = [one for one in self._routers.known() if one.is_named or not named]
-            for one in known:
-                if one.id is not None and one.is_welcome and one.id not in requests:
-                    request = requests[one.id] = self._next_request()
-                    self._replies[request] = []
-                    self._ask(QueryAsked(Query(request, what), Peer(one.id.encode())))
-            return all(body_of(one) is not None for one in known)
-
-        def body_of(one: Known) -> bytes | None:
-            request = None if one.id is None else requests.get(one.id)
-            return None if request is None else next(iter(self._replies[request]), None)
-
-        try:
-            self._wait_until(all_have_answered, timeout)
-            return [(one, body_of(one)) for one in known]
-        finally:
-            for request in requests.values():
-                del self._replies[request]
-
-    def story(self, task_id: str) -> str:
-        """Why a task is not finished, in the words of a router; empty where none says it within ``STORY_S``."""
-        if not self._routers.welcomed:
-            return ""
-        try:
-            answer = json.loads(self.query("story", [task_id], STORY_S))
-        except (Unavailable, Refused):
-            return ""
-        return str(answer.get("stories", {}).get(task_id, ""))  # an older router answers with an error
 
     def flush(self, timeout: float | None = None) -> None:
         """Wait until everything submitted before is accepted.
@@ -553,7 +475,7 @@ class Connection:
             for task_id in command.ids:
                 self._promises.fail(task_id, Overloaded(f"task {task_id} cannot be waited for: {command.reason}"))
         elif isinstance(command, PublishReply):
-            self._replies.get(command.request, []).append(command.body)  # one that comes too late is nobody's
+            self.questions.answer(command)
         elif isinstance(command, PublishRefused):
             self._routers.prospects.refuse(command.reason)
         elif isinstance(command, PublishDropped):

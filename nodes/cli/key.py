@@ -137,7 +137,7 @@ def _check_unused(invocation: Invocation, key_id: str) -> None:
     try:
         with client(invocation, ()) as app:
             app.status()  # waits until there is a router to ask
-            found = app.connection.query_each("status", ANSWER_S)
+            found = app.connection.questions.query_each("status", ANSWER_S)
     except Unavailable as error:
         click.echo(f"nobody knows who still has key {key_id}: {error}", err=True)
         return

@@ -54,7 +54,7 @@ def _look(app: Mesh, before: Status, named: bool) -> Status:
     """What the router says that was looked at ``before``, else another, and beside it what each of them is like."""
     found: list[Answer] = [
         (one.id, one.endpoint, None if body is None else json.loads(body))
-        for one, body in app.connection.query_each("status", ANSWER_S, named=named)
+        for one, body in app.connection.questions.query_each("status", ANSWER_S, named=named)
     ]
     said = [status for _, _, status in found if status is not None]
     if not named:

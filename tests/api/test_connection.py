@@ -23,8 +23,8 @@ from mesh.core.events import TasksSubmitted
 from mesh.errors import MeshError, Refused
 from mesh.messages import Accepted, Bye, Heartbeat, Hello, Outcomes, Rejected, Reply, Unknown, Watch
 from mesh.model import Outcome, TaskState
-from mesh.runtime.connection import STORY_S
 from mesh.runtime.depot import show_depot
+from mesh.runtime.questions import STORY_S
 from nodes.cli.invocation import Invocation
 from nodes.cli.outcome import show_outcome
 from tests.api.scripted_router import ScriptedRouter, accept, finish, ignore, overload
@@ -186,7 +186,7 @@ def test_a_wait_without_a_timeout_says_nothing_of_a_task_that_will_end(router, m
 
 def test_without_a_router_nobody_is_asked_why_there_is_no_result(router, monkeypatch):
     app = joined(router, found=False)
-    monkeypatch.setattr(app.connection, "query", lambda *args: pytest.fail("there is nobody to ask"))
+    monkeypatch.setattr(app.connection.questions, "query", lambda *args: pytest.fail("there is nobody to ask"))
 
     with pytest.raises(TimeoutError, match="the script and nothing else"):
         app.task(noop).delay().get(timeout=0.01)
@@ -315,7 +315,7 @@ def test_an_answer_that_comes_when_nobody_waits_any_more_is_dropped(router):
         def __contains__(self, request):
             return self.pop(request, self) is not self
 
-    app.connection._replies = replies = GivenUpMeanwhile({1: []})
+    app.connection.questions._replies = replies = GivenUpMeanwhile({1: []})
     router.say(Reply(1, b"{}"))
     app.task(noop).delay().get(5)
     assert not replies
