@@ -4,15 +4,14 @@
     2. send what does not depend on the commit (deliveries: a crash only means a second delivery)
     3. write large payloads, commit all records in one go, or as many as one commit should have
     4. send what depends on it: accepted, acknowledged, outcomes
-    5. answer what the machine looked up or bids for, which may begin again at 1
+    5. answer what the machine looked up or bids for (``mesh.runtime.store_questions``), which may begin again at 1
 
 3 may wait for ``commit_delay_s`` when it would only write down new tasks that were just delivered: the outcome of a
 short task then comes in time for the same commit, and the caller waits for one flush of the disk, not for two.
 
 A full store holds back 4: the records of this and later wake-ups are kept and tried again, the machine is told to
 accept and start nothing, and nobody is told anything that is not durable. What finishes tasks may still fit where
-new tasks do not, so it is tried alone. Who asks is answered with what is durable; a question whose answer is among the
-records waits with them, once for whoever asks.
+new tasks do not, so it is tried alone.
 
 A store that is *away* holds back as much. Whether it did the commit that it did not answer is not known, so that one is
 repeated as it was before any other; what the machine looked up is asked again, and nobody is told what is not known.
@@ -29,7 +28,7 @@ was held back would be wrong then: it is not sent.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 from msgspec.structs import replace
 
@@ -38,33 +37,21 @@ from mesh.core.commands import (
     RECORDS,
     AppendBatch,
     AskOthers,
-    BidAtStore,
     Command,
     Complain,
     DropBlobs,
     DropOutcomes,
     DropPeer,
-    LookUpFunction,
-    LookUpOutcomes,
-    RecordOutcomes,
-    SaveFunction,
     Send,
 )
-from mesh.core.events import (
-    BidAnswered,
-    Event,
-    FunctionLookedUp,
-    MessageReceived,
-    OutcomesLookedUp,
-    StoreFilled,
-    StoreFreed,
-)
+from mesh.core.events import Event, MessageReceived, StoreFilled, StoreFreed
 from mesh.core.router import RouterMachine
 from mesh.core.status import STORE_AWAY, STORE_FULL
-from mesh.errors import RowDamaged, StoreFull, StoreUnavailable
+from mesh.errors import StoreFull, StoreUnavailable
 from mesh.messages import Accepted, Deliver, Entries, Fired, Gossip, Message, Outcomes, Reply, Settled, Submit
-from mesh.model import Blob, ErrorInfo, FunctionCode, Outcome, Peer, TaskState
+from mesh.model import Blob, Outcome, Peer
 from mesh.runtime.rewriting import Rewriting
+from mesh.runtime.store_questions import Question, StoreQuestions
 from mesh.runtime.waiting import Waiting, named_by, parted
 from mesh.store.base import Store
 from mesh.store.shared import SharedStore
@@ -74,10 +61,6 @@ log = logging.getLogger("mesh.router")
 FORGETS_MAX = 100_000  # results to be forgotten that are kept in mind while there is no room
 OF_NEW_TASKS = (Accepted, Fired, Entries, Reply, Gossip)  # said after a commit, of records that wait with new tasks
 RETRY_S = 0.5  # between two tries of a commit that had no room, or of a store that is away
-QUESTIONS_MAX = 10_000  # to a store that is away; who asked beyond must say HELLO again
-
-
-Question = LookUpOutcomes | LookUpFunction | BidAtStore
 
 
 class RouterStep:
@@ -115,9 +98,7 @@ class RouterStep:
         self._rewriting: Rewriting | None = None
         self._waiting = Waiting()  # not yet durable
         self._later: list[tuple[Send, int | None]] = []  # waits for them; the session it is for
-        self._questions: list[Question] = []
-        self._ask_at: float | None = None  # the store was away when it was asked
-        self._unanswered: dict[tuple[Peer, str], None] = {}  # who waits for which outcome among the records
+        self._questions = StoreQuestions(store, shared, drop, RETRY_S)
         self._unheard: dict[Peer, int | None] = {}  # who said of results what was not taken; in which session
         self._unnamed: dict[str, Blob] = {}  # large payloads that came, and no record names yet
         self._retry_at: float | None = None
@@ -185,7 +166,7 @@ class RouterStep:
         for record in self._waiting.records:
             for blob in named_by(record):
                 self._unnamed.pop(blob.key, None)
-        if not any(isinstance(question, LookUpOutcomes) and question.submit for question in self._questions):
+        if not self._questions.has_submits:
             committed = [blob for blob in self._unnamed.values() if not self.store.take_back_blob(blob)]
             if committed:  # before the store was asked about what they came with
                 self._waiting.add(DropBlobs(committed))
@@ -204,7 +185,7 @@ class RouterStep:
     def next_deadline(self) -> float | None:
         """The monotonic second at which ``step`` must be called even if nothing happens."""
         deadline = self.machine.next_deadline()
-        for own in (self._retry_at, self._commit_by, self._ask_at):
+        for own in (self._retry_at, self._commit_by, self._questions.ask_at):
             if own is not None and (deadline is None or own < deadline):
                 deadline = own
         return deadline
@@ -242,8 +223,8 @@ class RouterStep:
                 self._keep_forgets(command)
             elif isinstance(command, RECORDS):
                 self._waiting.add(command)
-            elif isinstance(command, (LookUpOutcomes, LookUpFunction, BidAtStore)):
-                self._questions.append(command)
+            elif isinstance(command, Question):
+                self._questions.add(command)
             elif isinstance(command, DropPeer):
                 self._drop(command.peer)
             elif isinstance(command, AskOthers):
@@ -419,90 +400,12 @@ class RouterStep:
         return [StoreFreed() if reason is None else StoreFilled(reason, halt)]
 
     def _answers(self, now: Now) -> list[Event]:
-        if self._ask_at is not None and now.mono < self._ask_at:
-            return []
-        questions, self._questions = self._questions, []
-        records = self._waiting.records
-        if records:  # what was granted before would be free again with this bid, and is not written down yet
-            self._questions = [one for one in questions if isinstance(one, BidAtStore)]
-            questions = [one for one in questions if not isinstance(one, BidAtStore)]
-        pending: dict[str, Outcome] = {}
-        if records and questions:  # there was no room
-            pending = {o.id: o for record in records if isinstance(record, RecordOutcomes) for o in record.outcomes}
-        elif self._unanswered and not records:
-            questions += self._asked_again()
-        answers: list[Event] = []
-        for number, question in enumerate(questions):
-            try:
-                answers.append(self._answer(question, pending))
-            except StoreFull as full:
-                return answers + self._ask_later(questions[number:], f"the store is full: {full}", now)
-            except StoreUnavailable as away:
-                return answers + self._ask_later(questions[number:], f"{STORE_AWAY}: {away}", now)
-        if self._ask_at is not None:
-            self._ask_at = None
-            if self._retry_at is None:  # it answers: what is answered is to find that there is room
-                answers = [*self._news_of_room(None), *answers]
+        was_away = self._questions.ask_at is not None
+        answers, trouble = self._questions.answers(now, self._waiting.records)
+        if self._retry_at is not None:
+            return answers
+        if trouble is not None:
+            return answers + self._news_of_room(trouble)
+        if was_away and self._questions.ask_at is None:  # it answers: what is answered is to find that there is room
+            return [*self._news_of_room(None), *answers]
         return answers
-
-    def _answer(self, question: Question, pending: Mapping[str, Outcome]) -> Event:
-        if isinstance(question, BidAtStore):
-            assert self._shared is not None, "only a router that shares its store bids there"
-            return BidAnswered(question.number, self._shared.grant_dues(question.number, question.spans))
-        if isinstance(question, LookUpFunction):
-            return FunctionLookedUp(question.peer, question.digest, self._function(question.digest))
-        ids = question.ids
-        if pending and question.submit is None:
-            ids = [i for i in ids if i not in pending]
-        found = self._outcomes(ids) + [pending[i] for i in ids if i in pending]
-        if len(ids) < len(question.ids):
-            self._unanswered.update(((question.peer, i), None) for i in question.ids if i in pending)
-        known = {outcome.id for outcome in found}
-        unknown = [i for i in ids if i not in known]
-        elsewhere = self._shared.elsewhere(unknown) if self._shared is not None else []
-        return OutcomesLookedUp(question.peer, ids, found, question.submit, question.raw, elsewhere)
-
-    def _ask_later(self, questions: Sequence[Question], why: str, now: Now) -> list[Event]:
-        self._ask_at = now.mono + RETRY_S
-        questions = [*self._questions, *questions]
-        questions.sort(key=lambda question: not isinstance(question, BidAtStore))  # that one is never given up
-        beyond = questions[QUESTIONS_MAX:]
-        if beyond:
-            peers = dict.fromkeys(question.peer for question in beyond if not isinstance(question, BidAtStore))
-            log.warning("%d sessions end, too much is asked while the store is away: they ask again", len(peers))
-            for peer in peers:
-                self._drop(peer)
-        self._questions = questions[:QUESTIONS_MAX]
-        return self._news_of_room(why) if self._retry_at is None else []
-
-    def _asked_again(self) -> list[LookUpOutcomes]:
-        by_peer: dict[Peer, list[str]] = {}
-        for peer, task_id in self._unanswered:
-            by_peer.setdefault(peer, []).append(task_id)
-        self._unanswered.clear()
-        return [LookUpOutcomes(peer, ids) for peer, ids in by_peer.items()]
-
-    def _outcomes(self, ids: Sequence[str]) -> list[Outcome]:
-        """What the store has of these ids; a damaged one is a failure, for its task has run."""
-        try:
-            return self.store.outcomes(ids)
-        except RowDamaged:
-            found: list[Outcome] = []
-            for task_id in ids:
-                try:
-                    found += self.store.outcomes([task_id])
-                except RowDamaged as damaged:
-                    log.error("%s", damaged)
-                    error = ErrorInfo("mesh.errors.RowDamaged", str(damaged))
-                    found.append(Outcome(task_id, TaskState.FAILED, error=error))
-            return found
-
-    def _function(self, digest: str) -> FunctionCode | None:
-        for record in self._waiting.records:
-            if isinstance(record, SaveFunction) and record.code.digest == digest:
-                return record.code
-        try:
-            return self.store.function(digest)
-        except RowDamaged as damaged:
-            log.error("%s", damaged)
-            return None
