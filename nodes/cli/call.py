@@ -73,8 +73,10 @@ def call(
                 fate = "it will not run" if result.is_settled() else "it may be accepted, and run, all the same"
                 raise type(error)(f"task {result.id}: {error}; {fate}") from None
             if wait:
-                left = None if timeout is None else round(max(0.0, timeout - (monotonic() - began)), 3)
-                return show_outcome(invocation, app, result.id, left, as_json=as_json, with_traceback=False)
+                spent_s = monotonic() - began
+                return show_outcome(
+                    invocation, app, result.id, timeout, spent_s=spent_s, as_json=as_json, with_traceback=False
+                )
         except KeyboardInterrupt:
             command = command_of(app.settings.mesh)
             invocation.note(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+from math import inf
 from typing import Any
 
 import click
@@ -18,11 +19,21 @@ PATIENCE_S = 3.0  # a task that is not finished by then may wait for a worker th
 
 
 def show_outcome(
-    invocation: Invocation, app: Any, task_id: str, timeout: float | None, *, as_json: bool, with_traceback: bool
+    invocation: Invocation,
+    app: Any,
+    task_id: str,
+    timeout: float | None,
+    *,
+    spent_s: float = 0.0,
+    as_json: bool,
+    with_traceback: bool,
 ) -> int:
-    """Wait for the outcome of a task and print it; the exit code. Raises ``TimeoutError`` and others."""
+    """Wait for the outcome of a task and print it; the exit code. Raises ``TimeoutError`` and others.
+
+    ``spent_s``: so much of ``timeout`` is over.
+    """
     result = app.AsyncResult(task_id)
-    value = _value(invocation, result, timeout)
+    value = _value(invocation, result, timeout, spent_s)
     if isinstance(value, UnknownTask) and not result.is_settled():
         raise value
     succeeded = result.successful()
@@ -37,10 +48,10 @@ def show_outcome(
     return 0 if succeeded else 1
 
 
-def _value(invocation: Invocation, result: Any, timeout: float | None) -> Any:
+def _value(invocation: Invocation, result: Any, timeout: float | None, spent_s: float) -> Any:
     """The result or the exception: ``UnknownTask`` for an id that nobody knows when the time is over."""
     try:
-        return _wait(invocation, result, timeout)
+        return _wait(invocation, result, timeout, spent_s)
     except TimeoutError as error:
         if error.why:  # a router answers
             with contextlib.suppress(Unavailable):
@@ -48,18 +59,21 @@ def _value(invocation: Invocation, result: Any, timeout: float | None) -> Any:
         raise
 
 
-def _wait(invocation: Invocation, result: Any, timeout: float | None) -> Any:
+def _wait(invocation: Invocation, result: Any, timeout: float | None, spent_s: float) -> Any:
     """The result or the exception. A wait that gets long is explained, once."""
-    if timeout is not None and timeout <= PATIENCE_S:
-        return result.get(timeout, propagate=False)
+    left = inf if timeout is None else max(0.0, timeout - spent_s)
+    if left > PATIENCE_S:
+        try:
+            return result.get(PATIENCE_S, propagate=False)
+        except TimeoutError as error:
+            left -= PATIENCE_S
+            if error.why and result.state == "PENDING":
+                invocation.note(f"task {result.id} is not finished yet: {error.why}")
     try:
-        return result.get(PATIENCE_S, propagate=False)
+        return result.get(None if timeout is None else left, propagate=False)
     except TimeoutError as error:
-        if error.why and result.state == "PENDING":
-            invocation.note(f"task {result.id} is not finished yet: {error.why}")
-    try:
-        return result.get(None if timeout is None else timeout - PATIENCE_S, propagate=False)
-    except TimeoutError as error:
+        if left == timeout:
+            raise  # it says all there is to say
         why = f": {error.why}" if error.why else f"; {result.situation()}"
         raise timed_out(f"task {result.id} is not finished after {timeout:g} s{why}", error.why) from None
 
