@@ -113,7 +113,7 @@ def _client(plan: Plan, mesh: RunningMesh, router: int) -> AbstractContextManage
 
 
 def _adopt(plan: Plan, server: RedisServer, runs: Runs) -> None:
-    """Kill a router that has a queue and no worker, beside one that has a worker and nothing to do."""
+    """Kill a router that has a queue and no worker, beside one that has nothing to do, and gets a worker at once."""
     with scratch_directory() as directory:
         mesh = RunningMesh(directory, mesh_environment(directory, "memory"))
         try:
@@ -121,11 +121,10 @@ def _adopt(plan: Plan, server: RedisServer, runs: Runs) -> None:
             with talking("bench.clients.adoption", _queued(plan), environ=mesh.environ) as client:
                 client.answer()
                 adopter = _start_router(mesh, server, ROUTERS[1])
-                mesh.environ["MESH_ROUTERS"] = str(adopter.ipc)  # of the worker, and of who looks whether it is there
-                mesh.start_worker(plan.concurrency)
-                mesh.wait_until_ready(1)
+                mesh.environ["MESH_ROUTERS"] = str(adopter.ipc)
                 killed_at = time.monotonic()
                 _kill(mesh, lost)
+                mesh.start_worker(plan.concurrency)  # now: before, it would be told of the other router, and empty it
                 client.say()
                 found = client.answer()
         finally:
