@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from mesh import ConfigError, EntryExists, Mesh, Overloaded, Unavailable, UnknownEntry, crontab
 from mesh.api import schedules
 from mesh.api.entry import changed_entry, new_entry
-from mesh.core import entries as book
+from mesh.core import entry_operations
 from mesh.entries import Entry
 from mesh.schedules import Cron, CronLine, Every
 from mesh.testing import local_mesh
@@ -215,7 +215,7 @@ def test_removed_entries_are_gone(app):
 
 
 def test_many_entries_are_listed_in_parts(app, monkeypatch):
-    monkeypatch.setattr(book, "MESSAGE_BYTES_MAX", 1_000)
+    monkeypatch.setattr(entry_operations, "MESSAGE_BYTES_MAX", 1_000)
     names = [f"e{n:02}" for n in range(20)]
     for name in names:
         app.schedules.add(name, 30, "add", (1,))
