@@ -12,11 +12,13 @@ def identity_at(place: str) -> str:
 
     Of two machines that have one name, as many have that were set up from one image, each has its own.
     """
-    return blake2b(f"{_machine_id()}:{platform.node()}:{place}".encode(), digest_size=6).hexdigest()
+    return blake2b(f"{this_machine()}:{place}".encode(), digest_size=6).hexdigest()
 
 
-def _machine_id() -> str:
+def this_machine() -> str:
+    """What tells this machine from others."""
     try:
-        return Path("/etc/machine-id").read_text().strip()
+        machine = Path("/etc/machine-id").read_text().strip()
     except OSError:
-        return ""
+        machine = ""
+    return f"{machine}:{platform.node()}"

@@ -6,16 +6,16 @@ from hashlib import blake2b
 from urllib.parse import quote
 
 from mesh.errors import ConfigError, StoreDamaged
+from mesh.store.identity import this_machine
 from mesh.store.redis.address import RedisAddress
-from mesh.store.redis.holder import default_router
 from mesh.store.redis.kinds import read_count
 from mesh.store.redis.link import Link, as_text
 from mesh.store.redis.rows import Rows, is_router_id
 
 
 def name_of(address: RedisAddress) -> str:
-    """By which name an address asks for a journal."""
-    return address.router if address.router is not None else default_router()
+    """By which name an address asks for a journal: that of this machine, where it has none."""
+    return address.router if address.router is not None else this_machine()
 
 
 def id_of(name: str) -> str:
