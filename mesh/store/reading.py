@@ -18,7 +18,7 @@ from mesh.store.base import StoredBatch
 from mesh.store.moved import Move
 
 CHUNK = 200  # rows read, and written, at once: they may have 64 KiB each, and a server answers one at a time
-NAMED = 10  # in one line
+NAMED = 10  # damaged rows, and others of which there may be many, in one line
 
 T = TypeVar("T")
 

@@ -25,6 +25,7 @@ from mesh.store.counters import Counters
 from mesh.store.database import WAY_OUT, Database
 from mesh.store.moved import Move, MoveFile, refuse_moved
 from mesh.store.own_files import refuse_foreign_files
+from mesh.store.reading import named
 from mesh.store.retention import Retention
 from mesh.store.rows import (
     FULL_COLUMNS,
@@ -46,8 +47,6 @@ VACUUM_PAGES = 500  # pages given back to the disk in one prune: a few milliseco
 OUTCOME_BYTES = 400  # what a small outcome takes, for the checkpointer's pace
 
 T = TypeVar("T")
-
-_DAMAGED_NAMED = 10  # damaged rows named in one message
 
 
 class SqliteStore:
@@ -196,11 +195,7 @@ class SqliteStore:
     def _refuse(self, what: str, damaged: Sequence[object]) -> None:
         if not damaged:
             return
-        named = ", ".join(map(str, damaged[:_DAMAGED_NAMED]))
-        raise StoreDamaged(
-            f"{self.path}: {what}: {named}"
-            f"{' ...' if len(damaged) > _DAMAGED_NAMED else ''} ({len(damaged)} in all); {WAY_OUT}"
-        )
+        raise StoreDamaged(f"{self.path}: {what}: {named(list(map(str, damaged)))}; {WAY_OUT}")
 
     def commit(self, records: Sequence[Record], held_back: Collection[str] = ()) -> None:
         """Write all records in one transaction, or none. Raises ``StoreFull``, ``StoreError``."""

@@ -8,15 +8,13 @@ from typing import TypeVar
 from mesh.errors import StoreDamaged
 from mesh.model import NodeInfo, TaskMark
 from mesh.store.base import Recovered, StoredBatch
-from mesh.store.reading import cut
+from mesh.store.reading import cut, named
 from mesh.store.redis import scripts
 from mesh.store.redis.kinds import WAY_OUT
 from mesh.store.redis.link import as_text
 from mesh.store.redis.ownership import Ownership
 from mesh.store.redis.rows import Rows
 from mesh.store.redis.salvage import Salvage
-
-_NAMED = 10  # damaged rows named in one message
 
 T = TypeVar("T")
 
@@ -85,10 +83,8 @@ class Recovery:
         return found
 
     def _set_aside(self, key: str, what: str, damaged: Sequence[bytes], rows: Mapping[bytes, bytes]) -> None:
-        named = ", ".join(map(as_text, damaged[:_NAMED]))
-        more = " ..." if len(damaged) > _NAMED else ""
         where = f"{self._link.name} key {key}"
-        text = f"{where}: {what} that are not what a router wrote: {named}{more} ({len(damaged)} in all)"
+        text = f"{where}: {what} that are not what a router wrote: {named(list(map(as_text, damaged)))}"
         self._needed(text).set_aside_rows(key, text, damaged, rows)
 
     def _set_settled_aside(self, key: str, damaged: Sequence[bytes]) -> None:
