@@ -21,6 +21,7 @@ ENTRY_PAYLOAD_BYTES_MAX = 16 << 10  # a router keeps the arguments of all its en
 OWN_IDS = "due@"
 """How the ids begin that routers give to the tasks of entries. Anybody can work them out, so none that is submitted may
 begin so: one that was there before would count as the firing."""
+NOT_TO_CHOOSE = f"ids that begin with {OWN_IDS!r} are for the tasks that routers make of periodic tasks: choose another"
 
 _encode = msgspec.msgpack.Encoder().encode
 

@@ -10,7 +10,7 @@ from numbers import Real
 from typing import Any
 
 from mesh.api.hints import HINTS, with_hints
-from mesh.entries import OWN_IDS
+from mesh.entries import NOT_TO_CHOOSE, OWN_IDS
 from mesh.errors import ConfigError, PayloadTooLarge
 from mesh.model import INSTANT_MAX
 
@@ -89,8 +89,7 @@ def checked_text(name: str, text: str, length_max: int) -> str:
 def checked_new_id(task_id: str) -> str:
     """The id that somebody chose for a task. Raises ``ConfigError``."""
     if checked_text("task_id", task_id, 255).startswith(OWN_IDS):
-        why = f"ids that begin with {OWN_IDS!r} are for the tasks that routers make of periodic tasks"
-        raise ConfigError(f"task_id={task_id!r}: {why}: choose another")
+        raise ConfigError(f"task_id={task_id!r}: {NOT_TO_CHOOSE}")
     return task_id
 
 

@@ -16,7 +16,7 @@ from mesh.core.packing import outcome_bytes, pack, text_bytes
 from mesh.core.peers import Session
 from mesh.core.room import Room
 from mesh.core.tasks import TaskTable
-from mesh.entries import OWN_IDS
+from mesh.entries import NOT_TO_CHOOSE, OWN_IDS
 from mesh.messages import Outcomes, Rejected, Submit, Unknown, Unwatch, Watch
 from mesh.model import Peer, Role
 from mesh.settings import Settings
@@ -58,10 +58,7 @@ class Admission:
         """Take in a batch, reject it, or look up first which of its tasks are finished already."""
         peer = session.peer
         if takes_own_ids(submit, raw):
-            why = (
-                f"ids that begin with {OWN_IDS!r} are for the tasks that routers make of periodic tasks: choose another"
-            )
-            self._reject(peer, submit, ("invalid", why))
+            self._reject(peer, submit, ("invalid", NOT_TO_CHOOSE))
             return
         submit, raw = submitted(submit, raw, self._members.later(session, submit.at, now))
         tasks = self._table.tasks

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from mesh.clock import Now
 from mesh.core.commands import BidAtStore, LookUpFunction, LookUpOutcomes, Record, RecordOutcomes, SaveFunction
 from mesh.core.events import BidAnswered, Event, FunctionLookedUp, OutcomesLookedUp
-from mesh.core.status import STORE_AWAY
+from mesh.core.status import STORE_AWAY, STORE_FULL
 from mesh.errors import RowDamaged, StoreFull, StoreUnavailable
 from mesh.model import ErrorInfo, FunctionCode, Outcome, Peer, TaskState
 from mesh.store.base import Store
@@ -68,7 +68,7 @@ class StoreQuestions:
                 answers.append(self._answer(question, pending, records))
             except StoreFull as full:
                 self._ask_later(questions[number:], now)
-                return answers, f"the store is full: {full}"
+                return answers, f"{STORE_FULL}: {full}"
             except StoreUnavailable as away:
                 self._ask_later(questions[number:], now)
                 return answers, f"{STORE_AWAY}: {away}"
