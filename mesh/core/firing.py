@@ -244,7 +244,7 @@ class Firings:
         """Another router has fired the queued due time of this entry."""
         del self._queued[name]
         position = self.positions[name]
-        self._set(replace(position, queued_due_us=None, fired=position.fired + 1))
+        self._set(replace(position, queued_due_us=None, fired=added(position.fired, 1)))
 
     def make_queued(self, names: Iterable[str], now: Now) -> None:
         """Fire the queued due times of these entries."""

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from msgspec.structs import replace
+
 from mesh.core.commands import BidAtStore, DueSpan, SavePositions
 from mesh.core.events import BidAnswered, DueGrant, GossipHeard, StoreFilled, StoreFreed
 from mesh.core.store_bids import AGAIN_S, PATIENCE_S, STALE_S
 from mesh.entries import Entry, Firing, firing_id
 from mesh.messages import AskLease, Declare, Fire, Fired, Gossip, Schedule, Settled
-from mesh.model import TaskOptions
+from mesh.model import COUNT_MAX, TaskOptions
 from mesh.schedules import Every, microseconds
 from mesh.settings import Settings
 from tests.core.make import C1, W1, WALL, Driven, hello_client, hello_worker, sent, settlement
@@ -192,6 +194,14 @@ def test_one_that_has_waited_and_that_another_router_has_fired_waits_no_more() -
     mesh.answer(mesh.fire(DUE + 5), YES)
     commands = mesh.answer(mesh.hear(W1, Settled(1, [settlement(due_id())])), DueGrant(False, DUE + 5))
     assert not mesh.tasks() and mesh.position().queued_due_us is None and not bids(commands)
+
+
+def test_a_count_of_what_others_fire_stays_at_its_bound() -> None:
+    mesh = Sharing(overlap="queue_one")
+    mesh.answer(mesh.fire(DUE, DUE + 5), YES)
+    mesh.machine.periodic.firings.positions["e"] = replace(mesh.position(), fired=COUNT_MAX)
+    mesh.answer(mesh.hear(W1, Settled(1, [settlement(due_id())])), DueGrant(False, DUE + 5))
+    assert mesh.position().queued_due_us is None and mesh.position().fired == COUNT_MAX
 
 
 def test_no_majority_is_needed_whatever_the_setting_says() -> None:
