@@ -8,6 +8,7 @@ parted just then, is missed.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from math import inf
 
 from msgspec.structs import replace
 
@@ -92,9 +93,9 @@ class Bids:
     def _is_granted(self, bid: Bid) -> bool:
         return 2 * (1 + len(bid.granted)) > self._settings.schedule_routers
 
-    def next_deadline(self) -> float | None:
+    def next_deadline(self) -> float:
         """When a bid is given up."""
-        return self.out.until if self.out is not None and not self._is_granted(self.out) else None
+        return self.out.until if self.out is not None and not self._is_granted(self.out) else inf
 
 
 def fired_elsewhere(position: Position, due_us: int, count: int) -> Position:

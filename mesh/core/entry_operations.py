@@ -94,8 +94,7 @@ class EntryOperations:
         return self._put_all([replace(entry, app=None, gone=False, code_paused=None) for entry in message.entries], now)
 
     def _update(self, session: Session, message: Schedule, now: Now) -> dict[str, Any]:
-        missing = [entry.name for entry in message.entries if entry.name not in self._book.entries]
-        if missing:
+        if missing := self._missing([entry.name for entry in message.entries]):
             return _unknown(missing)
         for entry in message.entries:
             known = self._book.entries[entry.name]

@@ -153,22 +153,23 @@ class FireAdmission:
         assert bids is not None, "only a router that shares its store bids there"
         answers = list(zip(bids.take(event.number), event.grants, strict=True))
         due = {span.entry: grant for span, grant in answers if not span.queued}
-        pending = bids.pending
-        if pending is not None and due and now.mono >= pending.stale_at:
-            bids.pending = None
-            bids.give_back()
-            self._answer(pending.peer, pending.fire, "the store was away, and what was missed is to be chosen anew")
-        elif pending is not None and due and (full := self._no_room(len(pending.firings))) is not None:
-            bids.pending = None
-            bids.give_back()
-            self._answer(pending.peer, pending.fire, full)
-        elif pending is not None and due:
-            self._fire_granted(pending, due, now)
-            if not pending.firings or now.mono >= pending.until:
-                bids.pending = None
-                held = "another router is firing due times before these" if pending.firings else ""
-                self._answer(pending.peer, pending.fire, pending.refused or held)
+        if bids.pending is not None and due:
+            self._take_grants(bids, bids.pending, due, now)
         self._make_granted([(span, grant) for span, grant in answers if span.queued], now)
+
+    def _take_grants(self, bids: StoreBids, pending: PendingFire, grants: Mapping[str, DueGrant], now: Now) -> None:
+        why = self._no_room(len(pending.firings))
+        if now.mono >= pending.stale_at:
+            why = "the store was away, and what was missed is to be chosen anew"
+        if why is not None:
+            bids.give_back()
+        else:
+            self._fire_granted(pending, grants, now)
+            if pending.firings and now.mono < pending.until:
+                return
+            why = pending.refused or ("another router is firing due times before these" if pending.firings else "")
+        bids.pending = None
+        self._answer(pending.peer, pending.fire, why)
 
     def _fire_granted(self, pending: PendingFire, grants: Mapping[str, DueGrant], now: Now) -> None:
         granted: list[Firing] = []

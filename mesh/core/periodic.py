@@ -144,9 +144,8 @@ class Periodic:
     def next_deadline(self, now: Now) -> float:
         """The monotonic second at which a turn has something to do, even if nothing happens."""
         store_at = inf if self._store_bids is None else self._store_bids.next_deadline()
-        bid_at = self._bids.next_deadline()
-        given_up_at = inf if bid_at is None else bid_at
-        return min(self.lease.next_deadline(), self.ownership.next_deadline(now.mono), store_at, given_up_at)
+        own = self.lease.next_deadline(), self.ownership.next_deadline(now.mono), self._bids.next_deadline()
+        return min(store_at, *own)
 
     def check(self) -> None:
         """Raise ``AssertionError`` if an invariant is broken."""
