@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from itertools import islice
 from typing import Any
 
 import msgspec
@@ -13,6 +12,7 @@ from mesh.clock import Now
 from mesh.core.answers import Answers
 from mesh.core.commands import Complain
 from mesh.core.entries import EntryBook, why_unfit
+from mesh.core.few import few
 from mesh.core.firing import Firings
 from mesh.core.lease import Lease
 from mesh.core.ledger import Ledger
@@ -79,7 +79,7 @@ class EntryOperations:
                 answer = operation(session, message, now)
                 if "done" in answer:
                     names = message.names or [entry.name for entry in message.entries]
-                    text = f"{message.operation} of {_few(names)}, by client {session.name}"
+                    text = f"{message.operation} of {few(names, NAMED_MAX)}, by client {session.name}"
                     self._ledger.add(Complain("changed", f"periodic tasks: {text}", is_wrong=False))
                 body = msgspec.json.encode(answer)
                 self._answers.keep(session.node_id, message.request, body)
@@ -189,11 +189,6 @@ class EntryOperations:
 def _in_place_of(known: Entry, entry: Entry) -> Entry:
     """``entry`` as somebody wrote it, of the code that ``known`` is of."""
     return replace(entry, app=known.app, gone=False, code_paused=known.code_paused)
-
-
-def _few(names: Sequence[str]) -> str:
-    shown = ", ".join(islice(names, NAMED_MAX))
-    return shown if len(names) <= NAMED_MAX else f"{shown} and {len(names) - NAMED_MAX} more"
 
 
 def _unknown(missing: Sequence[str], of: Sequence[str] = ()) -> dict[str, str]:

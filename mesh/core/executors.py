@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from msgspec import Struct
 
+from mesh.core.few import few
 from mesh.model import Delivery, Peer, Settlement, TaskOptions
 
 
@@ -33,8 +34,7 @@ NAME_CHARS_MAX = 200  # as users' names have; others may come over the wire
 
 def named(helds: Sequence[Held]) -> str:
     """Which tasks these are, for people: the first of them, and how many more."""
-    text = ", ".join(f"{held.options.name[:NAME_CHARS_MAX]}[{held.delivery.id}]" for held in helds[:NAMED_MAX])
-    return text if len(helds) <= NAMED_MAX else f"{text} and {len(helds) - NAMED_MAX} more"
+    return few([f"{held.options.name[:NAME_CHARS_MAX]}[{held.delivery.id}]" for held in helds], NAMED_MAX)
 
 
 def pace_name(options: TaskOptions) -> str:

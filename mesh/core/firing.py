@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from mesh.clock import Now
 from mesh.core.commands import Complain
+from mesh.core.few import few
 from mesh.core.ledger import Ledger
 from mesh.core.tasks import TaskTable
 from mesh.cron import SECOND_US
@@ -78,10 +79,9 @@ class Firings:
             begun = Position(name, microseconds(now.wall))
             self._set(replace(begun, last_due_us=max(begun.last_due_us, self.after_us(self._entries[name]))))
         if self._lost:
-            names = ", ".join(map(repr, self._lost[:LOST_NAMED]))
-            more = f" and {len(self._lost) - LOST_NAMED} more" if len(self._lost) > LOST_NAMED else ""
+            names = few(list(map(repr, self._lost)), LOST_NAMED)
             why = "the store does not say how far they had come, so they begin now; nothing missed is made good"
-            self._ledger.add(Complain("positions", f"entries {names}{more}: {why}"))
+            self._ledger.add(Complain("positions", f"entries {names}: {why}"))
         self._lost = []
 
     def keep(self, entry: Entry) -> None:

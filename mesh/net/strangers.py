@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from contextlib import suppress
 
+from mesh.core.few import few
 from mesh.net import monitor
 from mesh.net.arrivals import Counters, Problem, Trouble
 from mesh.net.descriptors import borrowed
@@ -84,8 +85,7 @@ class Strangers:
 
 def _whence(times: Counter[str]) -> str:
     known = [address for address, _ in times.most_common() if address]
-    more = f" and {len(known) - NAMED_MAX} more" if len(known) > NAMED_MAX else ""
-    return f" (from {', '.join(known[:NAMED_MAX])}{more})" if known else ""
+    return f" (from {few(known, NAMED_MAX)})" if known else ""
 
 
 def _reason(kind: int, value: int) -> str:
