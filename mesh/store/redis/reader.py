@@ -91,14 +91,11 @@ class RedisReader:
 
     def _journals(self) -> list[str]:
         """The names of some routers that have one, their ids, and who runs them."""
-        names = self._link.command("SMEMBERS", f"{self._base}routers")
-        ids = sorted(name.decode() for name in names if is_router_id(name))
+        ids = self._routers()
         shown = ids[:JOURNALS_SHOWN]
-        locks = self._link.commands([("GET", f"{self._base}r:{i}:lock") for i in shown]) if shown else []
-        holders = [None if held is None else _holder_name(held) for held in locks]
         named = [
             " ".join([self._name_of(i) or "router", i if holder is None else f"{i} (of {holder})"])
-            for i, holder in zip(shown, holders)
+            for i, holder in zip(shown, self._holders(shown))
         ]
         return named + (["..."] if len(ids) > len(shown) else [])
 
@@ -147,9 +144,18 @@ class RedisReader:
 
     def _others(self) -> list[str]:
         """Who runs the other routers that have a journal there."""
-        ids = [as_text(name) for name in self._link.command("SMEMBERS", f"{self._base}routers")]
-        locks = self._link.commands([("GET", f"{self._base}r:{i}:lock") for i in ids if i != self._router])
-        return [holder for held in locks if held is not None and (holder := _holder_name(held)) is not None]
+        holders = self._holders([one for one in self._routers() if one != self._router])
+        return [holder for holder in holders if holder is not None]
+
+    def _routers(self) -> list[str]:
+        """The ids of the routers that have a journal; other names in the list are no router's."""
+        names = self._link.command("SMEMBERS", f"{self._base}routers")
+        return sorted(name.decode() for name in names if is_router_id(name))
+
+    def _holders(self, routers: Sequence[str]) -> list[str | None]:
+        """Who runs each of these; None where nobody does."""
+        locks = self._link.commands([("GET", f"{self._base}r:{one}:lock") for one in routers])
+        return [None if held is None else _holder_name(held) for held in locks]
 
     def _size(self) -> int | None:
         """Without large payloads: how large those are, each of them would have to be asked."""

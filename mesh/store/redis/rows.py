@@ -78,8 +78,7 @@ class Rows:
         ids: set[str] = set()
         damaged: list[bytes] = []
         for row in rows:
-            body = self._settled.body(row)
-            found = None if body is None else _SETTLED.decode(body)
+            found = _decoded(_SETTLED, self._settled.body(row))
             if found is not None and found[0] == seq:
                 ids.update(found[1])
             else:
@@ -110,8 +109,7 @@ class Rows:
 
     def read_mark(self, task_id: bytes, row: bytes) -> TaskMark | None:
         """The mark in a row; None where it is not what was written."""
-        body = self._marks.body(row)
-        mark = _decoded(_MARK, body)
+        mark = _decoded(_MARK, self._marks.body(row))
         return mark if mark is not None and mark.id.encode() == task_id else None
 
     def node(self, node: NodeInfo) -> bytes:
@@ -120,8 +118,7 @@ class Rows:
 
     def read_node(self, node_id: bytes, row: bytes) -> NodeInfo | None:
         """The worker in a row; None where it is not what was written."""
-        body = self._nodes.body(row)
-        node = _decoded(_NODE, body)
+        node = _decoded(_NODE, self._nodes.body(row))
         return node if node is not None and node.node_id.encode() == node_id else None
 
     def entry(self, entry: Entry) -> bytes:
@@ -130,8 +127,7 @@ class Rows:
 
     def read_entry(self, name: bytes, row: bytes) -> Entry | None:
         """The entry in a row; None where it is not what was written."""
-        body = self._entries.body(row)
-        entry = _decoded(_ENTRY, body)
+        entry = _decoded(_ENTRY, self._entries.body(row))
         return entry if entry is not None and entry.name.encode() == name else None
 
     def position(self, position: Position) -> bytes:
@@ -140,8 +136,7 @@ class Rows:
 
     def read_position(self, name: bytes, row: bytes) -> Position | None:
         """The position in a row; None where it is not what was written."""
-        body = self._positions.body(row)
-        position = _decoded(_POSITION, body)
+        position = _decoded(_POSITION, self._positions.body(row))
         return position if position is not None and position.entry.encode() == name else None
 
     def app(self, name: str, declared_at: float) -> bytes:
@@ -150,8 +145,7 @@ class Rows:
 
     def read_app(self, name: bytes, row: bytes) -> tuple[str, float] | None:
         """The app in a row, and when its code was loaded; None where it is not what was written."""
-        body = self._apps.body(row)
-        found = _decoded(_APP, body)
+        found = _decoded(_APP, self._apps.body(row))
         return found if found is not None and found[0].encode() == name else None
 
     def outcomes(self, outcomes: Iterable[Outcome]) -> list[bytes | str]:
