@@ -7,6 +7,7 @@ read here, or in a script by the same rule.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 from mesh.errors import StoreDamaged
 
@@ -39,6 +40,11 @@ _OWN = {
     "early": "set",
 }
 _NUMBER = re.compile(rb"\d+")
+
+
+def some_kinds(names: Iterable[str], *, shared: bool) -> dict[str, str]:
+    """The types of these keys, of all routers or of each."""
+    return {name: (_SHARED if shared else _OWN)[name] for name in names}
 
 
 def kinds(base: str, mine: str) -> dict[str, str]:

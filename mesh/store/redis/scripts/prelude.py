@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from mesh.store.redis.kinds import DIGITS
+from collections.abc import Mapping
+
+from mesh.store.redis.kinds import DIGITS, some_kinds
 
 NUMBERS = f"""
 local digits = {{{", ".join(f"{name} = {most}" for name, most in DIGITS.items())}}}
@@ -73,12 +75,20 @@ local function number(value) return string.format('%.0f', value) end
 """
 )
 
-OTHERS = """
-local function is_id(id) return #id == 12 and not string.find(id, '[^0-9a-f]') end
 
-local shared = {expiries = 'zset', adopted = 'hash', blob_at = 'hash', users = 'hash', functions = 'hash'}
-local own = {meta = 'hash', lock = 'string', journal = 'hash', marks = 'hash', nodes = 'hash', functions = 'zset',
-  schedules = 'hash', positions = 'hash', apps = 'hash', staged = 'set'}
+def _table(name: str, kinds: Mapping[str, str]) -> str:
+    fields = ", ".join(f"{key} = '{kind}'" for key, kind in kinds.items())
+    return f"local {name} = {{{fields}}}\n"
+
+
+_SHARED = ("expiries", "adopted", "blob_at", "users", "functions")
+_OWN = ("meta", "lock", "journal", "marks", "nodes", "functions", "schedules", "positions", "apps", "staged")
+
+OTHERS = (
+    _table("shared", some_kinds(_SHARED, shared=True))
+    + _table("own", some_kinds(_OWN, shared=False))
+    + """
+local function is_id(id) return #id == 12 and not string.find(id, '[^0-9a-f]') end
 
 local function other_than(kinds, place)
   for name, kind in pairs(kinds) do
@@ -99,5 +109,6 @@ local function misfit(id)
   end
 end
 """
+)
 """What is asked of a journal of another router, before anything in it is changed: a script that fails in its middle has
 written half. ``misfit`` says in a few words why it is none that a router wrote."""
