@@ -13,9 +13,9 @@ from mesh.model import NodeInfo, TaskMark
 from mesh.store.base import StoredBatch
 from mesh.store.reading import cut
 from mesh.store.redis import scripts
+from mesh.store.redis.journal import FORGET_S, Journal, is_disconnected
 from mesh.store.redis.kinds import FORMAT
 from mesh.store.redis.link import Value, as_text
-from mesh.store.redis.ownership import FORGET_S, Ownership, is_disconnected
 from mesh.store.redis.rows import Rows
 from mesh.store.shared import ClaimedJournal, ClaimedSchedules, Handover
 
@@ -31,7 +31,7 @@ T = TypeVar("T")
 class Adoption:
     """Into this journal, whose rows are ``rows``."""
 
-    def __init__(self, journal: Ownership, row_key: bytes, rows: Rows) -> None:
+    def __init__(self, journal: Journal, row_key: bytes, rows: Rows) -> None:
         self._journal = journal
         self._link = journal.link
         self._base = journal.base

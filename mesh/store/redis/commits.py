@@ -8,9 +8,9 @@ from mesh.core.commands import Record, RecordOutcomes
 from mesh.errors import StoreDamaged, StoreError, StoreFull
 from mesh.model import Outcome
 from mesh.store.redis import scripts
+from mesh.store.redis.journal import Journal
 from mesh.store.redis.link import Value, as_text
 from mesh.store.redis.outcomes import Outcomes
-from mesh.store.redis.ownership import Ownership
 from mesh.store.redis.payloads import Payloads
 from mesh.store.redis.prepared import Prepared, prepare
 from mesh.store.redis.rows import Rows
@@ -25,7 +25,7 @@ class Commits:
     _payloads: Payloads
     _outcomes: Outcomes
 
-    def __init__(self, journal: Ownership) -> None:
+    def __init__(self, journal: Journal) -> None:
         self._journal = journal
         self._serial = 0  # of commits, tried or done
         self._unsure: tuple[Prepared, list[Record]] | None = None  # a commit whose answer did not come

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from mesh.core.commands import DueSpan
 from mesh.core.events import DueGrant
 from mesh.store.redis import scripts
-from mesh.store.redis.ownership import Ownership
+from mesh.store.redis.journal import Journal
 from mesh.store.redis.rows import Rows, due_field
 
 log = logging.getLogger("mesh.store")
@@ -19,7 +19,7 @@ _FORGED_MAX = 3  # rows of due times that no router wrote, one after the other, 
 class Grants:
     """To the router that has this journal."""
 
-    def __init__(self, journal: Ownership, rows: Rows) -> None:
+    def __init__(self, journal: Journal, rows: Rows) -> None:
         self._journal = journal
         self._rows = rows
 

@@ -10,9 +10,9 @@ from mesh.model import NodeInfo, TaskMark
 from mesh.store.base import Recovered, StoredBatch
 from mesh.store.reading import cut, named
 from mesh.store.redis import scripts
+from mesh.store.redis.journal import Journal
 from mesh.store.redis.kinds import WAY_OUT
 from mesh.store.redis.link import as_text
-from mesh.store.redis.ownership import Ownership
 from mesh.store.redis.rows import Rows
 from mesh.store.redis.salvage import Salvage
 
@@ -22,7 +22,7 @@ T = TypeVar("T")
 class Recovery:
     """Of this journal, whose rows are ``rows``. ``keep`` is called all the time, so that the lock does not run out."""
 
-    def __init__(self, journal: Ownership, rows: Rows, salvage: Salvage | None, keep: Callable[[], None]) -> None:
+    def __init__(self, journal: Journal, rows: Rows, salvage: Salvage | None, keep: Callable[[], None]) -> None:
         self._journal = journal
         self._link = journal.link
         self._mine = journal.mine

@@ -51,11 +51,11 @@ from mesh.store.redis.adoption import Adoption
 from mesh.store.redis.commits import Commits
 from mesh.store.redis.durability import look_up
 from mesh.store.redis.grants import Grants
+from mesh.store.redis.journal import Journal
 from mesh.store.redis.kinds import WAY_OUT
 from mesh.store.redis.link import Link, as_text
 from mesh.store.redis.naming import id_of, keep_name, name_of, refuse_another, router_at
 from mesh.store.redis.outcomes import Outcomes
-from mesh.store.redis.ownership import Ownership
 from mesh.store.redis.payloads import Payloads
 from mesh.store.redis.recovery import Recovery
 from mesh.store.redis.rights import ask_for_rights
@@ -108,7 +108,7 @@ class RedisStore:
             self.router_id: str | None = router_id
             self.durability = look_up(self._link)
             self.level = self.durability.level
-            self._journal = Ownership(
+            self._journal = Journal(
                 self._link,
                 self._base,
                 router_id,

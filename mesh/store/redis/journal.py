@@ -23,8 +23,8 @@ from mesh.store.redis.salvage import Salvage, arguments
 FORGET_S = 30 * 86_400.0  # how often a router that ended was started, and its merged periodic tasks, are kept so long
 
 
-class Ownership:
-    """Of the journal of the router ``router_id``, whose keys begin with ``mine``, by this process.
+class Journal:
+    """That of the router ``router_id``, whose keys begin with ``mine``, as this process has it.
 
     ``commits``, ``last_seq`` and ``boot`` are as in ``meta``, as far as this process knows. ``set_back`` says why the
     server has less than it had acknowledged (``promise``); nothing is written meanwhile.
