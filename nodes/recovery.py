@@ -12,6 +12,7 @@ from importlib.metadata import version
 from mesh.core.router import RouterMachine
 from mesh.messages import Submit
 from mesh.net.runtime_dir import RuntimeDir
+from mesh.runtime.restoring import restore
 from mesh.settings import Settings
 from mesh.store.base import Store, StoredBatch
 from mesh.store.identity import identity_at
@@ -38,16 +39,8 @@ def recovered(store: Store, settings: Settings, *, name: str | None, on_lan: boo
         next_seq=found.next_seq,
         shared=isinstance(store, RedisStore),
     )
-    machine.restore(
-        _decoded(store, found.batches),
-        found.marks,
-        found.nodes,
-        found.functions,
-        apps=found.apps,
-        entries=found.entries,
-        positions=found.positions,
-        others=on_lan or has_neighbours(settings.mesh, machine.router_id),
-    )
+    others = on_lan or has_neighbours(settings.mesh, machine.router_id)
+    restore(machine, found, _decoded(store, found.batches), others=others)
     return machine
 
 

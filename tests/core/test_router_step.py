@@ -44,6 +44,7 @@ from mesh.messages import (
     Watch,
 )
 from mesh.model import Blob, Ending, FunctionCode, Peer, Retrying, TaskOptions, TaskSpec, TaskState
+from mesh.runtime.restoring import restore
 from mesh.runtime.router_step import RETRY_S, RouterStep
 from mesh.schedules import Every, microseconds
 from mesh.settings import Settings
@@ -115,15 +116,7 @@ class Process:
             "r", "router", settings, boot=found.boot, next_seq=found.next_seq, shared=bool(shared)
         )
         batches = [(b.seq, b.accepted_at, decode(b.raw), b.settled) for b in found.batches]
-        self.machine.restore(
-            batches,
-            found.marks,
-            found.nodes,
-            found.functions,
-            apps=found.apps,
-            entries=found.entries,
-            positions=found.positions,
-        )
+        restore(self.machine, found, batches)
         self.sessions: defaultdict[Peer, int] = defaultdict(int)
         self.step = RouterStep(
             self.machine,

@@ -81,6 +81,7 @@ from mesh.model import (
 )
 from mesh.runtime.adopting import Adopter
 from mesh.runtime.payload_intake import PayloadIntake
+from mesh.runtime.restoring import restore
 from mesh.runtime.router_step import RouterStep
 from mesh.settings import Settings
 from mesh.store.memory import MemoryStore
@@ -865,16 +866,8 @@ class RouterNode:
             durability=site.level,
             shared=shared,
         )
-        self.machine.restore(
-            [(b.seq, b.accepted_at, decode_submit(b.raw), b.settled) for b in found.batches],
-            found.marks,
-            found.nodes,
-            found.functions,
-            apps=found.apps,
-            entries=found.entries,
-            positions=found.positions,
-            others=world.several,
-        )
+        batches = [(b.seq, b.accepted_at, decode_submit(b.raw), b.settled) for b in found.batches]
+        restore(self.machine, found, batches, others=world.several)
         self.step = RouterStep(
             self.machine,
             self.store,
