@@ -78,3 +78,13 @@ class Server:
 
     def close(self) -> None:
         self._running.close()
+
+
+def prefix_of(url: str) -> str:
+    """How the keys of the mesh begin, of a store at an address that ``own_url`` made."""
+    return f"{url.rpartition('prefix=')[2]}:{{m}}:"
+
+
+def mine(store: RedisStore) -> str:
+    """How those of its router begin."""
+    return f"{prefix_of(store.url)}r:{store.router_id}:"

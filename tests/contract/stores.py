@@ -6,8 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from mesh.core.commands import AppendBatch, RecordOutcomes, SaveFunction, SaveMarks, SaveNode
 from mesh.messages import Submit
-from mesh.model import Blob, ErrorInfo, Outcome, TaskOptions, TaskSpec, TaskState
+from mesh.model import Blob, ErrorInfo, FunctionCode, NodeInfo, Outcome, TaskMark, TaskOptions, TaskSpec, TaskState
 from mesh.store.base import Store
 
 
@@ -33,6 +34,10 @@ def submit_of(*ids: str) -> Submit:
     return Submit(1, [TaskOptions("tasks.add")], [TaskSpec(i, 0, b"args of " + i.encode()) for i in ids])
 
 
+def append(seq: int, *ids: str, accepted_at: float = 1000.5) -> AppendBatch:
+    return AppendBatch(seq, submit_of(*ids), None, accepted_at)
+
+
 def outcome_of(task_id: str, **changes: Any) -> Outcome:
     values: dict[str, Any] = {
         "state": TaskState.SUCCEEDED,
@@ -53,4 +58,23 @@ def outcome_of(task_id: str, **changes: Any) -> Outcome:
 ERROR = ErrorInfo("ValueError", "bad value: ünïcödé", "Traceback ...\nValueError", b"\x80pickled", "(1, 2)")
 MIB = 1 << 20
 BLOB = Blob("t1:result", [5, 0, MIB + 3])
+ARGUMENTS = Blob("t2:arguments", BLOB.sizes)
+CODE = FunctionCode("d1", "3.11", b"code")
 PARTS = [b"abcde", b"x" * MIB, b"yyy"]
+
+
+def fill_to_be_adopted(store: Store) -> None:
+    """Two batches, of which one task is finished, and something of each kind that goes with them."""
+    store.recover()
+    store.put_blob(ARGUMENTS, PARTS)
+    large = Submit(1, [TaskOptions("t")], [TaskSpec("t2", 0, ARGUMENTS)])
+    store.commit(
+        [
+            append(1, "a", "b"),
+            AppendBatch(2, large, None, 1001.5),
+            SaveMarks([TaskMark("b", 1, 3, 1, 0)]),
+            SaveNode(NodeInfo("n1", "one")),
+            SaveFunction(CODE, 5.0),
+            RecordOutcomes([outcome_of("a", batch=1)]),
+        ]
+    )

@@ -15,19 +15,14 @@ from mesh.core.commands import (
     DropBatches,
     DropBlobs,
     DropFunctions,
-    RecordOutcomes,
     SaveApp,
-    SaveFunction,
-    SaveMarks,
-    SaveNode,
     SavePositions,
 )
 from mesh.core.events import BatchesAdopted, Event, GossipHeard, JournalAdopted, JournalClaimed
 from mesh.core.router import RouterMachine
 from mesh.entries import Position
 from mesh.errors import StoreDamaged, StoreLost
-from mesh.messages import Submit
-from mesh.model import Blob, FunctionCode, NodeInfo, TaskMark, TaskOptions, TaskSpec
+from mesh.model import TaskMark
 from mesh.runtime.adopting import Adopter
 from mesh.settings import Settings
 from mesh.store.redis.address import parse_address
@@ -36,13 +31,11 @@ from mesh.store.redis.reader import RedisReader
 from mesh.store.redis.store import RedisStore
 from mesh.store.shared import ClaimedJournal, Handover
 from mesh.wire.codec import decode_body, encode_body
-from tests.contract.stores import BLOB, PARTS, outcome_of, submit_of
+from tests.contract.stores import ARGUMENTS, PARTS, fill_to_be_adopted, submit_of
 from tests.redis_server import KEYS, open_redis, own_url, redis_server
 
 pytestmark = pytest.mark.processes
 
-ARGUMENTS = Blob("t2:arguments", BLOB.sizes)
-CODE = FunctionCode("d1", "3.11", b"code")
 encode = msgspec.msgpack.encode
 
 
@@ -53,19 +46,7 @@ class Pair:
         self.url = own_url(redis_server().url)
         self.admin = redis.Redis(port=redis_server().port)
         self.first = self.open("first")
-        self.first.recover()
-        self.first.put_blob(ARGUMENTS, PARTS)
-        large = Submit(1, [TaskOptions("t")], [TaskSpec("t2", 0, ARGUMENTS)])
-        self.first.commit(
-            [
-                AppendBatch(1, submit_of("a", "b"), None, 1000.5),
-                AppendBatch(2, large, None, 1001.5),
-                SaveMarks([TaskMark("b", 1, 3, 1, 0)]),
-                SaveNode(NodeInfo("n1", "one")),
-                SaveFunction(CODE, 5.0),
-                RecordOutcomes([outcome_of("a", batch=1)]),
-            ]
-        )
+        fill_to_be_adopted(self.first)
         self.second = self.open("second")
         self.second.recover()
 

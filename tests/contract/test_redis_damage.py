@@ -7,9 +7,8 @@ from contextlib import closing, suppress
 from itertools import pairwise
 
 import pytest
-import redis
 
-from mesh.core.commands import AppendBatch, DropBatches, RecordOutcomes, SaveFunction, SaveMarks, SaveNode
+from mesh.core.commands import DropBatches, RecordOutcomes, SaveFunction, SaveMarks, SaveNode
 from mesh.errors import ConfigError, StoreDamaged, StoreLost
 from mesh.model import FunctionCode, NodeInfo, TaskMark
 from mesh.store.check import Checked, check
@@ -17,32 +16,10 @@ from mesh.store.redis.address import parse_address
 from mesh.store.redis.kinds import kinds
 from mesh.store.redis.reader import RedisReader
 from mesh.store.redis.store import RedisStore
-from tests.contract.stores import BLOB, PARTS, outcome_of, submit_of
-from tests.redis_server import KEYS, open_redis, own_url, redis_server
+from tests.contract.stores import BLOB, PARTS, append, outcome_of
+from tests.redis_server import KEYS, mine, open_redis, prefix_of
 
 pytestmark = pytest.mark.processes
-
-
-@pytest.fixture
-def url() -> str:
-    return own_url(redis_server().url)
-
-
-@pytest.fixture
-def admin() -> redis.Redis:
-    return redis.Redis(port=redis_server().port)
-
-
-def append(seq: int, *ids: str) -> AppendBatch:
-    return AppendBatch(seq, submit_of(*ids), None, 1000.5)
-
-
-def base_of(store: RedisStore) -> str:
-    return f"{store.url.rpartition('prefix=')[2]}:{{m}}:"
-
-
-def mine(store: RedisStore) -> str:
-    return f"{base_of(store)}r:{store.router_id}:"
 
 
 def fill(url: str) -> RedisStore:
@@ -139,7 +116,7 @@ OWN = [key.removeprefix("r:") for key in kinds("", "r:") if key.startswith("r:")
 @pytest.mark.parametrize("place", [*OF_ALL, *(f"r:{place}" for place in OWN)])
 def test_a_key_of_another_type_is_refused_by_its_name_and_set_aside(url, admin, place):
     store = fill(url)
-    key = f"{mine(store)}{place[2:]}" if place.startswith("r:") else f"{base_of(store)}{place}"
+    key = f"{mine(store)}{place[2:]}" if place.startswith("r:") else f"{prefix_of(store.url)}{place}"
     store.close()
     wrong: Callable[[], object] = lambda: admin.rpush(key, "x")  # noqa: E731
     admin.delete(key)
@@ -153,7 +130,7 @@ def test_a_key_of_another_type_is_refused_by_its_name_and_set_aside(url, admin, 
 def test_sealed_keys_of_another_type_are_set_aside_and_their_rows_are_nobody_s(url, admin):
     store = fill(url)
     store.close()
-    keys = f"{base_of(store)}keys"
+    keys = f"{prefix_of(store.url)}keys"
     sealed = admin.hgetall(keys)
     admin.delete(keys)
     admin.set(keys, "x")
@@ -181,7 +158,7 @@ def test_a_set_of_a_batch_that_is_of_another_type_is_refused_by_its_name_and_set
 )
 def test_a_key_that_is_of_another_type_while_the_router_runs_is_named(url, admin, place):
     store = fill(url)
-    key = f"{mine(store)}{place[2:]}" if place.startswith("r:") else f"{base_of(store)}{place}"
+    key = f"{mine(store)}{place[2:]}" if place.startswith("r:") else f"{prefix_of(store.url)}{place}"
     admin.delete(key)
     admin.set(key, "x")
     code = FunctionCode("d2", "3.11", b"code")
@@ -208,7 +185,7 @@ def test_a_payload_of_another_type_is_lost_and_comes_again_in_its_place(url, adm
 def test_a_count_of_users_that_is_none_is_counted_anew(url, admin):
     store = fill(url)
     store.close()
-    users = f"{base_of(store)}users"
+    users = f"{prefix_of(store.url)}users"
     admin.hset(users, "d1", "x")
     store = open_redis(url, salvage=True)
     assert any("functions were counted anew" in line for line in store.salvaged)

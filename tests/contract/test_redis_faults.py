@@ -15,7 +15,6 @@ import pytest
 import redis
 
 from mesh.core.commands import (
-    AppendBatch,
     DropBatches,
     DropOutcomes,
     DueSpan,
@@ -49,8 +48,8 @@ from mesh.store.redis.scripts import COMMIT
 from mesh.store.redis.sealing import StoreKeys
 from mesh.store.redis.store import RedisStore
 from mesh.store.shared import Handover
-from tests.contract.stores import BLOB, PARTS, outcome_of, submit_of
-from tests.redis_server import KEYS, Server, open_redis, own_url, redis_server
+from tests.contract.stores import BLOB, PARTS, append, outcome_of, submit_of
+from tests.redis_server import KEYS, Server, mine, open_redis, prefix_of
 
 pytestmark = pytest.mark.processes
 
@@ -60,16 +59,6 @@ def server(tmp_path: Path) -> Iterator[Server]:
     server = Server(tmp_path, "disk")
     yield server
     server.close()
-
-
-@pytest.fixture
-def url() -> str:
-    return own_url(redis_server().url)
-
-
-@pytest.fixture
-def admin() -> redis.Redis:
-    return redis.Redis(port=redis_server().port)
 
 
 class Clock:
@@ -82,18 +71,6 @@ def on_clock(store: RedisStore) -> Clock:
     clock = Clock()
     store._link._clock = lambda: clock.now
     return clock
-
-
-def append(seq: int, *ids: str) -> AppendBatch:
-    return AppendBatch(seq, submit_of(*ids), None, 1000.5)
-
-
-def prefix_of(url: str) -> str:
-    return f"{url.rpartition('prefix=')[2]}:{{m}}:"
-
-
-def mine(store: RedisStore) -> str:
-    return f"{prefix_of(store.url)}r:{store.router_id}:"
 
 
 def seqs(store: RedisStore) -> list[int]:

@@ -17,7 +17,7 @@ from mesh.core.commands import AppendBatch, DropBatches, RecordOutcomes, SaveFun
 from mesh.errors import StoreUnavailable
 from mesh.model import FunctionCode, TaskMark
 from mesh.store.redis.store import RedisStore
-from tests.contract.stores import BLOB, PARTS, outcome_of, submit_of
+from tests.contract.stores import BLOB, PARTS, append, outcome_of
 from tests.redis_server import need_server, open_redis, redis_server
 
 pytestmark = pytest.mark.processes
@@ -37,10 +37,6 @@ def until(what: Callable[[], object]) -> None:
     while not what():
         assert time.monotonic() < deadline, "it did not come to pass"
         time.sleep(0.02)
-
-
-def append(seq: int, *ids: str) -> AppendBatch:
-    return AppendBatch(seq, submit_of(*ids), None, 1000.5)
 
 
 def use(url: str) -> None:

@@ -18,24 +18,18 @@ from mesh.core.commands import (
     RecordOutcomes,
     SaveApp,
     SaveEntry,
-    SaveFunction,
-    SaveMarks,
-    SaveNode,
     SavePositions,
 )
 from mesh.core.events import DueGrant
 from mesh.entries import Entry, Position
 from mesh.errors import StoreLost
-from mesh.messages import Submit
-from mesh.model import Blob, FunctionCode, NodeInfo, TaskMark, TaskOptions, TaskSpec
+from mesh.model import NodeInfo, TaskOptions
 from mesh.schedules import Every
 from mesh.store.shared import ClaimedJournal, Handover, SharedStore
-from tests.contract.stores import BLOB, PARTS, outcome_of, submit_of
+from tests.contract.stores import ARGUMENTS, BLOB, PARTS, fill_to_be_adopted, outcome_of, submit_of
 from tests.redis_server import open_redis, own_url, redis_server
 from tests.sim.shared import FencedStore, Journal, Server
 
-ARGUMENTS = Blob("t2:arguments", BLOB.sizes)
-CODE = FunctionCode("d1", "3.11", b"code")
 DUE = 1_800_000_000_123_457  # microseconds: more digits than a float of seconds has
 YES, HELD = DueGrant(True), DueGrant(False)
 ENTRY = Entry("e", Every(1.0), TaskOptions("work"))
@@ -115,19 +109,7 @@ class Pair(Routers):
     def __init__(self, common: Common) -> None:
         super().__init__(common)
         self.first = self.begin("first")
-        self.first.recover()
-        self.first.put_blob(ARGUMENTS, PARTS)
-        large = Submit(1, [TaskOptions("t")], [TaskSpec("t2", 0, ARGUMENTS)])
-        self.first.commit(
-            [
-                AppendBatch(1, submit_of("a", "b"), None, 1000.5),
-                AppendBatch(2, large, None, 1001.5),
-                SaveMarks([TaskMark("b", 1, 3, 1, 0)]),
-                SaveNode(NodeInfo("n1", "one")),
-                SaveFunction(CODE, 5.0),
-                RecordOutcomes([outcome_of("a", batch=1)]),
-            ]
-        )
+        fill_to_be_adopted(self.first)
         self.second = self.begin("second")
         self.second.recover()
 

@@ -36,7 +36,7 @@ from mesh.schedules import Every
 from mesh.store.base import Store, StoredBatch
 from mesh.store.memory import MemoryStore
 from mesh.store.sqlite import SqliteStore
-from tests.contract.stores import BLOB, ERROR, MIB, PARTS, Disk, outcome_of, submit_of
+from tests.contract.stores import BLOB, ERROR, MIB, PARTS, Disk, append, outcome_of, submit_of
 from tests.redis_server import open_redis, own_url, redis_server
 
 
@@ -64,10 +64,6 @@ def store(disk: Disk) -> Store:
 
 def test_a_store_that_gave_nothing_up_says_so(store: Store) -> None:
     assert list(store.salvaged) == []
-
-
-def append(seq: int, *ids: str, accepted_at: float = 1000.5) -> AppendBatch:
-    return AppendBatch(seq, submit_of(*ids), None, accepted_at)
 
 
 def mark(task_id: str, batch: int = 1, attempt: int = 1) -> TaskMark:
