@@ -114,42 +114,40 @@ def _client(plan: Plan, mesh: RunningMesh, router: int) -> AbstractContextManage
 
 def _adopt(plan: Plan, server: RedisServer, runs: Runs) -> None:
     """Kill a router that has a queue and no worker, beside one that has nothing to do, and gets a worker at once."""
-    with scratch_directory() as directory:
-        mesh = RunningMesh(directory, mesh_environment(directory, "memory"))
-        try:
-            lost = _start_router(mesh, server, ROUTERS[0])
-            with talking("bench.clients.adoption", _queued(plan), environ=mesh.environ) as client:
-                client.answer()
-                adopter = _start_router(mesh, server, ROUTERS[1])
-                mesh.environ["MESH_ROUTERS"] = str(adopter.ipc)
-                killed_at = time.monotonic()
-                _kill(mesh, lost)
-                mesh.start_worker(plan.concurrency)  # now: before, it would be told of the other router, and empty it
-                client.say()
-                found = client.answer()
-        finally:
-            mesh.stop()
-    _add_ends("adoption", found, killed_at, runs)
+    with _queue(plan, server) as (mesh, lost, client):
+        adopter = _start_router(mesh, server, ROUTERS[1])
+        mesh.environ["MESH_ROUTERS"] = str(adopter.ipc)
+        killed_at = time.monotonic()
+        _kill(mesh, lost)
+        mesh.start_worker(plan.concurrency)  # now: before, it would be told of the other router, and empty it
+        client.say()
+        _add_ends("adoption", client.answer(), killed_at, runs)
 
 
 def _succeed(plan: Plan, server: RedisServer, runs: Runs) -> None:
     """Kill such a router, and start one of its name at once, as on another machine: it cannot see that process."""
+    with _queue(plan, server) as (mesh, lost, client):
+        _kill(mesh, lost)
+        _move_away(server, mesh.environ["MESH_NAME"])
+        began = time.monotonic()
+        _start_router(mesh, server, ROUTERS[0])
+        mesh.start_worker(plan.concurrency)
+        client.say()
+        _add_ends("successor", client.answer(), began, runs)
+
+
+@contextmanager
+def _queue(plan: Plan, server: RedisServer) -> Iterator[tuple[RunningMesh, RouterRecord, Talk]]:
+    """A mesh of one router that has a queue and no worker, and the client that waits for it."""
     with scratch_directory() as directory:
         mesh = RunningMesh(directory, mesh_environment(directory, "memory"))
         try:
-            lost = _start_router(mesh, server, ROUTERS[0])
+            router = _start_router(mesh, server, ROUTERS[0])
             with talking("bench.clients.adoption", _queued(plan), environ=mesh.environ) as client:
                 client.answer()
-                _kill(mesh, lost)
-                _move_away(server, mesh.environ["MESH_NAME"])
-                began = time.monotonic()
-                _start_router(mesh, server, ROUTERS[0])
-                mesh.start_worker(plan.concurrency)
-                client.say()
-                found = client.answer()
+                yield mesh, router, client
         finally:
             mesh.stop()
-    _add_ends("successor", found, began, runs)
 
 
 def _kill(mesh: RunningMesh, router: RouterRecord) -> None:
